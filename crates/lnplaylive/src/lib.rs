@@ -1,1 +1,22 @@
-//! .
+//! The domain of lnplay.live: what is sold, how an order lives, how things are named and written down.
+//!
+//! Everything here is plain functions over plain data. There is no network, no file system but for
+//! [`settings`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
+//! rule can be read, and tested, by itself.
+
+pub mod catalogue;
+pub mod connection;
+pub mod environment;
+pub mod ids;
+pub mod order;
+pub mod progress;
+pub mod secret;
+pub mod settings;
+
+
+pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
+pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec};
+pub use ids::{OrderId, ProjectName};
+
+pub use secret::Secret;
+

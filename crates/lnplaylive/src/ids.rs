@@ -1,0 +1,124 @@
+//! Names: of orders, and of the projects on remotes that hold their environments.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::connection::serde_as_text;
+
+const PREFIX: &str = "lnplaylive-";
+
+/// Why something is not one of our names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Not an order's id.
+    #[error("not an order id; one looks like lnplaylive-<uuid>")]
+    OrderId,
+    /// Not a project's name.
+    #[error("not a project name; one looks like lnplaylive-<unix time>-<8 hex digits>")]
+    ProjectName,
+}
+
+/// An order's id, `lnplaylive-<uuid v4>`. It is the label of the order's invoice and, in a URL, the
+/// only key to the order: 122 random bits, so it must not get into logs that others read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderId(Uuid);
+
+impl OrderId {
+    /// A new one, from the operating system's random numbers.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The id that is the given UUID.
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID's first four bytes, which stand in the project's name.
+    pub fn short(&self) -> [u8; 4] {
+        let [a, b, c, d, ..] = *self.0.as_bytes();
+        [a, b, c, d]
+    }
+
+    /// Whether a label has the form of ours, be there such an order or not.
+    pub fn is_label_of_ours(label: &str) -> bool {
+        label.starts_with(PREFIX)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0.as_hyphenated())
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = NameError;
+
+    /// Accepts the one form that [`fmt::Display`] writes, so that an order has one name.
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let uuid = s.strip_prefix(PREFIX).ok_or(NameError::OrderId)?;
+        let id = Self(Uuid::try_parse(uuid).map_err(|_| NameError::OrderId)?);
+        if id.to_string() == s { Ok(id) } else { Err(NameError::OrderId) }
+    }
+}
+
+/// The name of the project that holds one environment: `lnplaylive-<unix expiry>-<8 hex>`, the hex
+/// being the first digits of the order's UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProjectName {
+    expires: Timestamp,
+    order: [u8; 4],
+}
+
+impl ProjectName {
+    /// The project of `order` that ends at `expires` (whole seconds; what is over is cut off).
+    pub fn new(expires: Timestamp, order: OrderId) -> Result<Self, NameError> {
+        let expires = Timestamp::from_second(expires.as_second()).map_err(|_| NameError::ProjectName)?;
+        if expires.as_second() <= 0 {
+            return Err(NameError::ProjectName);
+        }
+        Ok(Self { expires, order: order.short() })
+    }
+
+    /// When the environment in it ends.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// The first four bytes of the order's UUID.
+    pub fn order_short(&self) -> [u8; 4] {
+        self.order
+    }
+}
+
+impl fmt::Display for ProjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = u32::from_be_bytes(self.order);
+        write!(f, "{PREFIX}{}-{order:08x}", self.expires.as_second())
+    }
+}
+
+impl FromStr for ProjectName {
+    type Err = NameError;
+
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let read = || {
+            let (time, order) = s.strip_prefix(PREFIX)?.split_once('-')?;
+            let expires = Timestamp::from_second(time.parse::<i64>().ok()?).ok()?;
+            let order = u32::from_str_radix(order, 16).ok()?.to_be_bytes();
+            Some(Self { expires, order })
+        };
+        // Written again and compared: signs, leading zeros, capitals and the like are not ours.
+        read()
+            .filter(|name| name.expires.as_second() > 0 && name.to_string() == s)
+            .ok_or(NameError::ProjectName)
+    }
+}
+
+serde_as_text!(OrderId, ProjectName);
