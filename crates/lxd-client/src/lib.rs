@@ -1,1 +1,66 @@
-//! .
+//! An async client of the REST API that LXD (5.0 and later) and Incus share.
+//!
+//! It knows servers, projects, images, instances and operations, and nothing of what they are used for.
+//!
+//! What every call keeps to:
+//! - The server is known by the fingerprint of its certificate ([`Fingerprint`]), never by a certificate authority.
+//! - Time and size of an answer are bounded ([`Limits`]).
+//! - An accepted request (status 202) is not done: calls that start an operation return when it has ended, or when
+//!   the time given by the caller is up.
+//! - "Could not ask" is never "not there": only the server's own 404 becomes [`ErrorKind::NotFound`].
+//! - Nothing that changes the server is ever sent twice. A GET whose connection broke is sent once more, since
+//!   a kept-alive connection may have been closed by the server in the very moment it was reused.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use lxd_client::{Client, ClientConfig, Found, Identity, Token};
+//!
+//! let identity = Identity::load_or_create("/var/lib/shop/eu-1".as_ref(), "shop")?;
+//! let token = Token::parse("eyJj…")?;
+//! let config = ClientConfig::new("eu-1", "https://10.0.0.7:8443".parse()?, identity, *token.fingerprint());
+//! let client = Client::new(config)?;
+//! client.enrol(&token).await?;
+//! if client.project("demo").await.found()?.is_none() {
+//!     let config = [("features.images".into(), "false".into())].into();
+//!     client.create_project("demo", "", &config).await?;
+//! }
+//! # Ok(()) }
+//! ```
+
+mod client;
+mod collections;
+mod error;
+mod fingerprint;
+mod identity;
+mod images;
+mod instances;
+mod operations;
+mod projects;
+mod server;
+mod tls;
+mod token;
+mod transport;
+
+pub use client::{Client, ClientConfig, Enrolment, Limits};
+pub use collections::{Collection, Item};
+pub use error::{Error, ErrorKind, Found};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use identity::{Identity, IdentityError};
+pub use images::{ImageFiles, ImageFingerprint};
+pub use instances::{
+    Address, ImageSource, Instance, InstanceSpec, InstanceState, InstanceType, Status, Stop,
+};
+pub use operations::{Operation, OperationState};
+pub use projects::Project;
+pub use server::{Environment, Resources, ServerInfo};
+pub use token::{InvalidToken, Token};
+pub use transport::ETag;
+
+/// Configuration keys and values as the API has them: everything is text.
+pub type ConfigMap = std::collections::BTreeMap<String, String>;
+
+/// Devices by name, each a map of options (`type`, `listen`, …).
+pub type DeviceMap = std::collections::BTreeMap<String, ConfigMap>;
+
+/// What every call here returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,85 @@
+//! Lists and removal of the smaller kinds of object, enough to empty a project.
+
+use serde::Deserialize;
+
+use crate::{Client, ConfigMap, Result, transport::Call};
+
+/// A kind of object that a project can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Collection {
+    /// Profiles. `default` is always there and cannot be deleted.
+    Profiles,
+    /// Networks. Also lists interfaces of the machine that the server does not manage.
+    Networks,
+    /// Custom volumes of a storage pool; lists the instances' own volumes too.
+    StorageVolumes {
+        /// The pool's name.
+        pool: String,
+    },
+}
+
+/// An object of a [`Collection`].
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct Item {
+    /// Its name.
+    pub name: String,
+    /// Of networks `bridge`, `loopback`, …; of volumes `custom`, `container`, ….
+    #[serde(rename = "type", default)]
+    pub kind: Option<String>,
+    /// Of networks: whether the server made it.
+    #[serde(default)]
+    pub managed: Option<bool>,
+    /// Its configuration.
+    #[serde(default)]
+    pub config: ConfigMap,
+    /// What uses it, as API addresses.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub used_by: Vec<String>,
+}
+
+impl Collection {
+    fn path(&self) -> Vec<&str> {
+        match self {
+            Self::Profiles => vec!["profiles"],
+            Self::Networks => vec!["networks"],
+            Self::StorageVolumes { pool } => vec!["storage-pools", pool, "volumes"],
+        }
+    }
+
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Profiles => "profile",
+            Self::Networks => "network",
+            Self::StorageVolumes { .. } => "storage volume",
+        }
+    }
+}
+
+impl Client {
+    /// The objects of a kind in a project.
+    ///
+    /// Where the project has none of its own ([`crate::Project::has_own`]) the server shows those of the project `default`: do not
+    /// delete what such a listing shows.
+    pub async fn list(&self, collection: &Collection, project: &str) -> Result<Vec<Item>> {
+        let action = format!("list {}s of project {project}", collection.noun());
+        let call = Call::get(&collection.path(), action).query("recursion", "1").project(project);
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Deletes an object of a project; of volumes a custom one.
+    pub async fn delete(&self, collection: &Collection, project: &str, name: &str) -> Result<()> {
+        let mut path = collection.path();
+        if matches!(collection, Collection::StorageVolumes { .. }) {
+            path.push("custom");
+        }
+        path.push(name);
+        let action = format!("delete {} {name} in project {project}", collection.noun());
+        self.transport.send(Call::delete(&path, action).project(project)).await.map(drop)
+    }
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

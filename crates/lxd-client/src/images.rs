@@ -1,0 +1,184 @@
+//! Images: aliases, and uploads that stream from disk.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{Stream, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::fs::File;
+use tokio_util::io::ReaderStream;
+
+use crate::{
+    Client, ErrorKind, Found as _, InstanceType, Result,
+    transport::{Call, Payload},
+};
+
+/// How much of a file is in memory at a time, in bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// SHA-256 of an image's files in hexadecimal, by which servers know it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageFingerprint(String);
+
+impl fmt::Display for ImageFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The files that an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageFiles {
+    /// One tarball with metadata and root file system.
+    Unified(PathBuf),
+    /// Metadata tarball and root file system apart: squashfs for containers, a qcow2 disk for virtual machines.
+    Split {
+        /// The tarball that has `metadata.yaml`.
+        metadata: PathBuf,
+        /// The root file system or disk.
+        rootfs: PathBuf,
+        /// What it is for; the two upload under different names.
+        kind: InstanceType,
+    },
+}
+
+#[derive(Deserialize)]
+struct Alias {
+    target: ImageFingerprint,
+}
+
+impl Client {
+    /// The image that an alias stands for, if there is such an alias. A project without images of its own
+    /// (`features.images`) sees those of the project `default`.
+    pub async fn image_alias(&self, project: &str, alias: &str) -> Result<Option<ImageFingerprint>> {
+        let action = format!("look up image alias {alias} in project {project}");
+        let call = Call::get(&["images", "aliases", alias], action).project(project);
+        Ok(self.transport.fetch::<Alias>(call).await.found()?.map(|(alias, _)| alias.target))
+    }
+
+    /// Gives an image an alias.
+    pub async fn create_image_alias(
+        &self,
+        project: &str,
+        alias: &str,
+        image: &ImageFingerprint,
+    ) -> Result<()> {
+        let body = json!({"name": alias, "target": image, "description": ""});
+        let action = format!("create image alias {alias} in project {project}");
+        let call = Call::post(&["images", "aliases"], body, action).project(project);
+        self.transport.send(call).await.map(drop)
+    }
+
+    /// Removes an alias; the image stays.
+    pub async fn delete_image_alias(&self, project: &str, alias: &str) -> Result<()> {
+        let action = format!("delete image alias {alias} in project {project}");
+        let call = Call::delete(&["images", "aliases", alias], action).project(project);
+        self.transport.send(call).await.map(drop)
+    }
+
+    /// Uploads an image and returns when the server has unpacked it. At most `within`.
+    ///
+    /// The files are streamed, so memory does not grow with them. An image that is there already is fine.
+    pub async fn upload_image(
+        &self,
+        project: &str,
+        files: &ImageFiles,
+        within: Duration,
+    ) -> Result<ImageFingerprint> {
+        let (ImageFiles::Unified(first) | ImageFiles::Split { metadata: first, .. }) = files;
+        let action = format!("upload image {} to project {project}", first.display());
+        let begin = std::time::Instant::now();
+        let hash = Arc::new(Mutex::new(Sha256::new()));
+        let payload = match files {
+            ImageFiles::Unified(path) => {
+                let (stream, length) = self.open(path, &action, &hash).await?;
+                Payload::Stream { body: reqwest::Body::wrap_stream(stream), length }
+            }
+            ImageFiles::Split { metadata, rootfs, kind } => {
+                let name = match kind {
+                    InstanceType::Container => "rootfs",
+                    InstanceType::VirtualMachine => "rootfs.img",
+                };
+                // The server wants the metadata first.
+                let form = reqwest::multipart::Form::new()
+                    .part("metadata", self.part(metadata, "metadata", &action, &hash).await?)
+                    .part(name, self.part(rootfs, name, &action, &hash).await?);
+                Payload::Form(form)
+            }
+        };
+        let call = Call::new(reqwest::Method::POST, &["images"], action)
+            .project(project)
+            .header("X-LXD-public", "0")
+            .header("X-Incus-public", "0")
+            .payload(payload)
+            .timeout(within);
+        let done = async {
+            let (operation, _) = self.start(call).await?;
+            operation.wait(within.saturating_sub(begin.elapsed())).await
+        };
+        match done.await {
+            Ok(state) => Ok(match state.metadata["fingerprint"].as_str() {
+                Some(fingerprint) => ImageFingerprint(fingerprint.to_owned()),
+                None => hashed(&hash),
+            }),
+            // All was sent, and the server has an image of this hash: it is this one.
+            Err(e) if e.is_conflict() => Ok(hashed(&hash)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Deletes an image and its aliases. At most `within`.
+    pub async fn delete_image(
+        &self,
+        project: &str,
+        image: &ImageFingerprint,
+        within: Duration,
+    ) -> Result<()> {
+        let action = format!("delete image {image} in project {project}");
+        self.run(Call::delete(&["images", &image.0], action).project(project), within).await.map(drop)
+    }
+
+    async fn part(
+        &self,
+        path: &Path,
+        file_name: &'static str,
+        action: &str,
+        hash: &Arc<Mutex<Sha256>>,
+    ) -> Result<reqwest::multipart::Part> {
+        let (stream, length) = self.open(path, action, hash).await?;
+        let body = reqwest::Body::wrap_stream(stream);
+        Ok(reqwest::multipart::Part::stream_with_length(body, length).file_name(file_name))
+    }
+
+    /// A file as a stream that is hashed on its way, and its length.
+    async fn open(
+        &self,
+        path: &Path,
+        action: &str,
+        hash: &Arc<Mutex<Sha256>>,
+    ) -> Result<(impl Stream<Item = std::io::Result<tokio_util::bytes::Bytes>> + Send + 'static, u64)> {
+        let failed = |e| {
+            let kind = ErrorKind::Invalid(format!("cannot read {}", path.display()));
+            self.transport.error(action, kind).with_source(e)
+        };
+        let file = File::open(path).await.map_err(failed)?;
+        let length = file.metadata().await.map_err(failed)?.len();
+        let hash = hash.clone();
+        let stream = ReaderStream::with_capacity(file, CHUNK).inspect_ok(move |bytes| {
+            hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner).update(bytes);
+        });
+        Ok((stream, length))
+    }
+}
+
+fn hashed(hash: &Mutex<Sha256>) -> ImageFingerprint {
+    let hash = hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ImageFingerprint(hex::encode(hash.clone().finalize()))
+}

@@ -1,0 +1,115 @@
+//! What a server says about itself: version, trust, load.
+
+use serde::Deserialize;
+
+use crate::{Client, Fingerprint, Result, transport::Call};
+
+/// The server's answer to `GET /1.0`. To a client that it does not trust it tells only the first fields.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// `trusted` or `untrusted`.
+    auth: String,
+    /// What this version can do beyond the first, by name.
+    pub api_extensions: Vec<String>,
+    /// About the machine; empty for a client that is not trusted.
+    #[serde(default)]
+    pub environment: Environment,
+}
+
+/// About the server and its machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Environment {
+    /// `lxd` or `incus`.
+    pub server: String,
+    /// For example `5.0.2`.
+    pub server_version: String,
+    /// The server's name, in a cluster the member's.
+    pub server_name: String,
+    /// Whether the server is a member of a cluster.
+    pub server_clustered: bool,
+    /// Where it listens, as `host:port`.
+    pub addresses: Vec<String>,
+    /// For example `x86_64`.
+    pub kernel_architecture: String,
+    /// How instances run: `lxc`, or `lxc | qemu` where virtual machines can be made.
+    pub driver: String,
+    /// Of the certificate that the server shows.
+    pub certificate_fingerprint: Option<Fingerprint>,
+}
+
+impl ServerInfo {
+    /// Whether the server trusts this client.
+    pub fn is_trusted(&self) -> bool {
+        self.auth == "trusted"
+    }
+
+    /// Whether this version has an API extension.
+    pub fn has_extension(&self, name: &str) -> bool {
+        self.api_extensions.iter().any(|e| e == name)
+    }
+
+    /// Whether virtual machines can run there, as far as the server knows.
+    pub fn runs_virtual_machines(&self) -> bool {
+        self.environment.driver.contains("qemu")
+    }
+}
+
+/// How much of the machine there is and is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Resources {
+    /// In bytes.
+    pub memory_total: u64,
+    /// In bytes.
+    pub memory_used: u64,
+    /// Threads that the machine can run at a time.
+    pub cpu_total: u64,
+    /// Runnable tasks, average of a minute; `None` where the server does not tell (LXD 5.0).
+    pub load: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct RawResources {
+    memory: RawMemory,
+    cpu: RawCpu,
+    load: Option<RawLoad>,
+}
+
+#[derive(Deserialize)]
+struct RawMemory {
+    used: u64,
+    total: u64,
+}
+
+#[derive(Deserialize)]
+struct RawCpu {
+    total: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawLoad {
+    average1_min: f64,
+}
+
+impl Client {
+    /// What the server says about itself. Works for clients that are not trusted, too.
+    pub async fn server(&self) -> Result<ServerInfo> {
+        Ok(self.transport.fetch(Call::get(&[], "read the server's description")).await?.0)
+    }
+
+    /// How much of the machine there is and is used.
+    pub async fn resources(&self) -> Result<Resources> {
+        let call = Call::get(&["resources"], "read the server's resources");
+        let (RawResources { memory, cpu, load }, _) = self.transport.fetch(call).await?;
+        Ok(Resources {
+            memory_total: memory.total,
+            memory_used: memory.used,
+            cpu_total: cpu.total,
+            load: load.map(|l| l.average1_min),
+        })
+    }
+}

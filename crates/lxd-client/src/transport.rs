@@ -1,0 +1,322 @@
+//! One HTTP call: sent, bounded, counted, and its answer taken out of the API's envelope.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use reqwest::{Method, header};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use url::Url;
+
+use crate::{
+    Error, ErrorKind, Limits, Result,
+    error::{from_connection, from_status},
+};
+
+/// The version of an object as the server gives it, for updates that must not overwrite somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ETag(String);
+
+/// What one call asks for.
+pub(crate) struct Call {
+    method: Method,
+    path: Vec<String>,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+    payload: Payload,
+    /// Which call on which object, for messages.
+    action: String,
+    timeout: Option<Duration>,
+}
+
+pub(crate) enum Payload {
+    None,
+    Json(Value),
+    Stream { body: reqwest::Body, length: u64 },
+    Form(reqwest::multipart::Form),
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, path: &[&str], action: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.iter().map(|&s| s.to_owned()).collect(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            payload: Payload::None,
+            action: action.into(),
+            timeout: None,
+        }
+    }
+
+    pub(crate) fn get(path: &[&str], action: impl Into<String>) -> Self {
+        Self::new(Method::GET, path, action)
+    }
+
+    pub(crate) fn post(path: &[&str], body: Value, action: impl Into<String>) -> Self {
+        Self::new(Method::POST, path, action).payload(Payload::Json(body))
+    }
+
+    pub(crate) fn put(path: &[&str], body: Value, action: impl Into<String>) -> Self {
+        Self::new(Method::PUT, path, action).payload(Payload::Json(body))
+    }
+
+    pub(crate) fn delete(path: &[&str], action: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path, action)
+    }
+
+    pub(crate) fn query(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((key, value.into()));
+        self
+    }
+
+    pub(crate) fn project(self, project: &str) -> Self {
+        self.query("project", project)
+    }
+
+    pub(crate) fn header(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((key, value.into()));
+        self
+    }
+
+    pub(crate) fn if_match(self, etag: Option<&ETag>) -> Self {
+        match etag {
+            Some(etag) => self.header("If-Match", etag.0.clone()),
+            None => self,
+        }
+    }
+
+    pub(crate) fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Replaces [`Limits::total`] for this call.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+/// What came back, out of its envelope.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) metadata: Value,
+    /// The id of the operation that was started, if one was.
+    pub(crate) operation: Option<String>,
+    pub(crate) etag: Option<ETag>,
+    /// As in [`Call`].
+    pub(crate) action: String,
+}
+
+/// The envelope around every answer, <https://documentation.ubuntu.com/lxd/en/stable-5.0/rest-api/#return-values>.
+#[derive(Deserialize)]
+struct Envelope {
+    r#type: EnvelopeType,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    error_code: u16,
+    #[serde(default)]
+    metadata: Value,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum EnvelopeType {
+    Sync,
+    Async,
+    Error,
+}
+
+/// The connection to one server.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) remote: String,
+    base: Url,
+    http: reqwest::Client,
+    limits: Limits,
+    calls: AtomicU64,
+}
+
+impl Transport {
+    pub(crate) fn new(remote: String, base: Url, tls: rustls::ClientConfig, limits: Limits) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .connect_timeout(limits.connect)
+            // Below the minute after which servers and the boxes in between tend to drop idle connections.
+            .pool_idle_timeout(Duration::from_secs(30))
+            // A redirect would lead away from the pinned server, a retry could repeat a change.
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .user_agent(concat!("lnplaylive/", env!("CARGO_PKG_VERSION")))
+            .build();
+        match http {
+            Ok(http) => Ok(Self { remote, base, http, limits, calls: AtomicU64::new(0) }),
+            Err(e) => {
+                let kind = ErrorKind::Invalid("the HTTP client cannot be set up".into());
+                Err(Error::new(&remote, "set up", kind).with_source(e))
+            }
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn calls_made(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Makes the call and parses the answer's metadata.
+    pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<(T, Option<ETag>)> {
+        let Answer { metadata, etag, action, .. } = self.send(call).await?;
+        self.parse(metadata, &action).map(|value| (value, etag))
+    }
+
+    /// Reads metadata; what does not fit was not written by LXD or Incus.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, metadata: Value, action: &str) -> Result<T> {
+        serde_json::from_value(metadata)
+            .map_err(|e| self.error(action, ErrorKind::NotLxd("unexpected metadata".into())).with_source(e))
+    }
+
+    /// Makes the call. All of it, an eventual second try included, ends within the call's time.
+    pub(crate) async fn send(&self, call: Call) -> Result<Answer> {
+        let url = self.url(&call)?;
+        let Call { method, headers, payload, action, timeout, .. } = call;
+        let time = timeout.unwrap_or(self.limits.total);
+        let again =
+            (method == Method::GET).then(|| self.request(method.clone(), &url, &headers, Payload::None));
+        let first = self.request(method, &url, &headers, payload);
+        let work = async {
+            match (self.attempt(first, &action).await, again) {
+                // A kept-alive connection that the server closed just now, or one that broke: asking again is safe.
+                (Err(e), Some(again)) if *e.kind() == ErrorKind::Unreachable => {
+                    tracing::debug!(remote = %self.remote, %action, "the connection broke, asking again");
+                    self.attempt(again, &action).await
+                }
+                (result, _) => result,
+            }
+        };
+        let timed_out = || self.error(&action, ErrorKind::TimedOut(time));
+        let (status, etag, body) = match tokio::time::timeout(time, work).await {
+            Err(_) => return Err(timed_out()),
+            Ok(Err(e)) if matches!(e.kind(), ErrorKind::TimedOut(_)) => {
+                return Err(timed_out().with_source(e));
+            }
+            Ok(result) => result?,
+        };
+        self.open(status, etag, &body, action)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(&'static str, String)],
+        payload: Payload,
+    ) -> reqwest::RequestBuilder {
+        let mut request = self.http.request(method, url.clone());
+        for (key, value) in headers {
+            request = request.header(*key, value);
+        }
+        match payload {
+            Payload::None => request,
+            Payload::Json(body) => request.json(&body),
+            Payload::Stream { body, length } => request
+                .header(header::CONTENT_TYPE, "application/octet-stream")
+                .header(header::CONTENT_LENGTH, length)
+                .body(body),
+            Payload::Form(form) => request.multipart(form),
+        }
+    }
+
+    /// One request and its answer's status, `ETag` and bounded body.
+    async fn attempt(
+        &self,
+        request: reqwest::RequestBuilder,
+        action: &str,
+    ) -> Result<(u16, Option<ETag>, Vec<u8>)> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let broken = |e: reqwest::Error| self.error(action, from_connection(&e)).with_source(e.without_url());
+        let mut response = request.send().await.map_err(broken)?;
+        let status = response.status().as_u16();
+        let etag = response.headers().get(header::ETAG).and_then(|v| v.to_str().ok());
+        let etag = etag.map(|v| ETag(v.to_owned()));
+        let limit = self.limits.answer_bytes;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > limit {
+                return Err(self.error(action, ErrorKind::TooLarge { limit }));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, etag, body))
+    }
+
+    /// Opens the envelope.
+    fn open(&self, status: u16, etag: Option<ETag>, body: &[u8], action: String) -> Result<Answer> {
+        let envelope: Envelope = match serde_json::from_slice(body) {
+            Ok(envelope) => envelope,
+            Err(e) => {
+                let start: String = String::from_utf8_lossy(body).chars().take(80).collect();
+                let kind = match status {
+                    // What a proxy in front of a server says while the server is away.
+                    502..=504 => ErrorKind::Rejected { status, text: start },
+                    _ => ErrorKind::NotLxd(format!("status {status}, {start:?}")),
+                };
+                return Err(self.error(&action, kind).with_source(e));
+            }
+        };
+        if envelope.r#type == EnvelopeType::Error || status >= 400 {
+            let status = if envelope.error_code == 0 { status } else { envelope.error_code };
+            return Err(self.error(&action, from_status(status, envelope.error)));
+        }
+        let operation = match envelope.r#type {
+            EnvelopeType::Async => Some(operation_id(&envelope.operation).ok_or_else(|| {
+                self.error(&action, ErrorKind::NotLxd("an operation without its address".into()))
+            })?),
+            _ => None,
+        };
+        Ok(Answer { metadata: envelope.metadata, operation, etag, action })
+    }
+
+    fn url(&self, call: &Call) -> Result<Url> {
+        let mut url = self.base.clone();
+        {
+            let Ok(mut path) = url.path_segments_mut() else {
+                return Err(self.error(&call.action, ErrorKind::Invalid("the URL has no path".into())));
+            };
+            path.pop_if_empty().push("1.0");
+            for segment in &call.path {
+                // An empty or dotted segment would turn "delete this" into a call on the whole collection.
+                if matches!(segment.as_str(), "" | "." | "..") {
+                    let text = format!("{segment:?} cannot be the name of anything");
+                    return Err(self.error(&call.action, ErrorKind::Invalid(text)));
+                }
+                path.push(segment);
+            }
+        }
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        Ok(url)
+    }
+
+    pub(crate) fn error(&self, action: &str, kind: ErrorKind) -> Error {
+        Error::new(&self.remote, action, kind)
+    }
+}
+
+/// The id in `/1.0/operations/<id>?project=…`.
+fn operation_id(address: &str) -> Option<String> {
+    let path = address.split('?').next()?;
+    let id = path.rsplit('/').next()?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
