@@ -13,10 +13,11 @@ pub mod progress;
 pub mod secret;
 pub mod settings;
 
-
+pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec};
 pub use ids::{OrderId, ProjectName};
 
+pub use order::{Event, Order, Placement, Policy, State, Work};
 pub use secret::Secret;
-
+pub use settings::Settings;

@@ -1,1 +1,489 @@
-//! .
+//! An order and its life.
+//!
+//! ```text
+//! created --paid--> queued --placed--> placing --instance runs--> deploying --handed over--> provisioned
+//!    |                 ^  |               |                           |
+//!    |                 |  +- no remote    +---- step failed ----------+--- out of attempts ---> failed
+//! (invoice expired:    |     answers         (placement given up)                                 |
+//!  removed)            +-----------------------------<---------------------- operator: retry ----+
+//! ```
+//!
+//! [`Order::apply`] is the only way from one state to the next. Whatever a step needs is in the state
+//! *before* the step runs, so that whoever finds the record can go on from it. A placement that was
+//! given up is a [`Leftover`] until the remote is known to have nothing of it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::catalogue::Terms;
+use crate::connection::ConnectionString;
+use crate::ids::{OrderId, ProjectName};
+use crate::secret::Secret;
+
+/// How many entries of its history an order keeps; the oldest go first.
+const HISTORY_LIMIT: usize = 100;
+
+/// How often and how long to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Placements that may be given up before the order has failed. At least 1. A remote that does
+    /// not answer when one is to be chosen does not count: such an order stays queued.
+    pub max_attempts: u32,
+    /// Passing faults in a row before a placement is given up for another. At least 1.
+    pub patience: u32,
+    /// The wait after a first fault; it doubles with each one after.
+    pub backoff: SignedDuration,
+    /// The longest wait.
+    pub max_backoff: SignedDuration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 5,
+            patience: 4,
+            backoff: SignedDuration::from_secs(1),
+            max_backoff: SignedDuration::from_secs(60),
+        }
+    }
+}
+
+impl Policy {
+    fn wait(&self, faults: u32) -> SignedDuration {
+        let factor = 1_i32 << faults.saturating_sub(1).min(20);
+        self.backoff.checked_mul(factor).unwrap_or(self.max_backoff).min(self.max_backoff)
+    }
+}
+
+/// A range of TCP ports on a remote: one for SSH and then one for each node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortBlock {
+    /// The SSH port.
+    pub first: u16,
+    /// How many ports, the SSH port included.
+    pub count: u16,
+}
+
+impl PortBlock {
+    /// Whether the two have a port in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let end = |b: &Self| u32::from(b.first) + u32::from(b.count);
+        u32::from(self.first) < end(other) && u32::from(other.first) < end(self)
+    }
+
+    /// Node 0's port.
+    pub fn first_node(&self) -> u16 {
+        self.first.saturating_add(1)
+    }
+}
+
+/// An SSH key pair in OpenSSH's text formats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPair {
+    /// `-----BEGIN OPENSSH PRIVATE KEY-----…`
+    pub private: Secret,
+    /// `ssh-ed25519 AAAA…`
+    pub public: String,
+}
+
+/// The keys of one instance, made before it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The instance's host key, so that even the first connection is pinned.
+    pub host_key: KeyPair,
+    /// Our key to it.
+    pub client_key: KeyPair,
+}
+
+/// Where an order's environment is to be, decided before anything is made there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// The remote's name in the settings.
+    pub remote: String,
+    /// The project; its name holds the expiry.
+    pub project: ProjectName,
+    /// Its ports.
+    pub ports: PortBlock,
+    /// Its keys.
+    pub access: Access,
+}
+
+/// What a placement that was given up may have left on a remote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leftover {
+    /// The remote's name in the settings.
+    pub remote: String,
+    /// The project.
+    pub project: ProjectName,
+    /// The ports, in use until the project is gone.
+    pub ports: PortBlock,
+}
+
+/// What went wrong so far with an order that is to be provisioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempts {
+    /// Placements that were given up.
+    pub failed: u32,
+    /// Passing faults in a row.
+    pub faults: u32,
+    /// Nothing is tried before.
+    pub not_before: Timestamp,
+}
+
+/// What was handed to the buyer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// The remote's name in the settings.
+    pub remote: String,
+    /// The project.
+    pub project: ProjectName,
+    /// When the environment ends; never earlier than the project's name says.
+    pub expires_at: Timestamp,
+    /// One for each node, node 0 first.
+    pub connection_strings: Vec<ConnectionString>,
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum State {
+    /// An invoice is out and not paid.
+    Created,
+    /// Paid; to be placed on a remote.
+    Queued {
+        /// When the payment was seen.
+        paid_at: Timestamp,
+        /// What went wrong so far.
+        attempts: Attempts,
+    },
+    /// The project and the instance are being made.
+    Placing {
+        /// When the payment was seen.
+        paid_at: Timestamp,
+        /// What went wrong so far.
+        attempts: Attempts,
+        /// Where.
+        placement: Placement,
+    },
+    /// The instance runs; the network in it is being brought up.
+    Deploying {
+        /// When the payment was seen.
+        paid_at: Timestamp,
+        /// What went wrong so far.
+        attempts: Attempts,
+        /// Where.
+        placement: Placement,
+    },
+    /// Handed over. Whether it has expired since is for the clock to say.
+    Provisioned {
+        /// When the payment was seen.
+        paid_at: Timestamp,
+        /// What the buyer has got.
+        handover: Handover,
+    },
+    /// Given up; the operator has to retry or to pay back.
+    Failed {
+        /// When the payment was seen.
+        paid_at: Timestamp,
+        /// What went wrong last.
+        reason: String,
+    },
+}
+
+impl State {
+    /// A short name, as in the record.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Queued { .. } => "queued",
+            Self::Placing { .. } => "placing",
+            Self::Deploying { .. } => "deploying",
+            Self::Provisioned { .. } => "provisioned",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// When the payment was seen; `None` while there was none.
+    pub fn paid_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Created => None,
+            Self::Queued { paid_at, .. }
+            | Self::Placing { paid_at, .. }
+            | Self::Deploying { paid_at, .. }
+            | Self::Provisioned { paid_at, .. }
+            | Self::Failed { paid_at, .. } => Some(*paid_at),
+        }
+    }
+
+    /// The placement that is being worked on.
+    pub fn placement(&self) -> Option<&Placement> {
+        match self {
+            Self::Placing { placement, .. } | Self::Deploying { placement, .. } => Some(placement),
+            _ => None,
+        }
+    }
+}
+
+/// Something that happened to an order, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What, in a sentence.
+    pub what: String,
+}
+
+/// An order, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its id, the label of its invoice.
+    pub id: OrderId,
+    /// What was agreed.
+    pub terms: Terms,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its invoice expires.
+    pub invoice_expires_at: Timestamp,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// What may still be on remotes and should not be.
+    #[serde(default)]
+    pub leftovers: Vec<Leftover>,
+    /// What happened so far, the oldest first.
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+}
+
+/// How bad a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Nobody answered, or busy: the same step may work later.
+    Passing,
+    /// This placement will not work: another one may.
+    Final,
+}
+
+/// What can happen to an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The invoice is paid.
+    Paid,
+    /// A remote was chosen.
+    Placed(Placement),
+    /// No remote can take it now.
+    NotPlaced {
+        /// Why.
+        reason: String,
+    },
+    /// The project is there and the instance runs.
+    InstanceRuns,
+    /// The network is up.
+    HandedOver {
+        /// When the environment ends.
+        expires_at: Timestamp,
+        /// One for each node.
+        connection_strings: Vec<ConnectionString>,
+    },
+    /// A step on the remote did not work.
+    StepFailed {
+        /// Whether it may work later.
+        severity: Severity,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The remote is known to have nothing of this project any more.
+    LeftoverGone(ProjectName),
+    /// The operator asks to try again.
+    Retry,
+}
+
+/// An event that makes no sense where the order stands. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{event} makes no sense for an order that is {state}")]
+pub struct Refused {
+    event: &'static str,
+    state: &'static str,
+}
+
+/// What there is to do for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work<'a> {
+    /// Wait for the invoice to be paid or to expire.
+    AwaitPayment,
+    /// Choose a remote, not before the given time.
+    Place(Timestamp),
+    /// Make the project and the instance, not before the given time.
+    BringUp(&'a Placement, Timestamp),
+    /// Bring the network in the instance up, not before the given time.
+    Deploy(&'a Placement, Timestamp),
+    /// Only clean up after placements that were given up.
+    CleanUp,
+    /// Nothing more: the record can be closed.
+    Close,
+}
+
+impl Order {
+    /// A new order.
+    pub fn new(id: OrderId, terms: Terms, now: Timestamp, invoice_expires_at: Timestamp) -> Self {
+        Self {
+            id,
+            terms,
+            created_at: now,
+            invoice_expires_at,
+            state: State::Created,
+            leftovers: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    /// What there is to do.
+    pub fn work(&self) -> Work<'_> {
+        match &self.state {
+            State::Created => Work::AwaitPayment,
+            State::Queued { attempts, .. } => Work::Place(attempts.not_before),
+            State::Placing { attempts, placement, .. } => Work::BringUp(placement, attempts.not_before),
+            State::Deploying { attempts, placement, .. } => Work::Deploy(placement, attempts.not_before),
+            State::Provisioned { .. } | State::Failed { .. } if self.leftovers.is_empty() => Work::Close,
+            State::Provisioned { .. } | State::Failed { .. } => Work::CleanUp,
+        }
+    }
+
+    /// The order after `event`, which happened at `now`.
+    ///
+    /// Refuses what makes no sense. A second [`Event::Paid`] is no news and changes nothing: the same
+    /// payment is seen by several watchers.
+    pub fn apply(&self, event: Event, now: Timestamp, policy: &Policy) -> Result<Self, Refused> {
+        let mut next = self.clone();
+        let what = next.step(event, now, policy)?;
+        if let Some(what) = what {
+            if next.history.len() >= HISTORY_LIMIT {
+                next.history.remove(0);
+            }
+            next.history.push(HistoryEntry { at: now, what });
+        }
+        Ok(next)
+    }
+
+    /// Moves on and says what happened in a sentence, if anything did.
+    fn step(&mut self, event: Event, now: Timestamp, policy: &Policy) -> Result<Option<String>, Refused> {
+        let refused = Refused { event: event.name(), state: self.state.name() };
+        let fresh = Attempts { failed: 0, faults: 0, not_before: now };
+        let (state, what) = match (self.state.clone(), event) {
+            (State::Created, Event::Paid) => {
+                (State::Queued { paid_at: now, attempts: fresh }, "paid".to_owned())
+            }
+            (_, Event::Paid) => return Ok(None),
+
+            (State::Queued { paid_at, attempts }, Event::Placed(placement)) => {
+                // A project that is still to be removed must not get its name back.
+                if self.leftovers.iter().any(|l| l.project == placement.project) {
+                    return Err(refused);
+                }
+                let what = format!("placed on {} in {}", placement.remote, placement.project);
+                let attempts = Attempts { faults: 0, not_before: now, ..attempts };
+                (State::Placing { paid_at, attempts, placement }, what)
+            }
+            (State::Queued { paid_at, mut attempts }, Event::NotPlaced { reason }) => {
+                attempts.faults += 1;
+                attempts.not_before = later(now, policy.wait(attempts.faults));
+                (State::Queued { paid_at, attempts }, format!("not placed: {reason}"))
+            }
+
+            (State::Placing { paid_at, attempts, placement }, Event::InstanceRuns) => {
+                let attempts = Attempts { faults: 0, not_before: now, ..attempts };
+                (State::Deploying { paid_at, attempts, placement }, "the instance runs".to_owned())
+            }
+            (
+                State::Deploying { paid_at, placement, .. },
+                Event::HandedOver { expires_at, connection_strings },
+            ) if connection_strings.len() == self.terms.node_count as usize => {
+                let Placement { remote, project, .. } = placement;
+                let expires_at = expires_at.max(project.expires());
+                let what = format!("handed over, until {expires_at}");
+                let handover = Handover { remote, project, expires_at, connection_strings };
+                (State::Provisioned { paid_at, handover }, what)
+            }
+
+            (
+                state @ (State::Placing { .. } | State::Deploying { .. }),
+                Event::StepFailed { severity, reason },
+            ) => (self.fail_step(state, severity, &reason, now, policy), reason),
+
+            // One that is still queued is tried at once, with all attempts ahead.
+            (State::Failed { paid_at, .. } | State::Queued { paid_at, .. }, Event::Retry) => {
+                (State::Queued { paid_at, attempts: fresh }, "retried by the operator".to_owned())
+            }
+
+            (state, Event::LeftoverGone(project)) if self.leftovers.iter().any(|l| l.project == project) => {
+                self.leftovers.retain(|l| l.project != project);
+                (state, format!("removed {project}"))
+            }
+            _ => return Err(refused),
+        };
+        self.state = state;
+        Ok(Some(what))
+    }
+
+    /// The state after a step of the current placement did not work.
+    fn fail_step(
+        &mut self,
+        state: State,
+        severity: Severity,
+        reason: &str,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> State {
+        let (State::Placing { paid_at, mut attempts, placement }
+        | State::Deploying { paid_at, mut attempts, placement }) = state.clone()
+        else {
+            return state;
+        };
+        attempts.faults += 1;
+        attempts.not_before = later(now, policy.wait(attempts.faults));
+        if severity == Severity::Passing && attempts.faults < policy.patience {
+            return match state {
+                State::Placing { .. } => State::Placing { paid_at, attempts, placement },
+                _ => State::Deploying { paid_at, attempts, placement },
+            };
+        }
+        // The placement is given up, and with it whatever there may be of it.
+        let Placement { remote, project, ports, .. } = placement;
+        self.leftovers.push(Leftover { remote, project, ports });
+        attempts.faults = 0;
+        attempts.failed += 1;
+        if attempts.failed >= policy.max_attempts {
+            return State::Failed { paid_at, reason: reason.to_owned() };
+        }
+        State::Queued { paid_at, attempts }
+    }
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Paid => "a payment",
+            Self::Placed(_) => "a placement",
+            Self::NotPlaced { .. } => "a placement that was not found",
+            Self::InstanceRuns => "a running instance",
+            Self::HandedOver { .. } => "a hand-over",
+            Self::StepFailed { .. } => "a failed step",
+            Self::LeftoverGone(_) => "a removed leftover",
+            Self::Retry => "a retry",
+        }
+    }
+}
+
+/// `now + wait`, or the end of time.
+fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}

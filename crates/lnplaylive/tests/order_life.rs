@@ -1,0 +1,224 @@
+//! No sequence of events loses a paid order or has two placements of it at work.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive::catalogue::Catalogue;
+use lnplaylive::order::{Access, KeyPair, Placement, PortBlock, Severity};
+use lnplaylive::{ConnectionString, Event, Order, OrderId, Policy, ProjectName, Secret, State, Work};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("in range")
+}
+
+fn order() -> Order {
+    let terms = Catalogue::default().quote(8, 48).expect("on sale");
+    Order::new(OrderId::from_uuid(Uuid::from_u128(7)), terms, at(0), at(600))
+}
+
+fn placement(order: &Order, second: i64) -> Placement {
+    let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
+    Placement {
+        remote: format!("remote-{}", second % 3),
+        project: ProjectName::new(at(second), order.id).expect("a name"),
+        ports: PortBlock { first: 20000, count: 9 },
+        access: Access { host_key: pair(), client_key: pair() },
+    }
+}
+
+fn strings(count: usize) -> Vec<ConnectionString> {
+    let link = format!("http://x/#address=02{}@h:1&type=direct&value=ws:&rune=r", "00".repeat(32));
+    vec![link.parse().expect("a link"); count]
+}
+
+/// An event without the parts that depend on the order.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Paid,
+    Placed,
+    NotPlaced,
+    InstanceRuns,
+    HandedOver { strings: usize },
+    Failed { passing: bool },
+    LeftoverGone,
+    Retry,
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        2 => Just(Kind::Paid),
+        5 => Just(Kind::Placed),
+        1 => Just(Kind::NotPlaced),
+        5 => Just(Kind::InstanceRuns),
+        3 => prop_oneof![3 => Just(8_usize), 1 => 0..20_usize].prop_map(|strings| Kind::HandedOver { strings }),
+        4 => any::<bool>().prop_map(|passing| Kind::Failed { passing }),
+        2 => Just(Kind::LeftoverGone),
+        1 => Just(Kind::Retry),
+    ]
+}
+
+fn event(kind: Kind, order: &Order, second: i64) -> Event {
+    match kind {
+        Kind::Paid => Event::Paid,
+        Kind::Placed => Event::Placed(placement(order, second + 1_000_000)),
+        Kind::NotPlaced => Event::NotPlaced { reason: "full".into() },
+        Kind::InstanceRuns => Event::InstanceRuns,
+        Kind::HandedOver { strings: n } => {
+            Event::HandedOver { expires_at: at(second + 172_800), connection_strings: strings(n) }
+        }
+        Kind::Failed { passing } => Event::StepFailed {
+            severity: if passing { Severity::Passing } else { Severity::Final },
+            reason: "it broke".into(),
+        },
+        Kind::LeftoverGone => Event::LeftoverGone(
+            order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project),
+        ),
+        Kind::Retry => Event::Retry,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_events_loses_or_doubles(events in proptest::collection::vec(kinds(), 0..120)) {
+        let policy = Policy::default();
+        let mut order = order();
+        // Projects that were placed and that no one has said are gone.
+        let mut on_remotes = BTreeSet::new();
+        let mut handed_over = None;
+        for (second, kind) in (1_i64..).zip(events) {
+            let before = order.clone();
+            let event = event(kind, &order, second);
+            let Ok(after) = order.apply(event.clone(), at(second), &policy) else {
+                prop_assert_eq!(&order, &before, "what is refused changes nothing");
+                continue;
+            };
+            order = after;
+            match event {
+                Event::Placed(placement) => {
+                    prop_assert!(on_remotes.insert(placement.project), "one project, one placement");
+                }
+                Event::LeftoverGone(project) => {
+                    prop_assert!(on_remotes.remove(&project));
+                }
+                _ => {}
+            }
+
+            // Once paid, always paid, since the same time, for the same terms.
+            if let Some(paid_at) = before.state.paid_at() {
+                prop_assert_eq!(order.state.paid_at(), Some(paid_at));
+            }
+            prop_assert_eq!(&order.terms, &before.terms);
+            // What was handed over stays handed over.
+            if let State::Provisioned { handover, .. } = &order.state {
+                prop_assert_eq!(handed_over.get_or_insert(handover.clone()), handover);
+                prop_assert_eq!(handover.connection_strings.len(), 8);
+            } else {
+                prop_assert!(handed_over.is_none());
+            }
+            // Every project on a remote is accounted for exactly once.
+            let mut known: Vec<_> = order.leftovers.iter().map(|l| l.project).collect();
+            known.extend(order.state.placement().map(|p| p.project));
+            if let State::Provisioned { handover, .. } = &order.state {
+                known.push(handover.project);
+            }
+            known.sort();
+            prop_assert_eq!(known, on_remotes.iter().copied().collect::<Vec<_>>());
+            // An order that is not over has something to do, and one that is over has nothing left behind.
+            match order.work() {
+                Work::Close => prop_assert!(order.leftovers.is_empty() && order.state.paid_at().is_some()),
+                Work::AwaitPayment => prop_assert!(order.state.paid_at().is_none()),
+                Work::CleanUp => prop_assert!(!order.leftovers.is_empty()),
+                Work::Place(_) | Work::BringUp(..) | Work::Deploy(..) => {}
+            }
+            // The record says it all.
+            let json = serde_json::to_string(&order).expect("JSON");
+            prop_assert_eq!(&serde_json::from_str::<Order>(&json).expect("our own record"), &order);
+        }
+    }
+
+    #[test]
+    fn whatever_happened_a_paid_order_can_still_be_delivered(
+        events in proptest::collection::vec(kinds(), 0..60),
+    ) {
+        let policy = Policy::default();
+        let mut order = order();
+        let mut second = 0;
+        for kind in events {
+            second += 1;
+            let event = event(kind, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        // From here on all goes well: at most five steps lead to the hand-over.
+        for kind in [Kind::Paid, Kind::Retry, Kind::Placed, Kind::InstanceRuns, Kind::HandedOver { strings: 8 }] {
+            second += 1;
+            let event = event(kind, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        prop_assert!(matches!(order.state, State::Provisioned { .. }), "{}", order.state.name());
+    }
+
+    #[test]
+    fn nothing_is_tried_without_end(severities in proptest::collection::vec(any::<bool>(), 200)) {
+        let policy = Policy::default();
+        let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+        let mut second = 1_000_000;
+        for passing in severities {
+            second += 1;
+            if matches!(order.work(), Work::Place(_)) {
+                let event = Event::Placed(placement(&order, second));
+                order = order.apply(event, at(second), &policy).expect("placed");
+            }
+            let event = event(Kind::Failed { passing }, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        prop_assert_eq!(order.state.name(), "failed");
+        prop_assert_eq!(order.leftovers.len(), policy.max_attempts as usize);
+    }
+}
+
+#[test]
+fn waits_grow_and_stay_bounded() {
+    let policy = Policy::default();
+    let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+    let mut last = SignedDuration::ZERO;
+    for _ in 0..100 {
+        let event = Event::NotPlaced { reason: "no remote answers".into() };
+        order = order.apply(event, at(0), &policy).expect("still queued");
+        let Work::Place(not_before) = order.work() else { panic!("it has left the queue") };
+        let wait = not_before.duration_since(at(0));
+        assert!(wait >= last && wait <= policy.max_backoff, "{wait:?} after {last:?}");
+        last = wait;
+    }
+    assert_eq!(last, policy.max_backoff);
+}
+
+#[test]
+fn an_environment_never_ends_before_its_name_says() {
+    let policy = Policy::default();
+    let mut order = order();
+    let placement = placement(&order, 500_000);
+    let ends = placement.project.expires();
+    for event in [Event::Paid, Event::Placed(placement), Event::InstanceRuns] {
+        order = order.apply(event, at(1), &policy).expect("in order");
+    }
+    let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
+    let order = order.apply(event, at(2), &policy).expect("in order");
+    let State::Provisioned { handover, .. } = order.state else { panic!("not handed over") };
+    assert_eq!(handover.expires_at, ends);
+}
+
+#[test]
+fn private_keys_are_gone_from_the_record_once_handed_over() {
+    let policy = Policy::default();
+    let mut order = order();
+    let placement = placement(&order, 500_000);
+    for event in [Event::Paid, Event::Placed(placement), Event::InstanceRuns] {
+        order = order.apply(event, at(1), &policy).expect("in order");
+    }
+    assert!(serde_json::to_string(&order).expect("JSON").contains("private"));
+    let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
+    let order = order.apply(event, at(2), &policy).expect("in order");
+    assert!(!serde_json::to_string(&order).expect("JSON").contains("private"));
+}

@@ -1,0 +1,113 @@
+//! Settings: where they come from, and that a wrong one is refused by its name.
+
+use std::path::Path;
+
+use figment::Jail;
+use lnplaylive::Settings;
+use lnplaylive::settings::InstanceType;
+
+const REMOTE: &str = r#"
+    [[remotes]]
+    name = "eu-1"
+    url = "https://192.0.2.7:8443"
+    token_file = "token"
+"#;
+
+/// Loads `toml` in a directory that has a file `token`.
+fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
+    let mut result = None;
+    Jail::expect_with(|jail| {
+        jail.create_file("lnplaylive.toml", toml)?;
+        jail.create_file("token", "s3cret\n")?;
+        jail.create_file("empty", "\n")?;
+        for (key, value) in environment {
+            jail.set_env(key, value);
+        }
+        result = Some(Settings::load(Some(Path::new("lnplaylive.toml"))).map_err(|e| e.to_string()));
+        Ok(())
+    });
+    result.expect("it ran")
+}
+
+#[test]
+fn nothing_need_be_set() {
+    let settings = load("", &[]).expect("defaults");
+    assert!(settings.remotes.is_empty());
+    assert_eq!(settings.catalogue().expect("a catalogue").products().len(), 4);
+    assert_eq!(settings.shop.max_unpaid_orders, 1000);
+}
+
+#[test]
+fn the_environment_has_the_last_word() {
+    let toml = format!("[shop]\ninvoice_expiry_secs = 100\nmax_hours = 10\n{REMOTE}");
+    let settings = load(
+        &toml,
+        &[
+            ("LNPLAYLIVE_SHOP__INVOICE_EXPIRY_SECS", "200"),
+            ("LNPLAYLIVE_REMOTE__NAME", "us-1"),
+            ("LNPLAYLIVE_REMOTE__URL", "https://198.51.100.9:8443"),
+            ("LNPLAYLIVE_REMOTE__TOKEN_FILE", "token"),
+            ("LNPLAYLIVE_REMOTE__INSTANCE_TYPE", "container"),
+            ("LNPLAYLIVE_CONFIG", "ignored"),
+        ],
+    )
+    .expect("good settings");
+    assert_eq!(settings.shop.invoice_expiry_secs, 200);
+    assert_eq!(settings.shop.max_hours, 10);
+    let names: Vec<_> = settings.remotes.iter().map(|r| (r.name.as_str(), r.instance_type)).collect();
+    assert_eq!(names, [("eu-1", InstanceType::VirtualMachine), ("us-1", InstanceType::Container)]);
+    assert_eq!(settings.remotes[0].public_url_template(), "ws://192.0.2.7:{port}");
+}
+
+#[test]
+fn a_wrong_setting_is_refused_by_its_name() {
+    let with = |line: &str| format!("{REMOTE}{line}\n");
+    for (toml, expected) in [
+        ("colour = 1".to_owned(), "unknown field: found `colour`"),
+        ("[shop]\ncolour = 1".to_owned(), "shop.colour"),
+        ("[shop]\nmax_hours = \"many\"".to_owned(), "shop.max_hours"),
+        ("[shop]\nmax_hours = 0".to_owned(), "products: min_hours is 1 and max_hours is 0"),
+        ("[shop]\ninvoice_expiry_secs = 1".to_owned(), "shop.invoice_expiry_secs: is 1"),
+        ("[shop]\nconnect_page = \"ftp://x/\"".to_owned(), "shop.connect_page"),
+        ("[provisioning]\nconcurrency = 0".to_owned(), "provisioning.concurrency: is 0"),
+        ("products = []".to_owned(), "products: there are no products"),
+        ("[[remotes]]\nname = \"a\"".to_owned(), "missing field `url`"),
+        ("[[remotes]]\nname = \"a\"\nurl = \"nonsense\"".to_owned(), "remotes"),
+        ("[[remotes]]\nname = \"a\"\nurl = \"http://x\"".to_owned(), "remotes[0].url"),
+        ("[[remotes]]\nname = \"a b\"\nurl = \"https://x\"".to_owned(), "remotes[0].name"),
+        ("[[remotes]]\nname = \"a\"\nurl = \"https://x\"".to_owned(), "remotes[0].token_file"),
+        (format!("{REMOTE}{REMOTE}"), "remotes[1].name: `eu-1` stands twice"),
+        (with("cert_file = \"token\""), "remotes[0].cert_file"),
+        (with("server_fingerprint = \"12\""), "remotes[0].server_fingerprint"),
+        (with("ports = { first = 20000, last = 20010 }"), "remotes[0].ports"),
+        (with("public_url_template = \"https://{port}\""), "remotes[0].public_url_template"),
+        (REMOTE.replace("\"token\"", "\"missing\""), "remotes[0].token_file: cannot read missing"),
+        (REMOTE.replace("\"token\"", "\"empty\""), "remotes[0].token_file: cannot read empty"),
+        ("[shop".to_owned(), "settings"),
+    ] {
+        let error = load(&toml, &[]).expect_err(&toml);
+        assert!(error.starts_with("settings: "), "{error}");
+        assert!(error.contains(expected), "`{error}` does not name `{expected}`");
+    }
+    let error = load("", &[("LNPLAYLIVE_SHOP__MAX_HOURS", "many")]).expect_err("not a number");
+    assert!(error.contains("shop.max_hours"), "{error}");
+    let error = Settings::load(Some(Path::new("/nonexistent/lnplaylive.toml"))).expect_err("no file");
+    assert!(error.to_string().contains("/nonexistent/lnplaylive.toml"), "{error}");
+}
+
+#[test]
+fn port_blocks_do_not_overlap_and_stay_in_range() {
+    let mut settings =
+        load(&format!("{REMOTE}ports = {{ first = 20000, last = 20099 }}\n"), &[]).expect("good");
+    let remote = settings.remotes.remove(0);
+    let mut used = vec![];
+    while let Some(block) = remote.free_block(8, &used) {
+        assert!(used.iter().all(|other| !block.overlaps(other)), "{block:?} in {used:?}");
+        assert!(block.first >= 20000 && block.first + block.count - 1 <= 20099, "{block:?}");
+        used.push(block);
+    }
+    assert_eq!(used.len(), 11, "100 ports hold eleven blocks of nine");
+    let freed = used.remove(3);
+    assert_eq!(remote.free_block(8, &used), Some(freed));
+    assert_eq!(remote.free_block(9, &used), None);
+}
