@@ -91,6 +91,11 @@ impl ProjectName {
         self.expires
     }
 
+    /// The name of the environment in public URLs: the project's without what all have in common.
+    pub fn environment(&self) -> String {
+        self.to_string().split_off(PREFIX.len())
+    }
+
     /// The first four bytes of the order's UUID.
     pub fn order_short(&self) -> [u8; 4] {
         self.order

@@ -98,6 +98,8 @@ pub struct Provisioning {
     pub allowance_mins: u32,
     /// Seconds between blocks in an environment.
     pub block_time_secs: u32,
+    /// Seconds that one call of a remote's API may take; operations have their own time.
+    pub call_timeout_secs: u32,
 }
 
 impl Default for Provisioning {
@@ -110,6 +112,7 @@ impl Default for Provisioning {
             max_backoff_ms: 60_000,
             allowance_mins: 15,
             block_time_secs: 5,
+            call_timeout_secs: 30,
         }
     }
 }
@@ -332,6 +335,7 @@ impl Settings {
         range("provisioning.max_backoff_ms", p.max_backoff_ms, p.backoff_ms..=3_600_000)?;
         range("provisioning.allowance_mins", p.allowance_mins, 0..=1440)?;
         range("provisioning.block_time_secs", p.block_time_secs, 1..=3600)?;
+        range("provisioning.call_timeout_secs", p.call_timeout_secs, 1..=600)?;
         for (at, remote) in self.remotes.iter().enumerate() {
             remote.validate(&format!("remotes[{at}]"))?;
             if self.remotes[..at].iter().any(|other| other.name == remote.name) {

@@ -1,0 +1,117 @@
+//! What can go wrong on a remote, and whether trying again may help.
+
+use lnplaylive::order::{Placement, Severity};
+use thiserror::Error;
+
+/// A step that did not work. Each names the remote and the object.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// An order is placed on a remote that is no longer in the settings.
+    #[error("remote {remote:?} is not in the settings; put it back until its environments have ended")]
+    NoSuchRemote {
+        /// Its name.
+        remote: String,
+    },
+    /// A file that the settings name cannot be used.
+    #[error("settings: {key}: {what}")]
+    Settings {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The client key pair, or the pinned certificate, could not be read or kept.
+    #[error("remote {remote:?}: cannot keep its keys in {path}")]
+    State {
+        /// The remote's name.
+        remote: String,
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The remote does not know us and there is no token to change that.
+    #[error(
+        "remote {remote:?} does not trust our client certificate and there is no token_file to enrol with"
+    )]
+    NotEnrolled {
+        /// The remote's name.
+        remote: String,
+    },
+    /// A call of the LXD API.
+    #[error(transparent)]
+    Lxd(#[from] lxd_client::Error),
+    /// Something of that name is there, and is somebody else's.
+    #[error("remote {remote:?}: {object} is there already and is not ours; nothing was changed")]
+    NotOurs {
+        /// The remote's name.
+        remote: String,
+        /// What it is.
+        object: String,
+    },
+    /// SSH to an instance.
+    #[error("remote {remote:?}: instance in {project}: SSH to {address}: {what}")]
+    Ssh {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+        /// Host and port.
+        address: String,
+        /// What was tried.
+        what: &'static str,
+        /// Whether trying again may help.
+        severity: Severity,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// `lnplay up` in an instance.
+    #[error("remote {remote:?}: instance in {project}: lnplay up: {what}")]
+    Lnplay {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+        /// What it said or did.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn lnplay(placement: &Placement, what: impl Into<String>) -> Self {
+        Self::Lnplay {
+            remote: placement.remote.clone(),
+            project: placement.project.to_string(),
+            what: what.into(),
+        }
+    }
+
+    /// Whether the same step may work later, or only another placement may.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Lxd(error) if error.is_transient() => Severity::Passing,
+            Self::Ssh { severity, .. } => *severity,
+            // The operator has to do something, and once done the same step works.
+            Self::NoSuchRemote { .. } | Self::State { .. } => Severity::Passing,
+            _ => Severity::Final,
+        }
+    }
+
+    /// The error and its causes, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let next = error.to_string();
+            // A transparent error and its cause say the same thing.
+            if !text.ends_with(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
