@@ -1,0 +1,19 @@
+//! Saying that a check did not run.
+
+use std::io::Write;
+
+/// Says that a test, or a part of one, did not run, and why.
+///
+/// The reason goes to stderr, which test runners hide for tests that pass, and is appended to the file named by
+/// `LNPLAYLIVE_SKIPS`, which `tests/run` prints at the end.
+pub fn skip(what: &str, why: &dyn std::fmt::Display) {
+    eprintln!("skipped: {what}: {why}");
+    if let Some(path) = std::env::var_os("LNPLAYLIVE_SKIPS") {
+        let file = std::fs::File::options().append(true).create(true).open(&path);
+        // One write, so that lines of tests running at the same time do not mix.
+        let line = format!("{what}: {why}\n");
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            eprintln!("writing to {}: {error}", path.display());
+        }
+    }
+}
