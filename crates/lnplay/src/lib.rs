@@ -1,1 +1,19 @@
-//! .
+//! Brings an environment up inside an instance: bitcoind on regtest and N funded Lightning nodes, supervised.
+//!
+//! `lnplay up` ([`up`]) hands the work to a supervisor process of its own ([`supervisor`]) and follows it over a unix
+//! socket ([`control`]), so that the environment outlives the SSH session that started it. The supervisor keeps the
+//! daemons running ([`child`]), prepares the chain ([`chain`]), shares the coins out ([`coins`]) and makes the nodes
+//! ready ([`node`]). Everything that must survive a crash is in the state directory ([`state`]).
+
+pub mod bitcoind;
+pub mod chain;
+pub mod child;
+pub mod coins;
+pub mod control;
+pub mod lock;
+pub mod names;
+pub mod node;
+pub mod settings;
+pub mod state;
+pub mod supervisor;
+pub mod up;

@@ -1,0 +1,110 @@
+//! Locks that say whether a process lives: a file that it holds locked until it ends, its pid inside.
+//!
+//! The kernel lets go of the lock when the process is gone, however it went, so there is nothing stale to clean up
+//! and no pid is ever believed that nobody stands behind.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+/// How long after SIGKILL a process may still hold its lock: the kernel tears its memory down first.
+const KILLED: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn write_pid(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())
+}
+
+/// Takes the lock for this process, without waiting; `None` when another has it. Held until the file is closed.
+pub fn try_acquire(path: &Path) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            write_pid(&file)?;
+            Ok(Some(file))
+        }
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Takes the lock for this process as soon as whoever has it is gone.
+pub fn acquire(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    file.lock()?;
+    write_pid(&file)?;
+    Ok(file)
+}
+
+/// Whether a process holds the lock.
+fn is_held(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        // Shared, so that two who look do not see each other.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+    }
+}
+
+/// The pid that holds the lock; `None` when nobody does.
+pub fn holder(path: &Path) -> io::Result<Option<Pid>> {
+    if !is_held(path)? {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let mut file = File::open(path)?;
+    file.rewind()?;
+    file.take(16).read_to_string(&mut text)?;
+    Ok(text.parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw))
+}
+
+async fn free_within(path: &Path, limit: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + limit;
+    while is_held(path)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        sleep(POLL).await;
+    }
+    Ok(true)
+}
+
+/// Ends the process that holds the lock: SIGTERM, and SIGKILL after `grace`. Succeeds when nobody holds it.
+/// Returns whether it had to be killed.
+pub async fn evict(path: &Path, grace: Duration) -> anyhow::Result<bool> {
+    for (signal, limit) in [(Signal::SIGTERM, grace), (Signal::SIGKILL, KILLED)] {
+        let Some(pid) = holder(path).with_context(|| format!("looking at {}", path.display()))? else {
+            // Held for the instant before the pid is written, if at all.
+            return if free_within(path, grace).await? {
+                Ok(false)
+            } else {
+                bail!("{} names no process", path.display())
+            };
+        };
+        match kill(pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => bail!("cannot end process {pid} that holds {}: {error}", path.display()),
+        }
+        if free_within(path, limit).await? {
+            return Ok(signal == Signal::SIGKILL);
+        }
+    }
+    bail!("the process that holds {} did not end on SIGKILL", path.display())
+}
