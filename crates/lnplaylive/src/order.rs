@@ -253,6 +253,8 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When its invoice expires.
     pub invoice_expires_at: Timestamp,
+    /// How often it has changed: whoever waits for news compares this.
+    pub revision: u64,
     /// Where it stands.
     #[serde(flatten)]
     pub state: State,
@@ -340,6 +342,7 @@ impl Order {
             terms,
             created_at: now,
             invoice_expires_at,
+            revision: 0,
             state: State::Created,
             leftovers: Vec::new(),
             history: Vec::new(),
@@ -358,6 +361,12 @@ impl Order {
         }
     }
 
+    /// Whether everything about it is over and its record can be closed. What was handed over may
+    /// still be running.
+    pub fn is_over(&self) -> bool {
+        self.work() == Work::Close
+    }
+
     /// The order after `event`, which happened at `now`.
     ///
     /// Refuses what makes no sense. A second [`Event::Paid`] is no news and changes nothing: the same
@@ -366,6 +375,7 @@ impl Order {
         let mut next = self.clone();
         let what = next.step(event, now, policy)?;
         if let Some(what) = what {
+            next.revision += 1;
             if next.history.len() >= HISTORY_LIMIT {
                 next.history.remove(0);
             }

@@ -7,8 +7,13 @@ use lnplaylive::order::PortBlock;
 use lnplaylive::settings::{self, read_secret};
 use lxd_client::{Client, ClientConfig, Fingerprint, Identity, Token};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use crate::{Error, project};
+
+/// How long a remote may take to report. All are asked at a time before each placement, so the slowest
+/// holds the others up; one that needs longer for a listing is in no state to start instances.
+const REPORT_TIME: Duration = Duration::from_secs(5);
 
 /// How loaded a remote is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,9 +132,10 @@ impl Remote {
 
     /// How the remote is.
     pub(crate) async fn report(&self) -> RemoteReport {
-        let load = match self.load().await {
-            Ok(load) => Ok(load),
-            Err(error) => Err(error.chain()),
+        let load = match timeout(REPORT_TIME, self.load()).await {
+            Ok(Ok(load)) => Ok(load),
+            Ok(Err(error)) => Err(error.chain()),
+            Err(_) => Err(format!("no report in {} s", REPORT_TIME.as_secs())),
         };
         RemoteReport { name: self.settings.name.clone(), load }
     }

@@ -1,0 +1,497 @@
+//! The desk: all open orders, and the only way to change one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive::catalogue::{Catalogue, Terms};
+use lnplaylive::order::{Leftover, Policy, Refused};
+use lnplaylive::settings::{Provisioning, SettingsError, Shop};
+use lnplaylive::{Event, Order, OrderId, Settings, State};
+use provisioner::Provisioner;
+use thiserror::Error;
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::sleep;
+
+use crate::node::{InvoiceStatus, Node, NodeError, Removal};
+use crate::rpc::Failure;
+use crate::store::{self, Damaged, Record, Shelf};
+use crate::view::Snapshot;
+use crate::worker;
+
+/// How many callers may wait for news at a time. Each holds a connection to the node; past that they
+/// get an answer at once.
+const MAX_WAITING: usize = 1000;
+/// How many labels are remembered that look like ours and are not.
+const MAX_STRANGE_LABELS: usize = 1000;
+/// Between two tries to write to the datastore: it is the node itself that is slow.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// All open orders, and what is needed to move them.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) node: Node,
+    pub(crate) provisioner: Provisioner,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) policy: Policy,
+    pub(crate) shop: Shop,
+    pub(crate) provisioning: Provisioning,
+    /// How many orders are worked on at a time.
+    pub(crate) workers: Semaphore,
+    /// Held from choosing a remote until the choice is recorded, so that no two choose the same ports.
+    pub(crate) choosing: AsyncMutex<()>,
+    /// Held while waiting for news.
+    pub(crate) waiting: Semaphore,
+    /// One permit for each unpaid order that may still be made.
+    unpaid: Arc<Semaphore>,
+    open: RwLock<HashMap<OrderId, Arc<Case>>>,
+    damaged: Mutex<Vec<Damaged>>,
+    strange: Mutex<HashSet<String>>,
+    loaded: watch::Sender<bool>,
+}
+
+/// One open order.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) id: OrderId,
+    /// Locked while the record is being written.
+    record: AsyncMutex<Kept>,
+    /// What can be seen of it.
+    shown: watch::Sender<Snapshot>,
+    /// Given back once the order is paid or gone.
+    unpaid: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether a worker has it.
+    worker: Mutex<bool>,
+    /// Wakes a worker that waits to try again.
+    pub(crate) nudge: Notify,
+}
+
+#[derive(Debug)]
+struct Kept {
+    record: Record,
+    /// A write was not answered: what is in the datastore has to be read again.
+    doubtful: bool,
+}
+
+/// An event that could not be recorded.
+#[derive(Debug, Error)]
+pub(crate) enum ApplyError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the record could not be written")]
+    Store(#[from] NodeError),
+    #[error("the record is gone")]
+    Gone,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind our locks is changed in single steps: a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Case {
+    fn new(record: Record, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let order = record.order.clone();
+        Self {
+            id: order.id,
+            record: AsyncMutex::new(Kept { record, doubtful: false }),
+            shown: watch::Sender::new(Snapshot::of(order)),
+            unpaid: Mutex::new(permit),
+            worker: Mutex::new(false),
+            nudge: Notify::new(),
+        }
+    }
+
+    /// What can be seen of it now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.shown.borrow().clone()
+    }
+
+    /// What can be seen of it, now and later.
+    pub(crate) fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.shown.subscribe()
+    }
+
+    /// The order as it is recorded.
+    pub(crate) fn order(&self) -> Order {
+        self.shown.borrow().order.clone()
+    }
+
+    fn is_unpaid(&self) -> bool {
+        matches!(self.shown.borrow().order.state, State::Created)
+    }
+
+    /// Shows progress. It is not recorded.
+    pub(crate) fn show_progress(&self, progress: lnplaylive::progress::Progress) {
+        self.shown.send_modify(|shown| {
+            shown.progress = Some(progress);
+            shown.ticks += 1;
+        });
+    }
+
+    fn show(&self, order: &Order) {
+        if !matches!(order.state, State::Created) {
+            lock(&self.unpaid).take();
+        }
+        self.shown.send_replace(Snapshot::of(order.clone()));
+    }
+
+    /// Takes the case for a worker; false when another has it.
+    pub(crate) fn take(&self) -> bool {
+        !std::mem::replace(&mut *lock(&self.worker), true)
+    }
+
+    /// Gives the case back.
+    pub(crate) fn give_back(&self) {
+        *lock(&self.worker) = false;
+    }
+
+    /// Records what happened, once.
+    async fn try_apply(&self, node: &Node, event: Event, policy: &Policy) -> Result<(), ApplyError> {
+        let mut kept = self.record.lock().await;
+        if kept.doubtful {
+            kept.record = match store::find(node, Shelf::Open, self.id).await? {
+                Some(Ok(record)) => record,
+                Some(Err(_)) | None => return Err(ApplyError::Gone),
+            };
+            kept.doubtful = false;
+            self.show(&kept.record.order);
+        }
+        let next = kept.record.order.apply(event, Timestamp::now(), policy)?;
+        if next == kept.record.order {
+            return Ok(());
+        }
+        match store::replace(node, &kept.record, next).await {
+            Ok(record) => kept.record = record,
+            Err(error) => {
+                kept.doubtful = true;
+                return Err(error.into());
+            }
+        }
+        self.show(&kept.record.order);
+        Ok(())
+    }
+
+    /// Records what happened, however long the node takes.
+    pub(crate) async fn apply(&self, desk: &Desk, event: Event) -> Result<(), ApplyError> {
+        loop {
+            match self.try_apply(&desk.node, event.clone(), &desk.policy).await {
+                Err(ApplyError::Store(error)) => {
+                    tracing::warn!("order {self}: its record could not be written, trying again: {error}");
+                    sleep(STORE_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Case {
+    /// The first digits of the id: the whole id opens the order to whoever reads it in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.id.short()))
+    }
+}
+
+/// A new order and its invoice.
+pub(crate) struct NewOrder {
+    pub(crate) order: Order,
+    pub(crate) bolt11: String,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        settings: &Settings,
+        node: Node,
+        provisioner: Provisioner,
+    ) -> Result<Self, SettingsError> {
+        let permits = |count: u32| usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+        Ok(Self {
+            node,
+            provisioner,
+            catalogue: settings.catalogue()?,
+            policy: settings.policy(),
+            workers: Semaphore::new(permits(settings.provisioning.concurrency)),
+            choosing: AsyncMutex::new(()),
+            waiting: Semaphore::new(MAX_WAITING),
+            unpaid: Arc::new(Semaphore::new(permits(settings.shop.max_unpaid_orders))),
+            shop: settings.shop.clone(),
+            provisioning: settings.provisioning.clone(),
+            open: RwLock::default(),
+            damaged: Mutex::default(),
+            strange: Mutex::default(),
+            loaded: watch::Sender::new(false),
+        })
+    }
+
+    /// Reads the open orders from the datastore and sets workers on those that are paid.
+    pub(crate) async fn load(self: &Arc<Self>) -> Result<(), NodeError> {
+        let (records, damaged) = store::list(&self.node, Shelf::Open).await?;
+        for one in &damaged {
+            tracing::error!("the record of order {:.19}… cannot be read, look at it: {}", one.key, one.error);
+        }
+        *lock(&self.damaged) = damaged;
+        tracing::info!("{} open orders", records.len());
+        for record in records {
+            let permit = match record.order.state {
+                State::Created => Arc::clone(&self.unpaid).try_acquire_owned().ok(),
+                _ => None,
+            };
+            let case = self.adopt(record, permit);
+            worker::start(self, &case);
+        }
+        self.loaded.send_replace(true);
+        Ok(())
+    }
+
+    /// Returns once the open orders are known.
+    pub(crate) async fn loaded(&self) {
+        // The sender is ours, so this cannot fail.
+        drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
+    }
+
+    fn adopt(&self, record: Record, permit: Option<OwnedSemaphorePermit>) -> Arc<Case> {
+        let case = Arc::new(Case::new(record, permit));
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(case.id, Arc::clone(&case));
+        case
+    }
+
+    fn forget(&self, id: OrderId) {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// An open order.
+    pub(crate) fn case(&self, id: OrderId) -> Option<Arc<Case>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All open orders.
+    pub(crate) fn cases(&self) -> Vec<Arc<Case>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The records that cannot be read.
+    pub(crate) fn damaged(&self) -> Vec<Damaged> {
+        lock(&self.damaged).clone()
+    }
+
+    /// Makes an order and its invoice.
+    pub(crate) async fn create_order(&self, terms: Terms) -> Result<NewOrder, Failure> {
+        self.loaded().await;
+        let Ok(permit) = Arc::clone(&self.unpaid).try_acquire_owned() else {
+            return Err(Failure::busy(self.seconds_until_a_place_is_free()));
+        };
+        let now = Timestamp::now();
+        let expiry = SignedDuration::from_secs(self.shop.invoice_expiry_secs.into());
+        let expires = now.checked_add(expiry).unwrap_or(Timestamp::MAX);
+        let order = Order::new(OrderId::random(), terms, now, expires);
+        // The record first: an invoice without one would be money for nothing.
+        let record = store::insert(&self.node, order.clone()).await.map_err(|e| Failure::node(&e))?;
+        let case = self.adopt(record, Some(permit));
+        let label = order.id.to_string();
+        let description =
+            format!("lnplay.live: {} nodes for {} hours", order.terms.node_count, order.terms.hours);
+        let invoice = self
+            .node
+            .invoice(&label, &description, order.terms.amount_msat, self.shop.invoice_expiry_secs)
+            .await;
+        match invoice {
+            Ok(invoice) => Ok(NewOrder { order, bolt11: invoice.bolt11 }),
+            Err(error) => {
+                // Refused: nobody can pay it. Not answered: the sweeper will see whether there is an invoice.
+                if matches!(error, NodeError::Refused { .. })
+                    && let Err(error) = self.discard(&case).await
+                {
+                    tracing::warn!("order {case}: its record stays until it is swept: {error}");
+                }
+                Err(Failure::node(&error))
+            }
+        }
+    }
+
+    /// Seconds until the next unpaid order makes room for another, at least 1.
+    fn seconds_until_a_place_is_free(&self) -> i64 {
+        let now = Timestamp::now();
+        let wait = |case: &Arc<Case>| {
+            let gone = case.order().invoice_expires_at.duration_since(now).as_secs();
+            gone + i64::from(self.shop.unpaid_retention_secs)
+        };
+        self.cases().iter().filter(|c| c.is_unpaid()).map(wait).min().unwrap_or(1).max(1)
+    }
+
+    async fn discard(&self, case: &Case) -> Result<(), NodeError> {
+        let kept = case.record.lock().await;
+        store::remove(&self.node, &kept.record).await?;
+        self.forget(case.id);
+        Ok(())
+    }
+
+    /// An invoice of the node was paid: records it, if it is an order's, and has it worked on.
+    pub(crate) async fn on_payment(self: &Arc<Self>, label: &str) {
+        if !OrderId::is_label_of_ours(label) {
+            return;
+        }
+        self.loaded().await;
+        let case = label.parse().ok().and_then(|id| self.case(id));
+        match case {
+            Some(case) => self.paid(&case).await,
+            None => self.note_strange_label(label).await,
+        }
+    }
+
+    async fn paid(self: &Arc<Self>, case: &Arc<Case>) {
+        match case.apply(self, Event::Paid).await {
+            Ok(()) => {
+                tracing::info!("order {case}: paid");
+                worker::start(self, case);
+            }
+            Err(error) => tracing::error!("order {case}: paid, but {error}"),
+        }
+    }
+
+    /// A label like ours without an open order: somebody else's invoice, or one that is over.
+    async fn note_strange_label(&self, label: &str) {
+        if let Ok(id) = label.parse()
+            && let Ok(Some(_)) = store::find(&self.node, Shelf::Closed, id).await
+        {
+            return;
+        }
+        let mut strange = lock(&self.strange);
+        if strange.len() < MAX_STRANGE_LABELS && strange.insert(label.to_owned()) {
+            tracing::warn!(
+                "an invoice with a label like ours ({label:.19}…) was paid, and there is no such order"
+            );
+        }
+    }
+
+    /// Asks the node about every unpaid order: what was paid while nobody listened is found here.
+    pub(crate) async fn find_payments(self: &Arc<Self>) -> Result<(), NodeError> {
+        for case in self.cases().into_iter().filter(|c| c.is_unpaid()) {
+            if self.node.invoice_status(&case.id.to_string()).await? == InvoiceStatus::Paid {
+                self.paid(&case).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes orders whose invoices have expired some time ago.
+    pub(crate) async fn sweep(self: &Arc<Self>) {
+        let retention = SignedDuration::from_secs(self.shop.unpaid_retention_secs.into());
+        let now = Timestamp::now();
+        for case in self.cases().into_iter().filter(|c| c.is_unpaid()) {
+            let due = case.order().invoice_expires_at.checked_add(retention).unwrap_or(Timestamp::MAX);
+            if due > now {
+                continue;
+            }
+            match self.remove_unpaid(&case).await {
+                Ok(true) => {}
+                Ok(false) => self.find_payment(&case).await,
+                Err(error) => tracing::warn!("order {case}: could not be swept: {error}"),
+            }
+        }
+    }
+
+    /// Removes the invoice if it has expired, then the record. False if it has not.
+    async fn remove_unpaid(&self, case: &Case) -> Result<bool, NodeError> {
+        // Held throughout, so that a payment that is being recorded is not overtaken.
+        let kept = case.record.lock().await;
+        if !matches!(kept.record.order.state, State::Created) {
+            return Ok(true);
+        }
+        match self.node.remove_expired_invoice(&case.id.to_string()).await? {
+            Removal::NotExpired => return Ok(false),
+            Removal::Removed => {}
+            Removal::Missing => {
+                tracing::warn!("order {case}: it never got its invoice, or somebody removed it")
+            }
+        }
+        match store::remove(&self.node, &kept.record).await {
+            Err(error) if !error.is_conflict() => return Err(error),
+            _ => self.forget(case.id),
+        }
+        Ok(true)
+    }
+
+    async fn find_payment(self: &Arc<Self>, case: &Arc<Case>) {
+        match self.node.invoice_status(&case.id.to_string()).await {
+            Ok(InvoiceStatus::Paid) => self.paid(case).await,
+            // By the node's clock it has not expired yet.
+            Ok(_) => {}
+            Err(error) => tracing::warn!("order {case}: could not ask about its invoice: {error}"),
+        }
+    }
+
+    /// Moves the record of an order that is over to the closed ones.
+    pub(crate) async fn close(&self, case: &Case) -> Result<(), NodeError> {
+        let kept = case.record.lock().await;
+        match store::close(&self.node, &kept.record).await {
+            Err(error) if !error.is_conflict() => return Err(error),
+            _ => self.forget(case.id),
+        }
+        Ok(())
+    }
+
+    /// An order, open or closed.
+    pub(crate) async fn find(&self, id: OrderId) -> Result<Found, Failure> {
+        self.loaded().await;
+        if let Some(case) = self.case(id) {
+            return Ok(Found::Open(case));
+        }
+        if lock(&self.damaged).iter().any(|one| one.key == id.to_string()) {
+            return Err(Failure::damaged());
+        }
+        match store::find(&self.node, Shelf::Closed, id).await.map_err(|e| Failure::node(&e))? {
+            Some(Ok(record)) => Ok(Found::Closed(Box::new(record.order))),
+            Some(Err(_)) => Err(Failure::damaged()),
+            None => Err(Failure::no_such_order()),
+        }
+    }
+
+    /// The operator asks to try again.
+    pub(crate) async fn retry(self: &Arc<Self>, id: OrderId) -> Result<Snapshot, Failure> {
+        let case = match self.find(id).await? {
+            Found::Open(case) => {
+                case.apply(self, Event::Retry).await.map_err(|e| Failure::refused(&e))?;
+                case
+            }
+            Found::Closed(order) => {
+                let order = order
+                    .apply(Event::Retry, Timestamp::now(), &self.policy)
+                    .map_err(|e| Failure::refused(&e.into()))?;
+                let record = store::reopen(&self.node, order).await.map_err(|e| Failure::node(&e))?;
+                self.adopt(record, None)
+            }
+        };
+        case.nudge.notify_one();
+        worker::start(self, &case);
+        Ok(case.snapshot())
+    }
+
+    /// The ports that open orders have, or may have, on remotes.
+    pub(crate) fn reserved_ports(&self) -> Vec<(String, lnplaylive::order::PortBlock)> {
+        let mut reserved = Vec::new();
+        for case in self.cases() {
+            let order = case.order();
+            reserved.extend(order.state.placement().map(|p| (p.remote.clone(), p.ports)));
+            reserved
+                .extend(order.leftovers.into_iter().map(|Leftover { remote, ports, .. }| (remote, ports)));
+        }
+        reserved
+    }
+}
+
+/// Where an order was found.
+pub(crate) enum Found {
+    Open(Arc<Case>),
+    Closed(Box<Order>),
+}
+
+impl Found {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Open(case) => case.snapshot(),
+            Self::Closed(order) => Snapshot::of((**order).clone()),
+        }
+    }
+}

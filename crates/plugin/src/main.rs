@@ -1,0 +1,76 @@
+//! The Core Lightning plugin that sells environments.
+//!
+//! A thin adapter: [`rpc`] reads parameters and writes answers, [`desk`] holds the open orders and is
+//! the only one to move them, [`store`] keeps them in the node's datastore, [`worker`] provisions
+//! what was paid, [`sweeper`] finds what was paid unnoticed or never. What to do is decided in the
+//! crate `lnplaylive`, what is done on remotes is in the crate `provisioner`.
+
+mod desk;
+mod node;
+mod params;
+mod rpc;
+mod store;
+mod sweeper;
+mod view;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use cln_plugin::options::{ConfigOption, StringConfigOption};
+use cln_plugin::{Builder, ConfiguredPlugin, Plugin};
+use lnplaylive::Settings;
+use lnplaylive::settings::CONFIG_VARIABLE;
+use provisioner::Provisioner;
+use serde_json::Value;
+use tokio::io::{Stdin, Stdout};
+
+use desk::Desk;
+use node::Node;
+
+const CONFIG: StringConfigOption =
+    ConfigOption::new_str_no_default("lnplaylive-config", "path of the settings file, lnplaylive.toml");
+
+/// What handlers share.
+type Handle = Plugin<Arc<Desk>>;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let builder = Builder::new(tokio::io::stdin(), tokio::io::stdout())
+        .option(CONFIG)
+        .subscribe("invoice_payment", on_invoice_payment)
+        .subscribe("shutdown", |plugin: Handle, _| async move { plugin.shutdown() })
+        .dynamic();
+    let Some(plugin) = rpc::register(builder).configure().await? else { return Ok(()) };
+    let desk = match open_desk(&plugin) {
+        Ok(desk) => desk,
+        // lightningd goes on without us, and its log says why.
+        Err(error) => return plugin.disable(&format!("{error:#}")).await,
+    };
+    let plugin = plugin.start(Arc::clone(&desk)).await?;
+    sweeper::spawn(desk);
+    // Until lightningd says shutdown, or is gone. What is under way is gone on with after the next start.
+    plugin.join().await
+}
+
+fn open_desk(plugin: &ConfiguredPlugin<Arc<Desk>, Stdin, Stdout>) -> anyhow::Result<Arc<Desk>> {
+    let file = plugin
+        .option(&CONFIG)?
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+    let settings = Settings::load(file.as_deref())?;
+    let configuration = plugin.configuration();
+    let lightning_dir = Path::new(&configuration.lightning_dir);
+    let state_dir = settings.state_dir.clone().unwrap_or_else(|| lightning_dir.join("lnplaylive"));
+    let provisioner = Provisioner::new(&settings, &state_dir).context("lnplaylive cannot start")?;
+    let node = Node::new(lightning_dir.join(&configuration.rpc_file));
+    Ok(Arc::new(Desk::new(&settings, node, provisioner)?))
+}
+
+async fn on_invoice_payment(plugin: Handle, notification: Value) -> anyhow::Result<()> {
+    let payment = notification.get("invoice_payment").unwrap_or(&notification);
+    let label = payment.get("label").and_then(Value::as_str).context("invoice_payment without a label")?;
+    plugin.state().on_payment(label).await;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Parameters of our methods, by name or by position.
+
+use serde_json::{Map, Value};
+
+use crate::rpc::Failure;
+
+/// The parameters of one call.
+pub(crate) struct Params(Map<String, Value>);
+
+impl Params {
+    /// Reads the parameters of a method that has those named in `allowed`, in that order.
+    pub(crate) fn read(params: Value, allowed: &[&str]) -> Result<Self, Failure> {
+        let listed = || match allowed {
+            [] => "this method takes no parameters".to_owned(),
+            _ => format!("the parameters are {}", allowed.join(", ")),
+        };
+        let given = match params {
+            Value::Null => Map::new(),
+            Value::Array(values) if values.len() > allowed.len() => {
+                return Err(Failure::params(format!(
+                    "{} parameters are too many; {}",
+                    values.len(),
+                    listed()
+                )));
+            }
+            Value::Array(values) => allowed.iter().map(|&name| name.to_owned()).zip(values).collect(),
+            Value::Object(map) => map,
+            _ => return Err(Failure::params("params must be an object or an array")),
+        };
+        if let Some(name) = given.keys().find(|name| !allowed.contains(&name.as_str())) {
+            return Err(Failure::params(format!("unknown parameter `{name:.40}`; {}", listed())));
+        }
+        // `lightning-cli` and pages send null for what they leave out.
+        Ok(Self(given.into_iter().filter(|(_, value)| !value.is_null()).collect()))
+    }
+
+    fn required(&self, name: &str) -> Result<&Value, Failure> {
+        self.0.get(name).ok_or_else(|| Failure::params(format!("missing parameter `{name}`")))
+    }
+
+    /// A whole number, or its decimal digits in a string. `None` for anything else.
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        self.required(name).map(as_integer)
+    }
+
+    /// A number of seconds, or the default where there is none.
+    pub(crate) fn integer_or(&self, name: &str, default: i64) -> Result<i64, Failure> {
+        let Some(value) = self.0.get(name) else { return Ok(default) };
+        as_integer(value)
+            .filter(|n| *n >= 0)
+            .ok_or_else(|| Failure::params(format!("{name} must be a whole number, 0 or more")))
+    }
+
+    /// A string, if there is one.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Failure> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let text = value.as_str().ok_or_else(|| Failure::params(format!("{name} must be a string")))?;
+        Ok(Some(text))
+    }
+
+    /// A string that must be there, whatever it is.
+    pub(crate) fn required_text(&self, name: &str) -> Result<&str, Failure> {
+        self.required(name)?;
+        // Not a string: no id either, and that is what it is asked for.
+        Ok(self.0.get(name).and_then(Value::as_str).unwrap_or_default())
+    }
+}
+
+fn as_integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let decimal = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            decimal.then(|| text.parse().ok()).flatten()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! What buyers and operators get to see of an order.
+
+use jiff::Timestamp;
+use lnplaylive::progress::Progress;
+use lnplaylive::{Order, State};
+use serde_json::{Value, json};
+
+/// The plugin's version, as buyers see it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Revisions of what is shown go up by this with each change of the record; what is in between is
+/// progress, which is not recorded.
+const REVISION_STEP: u64 = 10_000;
+
+/// An order and what is known of it beside its record.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) order: Order,
+    /// The last progress of the step under way.
+    pub(crate) progress: Option<Progress>,
+    /// How many progress reports there were since the record changed.
+    pub(crate) ticks: u64,
+}
+
+impl Snapshot {
+    pub(crate) fn of(order: Order) -> Self {
+        Self { order, progress: None, ticks: 0 }
+    }
+
+    /// When what is shown changes without anything happening, if it does.
+    pub(crate) fn changes_at(&self) -> Option<Timestamp> {
+        match &self.order.state {
+            State::Created => Some(self.order.invoice_expires_at),
+            State::Provisioned { handover, .. } => Some(handover.expires_at),
+            _ => None,
+        }
+    }
+
+    /// A number that is another one whenever something else is shown.
+    pub(crate) fn revision(&self, now: Timestamp) -> u64 {
+        let over = self.changes_at().is_some_and(|at| at <= now);
+        self.order.revision * REVISION_STEP + self.ticks.min(REVISION_STEP - 2) + u64::from(over)
+    }
+
+    /// The answer of `lnplaylive-invoicestatus`.
+    pub(crate) fn buyers(&self, now: Timestamp) -> Value {
+        let Order { id, terms, state, .. } = &self.order;
+        let invoice_status = match state {
+            State::Created if self.order.invoice_expires_at <= now => "expired",
+            State::Created => "unpaid",
+            _ => "paid",
+        };
+        json!({
+            "invoice_id": id,
+            "node_count": terms.node_count,
+            "hours": terms.hours,
+            "payment_type": "bolt11",
+            "invoice_status": invoice_status,
+            "deployment_details": self.deployment(now),
+            "revision": self.revision(now),
+        })
+    }
+
+    fn deployment(&self, now: Timestamp) -> Value {
+        let nothing = Vec::new();
+        let (status, expires, strings) = match &self.order.state {
+            State::Created => return "not_deployed".into(),
+            State::Queued { .. } => ("queued", None, &nothing),
+            State::Placing { placement, .. } | State::Deploying { placement, .. } => {
+                ("starting_deployment", Some(placement.project.expires()), &nothing)
+            }
+            State::Provisioned { handover, .. } if handover.expires_at <= now => {
+                ("expired", Some(handover.expires_at), &nothing)
+            }
+            State::Provisioned { handover, .. } => {
+                ("provisioned", Some(handover.expires_at), &handover.connection_strings)
+            }
+            State::Failed { .. } => ("failed", None, &nothing),
+        };
+        json!({
+            "status": status,
+            "vm_expiration_date": expires,
+            "lnlive_plugin_version": VERSION,
+            "progress": self.overall(),
+            "connection_strings": strings,
+        })
+    }
+
+    /// Progress over all steps, in percent. The shares are what the steps took when measured.
+    fn overall(&self) -> Progress {
+        let at = |step: &str, done: u32, message: &str| Progress {
+            step: step.to_owned(),
+            done,
+            total: 100,
+            message: message.to_owned(),
+        };
+        match &self.order.state {
+            State::Created => at("unpaid", 0, "Waiting for the payment"),
+            State::Queued { attempts, .. } if attempts.faults + attempts.failed > 0 => {
+                at("queued", 0, "Paid. No server could take it yet; trying again")
+            }
+            State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
+            State::Placing { .. } => at("placing", 5, "Starting a server of your own"),
+            State::Deploying { .. } => match &self.progress {
+                Some(Progress { step, done, total, message }) => {
+                    let share = 70 * u64::from(*done) / u64::from((*total).max(1));
+                    at(step, 25 + u32::try_from(share.min(70)).unwrap_or(70), message)
+                }
+                None => at("booting", 20, "Your server is booting"),
+            },
+            State::Provisioned { .. } => at("provisioned", 100, "Ready"),
+            State::Failed { .. } => at("failed", 100, "It could not be deployed; the operator has been told"),
+        }
+    }
+
+    /// A line of `lnplayops-orders`.
+    pub(crate) fn operators(&self, now: Timestamp) -> Value {
+        let Order { id, terms, created_at, invoice_expires_at, state, leftovers, history, .. } = &self.order;
+        let (remote, project) = match state {
+            State::Provisioned { handover, .. } => (Some(&handover.remote), Some(handover.project)),
+            _ => (state.placement().map(|p| &p.remote), state.placement().map(|p| p.project)),
+        };
+        let expired = matches!(state, State::Provisioned { handover, .. } if handover.expires_at <= now);
+        let expires_at = match state {
+            State::Provisioned { handover, .. } => Some(handover.expires_at),
+            _ => project.map(|p| p.expires()),
+        };
+        let leftovers: Vec<_> =
+            leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
+        json!({
+            "invoice_id": id,
+            "state": if expired { "expired" } else { state.name() },
+            "sku": terms.sku,
+            "node_count": terms.node_count,
+            "hours": terms.hours,
+            "amount_msat": terms.amount_msat,
+            "created_at": created_at,
+            "invoice_expires_at": invoice_expires_at,
+            "paid_at": state.paid_at(),
+            "remote": remote,
+            "project": project,
+            "expires_at": expires_at,
+            "leftovers": leftovers,
+            "last_event": history.last(),
+        })
+    }
+}
