@@ -1,0 +1,251 @@
+//! The REST API: routes, the envelope around answers, and who may call.
+//!
+//! Status codes and texts are those of LXD 5.0.2, seen on a real server; `tests/conformance.rs` holds both to them.
+
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "what makes an answer is the last expression of fallible handlers"
+)]
+
+mod images;
+mod instances;
+mod projects;
+mod server;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Query, Request, State},
+    http::{HeaderName, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    instance::Ground,
+    model::Model,
+    operations::{Operation, Operations},
+};
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) model: Mutex<Model>,
+    pub(crate) operations: Operations,
+    pub(crate) ground: Arc<Ground>,
+    /// Of the server's certificate.
+    pub(crate) fingerprint: String,
+    /// Where the API is, `host:port`.
+    pub(crate) address: String,
+}
+
+impl Shared {
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The fingerprint of the certificate that the client of a connection showed.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer(pub(crate) Option<String>);
+
+pub(crate) use server::issue_token;
+
+type Ctx = State<Arc<Shared>>;
+
+/// A refusal: HTTP status and text.
+#[derive(Debug)]
+pub(crate) struct Refusal(StatusCode, String);
+
+type Answer = Result<Response, Refusal>;
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        error(self.0, &self.1)
+    }
+}
+
+fn refuse<T>(status: StatusCode, text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal(status, text.into()))
+}
+
+fn not_found<T>(text: &str) -> Result<T, Refusal> {
+    refuse(StatusCode::NOT_FOUND, text)
+}
+
+/// An answer that is an error.
+pub(crate) fn error(status: StatusCode, text: &str) -> Response {
+    let envelope = json!({
+        "type": "error", "status": "", "status_code": 0, "operation": "",
+        "error_code": status.as_u16(), "error": text, "metadata": null,
+    });
+    (status, Json(envelope)).into_response()
+}
+
+fn sync_envelope(metadata: impl Into<Value>) -> Json<Value> {
+    Json(json!({
+        "type": "sync", "status": "Success", "status_code": 200, "operation": "",
+        "error_code": 0, "error": "", "metadata": metadata.into(),
+    }))
+}
+
+fn ok(metadata: impl Into<Value>) -> Answer {
+    Ok(sync_envelope(metadata).into_response())
+}
+
+fn ok_with_etag(metadata: Value, etag: &str) -> Answer {
+    Ok(([(header::ETAG, format!("\"{etag}\""))], sync_envelope(metadata)).into_response())
+}
+
+fn created(location: String) -> Answer {
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], sync_envelope(Value::Null)).into_response())
+}
+
+fn accepted(operation: &Operation) -> Answer {
+    let location = format!("/1.0/operations/{}", operation.id);
+    let envelope = json!({
+        "type": "async", "status": "Operation created", "status_code": 100, "operation": location,
+        "error_code": 0, "error": "", "metadata": operation.render(),
+    });
+    let header: [(HeaderName, String); 1] = [(header::LOCATION, location)];
+    Ok((StatusCode::ACCEPTED, header, Json(envelope)).into_response())
+}
+
+/// Reads a request's body.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))
+}
+
+/// The query of most calls.
+#[derive(Debug, Deserialize)]
+struct Params {
+    #[serde(default = "default_project")]
+    project: String,
+    #[serde(default)]
+    recursion: u8,
+}
+
+fn default_project() -> String {
+    "default".into()
+}
+
+impl Params {
+    /// A listing: whole objects, or addresses only.
+    fn list(&self, kind: &str, objects: Vec<(String, Value)>) -> Answer {
+        let suffix =
+            if self.project == "default" { String::new() } else { format!("?project={}", self.project) };
+        let objects: Vec<Value> = objects
+            .into_iter()
+            .map(|(name, value)| match self.recursion {
+                0 => json!(format!("/1.0/{kind}/{name}{suffix}")),
+                _ => value,
+            })
+            .collect();
+        ok(objects)
+    }
+}
+
+/// The API of a remote.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let trusted = Router::new()
+        .route("/1.0/resources", get(server::resources))
+        .route("/1.0/projects", get(projects::list).post(projects::create))
+        .route(
+            "/1.0/projects/{name}",
+            get(projects::read).put(projects::put).patch(projects::patch).delete(projects::delete),
+        )
+        .route("/1.0/images", get(images::list).post(images::upload))
+        .route("/1.0/images/{fingerprint}", get(images::read).delete(images::delete))
+        .route("/1.0/images/aliases", get(images::list_aliases).post(images::create_alias))
+        .route("/1.0/images/aliases/{name}", get(images::read_alias).delete(images::delete_alias))
+        .route("/1.0/instances", get(instances::list).post(instances::create))
+        .route("/1.0/instances/{name}", get(instances::read).delete(instances::delete))
+        .route("/1.0/instances/{name}/state", get(instances::read_state).put(instances::put_state))
+        .route("/1.0/profiles", get(server::list_profiles))
+        .route("/1.0/profiles/{name}", axum::routing::delete(server::delete_profile))
+        .route("/1.0/networks", get(server::nothing))
+        .route("/1.0/storage-pools/{pool}/volumes", get(server::list_volumes))
+        .route("/1.0/operations", get(list_operations))
+        .route("/1.0/operations/{id}", get(read_operation).delete(cancel_operation))
+        .route("/1.0/operations/{id}/wait", get(wait_operation))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), require_trust));
+    Router::new()
+        .route("/", get(async || ok(json!(["/1.0"]))))
+        .route("/1.0", get(server::describe))
+        .route("/1.0/certificates", get(server::list_certificates).post(server::add_certificate))
+        .merge(trusted)
+        .fallback(async || Refusal(StatusCode::NOT_FOUND, "not found".into()))
+        .method_not_allowed_fallback(async || Refusal(StatusCode::NOT_IMPLEMENTED, "not implemented".into()))
+        .with_state(shared)
+}
+
+async fn require_trust(
+    State(shared): Ctx,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_trusted(&shared, &peer) {
+        next.run(request).await
+    } else {
+        error(StatusCode::FORBIDDEN, "not authorized")
+    }
+}
+
+fn is_trusted(shared: &Shared, Peer(peer): &Peer) -> bool {
+    peer.as_ref().is_some_and(|p| shared.model().trusted.contains_key(p))
+}
+
+async fn list_operations(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+    let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
+    for operation in shared.operations.all() {
+        let rendered = operation.render();
+        let status = rendered["status"].as_str().unwrap_or_default().to_lowercase();
+        let address = json!(format!("/1.0/operations/{}", operation.id));
+        groups.entry(status).or_default().push(if params.recursion == 0 { address } else { rendered });
+    }
+    ok(json!(groups))
+}
+
+fn find_operation(shared: &Shared, id: &str) -> Result<Operation, Refusal> {
+    shared.operations.get(id).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "Operation not found".into()))
+}
+
+async fn read_operation(State(shared): Ctx, Path(id): Path<String>) -> Answer {
+    ok(find_operation(&shared, &id)?.render())
+}
+
+async fn cancel_operation(State(shared): Ctx, Path(id): Path<String>) -> Answer {
+    let operation = find_operation(&shared, &id)?;
+    if !operation.may_cancel() {
+        return refuse(StatusCode::BAD_REQUEST, "This operation can't be cancelled");
+    }
+    shared.model().tokens.retain(|_, (_, token)| *token != operation.id);
+    shared.operations.cancel(&operation);
+    ok(json!({}))
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    /// In seconds; negative is for ever.
+    #[serde(default = "for_ever")]
+    timeout: i64,
+}
+
+fn for_ever() -> i64 {
+    -1
+}
+
+async fn wait_operation(State(shared): Ctx, Path(id): Path<String>, Query(wait): Query<Wait>) -> Answer {
+    let operation = find_operation(&shared, &id)?;
+    operation.ended(wait.timeout.try_into().ok().map(Duration::from_secs)).await;
+    ok(operation.render())
+}

@@ -1,0 +1,163 @@
+//! What the remote can be told to do wrong, and the log of what it was asked.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper::Method;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+/// One call that the remote was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The HTTP method.
+    pub method: String,
+    /// The path, for example `/1.0/instances/lnplay/state`.
+    pub path: String,
+    /// The query, without its question mark; empty if there is none.
+    pub query: String,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Answer with this HTTP status and text, and do nothing.
+    Error(u16, String),
+    /// Do it, but begin only after this long.
+    Delay(Duration),
+    /// Never answer, and do nothing.
+    Hang,
+    /// Drop the connection, and do nothing.
+    DropBefore,
+    /// Do it, and drop the connection instead of answering.
+    DropAfter,
+    /// Accept, and let the operation fail with this text without having done anything.
+    FailOperation(String),
+    /// Accept, and let the operation neither do anything nor end.
+    HangOperation,
+}
+
+/// Which call a fault is for.
+#[derive(Debug, Clone)]
+enum When {
+    /// The call that has this index in the log.
+    Index(usize),
+    /// Calls of this method (any, if `None`) and path, this many times.
+    Matching { method: Option<Method>, path: String, times: usize },
+}
+
+/// Faults to come. Clones are handles of the same remote's faults.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<State>,
+    cleared: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    planned: Vec<(When, Fault)>,
+    log: Vec<Call>,
+}
+
+impl Faults {
+    /// Spoils the `k`-th call from now on (1 is the next one).
+    pub fn on_call(&self, k: usize, fault: Fault) {
+        assert!(k > 0, "calls are counted from 1");
+        let mut state = self.lock();
+        let index = state.log.len() + k - 1;
+        state.planned.push((When::Index(index), fault));
+    }
+
+    /// Spoils the next `times` calls whose method (`*` for any) and path fit. In the path a segment `*` stands for any one
+    /// segment: `/1.0/instances/*/state`.
+    pub fn on(&self, method: &str, path: &str, times: usize, fault: Fault) {
+        let method = (method != "*").then(|| method.parse().expect("an HTTP method"));
+        self.lock().planned.push((When::Matching { method, path: path.to_owned(), times }, fault));
+    }
+
+    /// Forgets all faults; calls that hang lose their connection.
+    pub fn clear(&self) {
+        self.lock().planned.clear();
+        self.inner.cleared.notify_waiters();
+    }
+
+    /// What was asked so far, in order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().log.clone()
+    }
+
+    /// Logs a call and gives the fault that is planned for it.
+    pub(crate) fn arrived(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
+        let mut state = self.lock();
+        let now = state.log.len();
+        state.log.push(Call { method: method.to_string(), path: path.into(), query: query.into() });
+        let hit = state.planned.iter_mut().position(|(when, _)| match when {
+            When::Index(index) => *index == now,
+            When::Matching { method: wanted, path: pattern, .. } => {
+                wanted.as_ref().is_none_or(|m| m == method) && path_fits(pattern, path)
+            }
+        })?;
+        if let (When::Matching { times, .. }, fault) = &mut state.planned[hit] {
+            *times = times.saturating_sub(1);
+            if *times > 0 {
+                return Some(fault.clone());
+            }
+        }
+        Some(state.planned.remove(hit).1)
+    }
+
+    /// Returns when [`Faults::clear`] is called.
+    pub(crate) async fn cleared(&self) {
+        self.inner.cleared.notified().await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn path_fits(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if a == "*" || a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kth_call_from_now_and_no_other() {
+        let faults = Faults::default();
+        assert_eq!(faults.arrived(&Method::GET, "/1.0", ""), None);
+        faults.on_call(2, Fault::Hang);
+        assert_eq!(faults.arrived(&Method::GET, "/1.0", ""), None);
+        assert_eq!(faults.arrived(&Method::GET, "/1.0", ""), Some(Fault::Hang));
+        assert_eq!(faults.arrived(&Method::GET, "/1.0", ""), None);
+        assert_eq!(faults.calls().len(), 4);
+    }
+
+    #[test]
+    fn patterns_fit_whole_paths_as_often_as_asked() {
+        let faults = Faults::default();
+        faults.on("PUT", "/1.0/instances/*/state", 2, Fault::DropAfter);
+        let path = "/1.0/instances/a/state";
+        assert_eq!(faults.arrived(&Method::GET, path, ""), None);
+        assert_eq!(faults.arrived(&Method::PUT, "/1.0/instances/a", ""), None);
+        assert_eq!(faults.arrived(&Method::PUT, path, ""), Some(Fault::DropAfter));
+        assert_eq!(faults.arrived(&Method::PUT, path, ""), Some(Fault::DropAfter));
+        assert_eq!(faults.arrived(&Method::PUT, path, ""), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! Operations: background work with an id, as the API shows it.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// How long LXD remembers an operation after its end.
+const REMEMBERED: Duration = Duration::from_secs(5);
+
+tokio::task_local! {
+    /// What the call that is being served has in store for its operation.
+    pub(crate) static SPOILED: Option<Spoiled>;
+}
+
+/// A fault that an operation is to have.
+#[derive(Debug, Clone)]
+pub(crate) enum Spoiled {
+    Fail(String),
+    Hang,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) id: Uuid,
+    class: &'static str,
+    description: &'static str,
+    resources: Value,
+    created: jiff::Timestamp,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    outcome: Outcome,
+    metadata: Value,
+    updated: jiff::Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Outcome {
+    Running,
+    Success,
+    Failure(String),
+    Cancelled,
+}
+
+impl Operation {
+    /// As `GET /1.0/operations/<id>` shows it.
+    pub(crate) fn render(&self) -> Value {
+        let State { outcome, metadata, updated } = self.state.borrow().clone();
+        let (status, code, err) = match outcome {
+            Outcome::Running => ("Running", 103, String::new()),
+            Outcome::Success => ("Success", 200, String::new()),
+            Outcome::Failure(err) => ("Failure", 400, err),
+            Outcome::Cancelled => ("Cancelled", 401, String::new()),
+        };
+        json!({
+            "id": self.id, "class": self.class, "description": self.description, "created_at": self.created,
+            "updated_at": updated, "status": status, "status_code": code, "resources": self.resources,
+            "metadata": metadata, "may_cancel": self.may_cancel(), "err": err, "location": "none",
+        })
+    }
+
+    pub(crate) fn may_cancel(&self) -> bool {
+        self.class == "token"
+    }
+
+    /// Waits for the end, or until time is up; `None` is for ever.
+    pub(crate) async fn ended(&self, within: Option<Duration>) {
+        let mut state = self.state.subscribe();
+        let end = state.wait_for(|s| s.outcome != Outcome::Running);
+        match within {
+            // Either way the caller looks at the state.
+            Some(within) => drop(tokio::time::timeout(within, end).await),
+            None => drop(end.await),
+        }
+    }
+
+    fn end(&self, outcome: Outcome, metadata: Value) {
+        self.state.send_replace(State { outcome, metadata, updated: jiff::Timestamp::now() });
+    }
+}
+
+/// All operations that the remote remembers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Operations {
+    all: Arc<Mutex<HashMap<Uuid, Operation>>>,
+}
+
+impl Operations {
+    /// Starts work in the background. It ends with metadata, or with a text that says why it failed.
+    pub(crate) fn start(
+        &self,
+        description: &'static str,
+        resources: Value,
+        work: impl Future<Output = Result<Value, String>> + Send + 'static,
+    ) -> Operation {
+        let operation = self.add("task", description, resources, Value::Null);
+        let spoiled = SPOILED.try_with(Clone::clone).ok().flatten();
+        let (all, handle) = (self.clone(), operation.clone());
+        tokio::spawn(async move {
+            let result = match spoiled {
+                None => work.await,
+                Some(Spoiled::Fail(text)) => Err(text),
+                Some(Spoiled::Hang) => std::future::pending().await,
+            };
+            match result {
+                Ok(metadata) => handle.end(Outcome::Success, metadata),
+                Err(text) => handle.end(Outcome::Failure(text), Value::Null),
+            }
+            all.forget_later(handle.id);
+        });
+        operation
+    }
+
+    /// An operation that stands for something handed out, and runs until that is used or withdrawn.
+    pub(crate) fn token(&self, metadata: Value) -> Operation {
+        self.add("token", "Executing operation", Value::Null, metadata)
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Operation> {
+        self.lock().get(&id.parse().ok()?).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Operation> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn cancel(&self, operation: &Operation) {
+        let metadata = operation.state.borrow().metadata.clone();
+        operation.end(Outcome::Cancelled, metadata);
+        self.forget_later(operation.id);
+    }
+
+    pub(crate) fn forget(&self, id: Uuid) {
+        self.lock().remove(&id);
+    }
+
+    fn add(
+        &self,
+        class: &'static str,
+        description: &'static str,
+        resources: Value,
+        metadata: Value,
+    ) -> Operation {
+        let created = jiff::Timestamp::now();
+        let state = State { outcome: Outcome::Running, metadata, updated: created };
+        let state = watch::Sender::new(state);
+        let operation = Operation { id: Uuid::new_v4(), class, description, resources, created, state };
+        self.lock().insert(operation.id, operation.clone());
+        operation
+    }
+
+    fn forget_later(&self, id: Uuid) {
+        let all = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REMEMBERED).await;
+            all.forget(id);
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Operation>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

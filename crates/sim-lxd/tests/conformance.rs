@@ -1,0 +1,376 @@
+//! One suite for the simulated remote and for real servers, so that the simulated one cannot drift.
+//!
+//! A real server is named by `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`; the file holds an unused
+//! enrolment token, and there must be a storage pool `default`. What the suite makes there has a name that begins with
+//! `conformance-`, and it takes all of it away again, but not its clients from the list of the trusted.
+
+mod support;
+
+use std::{path::Path, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use lxd_client::{
+    Client, ClientConfig, Collection, Enrolment, Error, ErrorKind, Found as _, Identity, ImageFiles,
+    ImageSource, InstanceSpec, InstanceType, Project, Status, Stop, Token,
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use support::{LONG, config_map, proxy, root_disk};
+
+#[tokio::test]
+async fn simulated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = sim_lxd::SimRemoteConfig::new(dir.path(), "/bin/true");
+    let remote = sim_lxd::SimRemote::start(config).await.expect("a remote");
+    suite(&remote.url(), &remote.token("conformance"), true).await;
+    remote.stop().await;
+}
+
+#[tokio::test]
+async fn lxd() {
+    real("LXD").await;
+}
+
+#[tokio::test]
+async fn incus() {
+    real("INCUS").await;
+}
+
+async fn real(kind: &str) {
+    let (url, file) = (format!("{kind}_URL"), format!("{kind}_TOKEN_FILE"));
+    let (Ok(url), Ok(file)) = (std::env::var(url), std::env::var(file)) else {
+        eprintln!("skipped: {kind}_URL and {kind}_TOKEN_FILE do not name a server");
+        return;
+    };
+    let token = std::fs::read_to_string(file).expect("the token file");
+    // An image that boots is made from a static busybox.
+    suite(&url, &token, Path::new("/bin/busybox").exists()).await;
+}
+
+async fn suite(url: &str, token: &str, boots: bool) {
+    let token = Token::parse(token).expect("a token");
+    let client = trust(url, &token).await;
+    pinned_certificate(url, &token).await;
+    description(&client).await;
+    operations(&client).await;
+    projects(&client).await;
+    let project = format!("conformance-{:08x}", rand::random::<u32>());
+    let config = config_map([("features.images", "false"), ("user.conformance", "1")]);
+    client.create_project(&project, "made by a test", &config).await.expect("a project");
+    collections(&client, &project).await;
+    empty_instances(&client, &project).await;
+    images(&client, &project, boots).await;
+    client.delete_project(&project).await.expect("the project is empty again");
+}
+
+fn config(url: &str, token: &Token) -> ClientConfig {
+    let identity = Identity::generate("conformance").expect("an identity");
+    ClientConfig::new("tested", url.parse().expect("a URL"), identity, *token.fingerprint())
+}
+
+fn fresh(url: &str, token: &Token) -> Client {
+    Client::new(config(url, token)).expect("a client")
+}
+
+#[track_caller]
+fn expect_kind<T: std::fmt::Debug>(result: Result<T, Error>, fits: impl Fn(&ErrorKind) -> bool) -> Error {
+    let error = result.expect_err("this must fail");
+    assert!(fits(error.kind()), "another kind of failure was expected: {error} {:?}", error.kind());
+    error
+}
+
+#[track_caller]
+fn expect_forbidden<T: std::fmt::Debug>(result: Result<T, Error>) {
+    expect_kind(result, |k| matches!(k, ErrorKind::Forbidden(_)));
+}
+
+#[track_caller]
+fn expect_not_found<T: std::fmt::Debug>(result: Result<T, Error>) {
+    expect_kind(result, |k| matches!(k, ErrorKind::NotFound(_)));
+}
+
+#[track_caller]
+fn expect_conflict<T: std::fmt::Debug>(result: Result<T, Error>) {
+    expect_kind(result, |k| matches!(k, ErrorKind::Conflict(_)));
+}
+
+#[track_caller]
+fn expect_rejected<T: std::fmt::Debug>(result: Result<T, Error>) {
+    expect_kind(result, |k| matches!(k, ErrorKind::Rejected { status: 400, .. }));
+}
+
+#[track_caller]
+fn expect_failed<T: std::fmt::Debug>(result: Result<T, Error>, words: &str) {
+    expect_kind(result, |k| matches!(k, ErrorKind::OperationFailed(text) if text.contains(words)));
+}
+
+/// A token of this server that it never gave out.
+fn forged(token: &Token, secret: &str) -> Token {
+    let content = json!({
+        "client_name": "conformance", "fingerprint": token.fingerprint(), "addresses": token.addresses(),
+        "secret": secret, "expires_at": "0001-01-01T00:00:00Z",
+    });
+    Token::parse(&STANDARD.encode(content.to_string())).expect("a token")
+}
+
+async fn trust(url: &str, token: &Token) -> Client {
+    let client = fresh(url, token);
+    assert!(!client.server().await.expect("a description").is_trusted());
+    expect_forbidden(client.projects().await);
+    expect_forbidden(client.enrol(&forged(token, &"0".repeat(64))).await);
+    assert_eq!(client.enrol(token).await.expect("enrolled"), Enrolment::Enrolled);
+    assert!(client.server().await.expect("a description").is_trusted());
+    assert_eq!(client.enrol(token).await.expect("enrolled before"), Enrolment::AlreadyTrusted);
+
+    let second = fresh(url, token);
+    expect_forbidden(second.enrol(token).await);
+    let (new, _operation) = client.issue_token("conformance-2").await.expect("a token");
+    assert_eq!(second.enrol(&new).await.expect("enrolled"), Enrolment::Enrolled);
+
+    let third = fresh(url, token);
+    let (withdrawn, operation) = client.issue_token("conformance-3").await.expect("a token");
+    operation.cancel().await.expect("withdrawn");
+    expect_forbidden(third.enrol(&withdrawn).await);
+    client
+}
+
+async fn pinned_certificate(url: &str, token: &Token) {
+    let other = lxd_client::Fingerprint::of_der(b"another certificate");
+    let client =
+        Client::new(ClientConfig { server_fingerprint: other, ..config(url, token) }).expect("a client");
+    let error = expect_kind(client.server().await, |kind| {
+        *kind == ErrorKind::CertificateMismatch { expected: other, got: *token.fingerprint() }
+    });
+    let text = error.to_string();
+    assert!(text.contains(&other.to_string()) && text.contains(&token.fingerprint().to_string()), "{text}");
+    // A token for another server than the pinned one is not even sent.
+    let calls = client.calls_made();
+    expect_kind(client.enrol(token).await, |k| matches!(k, ErrorKind::CertificateMismatch { .. }));
+    assert_eq!(client.calls_made(), calls);
+}
+
+async fn description(client: &Client) {
+    let server = client.server().await.expect("a description");
+    assert!(["lxd", "incus"].contains(&server.environment.server.as_str()), "{server:?}");
+    assert!(server.has_extension("projects") && !server.environment.addresses.is_empty(), "{server:?}");
+    let resources = client.resources().await.expect("resources");
+    assert!(resources.cpu_total > 0 && resources.memory_used < resources.memory_total, "{resources:?}");
+}
+
+async fn operations(client: &Client) {
+    let (_token, operation) = client.issue_token("conformance-4").await.expect("a token");
+    let short = Duration::from_secs(1);
+    expect_kind(operation.wait(short).await, |k| *k == ErrorKind::TimedOut(short));
+    operation.cancel().await.expect("cancelled");
+    expect_kind(operation.wait(LONG).await, |k| {
+        matches!(k, ErrorKind::OperationCancelled | ErrorKind::OperationForgotten)
+    });
+}
+
+async fn projects(client: &Client) {
+    let name = format!("conformance-{:08x}", rand::random::<u32>());
+    let config = config_map([("user.a", "1")]);
+    assert!(client.project(&name).await.found().expect("an answer").is_none());
+    client.create_project(&name, "first", &config).await.expect("created");
+    expect_conflict(client.create_project(&name, "second", &config).await);
+    expect_rejected(client.create_project("with/slash", "", &config).await);
+    expect_rejected(client.create_project("", "", &config).await);
+    expect_rejected(client.create_project(&format!("{name}-2"), "", &config_map([("bogus", "1")])).await);
+
+    let project = client.project(&name).await.expect("there");
+    assert_eq!(project.description, "first");
+    assert_eq!(project.config.get("user.a").map(String::as_str), Some("1"));
+    assert!(project.has_own("images") && project.has_own("profiles") && !project.has_own("networks"));
+    assert_eq!(project.used_by.len(), 1, "its own profile: {:?}", project.used_by);
+    let listed = client.projects().await.expect("a list");
+    assert!(listed.iter().any(|p| p.name == name && p.config == project.config));
+
+    let mut changed = project.clone();
+    changed.config.insert("user.b".into(), "2".into());
+    client.update_project(&changed).await.expect("updated");
+    expect_conflict(client.update_project(&project).await);
+    let now: Project = client.project(&name).await.expect("there");
+    assert_eq!(now.config, changed.config);
+    assert!(now.etag.is_some() && now.etag != project.etag);
+
+    client.delete_project(&name).await.expect("deleted");
+    expect_not_found(client.delete_project(&name).await);
+    expect_not_found(client.project(&name).await);
+    expect_not_found(client.update_project(&project).await);
+    expect_forbidden(client.delete_project("default").await);
+    for name in ["", ".", ".."] {
+        expect_kind(client.delete_project(name).await, |k| matches!(k, ErrorKind::Invalid(_)));
+    }
+}
+
+async fn collections(client: &Client, project: &str) {
+    let profiles = client.list(&Collection::Profiles, project).await.expect("a list");
+    assert_eq!(profiles.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["default"]);
+    expect_forbidden(client.delete(&Collection::Profiles, project, "default").await);
+    expect_not_found(client.delete(&Collection::Profiles, project, "missing").await);
+    client.list(&Collection::Networks, project).await.expect("a list");
+    let pool = Collection::StorageVolumes { pool: "default".into() };
+    assert!(client.list(&pool, project).await.expect("a list").is_empty());
+    let pool = Collection::StorageVolumes { pool: "missing".into() };
+    expect_not_found(client.list(&pool, project).await);
+}
+
+fn spec(name: &str, image: ImageSource) -> InstanceSpec {
+    InstanceSpec {
+        name: name.into(),
+        kind: InstanceType::Container,
+        image,
+        config: config_map([("user.a", "1")]),
+        devices: root_disk(),
+        profiles: None,
+    }
+}
+
+/// Instances without an image: all but starting.
+async fn empty_instances(client: &Client, project: &str) {
+    let empty = |name: &str| spec(name, ImageSource::Empty);
+    let missing = || ImageSource::Alias("conformance-missing".into());
+    let nowhere = "conformance-missing";
+    assert!(client.instances(nowhere).await.expect("a list").is_empty(), "of no project there are none");
+    expect_not_found(client.instance(nowhere, "i").await);
+    expect_not_found(client.create_instance(nowhere, &empty("i"), LONG).await);
+    expect_not_found(client.create_instance(project, &spec("i", missing()), LONG).await);
+    expect_not_found(client.start_instance(project, "i", LONG).await);
+    expect_not_found(client.delete_instance(project, "i", LONG).await);
+    expect_rejected(client.create_instance(project, &empty("under_score"), LONG).await);
+
+    let bad = InstanceSpec { devices: [].into(), ..empty("i") };
+    expect_failed(client.create_instance(project, &bad, LONG).await, "No root device could be found");
+    let bad = InstanceSpec { config: config_map([("bogus.key", "1")]), ..empty("i") };
+    expect_failed(client.create_instance(project, &bad, LONG).await, "Unknown configuration key");
+    let mut bad = empty("i");
+    bad.devices.insert("p".into(), proxy("tcp:127.0.0.1:1-", "tcp:127.0.0.1:1"));
+    expect_failed(client.create_instance(project, &bad, LONG).await, "Invalid value for device option");
+    let mut bad = empty("i");
+    bad.devices.insert("p".into(), config_map([("type", "bogus")]));
+    expect_failed(client.create_instance(project, &bad, LONG).await, "Invalid device type");
+    let mut bad = empty("i");
+    bad.devices.insert("root".into(), config_map([("type", "disk"), ("pool", "missing"), ("path", "/")]));
+    expect_failed(client.create_instance(project, &bad, LONG).await, "Storage pool not found");
+    assert!(client.instances(project).await.expect("a list").is_empty(), "failures leave nothing");
+
+    client.create_instance(project, &empty("i"), LONG).await.expect("created");
+    expect_conflict(client.create_instance(project, &empty("i"), LONG).await);
+    let instance = client.instance(project, "i").await.expect("there");
+    assert_eq!((instance.name.as_str(), &instance.status), ("i", &Status::Stopped));
+    assert_eq!(instance.kind, InstanceType::Container);
+    assert_eq!(instance.config.get("user.a").map(String::as_str), Some("1"));
+    assert_eq!(instance.devices, root_disk());
+    assert_eq!(client.instances(project).await.expect("a list").len(), 1);
+    let state = client.instance_state(project, "i").await.expect("a state");
+    assert_eq!((state.status, state.addresses.len()), (Status::Stopped, 0));
+    let error = expect_kind(client.start_instance(project, "i", LONG).await, |k| {
+        matches!(k, ErrorKind::OperationFailed(_))
+    });
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("remote \"tested\": start instance i in project {project}: ")),
+        "{text}"
+    );
+    client.stop_instance(project, "i", Stop::Force, LONG).await.expect("stopped already");
+    expect_conflict(client.delete_project(project).await);
+    client.delete_instance(project, "i", LONG).await.expect("deleted");
+    expect_not_found(client.delete_instance(project, "i", LONG).await);
+}
+
+/// A tarball that a server takes for an image; with a busybox in it as `init` it boots.
+fn tarball(dir: &Path, name: &str, files: &[&str], boots: bool) -> (std::path::PathBuf, String) {
+    let root = dir.join("rootfs");
+    for sub in ["bin", "sbin", "proc", "sys", "dev", "etc", "run", "tmp"] {
+        std::fs::create_dir_all(root.join(sub)).expect("a directory");
+    }
+    if boots && Path::new("/bin/busybox").exists() {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("copied");
+        let init = root.join("sbin/init");
+        let script =
+            "#!/bin/busybox sh\ntrap 'exit 0' PWR TERM INT\nwhile :; do /bin/busybox sleep 1; done\n";
+        std::fs::write(&init, script).expect("written");
+        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    // So that no two runs upload the same image.
+    std::fs::write(root.join("etc/nonce"), rand::random::<u64>().to_string()).expect("written");
+    let metadata =
+        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: conformance\n";
+    std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");
+    let path = dir.join(name);
+    let tar = std::process::Command::new("tar").arg("-C").arg(dir).arg("-cf").arg(&path).args(files).status();
+    assert!(tar.expect("tar runs").success());
+    let hash = hex::encode(Sha256::digest(std::fs::read(&path).expect("readable")));
+    (path, hash)
+}
+
+async fn images(client: &Client, project: &str, boots: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let alias = format!("conformance-{:08x}", rand::random::<u32>());
+    assert_eq!(client.image_alias(project, &alias).await.expect("an answer"), None);
+
+    let rubbish = dir.path().join("rubbish");
+    std::fs::write(&rubbish, "this is no image").expect("written");
+    let files = ImageFiles::Unified(rubbish);
+    expect_failed(client.upload_image(project, &files, LONG).await, "Unsupported compression");
+    let files = ImageFiles::Unified(dir.path().join("missing"));
+    expect_kind(client.upload_image(project, &files, LONG).await, |k| matches!(k, ErrorKind::Invalid(_)));
+
+    let (path, hash) = tarball(dir.path(), "image.tar", &["metadata.yaml", "rootfs"], boots);
+    let files = ImageFiles::Unified(path);
+    let image = client.upload_image(project, &files, LONG).await.expect("uploaded");
+    assert_eq!(image.to_string(), hash);
+    assert_eq!(client.upload_image(project, &files, LONG).await.expect("there already"), image);
+    client.create_image_alias(project, &alias, &image).await.expect("an alias");
+    expect_conflict(client.create_image_alias(project, &alias, &image).await);
+    for project in [project, "default"] {
+        let found = client.image_alias(project, &alias).await.expect("an answer");
+        assert_eq!(found.as_ref(), Some(&image), "in project {project}");
+    }
+    if boots {
+        booted(client, project, &alias).await;
+    } else {
+        eprintln!("skipped: instances that run (no /bin/busybox to make an image from)");
+    }
+    client.delete_image_alias(project, &alias).await.expect("deleted");
+    expect_not_found(client.delete_image_alias(project, &alias).await);
+    client.delete_image(project, &image, LONG).await.expect("deleted");
+    expect_not_found(client.delete_image(project, &image, LONG).await);
+    expect_not_found(client.create_image_alias(project, &alias, &image).await);
+
+    let (metadata, _) = tarball(dir.path(), "metadata.tar", &["metadata.yaml"], false);
+    let (rootfs, _) = tarball(&dir.path().join("rootfs"), "../rootfs.tar", &["rootfs"], false);
+    let mut hash = Sha256::new();
+    for file in [&metadata, &rootfs] {
+        hash.update(std::fs::read(file).expect("readable"));
+    }
+    let files = ImageFiles::Split { metadata, rootfs, kind: InstanceType::Container };
+    let image = client.upload_image(project, &files, LONG).await.expect("uploaded");
+    assert_eq!(image.to_string(), hex::encode(hash.finalize()));
+    client.delete_image(project, &image, LONG).await.expect("deleted");
+}
+
+/// Instances that run.
+async fn booted(client: &Client, project: &str, alias: &str) {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|a| (taken, a.port())).expect("an address");
+    let from_image = |name| spec(name, ImageSource::Alias(alias.to_owned()));
+
+    client.create_instance(project, &from_image("i"), LONG).await.expect("created");
+    client.start_instance(project, "i", LONG).await.expect("started");
+    client.start_instance(project, "i", LONG).await.expect("runs already");
+    assert_eq!(client.instance(project, "i").await.expect("there").status, Status::Running);
+    assert_eq!(client.instance_state(project, "i").await.expect("a state").status, Status::Running);
+    expect_conflict(client.delete_instance(project, "i", LONG).await);
+    client.stop_instance(project, "i", Stop::Force, LONG).await.expect("stopped");
+    assert_eq!(client.instance(project, "i").await.expect("there").status, Status::Stopped);
+    client.delete_instance(project, "i", LONG).await.expect("deleted");
+
+    let mut spec = from_image("j");
+    spec.devices.insert("p".into(), proxy(&format!("tcp:127.0.0.1:{}", taken.1), "tcp:127.0.0.1:22"));
+    client.create_instance(project, &spec, LONG).await.expect("created");
+    expect_failed(client.start_instance(project, "j", LONG).await, "bind: address already in use");
+    assert_eq!(client.instance(project, "j").await.expect("there").status, Status::Stopped);
+    client.delete_instance(project, "j", LONG).await.expect("deleted");
+}

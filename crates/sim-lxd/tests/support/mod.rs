@@ -1,0 +1,152 @@
+//! What the tests share: a remote in a directory of its own, clients of it, instances that can be reached.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::{net::TcpListener, time::Duration};
+
+use lxd_client::{
+    Client, ClientConfig, ConfigMap, DeviceMap, Identity, ImageSource, InstanceSpec, InstanceType, Token,
+};
+use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use sim_lxd::{SimRemote, SimRemoteConfig};
+use tempfile::TempDir;
+
+/// More than anything takes here, even on a busy machine.
+pub const LONG: Duration = Duration::from_secs(30);
+
+pub fn config_map<const N: usize>(pairs: [(&str, &str); N]) -> ConfigMap {
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// A disk for the root, which a project's own `default` profile does not have.
+pub fn root_disk() -> DeviceMap {
+    [("root".to_owned(), config_map([("type", "disk"), ("pool", "default"), ("path", "/")]))].into()
+}
+
+pub fn proxy(listen: &str, connect: &str) -> ConfigMap {
+    config_map([("type", "proxy"), ("listen", listen), ("connect", connect), ("bind", "host")])
+}
+
+/// A port that was free a moment ago. Devices name their ports, so there is no binding port 0.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+/// A remote with an enrolled client.
+pub struct World {
+    pub dir: TempDir,
+    pub remote: SimRemote,
+    pub client: Client,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = SimRemoteConfig::new(dir.path().join("state"), "/bin/true");
+        let remote = SimRemote::start(config).await.expect("a remote");
+        let token = Token::parse(&remote.token("test")).expect("a token");
+        let client = Client::new(client_config(&remote.url(), &token)).expect("a client");
+        client.enrol(&token).await.expect("enrolled");
+        Self { dir, remote, client }
+    }
+
+    /// An instance that runs, with an SSH port and these other devices.
+    pub async fn instance(&self, name: &str, more: DeviceMap) -> Ssh {
+        let ssh = Ssh::new();
+        let mut devices = root_disk();
+        devices.insert("ssh".into(), proxy(&format!("tcp:127.0.0.1:{}", ssh.port), "tcp:127.0.0.1:22"));
+        devices.extend(more);
+        let config = config_map([("cloud-init.user-data", &ssh.user_data())]);
+        let spec = InstanceSpec { config, devices, ..spec(name) };
+        self.client.create_instance("default", &spec, LONG).await.expect("created");
+        self.client.start_instance("default", name, LONG).await.expect("started");
+        ssh
+    }
+}
+
+pub fn client_config(url: &str, token: &Token) -> ClientConfig {
+    let identity = Identity::generate("test").expect("an identity");
+    ClientConfig::new("sim", url.parse().expect("a URL"), identity, *token.fingerprint())
+}
+
+pub fn spec(name: &str) -> InstanceSpec {
+    InstanceSpec {
+        name: name.into(),
+        kind: InstanceType::Container,
+        image: ImageSource::Alias("lnplay".into()),
+        config: ConfigMap::new(),
+        devices: root_disk(),
+        profiles: None,
+    }
+}
+
+/// The keys to an instance.
+pub struct Ssh {
+    pub port: u16,
+    pub host_key: PrivateKey,
+    pub login_key: PrivateKey,
+    dir: TempDir,
+}
+
+impl Ssh {
+    pub fn new() -> Self {
+        let key =
+            || PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { port: free_port(), host_key: key(), login_key: key(), dir }
+    }
+
+    pub fn user_data(&self) -> String {
+        let private = self.host_key.to_openssh(LineEnding::LF).expect("text");
+        let private: String = private.lines().map(|line| format!("    {line}\n")).collect();
+        let [host, login] =
+            [&self.host_key, &self.login_key].map(|k| k.public_key().to_openssh().expect("text"));
+        format!(
+            "#cloud-config\nssh_keys:\n  ed25519_private: |\n{private}  ed25519_public: {host}\n\
+             users:\n  - name: root\n    ssh_authorized_keys:\n      - {login}\n"
+        )
+    }
+
+    /// Connects; the host key must be `host_key`.
+    pub async fn connect_expecting(&self, host_key: &PrivateKey) -> Result<openssh::Session, openssh::Error> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let known_hosts = self.dir.path().join("known_hosts");
+        let public = host_key.public_key().to_openssh().expect("text");
+        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {public}\n", self.port)).expect("written");
+        let login = self.dir.path().join("login");
+        std::fs::write(&login, self.login_key.to_openssh(LineEnding::LF).expect("text").as_bytes())
+            .expect("written");
+        std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).expect("private");
+        openssh::SessionBuilder::default()
+            .user("root".into())
+            .port(self.port)
+            .keyfile(&login)
+            .user_known_hosts_file(&known_hosts)
+            .known_hosts_check(openssh::KnownHosts::Strict)
+            .control_directory(self.dir.path())
+            .config_file("/dev/null")
+            .connect_timeout(Duration::from_secs(10))
+            .connect("127.0.0.1")
+            .await
+    }
+
+    pub async fn connect(&self) -> openssh::Session {
+        self.connect_expecting(&self.host_key).await.expect("an SSH session")
+    }
+}
+
+/// Runs a command line to its end: standard output, and its exit status.
+pub async fn run(session: &openssh::Session, command: &str) -> (String, i32) {
+    let output = session.raw_command(command).output().await.expect("an exit status");
+    let text = String::from_utf8(output.stdout).expect("text");
+    (text, output.status.code().expect("an exit code"))
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + LONG;
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "waited for this in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
