@@ -39,6 +39,7 @@ pub enum PluginRun {
 pub struct HostConfig {
     daemons: Daemons,
     plugin: PluginRun,
+    program: Option<PathBuf>,
     settings: Option<PathBuf>,
     node: NodeConfig,
 }
@@ -47,13 +48,20 @@ impl HostConfig {
     /// A host without our plugin.
     pub fn new(daemons: Daemons) -> Self {
         let node = NodeConfig { name: "host".into(), ..NodeConfig::default() };
-        Self { daemons, plugin: PluginRun::Absent, settings: None, node }
+        Self { daemons, plugin: PluginRun::Absent, program: None, settings: None, node }
     }
 
     /// With our plugin, and its settings file if there is one (`lnplaylive-config`).
     #[must_use]
     pub fn plugin(mut self, run: PluginRun, settings: Option<PathBuf>) -> Self {
         (self.plugin, self.settings) = (run, settings);
+        self
+    }
+
+    /// With another program in our plugin's place.
+    #[must_use]
+    pub fn program(mut self, plugin: PathBuf) -> Self {
+        self.program = Some(plugin);
         self
     }
 
@@ -92,15 +100,15 @@ pub struct Host {
 impl Host {
     /// Starts everything and returns when the customer can pay.
     pub async fn start(config: HostConfig) -> Result<Self> {
-        let HostConfig { daemons, plugin: run, settings, mut node } = config;
+        let HostConfig { daemons, plugin: run, program, settings, mut node } = config;
+        let program = || program.map_or_else(|| Binary::Plugin.path(), Ok);
         let mut workdir = Workdir::new("lnplaylive")?;
-        let shim = (run == PluginRun::Shimmed)
-            .then(|| Shim::new(workdir.join("shim"), &Binary::Plugin.path()?))
-            .transpose()?;
-        let plugin = match run {
-            PluginRun::Absent => None,
-            PluginRun::Direct => Some(Binary::Plugin.path()?),
-            PluginRun::Shimmed => Some(Binary::PluginShim.path()?),
+        let (plugin, shim) = match run {
+            PluginRun::Absent => (None, None),
+            PluginRun::Direct => (Some(program()?), None),
+            PluginRun::Shimmed => {
+                (Some(Binary::PluginShim.path()?), Some(Shim::new(workdir.join("shim"), &program()?)?))
+            }
         };
         node.plugins.extend(plugin.clone());
         node.env.extend(shim.iter().flat_map(Shim::env));

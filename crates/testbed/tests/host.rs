@@ -1,44 +1,11 @@
 //! The harness itself, on the real daemons and on the simulated ones.
 
-use std::path::Path;
+mod common;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::{Daemons, Flavor, Host, HostConfig, Step, until};
-
-/// The daemons, or nothing when they are real and not here.
-fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
-    match Daemons::of(flavor) {
-        Ok(daemons) => Some(daemons),
-        Err(error) if flavor == Flavor::Real => {
-            testbed::skip(test, &error);
-            None
-        }
-        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
-    }
-}
-
-/// Command lines of live processes that mention a directory, ours excepted.
-fn processes_in(dir: &Path) -> Vec<String> {
-    let dir = dir.to_str().expect("temporary directories have plain names");
-    let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let lines = pids.filter(|pid| pid.file_name() != *std::process::id().to_string()).filter_map(|pid| {
-        let line =
-            String::from_utf8_lossy(&std::fs::read(pid.path().join("cmdline")).ok()?).replace('\0', " ");
-        let cwd = std::fs::read_link(pid.path().join("cwd")).unwrap_or_default();
-        (line.contains(dir) || cwd.starts_with(dir)).then_some(line)
-    });
-    lines.filter(|line| !line.is_empty()).collect()
-}
-
-async fn nothing_runs_in(dir: &Path) {
-    until("all daemons to be gone", Duration::from_secs(5), async || {
-        let left = processes_in(dir);
-        Ok(if left.is_empty() { Step::Done(()) } else { Step::NotYet(left.join("\n")) })
-    })
-    .await
-    .expect("nothing is left");
-}
+use testbed::{Flavor, Host, HostConfig, Step, until};
 
 async fn invoice(host: &Host, msat: u64, label: &str) -> String {
     let answer = host.node.call("invoice", json!([msat, label, "for a test"])).await.expect("an invoice");
@@ -51,12 +18,12 @@ async fn status(host: &Host, label: &str) -> Value {
 }
 
 async fn sells_and_stops(flavor: Flavor) {
-    let Some(daemons) = daemons(flavor, "sells_and_stops") else { return };
+    let Some(daemons) = common::daemons(flavor, "sells_and_stops") else { return };
     let began = Instant::now();
     let mut host = Host::start(HostConfig::new(daemons)).await.expect("a host");
     println!("up in {:?}", began.elapsed());
     let dir = host.workdir().path().to_owned();
-    assert!(!processes_in(&dir).is_empty(), "daemons run in {}", dir.display());
+    assert!(!common::processes_in(&dir).is_empty(), "daemons run in {}", dir.display());
 
     // Twenty of the orders that the demo buys.
     for order in 0..20 {
@@ -95,13 +62,13 @@ async fn sells_and_stops(flavor: Flavor) {
     assert_eq!(status(&host, "after").await, "paid");
 
     drop(host);
-    nothing_runs_in(&dir).await;
+    common::nothing_runs_in(&dir).await;
     assert!(!dir.exists() || std::env::var_os("LNPLAYLIVE_KEEP").is_some(), "what went well is removed");
     println!("all after {:?}", began.elapsed());
 }
 
 async fn public_rune(flavor: Flavor) {
-    let Some(daemons) = daemons(flavor, "public_rune") else { return };
+    let Some(daemons) = common::daemons(flavor, "public_rune") else { return };
     let host = Host::start(HostConfig::new(daemons)).await.expect("a host");
     let rune = host.create_public_rune().await.expect("a rune");
     let check = async |method: &str| {
@@ -116,7 +83,7 @@ async fn public_rune(flavor: Flavor) {
 }
 
 async fn half_way(flavor: Flavor) {
-    let Some(daemons) = daemons(flavor, "half_way") else { return };
+    let Some(daemons) = common::daemons(flavor, "half_way") else { return };
     let config = HostConfig::new(daemons).option("no-such-option=1");
     let error = Host::start(config).await.expect_err("lightningd refuses that");
     let text = error.to_string();
@@ -124,26 +91,9 @@ async fn half_way(flavor: Flavor) {
     // The customer's node and bitcoind were up already, or about to be.
     let testbed::Error::Ended { log, .. } = error else { panic!("{text}") };
     let dir = log.parent().expect("the log is in the host's directory");
-    nothing_runs_in(dir).await;
+    common::nothing_runs_in(dir).await;
     assert!(log.exists(), "logs survive a failure");
     std::fs::remove_dir_all(dir).expect("it is ours");
 }
 
-mod real {
-    use testbed::Flavor::Real;
-
-    #[tokio::test]
-    async fn sells_and_stops() {
-        super::sells_and_stops(Real).await;
-    }
-
-    #[tokio::test]
-    async fn public_rune() {
-        super::public_rune(Real).await;
-    }
-
-    #[tokio::test]
-    async fn half_way() {
-        super::half_way(Real).await;
-    }
-}
+on_both!(sells_and_stops, public_rune, half_way);

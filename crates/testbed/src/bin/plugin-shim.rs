@@ -1,14 +1,11 @@
 //! Runs a plugin and kills it at a chosen call; see [`testbed::shim`].
 
-use std::process::ExitCode;
-
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    match testbed::shim::relay::run().await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("plugin-shim: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+async fn main() {
+    let code = testbed::shim::relay::run().await.unwrap_or_else(|error| {
+        eprintln!("plugin-shim: {error:#}");
+        1
+    });
+    // Returning would wait for the read of stdin that is still under way.
+    std::process::exit(code);
 }

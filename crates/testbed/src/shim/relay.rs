@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -19,8 +19,9 @@ use super::{Call, DIR, PLUGIN, Plan, WRITES, When, files};
 /// Both protocols end a message with an empty line, which no message contains.
 const END: &[u8] = b"\n\n";
 
-/// Runs the plugin named in the environment until it ends, lightningd lets go of it, or the plan strikes.
-pub async fn run() -> anyhow::Result<ExitCode> {
+/// Runs the plugin named in the environment until it ends, lightningd lets go of it, or the plan strikes; returns the exit
+/// status for the shim.
+pub async fn run() -> anyhow::Result<i32> {
     let variable = |name: &str| std::env::var_os(name).with_context(|| format!("{name} is not set"));
     let (program, dir): (OsString, PathBuf) = (variable(PLUGIN)?, variable(DIR)?.into());
     let mut plugin = Command::new(&program)
@@ -45,7 +46,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let ended = tokio::select! {
         Some(()) = stricken.recv() => {
             plugin.kill().await.context("killing the plugin")?;
-            return Ok(ExitCode::from(137));
+            return Ok(128 + 9);
         }
         copied = outbound => {
             copied.context("handing on the plugin's output")?;
@@ -56,7 +57,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     if inbound.is_finished() {
         inbound.await??;
     }
-    Ok(ended.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(ended.code().unwrap_or(1))
 }
 
 /// Hands lightningd's messages to the plugin, `init` changed so that the plugin's calls come through us.

@@ -1,0 +1,51 @@
+//! What the harness's own tests share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use testbed::{Daemons, Flavor, Step, until};
+
+/// The daemons, or nothing when they are real and not here.
+pub(crate) fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
+    match Daemons::of(flavor) {
+        Ok(daemons) => Some(daemons),
+        Err(error) if flavor == Flavor::Real => {
+            testbed::skip(test, &error);
+            None
+        }
+        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
+    }
+}
+
+/// Waits until no process has anything to do with a directory.
+pub(crate) async fn nothing_runs_in(dir: &Path) {
+    until("all daemons to be gone", Duration::from_secs(5), async || {
+        let left = processes_in(dir);
+        Ok(if left.is_empty() { Step::Done(()) } else { Step::NotYet(left.join("\n")) })
+    })
+    .await
+    .expect("nothing is left");
+}
+
+/// Command lines of live processes that name a directory or work in it, this one excepted.
+pub(crate) fn processes_in(dir: &Path) -> Vec<String> {
+    let name = dir.to_str().expect("temporary directories have plain names");
+    let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = pids.filter(|pid| pid.file_name() != *std::process::id().to_string()).filter_map(|pid| {
+        // Empty for those that only wait to be reaped.
+        let line =
+            String::from_utf8_lossy(&std::fs::read(pid.path().join("cmdline")).ok()?).replace('\0', " ");
+        let cwd = std::fs::read_link(pid.path().join("cwd")).unwrap_or_default();
+        (!line.is_empty() && (line.contains(name) || cwd.starts_with(dir))).then_some(line)
+    });
+    lines.collect()
+}
+
+/// One test for each kind of daemon, by the name of the function that makes the checks.
+#[macro_export]
+macro_rules! on_both {
+    ($($check:ident),+ $(,)?) => {
+        mod real { $(#[tokio::test] async fn $check() { super::$check(testbed::Flavor::Real).await; })+ }
+        mod simulated { $(#[tokio::test] async fn $check() { super::$check(testbed::Flavor::Simulated).await; })+ }
+    };
+}

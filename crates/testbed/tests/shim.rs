@@ -1,0 +1,82 @@
+//! The plugin shim: it kills at the call that was named, on the side that was named, once.
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cln_rpc::RpcError;
+use serde_json::{Value, json};
+use testbed::shim::{Shim, When};
+use testbed::{Flavor, Host, HostConfig, PluginRun};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// The plugin in `examples/writer.rs`, which cargo builds unless told to build single tests only.
+fn writer() -> PathBuf {
+    let exe = std::env::current_exe().expect("this test");
+    let writer = exe.ancestors().nth(2).expect("target/debug").join("examples/writer");
+    assert!(writer.is_file(), "{} is not there: cargo build -p testbed --examples", writer.display());
+    writer
+}
+
+async fn write(host: &Host, key: &str, count: u64) -> Result<Value, RpcError> {
+    host.node.call("testbed-write", json!({"key": key, "count": count})).await
+}
+
+async fn stored(host: &Host, key: &str) -> usize {
+    let answer = host.node.call("listdatastore", json!({"key": [key]})).await.expect("a list");
+    answer["datastore"].as_array().expect("a list").len()
+}
+
+fn seen(shim: &Shim) -> Vec<String> {
+    shim.calls().expect("the list of calls").into_iter().map(|call| call.key).collect()
+}
+
+async fn kills_where_told(flavor: Flavor) {
+    let Some(daemons) = common::daemons(flavor, "kills_where_told") else { return };
+    let config = HostConfig::new(daemons).plugin(PluginRun::Shimmed, None).program(writer());
+    let mut host = Host::start(config).await.expect("a host");
+    let dir = host.workdir().path().to_owned();
+    let shim = host.shim.clone().expect("it was asked for");
+
+    write(&host, "a", 2).await.expect("no plan, no harm");
+    assert_eq!(seen(&shim), ["a/0", "a/1"]);
+
+    shim.arm(2, When::Before).expect("a plan");
+    write(&host, "b", 3).await.expect_err("the plugin dies of it");
+    shim.wait_fired(SOON).await.expect("it fired");
+    host.wait_plugin_gone().await.expect("the node notices");
+    assert_eq!(stored(&host, "b").await, 1, "the second write never reached the node");
+    assert_eq!(seen(&shim), ["a/0", "a/1", "b/0", "b/1"]);
+
+    host.start_plugin().await.expect("it starts again");
+    write(&host, "c", 2).await.expect("a plan is carried out once");
+    assert!(!shim.disarm().expect("nothing in the way"), "no plan is left");
+
+    shim.arm(2, When::After).expect("a plan");
+    write(&host, "d", 3).await.expect_err("the plugin dies of it");
+    host.wait_plugin_gone().await.expect("the node notices");
+    assert_eq!(stored(&host, "d").await, 2, "the second write was done, the third never asked for");
+
+    // Across a restart of the node the count goes on, and a plan waits.
+    shim.arm(3, When::Before).expect("a plan");
+    host.node.restart().await.expect("it starts again");
+    write(&host, "e", 2).await.expect("the plan is for the third");
+    write(&host, "f", 1).await.expect_err("which is this");
+    host.wait_plugin_gone().await.expect("the node notices");
+    assert_eq!((stored(&host, "e").await, stored(&host, "f").await), (2, 0));
+
+    // Stopped in the ordinary way, the plugin ends too.
+    host.start_plugin().await.expect("it starts again");
+    host.stop_plugin().await.expect("it stops");
+    assert_eq!(common::processes_in(&writer()), Vec::<String>::new());
+    host.start_plugin().await.expect("it starts again");
+    assert_eq!(common::processes_in(&writer()).len(), 1);
+
+    drop(host);
+    common::nothing_runs_in(&dir).await;
+    common::nothing_runs_in(&writer()).await;
+}
+
+on_both!(kills_where_told);
