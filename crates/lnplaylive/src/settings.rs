@@ -292,11 +292,10 @@ impl Settings {
         let mut figment = Figment::from(Serialized::default("shop", Shop::default()))
             .merge(Serialized::default("provisioning", Provisioning::default()));
         if let Some(path) = file {
-            // Read here: figment takes a file that is not there for an empty one.
-            let text = std::fs::read_to_string(path)
+            // Opened here as well: figment takes a file that is not there for an empty one.
+            std::fs::File::open(path)
                 .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-            // A syntax error is figment's to report, with line and column.
-            figment = figment.merge(Toml::string(&text));
+            figment = figment.merge(Toml::file_exact(path));
         }
         let reserved = ["config", "bin_dir", "vite"];
         let environment = Env::prefixed("LNPLAYLIVE_")

@@ -282,7 +282,7 @@ impl Desk {
         let Ok(permit) = Arc::clone(&self.unpaid).try_acquire_owned() else {
             return Err(Failure::busy(self.seconds_until_a_place_is_free()));
         };
-        let now = Timestamp::now();
+        let now = whole_seconds(Timestamp::now());
         let expiry = SignedDuration::from_secs(self.shop.invoice_expiry_secs.into());
         let expires = now.checked_add(expiry).unwrap_or(Timestamp::MAX);
         let order = Order::new(OrderId::random(), terms, now, expires);
@@ -403,7 +403,7 @@ impl Desk {
             Removal::NotExpired => return Ok(false),
             Removal::Removed => {}
             Removal::Missing => {
-                tracing::warn!("order {case}: it never got its invoice, or somebody removed it")
+                tracing::warn!("order {case}: it never got its invoice, or somebody removed it");
             }
         }
         match store::remove(&self.node, &kept.record).await {
@@ -479,6 +479,11 @@ impl Desk {
         }
         reserved
     }
+}
+
+/// Without the fraction, which would only be noise to people.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Where an order was found.

@@ -16,6 +16,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use cln_plugin::options::{ConfigOption, StringConfigOption};
@@ -32,6 +33,9 @@ use node::Node;
 const CONFIG: StringConfigOption =
     ConfigOption::new_str_no_default("lnplaylive-config", "path of the settings file, lnplaylive.toml");
 
+/// Log lines are written by a task of their own; this is for one to get out before we are stopped.
+const LOG_TIME: Duration = Duration::from_millis(100);
+
 /// What handlers share.
 type Handle = Plugin<Arc<Desk>>;
 
@@ -45,13 +49,19 @@ async fn main() -> anyhow::Result<()> {
     let Some(plugin) = rpc::register(builder).configure().await? else { return Ok(()) };
     let desk = match open_desk(&plugin) {
         Ok(desk) => desk,
-        // lightningd goes on without us, and its log says why.
-        Err(error) => return plugin.disable(&format!("{error:#}")).await,
+        Err(error) => {
+            // lightningd goes on without us, and shows the reason for that at debug level only.
+            tracing::error!("lnplaylive does not start: {error:#}");
+            tokio::time::sleep(LOG_TIME).await;
+            return plugin.disable(&format!("{error:#}")).await;
+        }
     };
     let plugin = plugin.start(Arc::clone(&desk)).await?;
     sweeper::spawn(desk);
     // Until lightningd says shutdown, or is gone. What is under way is gone on with after the next start.
-    plugin.join().await
+    plugin.join().await?;
+    // Not by returning: the runtime would wait for its thread that reads standard input.
+    std::process::exit(0);
 }
 
 fn open_desk(plugin: &ConfiguredPlugin<Arc<Desk>, Stdin, Stdout>) -> anyhow::Result<Arc<Desk>> {
