@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::lock;
+use crate::{group, lock};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
@@ -169,17 +169,23 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
             Err(error) => (format!("{error:#}"), true),
             Ok(mut process) => {
                 let pid = process.id();
+                let leader = pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
                 status.send_modify(|s| (s.state, s.pid) = (State::Running, pid));
                 info!(name, pid, "started");
-                tokio::select! {
-                    ended = process.wait() => match ended {
-                        Ok(exit) => (exit.to_string(), exit.code() == Some(NO_PROGRAM)),
-                        Err(error) => (error.to_string(), false),
-                    },
-                    () = stop.cancelled() => {
-                        end(name, &mut process, recipe.grace).await;
-                        break;
-                    }
+                let ended = tokio::select! {
+                    ended = process.wait() => Some(ended),
+                    () = stop.cancelled() => None,
+                };
+                if ended.is_none() {
+                    end(name, &mut process, leader, recipe.grace).await;
+                }
+                if let Some(leader) = leader {
+                    group::clear(leader).await;
+                }
+                match ended {
+                    None => break,
+                    Some(Ok(exit)) => (exit.to_string(), exit.code() == Some(NO_PROGRAM)),
+                    Some(Err(error)) => (error.to_string(), false),
                 }
             }
         };
@@ -210,6 +216,7 @@ fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
     let errors = log.try_clone()?;
     // The link rather than its target: it works when the file has been replaced.
     let child = tokio::process::Command::new("/proc/self/exe")
+        .arg0("lnplay")
         .arg("child")
         .arg("--parent")
         .arg(std::process::id().to_string())
@@ -225,9 +232,8 @@ fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
     child.with_context(|| format!("cannot start {}", recipe.name))
 }
 
-async fn end(name: &str, process: &mut tokio::process::Child, grace: Duration) {
-    let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    if let Some(pid) = pid
+async fn end(name: &str, process: &mut tokio::process::Child, leader: Option<Pid>, grace: Duration) {
+    if let Some(pid) = leader
         && let Err(error) = kill(pid, Signal::SIGTERM)
     {
         warn!(name, %error, "cannot send SIGTERM");
@@ -249,6 +255,7 @@ pub fn exec(
     program: &OsStr,
     arguments: &[OsString],
 ) -> anyhow::Result<std::convert::Infallible> {
+    group::lead().context("setpgid")?;
     set_pdeathsig(Signal::SIGTERM).context("prctl")?;
     if getppid().as_raw() != parent {
         bail!("the supervisor ({parent}) is gone");

@@ -75,12 +75,12 @@ fn by_weight(weights: &[u64]) -> Vec<u64> {
     let nodes = weights.len() as u64;
     let equal = weights.iter().all(|w| *w == 0);
     let total: u64 = if equal { nodes } else { weights.iter().sum() };
-    let spare = nodes * (PER_NODE - AT_LEAST);
-    let share = |w: &u64| {
+    let shared = nodes * (PER_NODE - AT_LEAST);
+    let part = |w: &u64| {
         let weight = if equal { 1 } else { *w };
-        AT_LEAST + u64::try_from(u128::from(spare) * u128::from(weight) / u128::from(total)).unwrap_or(0)
+        AT_LEAST + u64::try_from(u128::from(shared) * u128::from(weight) / u128::from(total)).unwrap_or(0)
     };
-    let mut amounts: Vec<u64> = weights.iter().map(share).collect();
+    let mut amounts: Vec<u64> = weights.iter().map(part).collect();
     let left = nodes * PER_NODE - amounts.iter().sum::<u64>();
     if let Some(first) = amounts.first_mut() {
         *first += left;
@@ -151,9 +151,9 @@ mod tests {
             let amounts = allocate(distribution, 8, 21);
             amounts.iter().map(|sat| sat / 1_000_000).collect::<Vec<_>>()
         };
-        assert_eq!(spread(CoinDistribution::Political), Vec::<u64>::new());
-        assert_eq!(spread(CoinDistribution::Poisson), Vec::<u64>::new());
-        assert_eq!(spread(CoinDistribution::Pow), Vec::<u64>::new());
+        assert_eq!(spread(CoinDistribution::Political), [12, 12, 12, 12, 713, 12, 12, 12]);
+        assert_eq!(spread(CoinDistribution::Poisson), [59, 118, 177, 177, 59, 1, 118, 89]);
+        assert_eq!(spread(CoinDistribution::Pow), [430, 18, 19, 15, 131, 18, 16, 147]);
         assert_ne!(allocate(CoinDistribution::Pow, 8, 1), allocate(CoinDistribution::Pow, 8, 2));
     }
 }

@@ -49,7 +49,7 @@ pub enum Phase {
 pub struct Status {
     /// How far it is.
     pub phase: Phase,
-    /// Ready, and every daemon runs.
+    /// It was handed over, and every daemon answers.
     pub ready: bool,
     /// The environment's name; `None` when there never was one.
     pub environment: Option<String>,
@@ -70,6 +70,8 @@ pub struct NodeStatus {
     pub name: String,
     /// Its public key, once it has one.
     pub node_id: Option<NodeId>,
+    /// The last block that it has seen; `None` when it does not say.
+    pub block_height: Option<u32>,
     /// Its process.
     #[serde(flatten)]
     pub child: child::Status,
@@ -115,6 +117,7 @@ pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
         index,
         name: name.map_or_else(|| names::default_name(index).to_owned(), Clone::clone),
         node_id: crate::node::stored_identity(dir, index).ok().flatten().map(|identity| identity.node_id),
+        block_height: None,
         child: child::Status::default(),
     };
     let nodes =

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod child;
 pub mod coins;
 pub mod control;
+pub mod group;
 pub mod lock;
 pub mod names;
 pub mod node;

@@ -15,6 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
+use crate::group;
+
 /// How long after SIGKILL a process may still hold its lock: the kernel tears its memory down first.
 const KILLED: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
@@ -86,7 +88,8 @@ async fn free_within(path: &Path, limit: Duration) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Ends the process that holds the lock: SIGTERM, and SIGKILL after `grace`. Succeeds when nobody holds it.
+/// Ends the process that holds the lock and then its group: SIGTERM, and SIGKILL after `grace`. Succeeds when nobody
+/// holds it.
 /// Returns whether it had to be killed.
 pub async fn evict(path: &Path, grace: Duration) -> anyhow::Result<bool> {
     for (signal, limit) in [(Signal::SIGTERM, grace), (Signal::SIGKILL, KILLED)] {
@@ -103,6 +106,7 @@ pub async fn evict(path: &Path, grace: Duration) -> anyhow::Result<bool> {
             Err(error) => bail!("cannot end process {pid} that holds {}: {error}", path.display()),
         }
         if free_within(path, limit).await? {
+            group::clear(pid).await;
             return Ok(signal == Signal::SIGKILL);
         }
     }

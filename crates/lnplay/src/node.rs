@@ -98,6 +98,7 @@ pub struct Identity {
 #[derive(Debug, Deserialize)]
 struct Info {
     id: NodeId,
+    blockheight: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -232,9 +233,18 @@ impl Node {
             .with_context(|| format!("{method} on node {} ({})", self.index, self.name))
     }
 
+    async fn info(&self) -> anyhow::Result<Info> {
+        self.call("getinfo", json!({}), CALL_LIMIT).await
+    }
+
     /// Its id, once it answers.
     pub async fn id(&self) -> anyhow::Result<NodeId> {
-        Ok(self.call::<Info>("getinfo", json!({}), CALL_LIMIT).await?.id)
+        Ok(self.info().await?.id)
+    }
+
+    /// The height of the last block that it has seen.
+    pub async fn height(&self) -> anyhow::Result<u32> {
+        Ok(self.info().await?.blockheight)
     }
 
     /// The identity of the running node, whose id is `node_id`: made and stored the first time.

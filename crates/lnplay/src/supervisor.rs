@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::bitcoind::Bitcoind;
 use crate::chain::{self, Funding, MiningKey};
@@ -70,11 +70,13 @@ struct Shared {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let dir = StateDir::new(&settings.dir)?;
     dir.create()?;
-    let Some(_lock) = lock::try_acquire(&dir.supervisor_lock()).context("taking the supervisor's lock")?
+    let Some(lock) = lock::try_acquire(&dir.supervisor_lock()).context("taking the supervisor's lock")?
     else {
         info!("another supervisor is at work");
         return Ok(());
     };
+    // Never let go of while this process lives: who finds the lock free finds nothing of us.
+    std::mem::forget(lock);
     let mut stopped = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
@@ -117,16 +119,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // From now on whoever comes waits for the lock, to start a supervisor of their own.
     listening.cancel();
     let _gone = std::fs::remove_file(shared.dir.control());
-    match &result {
-        Err(error) => {
-            error!("{error:#}");
-            shared.tell(Line::Failed { message: format!("{error:#}") });
-        }
-        Ok(()) => {
-            info!("stopping");
-            shared.tell(Line::Failed { message: "lnplay was told to stop".to_owned() });
-        }
-    }
+    let message = match &result {
+        Ok(()) => "lnplay was told to stop".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    info!("stopping: {message}");
+    shared.tell(Line::Failed { message });
     stop.all().await;
     followers.close();
     let _late = timeout(FAREWELL, followers.wait()).await;
@@ -364,33 +362,40 @@ impl Shared {
         };
         let mut children = children.into_iter();
         let bitcoind = children.next().unwrap_or_default();
-        let node = |node: &Node| NodeStatus {
+        // Less than those who ask wait for it all.
+        let limit = control::ANSWER_LIMIT / 2;
+        let mut asked = JoinSet::new();
+        for node in self.nodes.iter().cloned() {
+            let child = children.next().unwrap_or_default();
+            asked.spawn(async move {
+                let height = timeout(limit, node.height()).await.ok().and_then(Result::ok);
+                (node, child, height)
+            });
+        }
+        let block_height = timeout(limit, self.bitcoind.height()).await.ok().and_then(Result::ok);
+        let status = |(node, child, block_height): (Node, _, _)| NodeStatus {
             index: node.index,
-            name: node.name.clone(),
             node_id: node::stored_identity(&self.dir, node.index)
                 .ok()
                 .flatten()
                 .map(|identity| identity.node_id),
-            child: children.next().unwrap_or_default(),
+            name: node.name,
+            block_height,
+            child,
         };
-        let nodes: Vec<_> = self.nodes.iter().map(node).collect();
+        let mut nodes: Vec<_> = asked.join_all().await.into_iter().map(status).collect();
+        nodes.sort_by_key(|node| node.index);
         let phase = match self.journal.borrow().last() {
             Some(Line::Ready { .. }) => Phase::Ready,
             Some(Line::Failed { .. }) => Phase::Failed,
             Some(Line::Progress(_)) | None => Phase::Starting,
         };
-        let running = |child: &crate::child::Status| child.state == crate::child::State::Running;
+        let answer = block_height.is_some() && nodes.iter().all(|node| node.block_height.is_some());
         Status {
             phase,
-            ready: phase == Phase::Ready
-                && running(&bitcoind)
-                && nodes.iter().all(|node| running(&node.child)),
+            ready: phase == Phase::Ready && answer,
             environment: Some(self.spec.environment.clone()),
-            // Less than those who ask wait for it all.
-            block_height: timeout(control::ANSWER_LIMIT / 2, self.bitcoind.height())
-                .await
-                .ok()
-                .and_then(Result::ok),
+            block_height,
             bitcoind,
             nodes,
         }

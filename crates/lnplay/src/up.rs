@@ -84,6 +84,7 @@ fn start(settings: &Settings, log: &std::path::Path) -> anyhow::Result<Child> {
     let log = child::open_log(log)?;
     let errors = log.try_clone()?;
     let process = Command::new("/proc/self/exe")
+        .arg0("lnplay")
         .arg("supervise")
         .envs(settings.to_environment())
         // Nothing of the session that we run in: neither its terminal nor its directory.

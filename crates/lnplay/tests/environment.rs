@@ -1,0 +1,379 @@
+//! Environments brought up by the executable itself, on the daemons that `LIGHTNINGD` and `BITCOIND` name or that are on
+//! PATH. Without any the tests that need them say so and pass.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use cln_rpc::ClnRpc;
+use lnplaylive::ConnectionString;
+use lnplaylive::progress::Line;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const LISTEN_FIRST: u16 = 6000;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A state directory and an address of its own; taken down when dropped.
+struct Environment {
+    dir: TempDir,
+    address: String,
+    variables: Vec<(&'static str, String)>,
+}
+
+struct Up {
+    lines: Vec<Line>,
+    success: bool,
+}
+
+impl Up {
+    fn strings(self) -> Vec<ConnectionString> {
+        match self.lines.last() {
+            Some(Line::Ready { connection_strings }) if self.success => connection_strings.clone(),
+            other => panic!("not ready: {other:?}"),
+        }
+    }
+
+    fn failure(self) -> String {
+        match self.lines.last() {
+            Some(Line::Failed { message }) if !self.success => message.clone(),
+            other => panic!("did not fail: {other:?}"),
+        }
+    }
+}
+
+impl Environment {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let process = std::process::id();
+        let host = NEXT.fetch_add(1, Ordering::Relaxed) + 1;
+        // Every test, in every process, has its own address on the loopback network: the ports are fixed.
+        let address = format!("127.{}.{}.{host}", 77 + process / 256 % 64, process % 256);
+        Self { dir: TempDir::with_prefix("lnplay-").expect("a directory"), address, variables: Vec::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn lnplay(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lnplay"));
+        command.args(arguments).env("LNPLAY_DIR", self.path()).env("LNPLAY_ADDRESS", &self.address);
+        command.envs(self.variables.iter().cloned()).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start_up(&self, spec: &str) -> std::process::Child {
+        let mut child = self.lnplay(&["up", "-"]).spawn().expect("lnplay runs");
+        // A spec that is too large is not read to its end.
+        let _refused = child.stdin.take().expect("piped").write_all(spec.as_bytes());
+        child
+    }
+
+    fn up(&self, spec: &Value) -> Up {
+        lines_of(&self.start_up(&spec.to_string()).wait_with_output().expect("it ends"))
+    }
+
+    fn down(&self) -> Output {
+        self.lnplay(&["down"]).output().expect("lnplay runs")
+    }
+
+    fn status(&self) -> Value {
+        let output = self.lnplay(&["status"]).output().expect("lnplay runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Waits until the status is as wanted.
+    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "never {what}; last seen: {status}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The processes that belong to the environment: they all have its directory among their variables.
+    fn processes(&self) -> Vec<(i32, String)> {
+        let wanted = format!("LNPLAY_DIR={}", self.path().display());
+        let entries = fs::read_dir("/proc").expect("a proc file system").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let ours = |pid: &i32| {
+            let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        let command = |pid| {
+            String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+                .replace('\0', " ")
+        };
+        pids.filter(ours).map(|pid| (pid, command(pid))).collect()
+    }
+
+    fn supervisor(&self) -> Pid {
+        let pid = fs::read_to_string(self.path().join("supervisor.lock")).expect("a supervisor");
+        Pid::from_raw(pid.parse().expect("a pid"))
+    }
+
+    fn rpc(&self, node: u32, method: &str) -> Value {
+        let socket = self.path().join(format!("nodes/{node:02}/regtest/lightning-rpc"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut rpc = ClnRpc::new(socket).await.expect("the node listens");
+            rpc.call_raw(method, &json!({})).await.expect("the node answers")
+        })
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.path().join("logs/supervisor.log")).unwrap_or_default();
+            eprintln!("the supervisor's log:\n{log}");
+        }
+        self.down();
+    }
+}
+
+fn lines_of(output: &Output) -> Up {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let read = |line| Line::parse(line).unwrap_or_else(|| panic!("not a line of ours: {line}"));
+    Up { lines: text.lines().map(read).collect(), success: output.status.success() }
+}
+
+fn spec(nodes: u32) -> Value {
+    json!({
+        "environment": "test", "node_count": nodes, "block_time": 1, "coin_distribution": "political",
+        "channel_setup": "none", "seed": 1, "names": [], "colors": [],
+        "ports": {"listen_first": LISTEN_FIRST, "public_first": 7000},
+        "public_url_template": "wss://shop.example/e/{environment}/{node}",
+        "connect_page": "https://shop.example/connect",
+    })
+}
+
+fn find(variable: &str, name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let on_path = || {
+        std::env::split_paths(&std::env::var_os("PATH")?)
+            .map(|dir| dir.join(name))
+            .find(|path| path.is_file())
+    };
+    named.or_else(on_path)
+}
+
+/// Whether the daemons are there; says so if not.
+fn daemons() -> bool {
+    let there = find("LIGHTNINGD", "lightningd").is_some() && find("BITCOIND", "bitcoind").is_some();
+    if !there {
+        println!("skipped: no lightningd and bitcoind on PATH, nor named by LIGHTNINGD and BITCOIND");
+    }
+    there
+}
+
+fn sat(node: &Value) -> u64 {
+    let outputs = node["outputs"].as_array().expect("outputs");
+    outputs.iter().map(|output| output["amount_msat"].as_u64().expect("an amount") / 1000).sum()
+}
+
+fn pid(value: &Value) -> Pid {
+    Pid::from_raw(i32::try_from(value.as_i64().expect("a pid")).expect("a pid"))
+}
+
+#[test]
+fn an_environment_lives_through_whatever_dies() {
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let first = environment.up(&spec(3));
+    let steps: HashSet<_> = first
+        .lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Progress(progress) => Some(progress.step.clone()),
+            _ => None,
+        })
+        .collect();
+    for step in ["start-bitcoind", "mature-chain", "start-nodes", "fund-nodes"] {
+        assert!(steps.contains(step), "{step} is not among {steps:?}");
+    }
+    let strings = first.strings();
+    assert_eq!(strings.len(), 3);
+    assert_eq!(strings[2].endpoint.to_string(), "wss://shop.example:443/e/test/2");
+
+    // The nodes are who the strings say, listen where the spec says, and have what the distribution says.
+    for (node, string) in (0u16..).zip(&strings) {
+        assert_eq!(environment.rpc(node.into(), "getinfo")["id"], string.node_id.as_str());
+        TcpStream::connect((environment.address.as_str(), LISTEN_FIRST + node)).expect("a WebSocket port");
+    }
+    let funds =
+        |environment: &Environment| (0..3).map(|i| sat(&environment.rpc(i, "listfunds"))).collect::<Vec<_>>();
+    let before = funds(&environment);
+    assert_eq!(before.iter().sum::<u64>(), 300_000_000);
+    assert_eq!(before, lnplay::coins::allocate(lnplaylive::CoinDistribution::Political, 3, 1));
+
+    // Once more, and as somebody else would.
+    assert_eq!(environment.up(&spec(3)).strings(), strings);
+    let another = environment.up(&spec(2)).failure();
+    assert!(another.contains("another spec"), "{another}");
+
+    // A node that is killed comes back, the same.
+    let status = environment.until("ready", |status| status["ready"] == true);
+    kill(pid(&status["nodes"][1]["pid"]), Signal::SIGKILL).expect("a node to kill");
+    environment.until("restarted", |status| status["nodes"][1]["restarts"] != 0 && status["ready"] == true);
+    assert_eq!(environment.rpc(1, "getinfo")["id"], strings[1].node_id.as_str());
+    assert_eq!(funds(&environment), before);
+    // bitcoind likewise, and blocks go on.
+    kill(pid(&status["bitcoind"]["pid"]), Signal::SIGKILL).expect("a bitcoind to kill");
+    let height = status["block_height"].as_u64().expect("a height");
+    environment.until("mining again", |status| {
+        status["bitcoind"]["restarts"] != 0 && status["block_height"].as_u64().is_some_and(|now| now > height)
+    });
+
+    // The supervisor, too: what it leaves behind ends, and `up` goes on from what is stored.
+    kill(environment.supervisor(), Signal::SIGKILL).expect("a supervisor to kill");
+    assert_eq!(environment.up(&spec(3)).strings(), strings);
+    for (node, string) in (0..).zip(&strings) {
+        assert_eq!(environment.rpc(node, "getinfo")["id"], string.node_id.as_str());
+    }
+    assert_eq!(funds(&environment), before);
+
+    // And after an orderly night.
+    assert!(environment.down().status.success());
+    assert_eq!(environment.processes(), []);
+    assert_eq!(environment.status()["phase"], "down");
+    assert!(environment.down().status.success(), "down is as good when down");
+    assert_eq!(environment.up(&spec(3)).strings(), strings);
+    assert!(environment.down().status.success());
+    assert_eq!(environment.processes(), []);
+}
+
+#[test]
+fn two_at_once_are_handed_the_same_environment() {
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let spec = spec(1);
+    let both = [environment.start_up(&spec.to_string()), environment.start_up(&spec.to_string())];
+    let [a, b] = both.map(|child| lines_of(&child.wait_with_output().expect("it ends")).strings());
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_supervisor_killed_on_the_way_up_is_followed_by_one_that_goes_on() {
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let up = environment.start_up(&spec(2).to_string());
+    environment.until("with a node", |status| status["nodes"][1]["pid"] != Value::Null);
+    kill(environment.supervisor(), Signal::SIGKILL).expect("a supervisor to kill");
+    let failure = lines_of(&up.wait_with_output().expect("it ends")).failure();
+    assert!(failure.contains("run the same again"), "{failure}");
+    assert_eq!(environment.up(&spec(2)).strings().len(), 2);
+    let funds: u64 = (0..2).map(|node| sat(&environment.rpc(node, "listfunds"))).sum();
+    assert_eq!(funds, 200_000_000, "funded once");
+}
+
+#[test]
+fn down_on_the_way_up_leaves_nothing() {
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let up = environment.start_up(&spec(2).to_string());
+    environment.until("with a node", |status| status["nodes"][0]["pid"] != Value::Null);
+    assert!(environment.down().status.success());
+    lines_of(&up.wait_with_output().expect("it ends")).failure();
+    assert_eq!(environment.processes(), []);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_log_that_says_so() {
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let taken = TcpListener::bind((environment.address.as_str(), LISTEN_FIRST)).expect("a port");
+    let failure = environment.up(&spec(1)).failure();
+    assert!(failure.contains("node-00 does not start") && failure.contains("in use"), "{failure}");
+    drop(taken);
+    assert_eq!(environment.up(&spec(1)).strings().len(), 1, "and is no trouble once it is free");
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named() {
+    let environment = Environment::new().with("BITCOIND", "/nowhere/bitcoind");
+    let started = Instant::now();
+    let failure = environment.up(&spec(1)).failure();
+    assert!(failure.contains("/nowhere/bitcoind"), "{failure}");
+    assert!(started.elapsed() < Duration::from_secs(3), "there is nothing to wait for");
+    assert!(environment.down().status.success());
+    assert_eq!(environment.processes(), []);
+}
+
+#[test]
+fn specs_that_cannot_be_brought_up_leave_no_trace() {
+    let mut cases = vec![("{".to_owned(), "cannot be read"), (" ".repeat(2 << 20), "more than")];
+    let mut with = |key: &str, value: Value, says| {
+        let mut spec = spec(3);
+        spec[key] = value;
+        cases.push((spec.to_string(), says));
+    };
+    with("node_count", json!(0), "node_count is 0");
+    with("node_count", json!(65), "node_count is 65");
+    with("block_time", json!(0), "block_time is 0");
+    with("channel_setup", json!("star"), "not supported yet");
+    with("names", json!(["a", "b", "x".repeat(33)]), "cannot be named");
+    with("surprise", json!(1), "unknown field");
+    for (spec, says) in cases {
+        let environment = Environment::new();
+        let output = environment.start_up(&spec).wait_with_output().expect("it ends");
+        let failure = lines_of(&output).failure();
+        assert!(failure.contains(says), "{failure}");
+        assert_eq!(fs::read_dir(environment.path()).expect("a directory").count(), 0);
+        assert_eq!(environment.status()["phase"], "down");
+    }
+}
+
+#[test]
+fn what_is_secret_is_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    if !daemons() {
+        return;
+    }
+    let environment = Environment::new();
+    let strings = environment.up(&spec(1)).strings();
+    let mode = |path: &str| {
+        let file = fs::metadata(environment.path().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        file.permissions().mode() & 0o777
+    };
+    assert_eq!(mode("."), 0o700);
+    for path in ["mining.wif", "nodes/00.json", "spec.json", "control.sock", "logs/supervisor.log"] {
+        assert_eq!(mode(path), 0o600, "{path}");
+    }
+    let log = fs::read_to_string(environment.path().join("logs/supervisor.log")).expect("a log");
+    assert!(!log.contains(&strings[0].rune), "the rune is logged");
+    let cookie = fs::read_to_string(environment.path().join("bitcoin/regtest/.cookie")).expect("a cookie");
+    let password = cookie.split(':').nth(1).expect("a password");
+    for (_, command) in environment.processes() {
+        assert!(!command.contains(password) && !command.contains(&strings[0].rune), "{command}");
+    }
+}
