@@ -112,6 +112,12 @@ impl Error {
         matches!(*self.kind, ErrorKind::Conflict(_))
     }
 
+    /// Whether there was a connection, and it broke.
+    pub(crate) fn is_broken_connection(&self) -> bool {
+        let cause = self.source.as_deref().and_then(|s| s.downcast_ref::<reqwest::Error>());
+        *self.kind == ErrorKind::Unreachable && cause.is_some_and(|e| !e.is_connect())
+    }
+
     /// Whether the same call may well work later, with nothing changed on our side.
     ///
     /// Passing: no connection, no answer in time, a forgotten operation, answers 429 and 5xx (LXD answers 500
@@ -145,7 +151,8 @@ impl<T> Found<T> for Result<T, Error> {
 
 /// Sorts an HTTP status of 400 and up by the server's text.
 ///
-/// LXD 5.0 answers "already exists" with 409 or 500 by the object, and "Only empty projects can be removed" with 500.
+/// LXD 5.0 answers "already exists" with 409 or 500 by the object, "Instance is running" to a deletion with 400, and
+/// "Only empty projects can be removed" with 500.
 pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
     match status {
         404 => ErrorKind::NotFound(text),
@@ -163,7 +170,7 @@ pub(crate) fn from_operation(text: String) -> ErrorKind {
 
 fn is_conflict_text(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["already exists", "only empty projects can be removed", "currently in use"]
+    ["already exists", "currently in use", "instance is running", "only empty projects can be removed"]
         .iter()
         .any(|t| text.contains(t))
 }
@@ -240,6 +247,7 @@ mod tests {
             (from_status(412, "ETag doesn't match: a vs b".into()), false, "Conflict"),
             (from_status(500, "Only empty projects can be removed".into()), false, "Conflict"),
             (from_status(500, "This \"instances\" entry already exists".into()), false, "Conflict"),
+            (from_status(400, "Instance is running".into()), false, "Conflict"),
             (from_status(500, "database is locked".into()), true, "Rejected"),
             (from_status(501, "not implemented".into()), false, "Rejected"),
             (from_status(503, String::new()), true, "Rejected"),

@@ -121,7 +121,7 @@ impl Client {
             .timeout(within);
         let done = async {
             let (operation, _) = self.start(call).await?;
-            operation.wait(within.saturating_sub(begin.elapsed())).await
+            operation.wait_since(begin, within).await
         };
         match done.await {
             Ok(state) => Ok(match state.metadata["fingerprint"].as_str() {

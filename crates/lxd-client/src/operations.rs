@@ -56,8 +56,13 @@ impl Operation {
     /// Failure and cancellation are errors. When time is up the operation goes on: look at its object, or cancel it.
     /// LXD forgets an operation 5 s after its end ([`ErrorKind::OperationForgotten`]).
     pub async fn wait(&self, within: Duration) -> Result<OperationState> {
+        self.wait_since(Instant::now(), within).await
+    }
+
+    /// As [`Operation::wait`], with the time counted from `begin`.
+    pub(crate) async fn wait_since(&self, begin: Instant, within: Duration) -> Result<OperationState> {
         let transport = &self.client.transport;
-        let deadline = Instant::now() + within;
+        let deadline = begin + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -111,6 +116,6 @@ impl Client {
         let begin = Instant::now();
         let call = call.timeout(within.min(self.transport.limits().total));
         let (operation, _) = self.start(call).await?;
-        operation.wait(within.saturating_sub(begin.elapsed())).await
+        operation.wait_since(begin, within).await
     }
 }

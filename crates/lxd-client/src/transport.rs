@@ -197,7 +197,7 @@ impl Transport {
         let work = async {
             match (self.attempt(first, &action).await, again) {
                 // A kept-alive connection that the server closed just now, or one that broke: asking again is safe.
-                (Err(e), Some(again)) if *e.kind() == ErrorKind::Unreachable => {
+                (Err(e), Some(again)) if e.is_broken_connection() => {
                     tracing::debug!(remote = %self.remote, %action, "the connection broke, asking again");
                     self.attempt(again, &action).await
                 }

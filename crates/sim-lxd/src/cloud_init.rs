@@ -36,7 +36,7 @@ enum User {
         ssh_authorized_keys: Vec<String>,
     },
     /// For example `default`, the image's own user.
-    Other(#[expect(dead_code, reason = "only tells that there is something")] serde::de::IgnoredAny),
+    Other(serde::de::IgnoredAny),
 }
 
 impl Ssh {
@@ -106,12 +106,12 @@ mod tests {
     fn host_key_and_users_are_read() {
         let key = generate_host_key();
         let private = key.to_openssh(russh::keys::ssh_key::LineEnding::LF).expect("text");
-        let indented = private.lines().map(|l| format!("    {l}\n")).collect::<String>();
+        let indented = private.trim_end().replace('\n', "\n    ");
         let public = key.public_key().to_openssh().expect("text");
         let other = generate_host_key();
         let other_public = other.public_key().to_openssh().expect("text");
         let ssh = Ssh::from_user_data(&format!(
-            "#cloud-config\npackage_update: false\nssh_keys:\n  ed25519_private: |\n{indented}  ed25519_public: {public}\n\
+            "#cloud-config\npackage_update: false\nssh_keys:\n  ed25519_private: |\n    {indented}\n  ed25519_public: {public}\n\
              ssh_authorized_keys:\n  - {public}\nusers:\n  - default\n  - name: ann\n    ssh_authorized_keys: [\"{other_public}\"]\n"
         ));
         assert_eq!(ssh.host_key.public_key(), key.public_key());

@@ -25,6 +25,8 @@ pub struct Call {
 pub enum Fault {
     /// Answer with this HTTP status and text, and do nothing.
     Error(u16, String),
+    /// Answer with this HTTP status and body, which need not be the API's, and do nothing.
+    Raw(u16, String),
     /// Do it, but begin only after this long.
     Delay(Duration),
     /// Never answer, and do nothing.

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use hyper::{Request, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,13 +90,10 @@ impl Server {
             drop.cancel();
             std::future::pending().await
         };
+        let code = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match fault {
-            Some(Fault::Error(status, text)) => {
-                return Ok(error(
-                    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                    &text,
-                ));
-            }
+            Some(Fault::Error(status, text)) => return Ok(error(code(status), &text)),
+            Some(Fault::Raw(status, body)) => return Ok((code(status), body).into_response()),
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::DropBefore) => return dropped.await,
             Some(Fault::Hang) => {

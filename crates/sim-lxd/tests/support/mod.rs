@@ -12,35 +12,35 @@ use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
 /// More than anything takes here, even on a busy machine.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-pub fn config_map<const N: usize>(pairs: [(&str, &str); N]) -> ConfigMap {
+pub(crate) fn config_map<const N: usize>(pairs: [(&str, &str); N]) -> ConfigMap {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// A disk for the root, which a project's own `default` profile does not have.
-pub fn root_disk() -> DeviceMap {
+pub(crate) fn root_disk() -> DeviceMap {
     [("root".to_owned(), config_map([("type", "disk"), ("pool", "default"), ("path", "/")]))].into()
 }
 
-pub fn proxy(listen: &str, connect: &str) -> ConfigMap {
+pub(crate) fn proxy(listen: &str, connect: &str) -> ConfigMap {
     config_map([("type", "proxy"), ("listen", listen), ("connect", connect), ("bind", "host")])
 }
 
 /// A port that was free a moment ago. Devices name their ports, so there is no binding port 0.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
 /// A remote with an enrolled client.
-pub struct World {
-    pub dir: TempDir,
-    pub remote: SimRemote,
-    pub client: Client,
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) remote: SimRemote,
+    pub(crate) client: Client,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = SimRemoteConfig::new(dir.path().join("state"), "/bin/true");
         let remote = SimRemote::start(config).await.expect("a remote");
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// An instance that runs, with an SSH port and these other devices.
-    pub async fn instance(&self, name: &str, more: DeviceMap) -> Ssh {
+    pub(crate) async fn instance(&self, name: &str, more: DeviceMap) -> Ssh {
         let ssh = Ssh::new();
         let mut devices = root_disk();
         devices.insert("ssh".into(), proxy(&format!("tcp:127.0.0.1:{}", ssh.port), "tcp:127.0.0.1:22"));
@@ -64,12 +64,12 @@ impl World {
     }
 }
 
-pub fn client_config(url: &str, token: &Token) -> ClientConfig {
+pub(crate) fn client_config(url: &str, token: &Token) -> ClientConfig {
     let identity = Identity::generate("test").expect("an identity");
     ClientConfig::new("sim", url.parse().expect("a URL"), identity, *token.fingerprint())
 }
 
-pub fn spec(name: &str) -> InstanceSpec {
+pub(crate) fn spec(name: &str) -> InstanceSpec {
     InstanceSpec {
         name: name.into(),
         kind: InstanceType::Container,
@@ -81,34 +81,37 @@ pub fn spec(name: &str) -> InstanceSpec {
 }
 
 /// The keys to an instance.
-pub struct Ssh {
-    pub port: u16,
-    pub host_key: PrivateKey,
-    pub login_key: PrivateKey,
+pub(crate) struct Ssh {
+    pub(crate) port: u16,
+    pub(crate) host_key: PrivateKey,
+    pub(crate) login_key: PrivateKey,
     dir: TempDir,
 }
 
 impl Ssh {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key =
             || PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
         let dir = tempfile::tempdir().expect("a directory");
         Self { port: free_port(), host_key: key(), login_key: key(), dir }
     }
 
-    pub fn user_data(&self) -> String {
+    pub(crate) fn user_data(&self) -> String {
         let private = self.host_key.to_openssh(LineEnding::LF).expect("text");
-        let private: String = private.lines().map(|line| format!("    {line}\n")).collect();
+        let private = private.trim_end().replace('\n', "\n    ");
         let [host, login] =
             [&self.host_key, &self.login_key].map(|k| k.public_key().to_openssh().expect("text"));
         format!(
-            "#cloud-config\nssh_keys:\n  ed25519_private: |\n{private}  ed25519_public: {host}\n\
+            "#cloud-config\nssh_keys:\n  ed25519_private: |\n    {private}\n  ed25519_public: {host}\n\
              users:\n  - name: root\n    ssh_authorized_keys:\n      - {login}\n"
         )
     }
 
     /// Connects; the host key must be `host_key`.
-    pub async fn connect_expecting(&self, host_key: &PrivateKey) -> Result<openssh::Session, openssh::Error> {
+    pub(crate) async fn connect_expecting(
+        &self,
+        host_key: &PrivateKey,
+    ) -> Result<openssh::Session, openssh::Error> {
         use std::os::unix::fs::PermissionsExt as _;
         let known_hosts = self.dir.path().join("known_hosts");
         let public = host_key.public_key().to_openssh().expect("text");
@@ -130,20 +133,20 @@ impl Ssh {
             .await
     }
 
-    pub async fn connect(&self) -> openssh::Session {
+    pub(crate) async fn connect(&self) -> openssh::Session {
         self.connect_expecting(&self.host_key).await.expect("an SSH session")
     }
 }
 
 /// Runs a command line to its end: standard output, and its exit status.
-pub async fn run(session: &openssh::Session, command: &str) -> (String, i32) {
+pub(crate) async fn run(session: &openssh::Session, command: &str) -> (String, i32) {
     let output = session.raw_command(command).output().await.expect("an exit status");
     let text = String::from_utf8(output.stdout).expect("text");
     (text, output.status.code().expect("an exit code"))
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = std::time::Instant::now() + LONG;
     while !holds().await {
         assert!(std::time::Instant::now() < deadline, "waited for this in vain: {what}");
