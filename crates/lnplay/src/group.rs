@@ -22,7 +22,23 @@ pub fn lead() -> nix::Result<()> {
 /// Kills what is left of the group whose leader has ended, and waits until it is gone.
 pub async fn clear(leader: Pid) {
     let deadline = Instant::now() + LIMIT;
-    while killpg(leader, Signal::SIGKILL) != Err(Errno::ESRCH) && Instant::now() < deadline {
+    while killpg(leader, Signal::SIGKILL) != Err(Errno::ESRCH) && lives(leader) && Instant::now() < deadline {
         sleep(POLL).await;
     }
+}
+
+/// Whether a process of the group is more than a zombie: those can still be signalled, and are kept for as long as the
+/// machine's first process likes.
+fn lives(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let member = |stat: String| {
+        // proc_pid_stat(5): the name, in parentheses, may contain anything; then state, parent, group.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let of = fields.nth(1)?.parse::<i32>().ok()?;
+        Some(of == group.as_raw() && !matches!(state, "Z" | "X"))
+    };
+    processes.flatten().any(|entry| {
+        std::fs::read_to_string(entry.path().join("stat")).ok().and_then(member).unwrap_or(false)
+    })
 }
