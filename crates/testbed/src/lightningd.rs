@@ -182,8 +182,11 @@ impl Lightningd {
         })
     }
 
-    /// Waits for `getinfo` and returns the node's id.
+    /// Waits until the node has started and returns its id.
+    ///
+    /// It answers calls a little earlier than that, but a plugin started then is never initialised (seen with 26.04.1).
     async fn ready(&mut self) -> Result<String> {
+        self.process.wait_for_log("Server started with public key", STARTS_WITHIN).await?;
         let rpc = self.rpc();
         until(&format!("{} to answer getinfo", self.setup.config.name), STARTS_WITHIN, async || {
             self.process.check()?;
