@@ -83,23 +83,34 @@ pub struct Answers(Lines<BufReader<Take<UnixStream>>>);
 impl Answers {
     /// The next line; `None` when the supervisor has no more to say, or is gone.
     pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
-        self.0.next_line().await.context("reading from the supervisor")
+        match self.0.next_line().await {
+            Err(error) if is_gone(&error) => Ok(None),
+            other => other.context("reading from the supervisor"),
+        }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | BrokenPipe | ConnectionReset)
 }
 
 /// Asks the supervisor; `None` when there is none.
 pub async fn ask(dir: &StateDir, request: Request) -> anyhow::Result<Option<Answers>> {
-    let mut stream = match UnixStream::connect(dir.control()).await {
-        Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e).with_context(|| format!("connecting to {}", dir.control().display())),
-    };
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
-    stream.write_all(&line).await.context("asking the supervisor")?;
-    Ok(Some(Answers(BufReader::new(stream.take(MAX_SIZE)).lines())))
+    let connected = async {
+        let mut stream = UnixStream::connect(dir.control()).await?;
+        stream.write_all(&line).await?;
+        Ok(stream)
+    };
+    match connected.await {
+        Ok(stream) => Ok(Some(Answers(BufReader::new(stream.take(MAX_SIZE)).lines()))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => {
+            Err(error).with_context(|| format!("asking the supervisor on {}", dir.control().display()))
+        }
+    }
 }
 
 /// How the environment is.

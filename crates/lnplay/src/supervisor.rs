@@ -209,9 +209,8 @@ impl Shared {
         key: &MiningKey,
         stop: &Stop,
     ) -> anyhow::Result<Vec<ConnectionString>> {
-        self.end_leftovers().await?;
-
         self.progress("start-bitcoind", 0, 1, "Starting bitcoind");
+        self.end_leftovers().await?;
         let bitcoind = self.start("bitcoind", &self.settings.bitcoind, self.bitcoind.arguments(), stop);
         bitcoind.wait_until(STEP_LIMIT, async || Ok(self.bitcoind.height().await?)).await?;
         let total = Amount::from_sat(coins::PER_NODE * u64::from(self.spec.node_count));

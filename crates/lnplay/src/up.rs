@@ -36,15 +36,17 @@ pub async fn up(
     dir.create()?;
     dir.adopt_spec(&spec)?;
 
-    let mut answers = attach(settings, &dir).await?;
+    let (first, mut answers) = attach(settings, &dir).await?;
     let follow = async {
-        while let Some(text) = answers.next().await? {
+        let mut next = Some(first);
+        while let Some(text) = next {
             let line = Line::parse(&text).with_context(|| format!("the supervisor said {text:?}"))?;
             match &line {
                 Line::Failed { message } => bail!("{message}"),
                 Line::Progress(_) => print(&line)?,
                 Line::Ready { .. } => return print(&line),
             }
+            next = answers.next().await?;
         }
         bail!(
             "the supervisor died; run the same again to go on (its log is {})",
@@ -54,14 +56,18 @@ pub async fn up(
     timeout(FOLLOW_LIMIT, follow).await.context("the supervisor has not come to an end")?
 }
 
-/// Finds the supervisor, or starts one.
-async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<Answers> {
+/// Finds the supervisor, or starts one; returns its first line and the rest.
+async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, Answers)> {
     let log = dir.log("supervisor");
     let deadline = Instant::now() + ATTACH_LIMIT;
     let mut ours: Option<Child> = None;
     loop {
-        if let Some(answers) = control::ask(dir, Request::Follow).await? {
-            return Ok(answers);
+        if let Some(mut answers) = control::ask(dir, Request::Follow).await? {
+            let first = timeout(control::ANSWER_LIMIT, answers.next()).await;
+            // One that goes without a word was just ending when we came.
+            if let Some(first) = first.context("the supervisor does not answer")?? {
+                return Ok((first, answers));
+            }
         }
         if let Some(process) = &mut ours {
             match process.try_wait()? {
