@@ -112,17 +112,18 @@ impl Client {
             let (expected, got) = (self.server_fingerprint, *token.fingerprint());
             return Err(self.transport.error(&action, ErrorKind::CertificateMismatch { expected, got }));
         }
-        let server = self.server().await?;
-        if server.is_trusted() {
+        if self.server().await?.is_trusted() {
             return Ok(Enrolment::AlreadyTrusted);
         }
-        // LXD 5.0 takes the token where a password was; later versions and Incus have a field for it.
-        let field = if server.has_extension("explicit_trust_token") { "trust_token" } else { "password" };
-        let body = json!({"type": "client", "name": token.client_name(), field: token.text()});
+        // LXD 5.0 wants the token where a password was, Incus and later LXD want it in a field of its own. Incus 6.0 does not
+        // announce that (`explicit_trust_token`) and says what it is to trusted clients only; each ignores the other's field.
+        let token_text = token.text();
+        let name = token.client_name();
+        let body = json!({"type": "client", "name": name, "password": token_text, "trust_token": token_text});
         match self.transport.send(Call::post(&["certificates"], body, action)).await {
             Ok(_) => Ok(Enrolment::Enrolled),
             // Another process with the same key may have been first.
-            Err(error) if error.is_conflict() && self.server().await?.is_trusted() => {
+            Err(error) if !error.is_transient() && self.server().await?.is_trusted() => {
                 Ok(Enrolment::AlreadyTrusted)
             }
             Err(error) => Err(error),

@@ -152,7 +152,7 @@ impl<T> Found<T> for Result<T, Error> {
 /// Sorts an HTTP status of 400 and up by the server's text.
 ///
 /// LXD 5.0 answers "already exists" with 409 or 500 by the object, "Instance is running" to a deletion with 400, and
-/// "Only empty projects can be removed" with 500.
+/// "Only empty projects can be removed" with 500; Incus 6.0 lets its database's "UNIQUE constraint failed" through.
 pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
     match status {
         404 => ErrorKind::NotFound(text),
@@ -165,14 +165,25 @@ pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
 
 /// Sorts the text of an operation that ended in failure.
 pub(crate) fn from_operation(text: String) -> ErrorKind {
-    if is_conflict_text(&text) { ErrorKind::Conflict(text) } else { ErrorKind::OperationFailed(text) }
+    match text.as_str() {
+        // What Incus 6.0 makes of an image alias that does not exist.
+        "Image not provided for instance creation" => ErrorKind::NotFound(text),
+        _ if is_conflict_text(&text) => ErrorKind::Conflict(text),
+        _ => ErrorKind::OperationFailed(text),
+    }
 }
 
 fn is_conflict_text(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["already exists", "currently in use", "instance is running", "only empty projects can be removed"]
-        .iter()
-        .any(|t| text.contains(t))
+    [
+        "already exists",
+        "currently in use",
+        "instance is running",
+        "only empty projects can be removed",
+        "unique constraint failed",
+    ]
+    .iter()
+    .any(|t| text.contains(t))
 }
 
 /// Sorts a failure below HTTP: what the connection, TLS or the HTTP library made of it.
@@ -248,11 +259,13 @@ mod tests {
             (from_status(500, "Only empty projects can be removed".into()), false, "Conflict"),
             (from_status(500, "This \"instances\" entry already exists".into()), false, "Conflict"),
             (from_status(400, "Instance is running".into()), false, "Conflict"),
+            (from_status(500, "UNIQUE constraint failed: projects.name".into()), false, "Conflict"),
             (from_status(500, "database is locked".into()), true, "Rejected"),
             (from_status(501, "not implemented".into()), false, "Rejected"),
             (from_status(503, String::new()), true, "Rejected"),
             (from_status(400, "No name provided".into()), false, "Rejected"),
             (from_operation("Failed: This \"instances\" entry already exists".into()), false, "Conflict"),
+            (from_operation("Image not provided for instance creation".into()), false, "NotFound"),
             (from_operation("No root device could be found".into()), false, "OperationFailed"),
             (ErrorKind::Unreachable, true, "Unreachable"),
             (ErrorKind::TimedOut(Duration::from_secs(1)), true, "TimedOut"),

@@ -76,9 +76,11 @@ impl Operation {
                 .timeout(left.min(slice + transport.limits().total));
             let state = match transport.fetch::<OperationState>(call).await {
                 Ok((state, _)) => state,
-                Err(e) if e.is_not_found() => {
-                    return Err(transport.error(&self.action, ErrorKind::OperationForgotten));
-                }
+                // Incus answers the wait with the operation's own error: ask whether it is that, or the call that failed.
+                Err(error) if is_of_the_server(error.kind()) => match self.state().await? {
+                    state if state.status_code < 200 => return Err(error),
+                    state => state,
+                },
                 Err(e) if matches!(e.kind(), ErrorKind::TimedOut(_)) && Instant::now() >= deadline => {
                     return Err(transport.error(&self.action, ErrorKind::TimedOut(within)));
                 }
@@ -93,11 +95,27 @@ impl Operation {
         }
     }
 
+    /// How the operation stands now.
+    pub async fn state(&self) -> Result<OperationState> {
+        let transport = &self.client.transport;
+        let call = Call::get(&["operations", &self.id], self.action.as_str());
+        match transport.fetch(call).await {
+            Ok((state, _)) => Ok(state),
+            Err(e) if e.is_not_found() => Err(transport.error(&self.action, ErrorKind::OperationForgotten)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Asks the server to stop the operation; few can be.
     pub async fn cancel(&self) -> Result<()> {
         let action = format!("cancel: {}", self.action);
         self.client.transport.send(Call::delete(&["operations", &self.id], action)).await.map(drop)
     }
+}
+
+/// Whether the server itself refused the call, in words of its own.
+fn is_of_the_server(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound(_) | ErrorKind::Conflict(_) | ErrorKind::Rejected { .. })
 }
 
 impl Client {

@@ -149,8 +149,9 @@ impl Transport {
             .tls_backend_preconfigured(tls)
             .http1_only()
             .connect_timeout(limits.connect)
-            // Below the minute after which servers and the boxes in between tend to drop idle connections.
-            .pool_idle_timeout(Duration::from_secs(30))
+            // Well below the half minute after which the first servers drop idle connections: a change that is sent on a
+            // connection just being dropped fails, since it is not sent twice.
+            .pool_idle_timeout(Duration::from_secs(10))
             // A redirect would lead away from the pinned server, a retry could repeat a change.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

@@ -127,10 +127,15 @@ async fn an_operation_can_fail_or_never_end() {
 }
 
 #[tokio::test]
-async fn a_wait_outlives_its_slices_and_a_broken_connection() {
+async fn a_wait_that_fails_is_no_operation_that_fails() {
     let World { remote, client, .. } = World::new().await;
     remote.faults().on("GET", "/1.0/operations/*/wait", 1, Fault::DropBefore);
     client.create_instance("default", &spec("i"), LONG).await.expect("created");
+    // The wait fails, not the operation: passing, and told apart from a failure of the operation.
+    remote.faults().on("POST", "/1.0/instances", 1, Fault::HangOperation);
+    remote.faults().on("GET", "/1.0/operations/*/wait", 1, Fault::Error(500, "database is locked".into()));
+    let error = client.create_instance("default", &spec("j"), LONG).await.expect_err("not waited for");
+    assert!(error.is_transient(), "{error}");
 }
 
 #[tokio::test]
