@@ -11,4 +11,5 @@
 
 pub mod bitcoind;
 pub mod commando;
+pub mod lightningd;
 mod peer;

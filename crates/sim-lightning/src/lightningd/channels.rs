@@ -1,0 +1,532 @@
+//! Channels and payments between two simulated nodes.
+//!
+//! A channel is a real funding transaction and a balance that both sides keep; a payment is a question to the payee over the
+//! connection, which hands out the preimage. There is no routing: the payee has to be a channel's other end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::hashes::{Hash as _, sha256};
+use bitcoin::opcodes::all::OP_CHECKMULTISIG;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Amount, OutPoint, ScriptBuf, script};
+use lightning_invoice::Bolt11Invoice;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::params::{Params, RpcError, RpcResult, parse_msat};
+use super::store::{Change, Channel, ChannelState, Payment, PaymentStatus, Store};
+use super::{Node, invoices, now, peers, wallet};
+
+pub(super) const FUND_PARAMS: &[&str] = &[
+    "id!",
+    "amount!",
+    "feerate",
+    "announce",
+    "minconf",
+    "utxos",
+    "push_msat",
+    "close_to",
+    "request_amt",
+    "compact_lease",
+    "mindepth",
+    "reserve",
+    "channel_type",
+];
+pub(super) const PAY_PARAMS: &[&str] = &[
+    "bolt11!",
+    "amount_msat",
+    "label",
+    "riskfactor",
+    "maxfeepercent",
+    "retry_for",
+    "maxdelay",
+    "exemptfee",
+    "localinvreqid",
+    "exclude",
+    "maxfee",
+    "description",
+    "partial_msat",
+];
+pub(super) const XPAY_PARAMS: &[&str] =
+    &["invstring!", "amount_msat", "maxfee", "layers", "retry_for", "partial_msat", "maxdelay", "payer_note"];
+
+/// How long a payment is tried while the payee cannot be reached.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+
+/// What one simulated node asks another.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+enum Question {
+    Open { channel_id: String, funding: OutPoint, total_msat: u64, push_msat: u64, private: bool },
+    /// The funding transaction was not sent after all.
+    Abort { channel_id: String },
+    Pay { channel_id: String, payment_hash: String, payment_secret: String, amount_msat: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+enum Answer {
+    Fine,
+    Paid { preimage: String },
+    /// In BOLT 4's words, or the other side's.
+    Failed { reason: String },
+}
+
+pub(super) fn state_name(state: ChannelState) -> &'static str {
+    match state {
+        ChannelState::AwaitingLockin => "CHANNELD_AWAITING_LOCKIN",
+        ChannelState::Normal => "CHANNELD_NORMAL",
+    }
+}
+
+impl Channel {
+    /// What each side has to leave in the channel: a hundredth.
+    fn reserve(&self) -> u64 {
+        self.total_msat / 100
+    }
+
+    fn spendable(&self) -> u64 {
+        self.our_msat.saturating_sub(self.reserve())
+    }
+}
+
+async fn ask(node: &Node, peer: &PublicKey, question: &Question) -> Option<Answer> {
+    let question = serde_json::to_value(question).expect("plain data");
+    serde_json::from_value(node.peers.ask(peer, &question).await?).ok()
+}
+
+/// Answers another simulated node.
+pub(super) fn answer(node: &Arc<Node>, from: PublicKey, question: &Value) -> Value {
+    let answer = match serde_json::from_value(question.clone()) {
+        Err(error) => Answer::Failed { reason: format!("not understood: {error}") },
+        Ok(Question::Open { channel_id, funding, total_msat, push_msat, private }) => {
+            accept(node, from, channel_id, funding, total_msat, push_msat, private)
+        }
+        Ok(Question::Abort { channel_id }) => {
+            let mut store = node.store();
+            let open = store.channels.get(&channel_id);
+            if open.is_some_and(|channel| channel.peer == from && channel.state == ChannelState::AwaitingLockin) {
+                node.commit(&mut store, vec![Change::ChannelGone(channel_id)]);
+            }
+            Answer::Fine
+        }
+        Ok(Question::Pay { channel_id, payment_hash, payment_secret, amount_msat }) => {
+            let credit = |store: &Store| {
+                let channel = store.channels.get(&channel_id).filter(|channel| channel.peer == from);
+                let mut channel = channel.ok_or("WIRE_UNKNOWN_NEXT_PEER")?.clone();
+                let theirs = channel.total_msat - channel.our_msat;
+                if amount_msat + channel.reserve() > theirs {
+                    return Err("WIRE_TEMPORARY_CHANNEL_FAILURE");
+                }
+                channel.our_msat += amount_msat;
+                Ok(Change::Channel(channel))
+            };
+            match invoices::receive(node, from, &payment_hash, &payment_secret, amount_msat, credit) {
+                Ok(preimage) => Answer::Paid { preimage },
+                Err(reason) => Answer::Failed { reason: reason.into() },
+            }
+        }
+    };
+    serde_json::to_value(answer).expect("plain data")
+}
+
+fn accept(
+    node: &Node,
+    peer: PublicKey,
+    channel_id: String,
+    funding: OutPoint,
+    total_msat: u64,
+    push_msat: u64,
+    private: bool,
+) -> Answer {
+    let least = node.options.number("min-capacity-sat", 10_000u64).unwrap_or(10_000);
+    if total_msat / 1000 < least || push_msat > total_msat {
+        return Answer::Failed {
+            reason: format!("channel capacity is {}sat, which is below {least}sat", total_msat / 1000),
+        };
+    }
+    let channel = Channel {
+        peer,
+        channel_id,
+        funding,
+        total_msat,
+        our_msat: push_msat,
+        pushed_msat: push_msat,
+        we_opened: false,
+        private,
+        state: ChannelState::AwaitingLockin,
+        short_channel_id: None,
+    };
+    node.commit(&mut node.store(), vec![Change::Channel(channel)]);
+    Answer::Fine
+}
+
+/// BOLT 2: the funding transaction's id with the output's number mixed into its last two bytes.
+fn channel_id(funding: &OutPoint) -> String {
+    let mut id = funding.txid.to_byte_array();
+    let [.., high, low] = funding.vout.to_be_bytes();
+    id[30] ^= high;
+    id[31] ^= low;
+    hex::encode(id)
+}
+
+/// An amount in satoshi, or everything (`None`).
+fn amount_or_all(params: &Params) -> Result<Option<Amount>, RpcError> {
+    let text = params.token("amount").expect("required");
+    if text == "all" {
+        return Ok(None);
+    }
+    let sat = match text.parse() {
+        Ok(sat) => Some(sat),
+        Err(_) => parse_msat(&text).filter(|msat| msat % 1000 == 0).map(|msat| msat / 1000),
+    };
+    sat.map(|sat| Some(Amount::from_sat(sat))).ok_or_else(|| params.bad("amount", "should be a satoshi amount"))
+}
+
+/// `fundchannel`.
+pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
+    let text = params.token("id").expect("required");
+    let id: PublicKey = text
+        .split('@')
+        .next()
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| params.bad("id", "should be a node id"))?;
+    let amount = amount_or_all(params)?;
+    let push_msat = params.msat("push_msat")?.unwrap_or(0);
+    let private = !params.bool("announce")?.unwrap_or(true);
+    peers::ensure_connected(node, id).await?;
+
+    let _spending = node.spending.lock().await;
+    let mut keys = [node.id.serialize(), id.serialize()];
+    keys.sort_unstable();
+    let redeem = script::Builder::new().push_int(2).push_slice(keys[0]).push_slice(keys[1]).push_int(2);
+    let redeem = redeem.push_opcode(OP_CHECKMULTISIG).into_script();
+    let funding = wallet::fund(node, amount, ScriptBuf::new_p2wsh(&redeem.wscript_hash())).await?;
+    let outpoint = OutPoint { txid: funding.tx.compute_txid(), vout: funding.vout };
+    let total_msat = funding.amount.to_sat() * 1000;
+    if push_msat > total_msat {
+        return Err(RpcError::new(300, "push_msat is more than the channel holds"));
+    }
+    let channel_id = channel_id(&outpoint);
+    let open = Question::Open { channel_id: channel_id.clone(), funding: outpoint, total_msat, push_msat, private };
+    match ask(node, &id, &open).await {
+        Some(Answer::Fine) => {}
+        Some(Answer::Failed { reason }) => {
+            return Err(RpcError::general(format!("They sent ERROR channel {channel_id}: {reason}")));
+        }
+        _ => return Err(RpcError::new(305, "Peer did not answer to the opening of the channel")),
+    }
+    let tx = serialize_hex(&funding.tx);
+    if let Err(error) = node.bitcoin.call("sendrawtransaction", json!([tx])).await {
+        // A peer that is not told keeps waiting for a transaction that does not come, as with the real one.
+        drop(ask(node, &id, &Question::Abort { channel_id }).await);
+        return Err(RpcError::new(303, error.to_string()));
+    }
+    let channel = Channel {
+        peer: id,
+        channel_id: channel_id.clone(),
+        funding: outpoint,
+        total_msat,
+        our_msat: total_msat - push_msat,
+        pushed_msat: push_msat,
+        we_opened: true,
+        private,
+        state: ChannelState::AwaitingLockin,
+        short_channel_id: None,
+    };
+    let mut changes = funding.changes;
+    changes.push(Change::Channel(channel));
+    node.commit(&mut node.store(), changes);
+    Ok(json!({
+        "tx": tx, "txid": outpoint.txid, "channel_id": channel_id, "outnum": outpoint.vout,
+        "channel_type": {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]},
+    }))
+}
+
+/// The funding transaction has been mined.
+pub(super) fn locked_in(node: &Node, channel_id: &str, short_channel_id: String) {
+    let mut store = node.store();
+    let Some(mut channel) = store.channels.get(channel_id).cloned() else { return };
+    channel.state = ChannelState::Normal;
+    node.log.info(&format!("{}-channeld: State changed from CHANNELD_AWAITING_LOCKIN to CHANNELD_NORMAL", channel.peer));
+    channel.short_channel_id = Some(short_channel_id);
+    node.commit(&mut store, vec![Change::Channel(channel)]);
+}
+
+/// `listpeerchannels`.
+pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
+    let id = params.node_id("id")?;
+    let (scid, cid) = (params.token("short_channel_id"), params.token("channel_id"));
+    let store = node.store();
+    let wanted = store.channels.values().filter(|channel| {
+        id.is_none_or(|id| id == channel.peer)
+            && scid.as_ref().is_none_or(|scid| channel.short_channel_id.as_ref() == Some(scid))
+            && cid.as_ref().is_none_or(|cid| channel.channel_id == *cid)
+    });
+    let channels = wanted.map(|channel| {
+        let connected = node.peers.is_connected(&channel.peer);
+        let funded = if channel.we_opened { (channel.total_msat, 0) } else { (0, channel.total_msat) };
+        let theirs = channel.total_msat - channel.our_msat;
+        let mut shown = json!({
+            "peer_id": channel.peer.to_string(),
+            "peer_connected": connected,
+            "channel_type": {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]},
+            "updates": {},
+            "state": state_name(channel.state),
+            "lost_state": false,
+            "owner": "channeld",
+            "channel_id": channel.channel_id,
+            "funding_txid": channel.funding.txid,
+            "funding_outnum": channel.funding.vout,
+            "private": channel.private,
+            "opener": if channel.we_opened { "local" } else { "remote" },
+            "features": ["option_static_remotekey", "option_anchors"],
+            "funding": {"local_funds_msat": funded.0, "remote_funds_msat": funded.1, "pushed_msat": channel.pushed_msat, "withheld": false},
+            "to_us_msat": channel.our_msat,
+            "total_msat": channel.total_msat,
+            "fee_base_msat": node.options.number("fee-base", 1u64).unwrap_or(1),
+            "fee_proportional_millionths": node.options.number("fee-per-satoshi", 10u64).unwrap_or(10),
+            "dust_limit_msat": 546_000,
+            "our_reserve_msat": channel.reserve(),
+            "their_reserve_msat": channel.reserve(),
+            "spendable_msat": channel.spendable(),
+            "receivable_msat": theirs.saturating_sub(channel.reserve()),
+            "htlcs": [],
+        });
+        if connected {
+            shown["reestablished"] = json!(true);
+        }
+        if let Some(scid) = &channel.short_channel_id {
+            shown["short_channel_id"] = json!(scid);
+            shown["direction"] = json!(u8::from(node.id.serialize() > channel.peer.serialize()));
+        }
+        shown
+    });
+    Ok(json!({"channels": channels.collect::<Vec<_>>()}))
+}
+
+/// `listchannels`: this node's public channels, both directions; there is no gossip.
+pub(super) fn list_gossip(node: &Node, params: &Params) -> RpcResult {
+    let scid = params.token("short_channel_id");
+    let (source, destination) = (params.node_id("source")?, params.node_id("destination")?);
+    let store = node.store();
+    let mut channels = Vec::new();
+    for channel in store.channels.values().filter(|channel| channel.state == ChannelState::Normal && !channel.private) {
+        for (from, to) in [(node.id, channel.peer), (channel.peer, node.id)] {
+            let wanted = source.is_none_or(|source| source == from)
+                && destination.is_none_or(|destination| destination == to)
+                && scid.as_ref().is_none_or(|scid| channel.short_channel_id.as_ref() == Some(scid));
+            if wanted {
+                let direction = u8::from(from.serialize() > to.serialize());
+                channels.push(json!({
+                    "source": from.to_string(), "destination": to.to_string(),
+                    "short_channel_id": channel.short_channel_id, "direction": direction, "public": true,
+                    "amount_msat": channel.total_msat, "message_flags": 1, "channel_flags": direction, "active": true,
+                    "last_update": now(), "base_fee_millisatoshi": 1, "fee_per_millionth": 10, "delay": 6,
+                    "htlc_minimum_msat": 0, "htlc_maximum_msat": channel.total_msat, "features": "",
+                }));
+            }
+        }
+    }
+    Ok(json!({"channels": channels}))
+}
+
+/// `pay`.
+pub(super) async fn pay(node: &Arc<Node>, params: &Params) -> RpcResult {
+    let text = params.token("bolt11").expect("required");
+    let payment = send(node, &text, params.msat("amount_msat")?, Form::Pay).await?;
+    Ok(json!({
+        "destination": payment.destination.to_string(), "payment_hash": payment.payment_hash,
+        "created_at": payment.created_at, "parts": 1, "amount_msat": payment.amount_msat,
+        "amount_sent_msat": payment.amount_msat, "payment_preimage": payment.preimage, "status": "complete",
+    }))
+}
+
+/// `xpay`.
+pub(super) async fn xpay(node: &Arc<Node>, params: &Params) -> RpcResult {
+    let text = params.token("invstring").expect("required");
+    let payment = send(node, &text, params.msat("amount_msat")?, Form::Xpay).await?;
+    Ok(json!({
+        "payment_preimage": payment.preimage, "amount_msat": payment.amount_msat,
+        "amount_sent_msat": payment.amount_msat, "failed_parts": 0, "successful_parts": 1,
+    }))
+}
+
+/// The two commands word their complaints differently.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Pay,
+    Xpay,
+}
+
+async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> Result<Payment, RpcError> {
+    let say = |pay: &str, xpay: &str| RpcError::params(if form == Form::Pay { pay } else { xpay });
+    let text = text.strip_prefix("lightning:").unwrap_or(text);
+    let invoice: Bolt11Invoice = text
+        .parse()
+        .map_err(|error| say(&format!("Invalid bolt11: {error}"), &format!("Invalid bolt11 invoice: {error}")))?;
+    let amount_msat = match (invoice.amount_milli_satoshis(), amount) {
+        (Some(_), Some(_)) => return Err(say("msatoshi parameter unnecessary", "amount_msat unnecessary")),
+        (None, None) => return Err(say("msatoshi parameter required", "amount_msat required")),
+        (Some(msat), None) | (None, Some(msat)) => msat,
+    };
+    let payment_hash = invoice.payment_hash().to_string();
+    let destination = invoice.get_payee_pub_key();
+    let earlier = node.store().payments.get(&payment_hash).cloned();
+    match earlier {
+        Some(payment) if payment.status == PaymentStatus::Complete => return Ok(payment),
+        Some(payment) if payment.status == PaymentStatus::Pending => return settle(node, payment).await,
+        _ => {}
+    }
+    let expired = invoice.expires_at().map_or(0, |at| now().saturating_sub(at.as_secs()));
+    if expired > 0 {
+        let message = match form {
+            Form::Pay => "Invoice expired".to_owned(),
+            Form::Xpay => format!("Invoice expired {expired} seconds ago"),
+        };
+        return Err(RpcError::new(207, message));
+    }
+    // Without a connection there is no channel to use either.
+    drop(peers::ensure_connected(node, destination).await);
+    let payment = {
+        let mut store = node.store();
+        let usable = store.channels.values().filter(|channel| {
+            channel.peer == destination
+                && channel.state == ChannelState::Normal
+                && channel.spendable() >= amount_msat
+                && node.peers.is_connected(&channel.peer)
+        });
+        let Some(mut channel) = usable.max_by_key(|channel| channel.our_msat).cloned() else {
+            return Err(RpcError::new(205, format!("Could not find a path from {} to {destination}", node.id)));
+        };
+        let mut counters = store.counters;
+        counters.payments += 1;
+        channel.our_msat -= amount_msat;
+        let payment = Payment {
+            payment_hash,
+            bolt11: text.to_owned(),
+            destination,
+            channel_id: channel.channel_id.clone(),
+            amount_msat,
+            status: PaymentStatus::Pending,
+            preimage: None,
+            created_at: now(),
+            completed_at: None,
+            index: counters.payments,
+        };
+        let changes = vec![Change::Counters(counters), Change::Channel(channel), Change::Payment(payment.clone())];
+        node.commit(&mut store, changes);
+        payment
+    };
+    settle(node, payment).await
+}
+
+/// Asks the payee until it answers. Asking twice is harmless: the payee pays itself once and remembers who paid.
+async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError> {
+    let started = tokio::time::Instant::now();
+    let secret = payment.bolt11.parse::<Bolt11Invoice>().map(|invoice| hex::encode(invoice.payment_secret().0));
+    let question = Question::Pay {
+        channel_id: payment.channel_id.clone(),
+        payment_hash: payment.payment_hash.clone(),
+        payment_secret: secret.unwrap_or_default(),
+        amount_msat: payment.amount_msat,
+    };
+    let reason = loop {
+        match ask(node, &payment.destination, &question).await {
+            Some(Answer::Paid { preimage }) => {
+                let bytes = hex::decode(&preimage).unwrap_or_default();
+                if sha256::Hash::hash(&bytes).to_string() == payment.payment_hash {
+                    return Ok(conclude(node, payment, Some(preimage)));
+                }
+                break "the payee sent a wrong preimage".into();
+            }
+            Some(Answer::Failed { reason }) => break reason,
+            Some(Answer::Fine) => break "the payee answered something else".into(),
+            None if started.elapsed() > RETRY_FOR => {
+                return Err(RpcError::new(210, "Timed out after 60 seconds, the payment is still pending"));
+            }
+            None => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                drop(peers::ensure_connected(node, payment.destination).await);
+            }
+        }
+    };
+    conclude(node, payment, None);
+    Err(RpcError::new(203, format!("failed: {reason} (reply from remote)")))
+}
+
+/// Writes the outcome down, once; a failed payment goes back to the channel.
+fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment {
+    let mut store = node.store();
+    match store.payments.get(&payment.payment_hash) {
+        // Somebody else waited for the same payment and was first.
+        Some(done) if done.status != PaymentStatus::Pending => return done.clone(),
+        _ => {}
+    }
+    let mut changes = Vec::new();
+    let status = if preimage.is_some() { PaymentStatus::Complete } else { PaymentStatus::Failed };
+    if status == PaymentStatus::Failed
+        && let Some(mut channel) = store.channels.get(&payment.channel_id).cloned()
+    {
+        channel.our_msat += payment.amount_msat;
+        changes.push(Change::Channel(channel));
+    }
+    let payment = Payment { status, preimage, completed_at: Some(now()), ..payment };
+    changes.push(Change::Payment(payment.clone()));
+    node.commit(&mut store, changes);
+    payment
+}
+
+/// After a connection: payments that were under way when the last one, or the node, went away.
+pub(super) fn resume(node: &Arc<Node>, peer: PublicKey) {
+    let pending: Vec<_> = {
+        let store = node.store();
+        let pending = |payment: &&Payment| payment.destination == peer && payment.status == PaymentStatus::Pending;
+        store.payments.values().filter(pending).cloned().collect()
+    };
+    for payment in pending {
+        let node = Arc::clone(node);
+        // Nobody waits for it any more; its outcome is in the store.
+        tokio::spawn(async move { drop(settle(&node, payment).await) });
+    }
+}
+
+/// `listpays`.
+pub(super) fn list_pays(node: &Node, params: &Params) -> RpcResult {
+    let (bolt11, hash) = (params.token("bolt11"), params.hash("payment_hash")?);
+    let status = params.token("status");
+    let name = |status| match status {
+        PaymentStatus::Pending => "pending",
+        PaymentStatus::Complete => "complete",
+        PaymentStatus::Failed => "failed",
+    };
+    let store = node.store();
+    let mut wanted: Vec<&Payment> = store
+        .payments
+        .values()
+        .filter(|payment| {
+            bolt11.as_ref().is_none_or(|bolt11| payment.bolt11 == *bolt11)
+                && hash.as_ref().is_none_or(|hash| payment.payment_hash == *hash)
+                && status.as_ref().is_none_or(|status| name(payment.status) == status)
+        })
+        .collect();
+    wanted.sort_by_key(|payment| payment.index);
+    let pays = wanted.into_iter().map(|payment| {
+        let mut shown = json!({
+            "bolt11": payment.bolt11, "destination": payment.destination.to_string(),
+            "payment_hash": payment.payment_hash, "status": name(payment.status), "created_at": payment.created_at,
+            "amount_msat": payment.amount_msat, "amount_sent_msat": payment.amount_msat,
+            "created_index": payment.index,
+        });
+        if let Some(preimage) = &payment.preimage {
+            shown["preimage"] = json!(preimage);
+        }
+        if let Some(at) = payment.completed_at.filter(|_| payment.preimage.is_some()) {
+            shown["completed_at"] = json!(at);
+        }
+        shown
+    });
+    Ok(json!({"pays": pays.collect::<Vec<_>>()}))
+}
