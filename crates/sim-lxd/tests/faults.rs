@@ -238,3 +238,49 @@ async fn a_server_without_tls_is_not_lxd_and_a_silent_one_is_unreachable() {
     let error = Client::new(ClientConfig { url, ..config }).expect_err("no TLS in the URL");
     assert!(matches!(error.kind(), ErrorKind::Invalid(_)), "{error}");
 }
+
+/// Shows a certificate whose key it does not have, as anyone can who has once connected to the real server.
+#[derive(Debug)]
+struct Copied(std::sync::Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Copied {
+    fn resolve(
+        &self,
+        _hello: rustls::server::ClientHello<'_>,
+    ) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_pinned_certificate_is_not_enough() {
+    let World { remote, .. } = World::new().await;
+    let make = || rcgen::KeyPair::generate().expect("a key");
+    let (key, other) = (make(), make());
+    let params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+    let fingerprint = lxd_client::Fingerprint::of_der(&certificate);
+    for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
+        let der = rustls::pki_types::PrivateKeyDer::try_from(other.serialize_der()).expect("a key");
+        let signer = rustls::crypto::ring::sign::any_supported_type(&der).expect("a key");
+        let copied = rustls::sign::CertifiedKey::new(vec![certificate.clone()], signer);
+        let provider = rustls::crypto::ring::default_provider().into();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("a version")
+            .with_no_client_auth()
+            .with_cert_resolver(std::sync::Arc::new(Copied(copied.into())));
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}", listener.local_addr().expect("an address"));
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            acceptor.accept(stream).await.is_err()
+        });
+        let token = Token::parse(&remote.token("test")).expect("a token");
+        let config = ClientConfig { server_fingerprint: fingerprint, ..client_config(&url, &token) };
+        let error = Client::new(config).expect("a client").server().await.expect_err("an impostor");
+        assert!(matches!(error.kind(), ErrorKind::NotLxd(text) if text.contains("BadSignature")), "{error}");
+        assert!(serving.await.expect("no panic"), "TLS must not stand");
+    }
+}

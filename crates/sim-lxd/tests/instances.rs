@@ -235,3 +235,25 @@ async fn a_start_is_quick() {
     eprintln!("create, start, SSH, one command: {took:?}; {} calls", world.client.calls_made());
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
+
+#[tokio::test]
+async fn twenty_come_and_go_at_once() {
+    let world = World::new().await;
+    let one = async |n: usize| {
+        let name = format!("i{n}");
+        let ssh = world.instance(&name, DeviceMap::new()).await;
+        let session = ssh.connect().await;
+        assert_eq!(
+            run(&session, "echo $LNPLAY_ADDRESS").await.0.trim(),
+            address(&world, &name).await.to_string()
+        );
+        daemon(&session).await;
+        session.close().await.expect("closed");
+        world.client.stop_instance("default", &name, Stop::Force, LONG).await.expect("stopped");
+        world.client.delete_instance("default", &name, LONG).await.expect("deleted");
+    };
+    let begin = std::time::Instant::now();
+    futures_util::future::join_all((0..20).map(one)).await;
+    eprintln!("20 instances up, used and down: {:?}", begin.elapsed());
+    assert!(world.client.instances("default").await.expect("a list").is_empty());
+}
