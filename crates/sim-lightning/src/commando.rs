@@ -167,7 +167,8 @@ impl Client {
                 }
                 if message.kind == REPLY_ENDS {
                     let reply = partial.remove(&id).unwrap_or_default();
-                    if let Some(caller) = answers.lock().expect("nothing panics while holding it").remove(&id) {
+                    if let Some(caller) = answers.lock().expect("nothing panics while holding it").remove(&id)
+                    {
                         // A caller that has given up in this instant does not mind.
                         drop(caller.send(reply));
                     }
@@ -217,7 +218,8 @@ impl Client {
 
 /// Opens the byte pipe to `address`.
 async fn dial(address: &str) -> Result<Transport, Error> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Dial { address: address.into(), source };
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| Error::Dial { address: address.into(), source };
     let ws = address.strip_prefix("ws://").or_else(|| address.strip_prefix("ws:"));
     let target = ws.unwrap_or(address);
     let host = target.split('/').next().unwrap_or_default();
@@ -228,7 +230,8 @@ async fn dial(address: &str) -> Result<Transport, Error> {
             given: address.into(),
         });
     }
-    let dialled = timeout(DIAL_LIMIT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
+    let dialled =
+        timeout(DIAL_LIMIT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
     let socket = dialled.map_err(|error| failed(error.into()))?;
     if ws.is_none() {
         return Ok(Transport::tcp(socket));
@@ -252,7 +255,10 @@ mod tests {
             let kinds: Vec<_> = messages.iter().map(|message| message.kind).collect();
             assert!(kinds[..pieces - 1].iter().all(|kind| *kind == REQUEST_CONTINUES));
             assert_eq!(kinds[pieces - 1], REQUEST_ENDS);
-            let joined: Vec<u8> = messages.iter().flat_map(|message| piece(&message.body).expect("has an id").1.to_vec()).collect();
+            let joined: Vec<u8> = messages
+                .iter()
+                .flat_map(|message| piece(&message.body).expect("has an id").1.to_vec())
+                .collect();
             assert_eq!(joined, json);
             assert!(messages.iter().all(|message| piece(&message.body).expect("has an id").0 == 7));
         }

@@ -79,7 +79,10 @@ impl Transport {
         // Small messages wait for nothing; a socket that does not take the hint still works.
         drop(socket.set_nodelay(true));
         let (sink, stream) = Framed::new(socket, BytesCodec::new()).split();
-        Self { stream: Box::pin(stream.map(|chunk| chunk.map(tokio_util::bytes::BytesMut::freeze))), sink: Box::pin(sink) }
+        Self {
+            stream: Box::pin(stream.map(|chunk| chunk.map(tokio_util::bytes::BytesMut::freeze))),
+            sink: Box::pin(sink),
+        }
     }
 
     pub(crate) fn websocket<S>(socket: WebSocketStream<S>) -> Self
@@ -89,7 +92,9 @@ impl Transport {
         let (sink, stream) = socket.split();
         let stream = stream.filter_map(async |frame| match frame {
             Ok(tungstenite::Message::Binary(bytes)) => Some(Ok(bytes)),
-            Ok(tungstenite::Message::Text(_)) => Some(Err(io::Error::other("text in a WebSocket that carries BOLT 8"))),
+            Ok(tungstenite::Message::Text(_)) => {
+                Some(Err(io::Error::other("text in a WebSocket that carries BOLT 8")))
+            }
             Ok(tungstenite::Message::Close(_)) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             // tungstenite answers pings by itself.
             Ok(_) => None,
@@ -112,7 +117,9 @@ pub(crate) enum Role {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
-    #[error("the BOLT 8 handshake failed: the peer closed the connection, or holds another key than the one asked for")]
+    #[error(
+        "the BOLT 8 handshake failed: the peer closed the connection, or holds another key than the one asked for"
+    )]
     Handshake,
     #[error("no BOLT 8 handshake within {} s", HANDSHAKE_LIMIT.as_secs())]
     Timeout,
@@ -129,7 +136,11 @@ pub(crate) struct Link {
 }
 
 /// Shakes hands on `transport` and keeps the connection going in a task of its own.
-pub(crate) async fn open(transport: Transport, role: Role, keys: Arc<KeysManager>) -> Result<Link, PeerError> {
+pub(crate) async fn open(
+    transport: Transport,
+    role: Role,
+    keys: Arc<KeysManager>,
+) -> Result<Link, PeerError> {
     let (ready, is_ready) = oneshot::channel();
     let (outgoing, to_send) = mpsc::channel(QUEUE);
     let (received, incoming) = mpsc::channel(QUEUE);
@@ -159,8 +170,13 @@ async fn drive(
         send_only_message_handler: ignore,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let manager =
-        PeerManager::new(handlers, u32::try_from(now).unwrap_or(u32::MAX), &rand::random(), Arc::new(Silent), keys);
+    let manager = PeerManager::new(
+        handlers,
+        u32::try_from(now).unwrap_or(u32::MAX),
+        &rand::random(),
+        Arc::new(Silent),
+        keys,
+    );
     let mut outbox = Descriptor(Arc::new(Outbox::default()));
     let started = match role {
         Role::Inbound => manager.new_inbound_connection(outbox.clone(), None).map(|()| Vec::new()),
@@ -174,7 +190,8 @@ async fn drive(
     tick.reset();
 
     loop {
-        let pending: Vec<_> = outbox.0.bytes.lock().expect(POISON).drain(..).filter(|bytes| !bytes.is_empty()).collect();
+        let pending: Vec<_> =
+            outbox.0.bytes.lock().expect(POISON).drain(..).filter(|bytes| !bytes.is_empty()).collect();
         for bytes in pending {
             if !matches!(timeout(SEND_LIMIT, transport.sink.send(bytes)).await, Ok(Ok(()))) {
                 return manager.socket_disconnected(&outbox);

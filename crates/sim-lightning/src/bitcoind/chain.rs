@@ -14,8 +14,8 @@ use bitcoin::consensus::encode::{deserialize, deserialize_partial, serialize};
 use bitcoin::hashes::Hash as _;
 use bitcoin::script::PushBytesBuf;
 use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Target, Transaction, TxIn,
-    TxMerkleNode, TxOut, Txid, Weight, Witness, absolute, transaction,
+    Amount, Block, BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Target, Transaction,
+    TxIn, TxMerkleNode, TxOut, Txid, Weight, Witness, absolute, transaction,
 };
 
 use super::rpc::RpcError;
@@ -160,7 +160,8 @@ impl Chain {
     /// The median time of the eleven blocks up to `height`.
     pub(super) fn median_time(&self, height: u32) -> u32 {
         let from = height.saturating_sub(10) as usize;
-        let mut times: Vec<_> = self.blocks[from..=height as usize].iter().map(|(_, block)| block.header.time).collect();
+        let mut times: Vec<_> =
+            self.blocks[from..=height as usize].iter().map(|(_, block)| block.header.time).collect();
         times.sort_unstable();
         times[times.len() / 2]
     }
@@ -269,7 +270,9 @@ impl Chain {
         let commitment = Block::compute_witness_commitment(&witness_root, &[0; 32]);
         let mut pushed = PushBytesBuf::from([0xaa, 0x21, 0xa9, 0xed]);
         pushed.extend_from_slice(commitment.as_byte_array()).expect("36 bytes");
-        block.txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new_op_return(pushed) });
+        block.txdata[0]
+            .output
+            .push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new_op_return(pushed) });
         block.header.merkle_root = block.compute_merkle_root().expect("has a coinbase");
         let target = Target::from_compact(block.header.bits);
         while !target.is_met_by(block.header.block_hash()) {
@@ -306,7 +309,8 @@ impl Chain {
 
 /// A coinbase transaction without outputs yet: height first (BIP 34), the witness nonce that BIP 141 wants.
 fn coinbase(height: u32) -> Transaction {
-    let script_sig = bitcoin::script::Builder::new().push_int(i64::from(height)).push_slice(b"sim").into_script();
+    let script_sig =
+        bitcoin::script::Builder::new().push_int(i64::from(height)).push_slice(b"sim").into_script();
     Transaction {
         version: transaction::Version::TWO,
         lock_time: absolute::LockTime::ZERO,

@@ -5,8 +5,8 @@ use std::str::FromStr as _;
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{
-    Address, Amount, Block, BlockHash, Network, OutPoint, PrivateKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
-    Txid, Witness, absolute, transaction,
+    Address, Amount, Block, BlockHash, Network, OutPoint, PrivateKey, ScriptBuf, Sequence, Transaction, TxIn,
+    TxOut, Txid, Witness, absolute, transaction,
 };
 use serde_json::{Value, json};
 
@@ -53,13 +53,17 @@ impl Args {
     fn of(names: &[&str], params: &Value) -> Result<Self, RpcError> {
         match params {
             Value::Null => Ok(Self(Vec::new())),
-            Value::Array(values) if values.len() > names.len() => {
-                Err(RpcError::new(-1, format!("takes at most {} parameters: {}", names.len(), names.join(" "))))
-            }
+            Value::Array(values) if values.len() > names.len() => Err(RpcError::new(
+                -1,
+                format!("takes at most {} parameters: {}", names.len(), names.join(" ")),
+            )),
             Value::Array(values) => Ok(Self(values.clone())),
             Value::Object(named) => {
                 if let Some(unknown) = named.keys().find(|name| !names.contains(&name.as_str())) {
-                    return Err(RpcError::new(INVALID_PARAMETER, format!("Unknown named parameter {unknown}")));
+                    return Err(RpcError::new(
+                        INVALID_PARAMETER,
+                        format!("Unknown named parameter {unknown}"),
+                    ));
                 }
                 Ok(Self(names.iter().map(|name| named.get(*name).cloned().unwrap_or_default()).collect()))
             }
@@ -90,7 +94,10 @@ impl Args {
     }
 
     fn array(&self, index: usize) -> Result<&[Value], RpcError> {
-        self.value(index).as_array().map(Vec::as_slice).ok_or_else(|| wrong_type(index, "array", self.value(index)))
+        self.value(index)
+            .as_array()
+            .map(Vec::as_slice)
+            .ok_or_else(|| wrong_type(index, "array", self.value(index)))
     }
 
     /// A block hash or transaction id.
@@ -114,7 +121,13 @@ fn wrong_type(index: usize, wanted: &str, got: &Value) -> RpcError {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    RpcError::new(TYPE_ERROR, format!("Wrong type passed: position {}: JSON value of type {got} is not of expected type {wanted}", index + 1))
+    RpcError::new(
+        TYPE_ERROR,
+        format!(
+            "Wrong type passed: position {}: JSON value of type {got} is not of expected type {wanted}",
+            index + 1
+        ),
+    )
 }
 
 fn parse_hash<T: std::str::FromStr>(text: &str, name: &str) -> Result<T, RpcError> {
@@ -149,7 +162,8 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
         "getblockchaininfo" => chain_info(chain),
         "getblockcount" => json!(chain.height()),
         "getblockhash" => {
-            let found = u32::try_from(args.value(0).as_i64().ok_or_else(|| wrong_type(0, "number", args.value(0)))?);
+            let found =
+                u32::try_from(args.value(0).as_i64().ok_or_else(|| wrong_type(0, "number", args.value(0)))?);
             let found = found.ok().and_then(|height| chain.at(height));
             json!(found.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Block height out of range"))?.0)
         }
@@ -221,7 +235,8 @@ fn chain_info(chain: &Chain) -> Value {
 
 fn find_block<'a>(chain: &'a Chain, args: &Args) -> Result<(u32, &'a Block), RpcError> {
     let hash: BlockHash = args.hash(0, "blockhash")?;
-    let height = chain.height_of(&hash).ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block not found"))?;
+    let height =
+        chain.height_of(&hash).ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block not found"))?;
     Ok((height, chain.at(height).expect("indexed").1))
 }
 
@@ -238,8 +253,9 @@ fn raw_transaction(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
     let mut found = chain.transaction(&txid);
     if !args.value(2).is_null() {
         let hash: BlockHash = args.hash(2, "parameter 3")?;
-        let height =
-            chain.height_of(&hash).ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block hash not found"))?;
+        let height = chain
+            .height_of(&hash)
+            .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block hash not found"))?;
         found = found.filter(|(_, mined)| *mined == Some(height));
         if found.is_none() {
             return Err(RpcError::new(
@@ -278,7 +294,8 @@ fn tx_out(chain: &Chain, coin: &Coin) -> Value {
 }
 
 fn address(text: &str) -> Result<Address, RpcError> {
-    let parsed = Address::from_str(text).ok().and_then(|address| address.require_network(Network::Regtest).ok());
+    let parsed =
+        Address::from_str(text).ok().and_then(|address| address.require_network(Network::Regtest).ok());
     parsed.ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))
 }
 
@@ -289,7 +306,9 @@ fn validate_address(text: &str) -> Value {
             "isscript": address.script_pubkey().is_p2sh() || address.script_pubkey().is_p2wsh(),
             "iswitness": address.script_pubkey().is_witness_program(),
         }),
-        Err(_) => json!({"isvalid": false, "error_locations": [], "error": "Invalid or unsupported Segwit (Bech32) or Base58 encoding."}),
+        Err(_) => {
+            json!({"isvalid": false, "error_locations": [], "error": "Invalid or unsupported Segwit (Bech32) or Base58 encoding."})
+        }
     }
 }
 
@@ -298,7 +317,8 @@ fn generate(chain: &mut Chain, args: &Args) -> Result<Value, RpcError> {
     let script = address(args.str(1)?)?.script_pubkey();
     let mut hashes = Vec::new();
     for _ in 0..count {
-        let hash = chain.mine(&script).map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
+        let hash =
+            chain.mine(&script).map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
         hashes.push(json!(hash));
     }
     Ok(hashes.into())
@@ -313,15 +333,19 @@ fn amount(value: &Value) -> Result<Amount, RpcError> {
         }
         _ => return Err(RpcError::new(TYPE_ERROR, "Amount is not a number or string")),
     };
-    Amount::from_str_in(&text, bitcoin::Denomination::Bitcoin).map_err(|_| RpcError::new(TYPE_ERROR, "Invalid amount"))
+    Amount::from_str_in(&text, bitcoin::Denomination::Bitcoin)
+        .map_err(|_| RpcError::new(TYPE_ERROR, "Invalid amount"))
 }
 
 fn create(args: &Args) -> Result<Transaction, RpcError> {
     let mut input = Vec::new();
     for entry in args.array(0)? {
-        let txid = entry["txid"].as_str().ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Invalid parameter, missing txid key"))?;
+        let txid = entry["txid"]
+            .as_str()
+            .ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Invalid parameter, missing txid key"))?;
         let vout = entry["vout"].as_u64().and_then(|vout| u32::try_from(vout).ok());
-        let vout = vout.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Invalid parameter, missing vout key"))?;
+        let vout =
+            vout.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Invalid parameter, missing vout key"))?;
         let sequence = entry["sequence"].as_u64().and_then(|sequence| u32::try_from(sequence).ok());
         input.push(TxIn {
             previous_output: OutPoint { txid: parse_hash(txid, "txid")?, vout },
@@ -340,11 +364,13 @@ fn create(args: &Args) -> Result<Transaction, RpcError> {
         output.push(if to == "data" {
             let data = value.as_str().and_then(|text| hex::decode(text).ok());
             let pushed = data.and_then(|data| bitcoin::script::PushBytesBuf::try_from(data).ok());
-            let pushed = pushed.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Data must be hexadecimal string"))?;
+            let pushed =
+                pushed.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Data must be hexadecimal string"))?;
             TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new_op_return(pushed) }
         } else {
-            let script = address(to)
-                .map_err(|_| RpcError::new(INVALID_ADDRESS_OR_KEY, format!("Invalid Bitcoin address: {to}")))?;
+            let script = address(to).map_err(|_| {
+                RpcError::new(INVALID_ADDRESS_OR_KEY, format!("Invalid Bitcoin address: {to}"))
+            })?;
             TxOut { value: amount(value)?, script_pubkey: script.script_pubkey() }
         });
     }
@@ -397,7 +423,8 @@ fn sign_with_keys(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
 /// The script that an `addr()` or `raw()` descriptor stands for.
 fn descriptor_script(descriptor: &str) -> Result<ScriptBuf, RpcError> {
     let body = descriptor.split('#').next().unwrap_or_default();
-    let inner = |kind: &str| body.strip_prefix(kind).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')'));
+    let inner =
+        |kind: &str| body.strip_prefix(kind).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')'));
     let script = if let Some(text) = inner("addr") {
         address(text).ok().map(|address| address.script_pubkey())
     } else {

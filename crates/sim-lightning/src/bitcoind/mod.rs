@@ -51,24 +51,30 @@ fn run(options: &Options) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let lock = std::fs::File::create(dir.join(".lock")).context("creating the lock file")?;
     if lock.try_lock().is_err() {
-        anyhow::bail!("Cannot obtain a lock on directory {}. Bitcoin Core is probably already running.", dir.display());
+        anyhow::bail!(
+            "Cannot obtain a lock on directory {}. Bitcoin Core is probably already running.",
+            dir.display()
+        );
     }
     let log = Log { file: dir.join("debug.log"), console: options.print_to_console };
     log.line("Bitcoin Core version v31.0.0-simulated (no peers, no wallet, no script checks)");
-    let chain = chain::Chain::open(&dir).with_context(|| format!("reading the blocks in {}", dir.display()))?;
+    let chain =
+        chain::Chain::open(&dir).with_context(|| format!("reading the blocks in {}", dir.display()))?;
     log.line(&format!("Loaded best chain: hashBestChain={} height={}", chain.best(), chain.height()));
     let login = match &options.rpc_login {
         Some(login) => login.clone(),
         None => write_cookie(&dir).context("writing the cookie file")?,
     };
-    std::fs::write(dir.join("bitcoind.pid"), format!("{}\n", std::process::id())).context("writing the pid file")?;
+    std::fs::write(dir.join("bitcoind.pid"), format!("{}\n", std::process::id()))
+        .context("writing the pid file")?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let bind = options.rpc_bind.rsplit_once(':').map_or(&*options.rpc_bind, |(host, port)| {
             if port.parse::<u16>().is_ok() && !host.contains(':') { host } else { &options.rpc_bind }
         });
-        let address = SocketAddr::new(bind.parse().with_context(|| format!("-rpcbind={bind}"))?, options.rpc_port);
+        let address =
+            SocketAddr::new(bind.parse().with_context(|| format!("-rpcbind={bind}"))?, options.rpc_port);
         let listener = tokio::net::TcpListener::bind(address)
             .await
             .with_context(|| format!("Unable to bind any endpoint for RPC server ({address})"))?;

@@ -87,7 +87,9 @@ pub(super) struct Options {
 pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, String> {
     let mut given = HashMap::new();
     for arg in args {
-        let arg = arg.into_string().map_err(|arg| format!("Error parsing command line arguments: {arg:?} is not UTF-8"))?;
+        let arg = arg
+            .into_string()
+            .map_err(|arg| format!("Error parsing command line arguments: {arg:?} is not UTF-8"))?;
         let Some(body) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
             return Err(format!(
                 "Error: Command line contains unexpected token '{arg}', see bitcoind -h for a list of options."
@@ -103,7 +105,8 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
     }
     let conf = datadir.join(given.get("conf").map_or("bitcoin.conf", String::as_str));
     if let Ok(text) = std::fs::read_to_string(&conf) {
-        read_conf(&mut given, &text).map_err(|problem| format!("Error reading configuration file: {problem}"))?;
+        read_conf(&mut given, &text)
+            .map_err(|problem| format!("Error reading configuration file: {problem}"))?;
     }
     if !is_set(&given, "regtest") && given.get("chain").map(String::as_str) != Some("regtest") {
         return Err("Error: this simulated bitcoind has only regtest: pass -regtest".into());
@@ -113,7 +116,9 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
     }
     let rpc_port = match given.get("rpcport") {
         None => 18443,
-        Some(port) => port.parse().map_err(|_| format!("Error: Invalid port specified in -rpcport: '{port}'"))?,
+        Some(port) => {
+            port.parse().map_err(|_| format!("Error: Invalid port specified in -rpcport: '{port}'"))?
+        }
     };
     let rpc_login = match (given.get("rpcuser"), given.get("rpcpassword")) {
         (user, Some(password)) if !password.is_empty() => {
@@ -186,8 +191,16 @@ mod tests {
     #[test]
     fn takes_the_options_of_the_real_daemon() {
         let options = parse_words(&[
-            "-regtest", "-datadir=/tmp", "-rpcport=1234", "-rpcuser=u", "-rpcpassword=p", "-server", "-listen=0",
-            "-nodebug", "-fallbackfee=0.0001", "-printtoconsole=0",
+            "-regtest",
+            "-datadir=/tmp",
+            "-rpcport=1234",
+            "-rpcuser=u",
+            "-rpcpassword=p",
+            "-server",
+            "-listen=0",
+            "-nodebug",
+            "-fallbackfee=0.0001",
+            "-printtoconsole=0",
         ])
         .expect("these are fine");
         assert_eq!(options.rpc_port, 1234);
@@ -201,7 +214,11 @@ mod tests {
             parse_words(&["-regtest", "-datadir=/tmp", "-nonsense=1"]).expect_err("unknown"),
             "Error: Error parsing command line arguments: Invalid parameter -nonsense"
         );
-        assert!(parse_words(&["-regtest", "-datadir=/does/not/exist"]).expect_err("missing").contains("does not exist"));
+        assert!(
+            parse_words(&["-regtest", "-datadir=/does/not/exist"])
+                .expect_err("missing")
+                .contains("does not exist")
+        );
         assert!(parse_words(&["-datadir=/tmp"]).expect_err("mainnet").contains("only regtest"));
     }
 }

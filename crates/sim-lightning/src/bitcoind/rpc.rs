@@ -75,9 +75,12 @@ async fn handle(
     if method != axum::http::Method::POST {
         return (StatusCode::METHOD_NOT_ALLOWED, "JSONRPC server handles only POST requests").into_response();
     }
-    let authorized = headers.get(header::AUTHORIZATION).is_some_and(|given| given.as_bytes() == node.authorization.as_bytes());
+    let authorized = headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|given| given.as_bytes() == node.authorization.as_bytes());
     if !authorized {
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")]).into_response();
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")])
+            .into_response();
     }
     let (status, answer) = match serde_json::from_slice(&body) {
         Ok(Value::Array(requests)) => {
@@ -91,7 +94,9 @@ async fn handle(
         }
     };
     match answer {
-        Some(answer) => (status, [(header::CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response(),
+        Some(answer) => {
+            (status, [(header::CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response()
+        }
         None => StatusCode::NO_CONTENT.into_response(),
     }
 }
@@ -104,7 +109,9 @@ fn answer(node: &Node, request: &Value) -> (StatusCode, Option<Value>) {
         (false, _) => Err(RpcError::new(-32600, "Invalid Request object")),
         (_, None) => Err(RpcError::new(-32600, "Missing method")),
         (_, Some((_, None))) => Err(RpcError::new(-32600, "Method must be a string")),
-        (_, Some((_, Some(method)))) => methods::call(node, method, request.get("params").unwrap_or(&Value::Null)),
+        (_, Some((_, Some(method)))) => {
+            methods::call(node, method, request.get("params").unwrap_or(&Value::Null))
+        }
     };
     if modern {
         let answer = |id| match result {
@@ -123,7 +130,9 @@ fn answer(node: &Node, request: &Value) -> (StatusCode, Option<Value>) {
     };
     let answer = match result {
         Ok(result) => json!({"result": result, "error": null, "id": id}),
-        Err(error) => json!({"result": null, "error": {"code": error.code, "message": error.message}, "id": id}),
+        Err(error) => {
+            json!({"result": null, "error": {"code": error.code, "message": error.message}, "id": id})
+        }
     };
     (status, Some(answer))
 }

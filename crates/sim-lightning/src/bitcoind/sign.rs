@@ -21,7 +21,9 @@ pub(super) fn sign(tx: &mut Transaction, prevouts: &[Option<TxOut>], keys: &[Pri
                 tx.input[index].script_sig = script_sig;
                 tx.input[index].witness = witness;
             }
-            None if tx.input[index].witness.is_empty() && tx.input[index].script_sig.is_empty() => open.push(index),
+            None if tx.input[index].witness.is_empty() && tx.input[index].script_sig.is_empty() => {
+                open.push(index)
+            }
             None => {}
         }
     }
@@ -46,7 +48,9 @@ fn sign_input(
     }
     let (internal, _) = public.inner.x_only_public_key();
     if *pubkey == ScriptBuf::new_p2tr(secp, internal, None) {
-        let hash = cache.taproot_key_spend_signature_hash(index, &Prevouts::All(all?), TapSighashType::Default).ok()?;
+        let hash = cache
+            .taproot_key_spend_signature_hash(index, &Prevouts::All(all?), TapSighashType::Default)
+            .ok()?;
         let pair = key.inner.keypair(secp).tap_tweak(secp, None).to_keypair();
         let signature = secp.sign_schnorr(&Message::from(hash), &pair);
         let signature = taproot::Signature { signature, sighash_type: TapSighashType::Default };
@@ -55,7 +59,8 @@ fn sign_input(
     if *pubkey == ScriptBuf::new_p2pkh(&public.pubkey_hash()) {
         let hash = cache.legacy_signature_hash(index, pubkey, EcdsaSighashType::All.to_u32()).ok()?;
         let signature = ecdsa::Signature::sighash_all(secp.sign_ecdsa(&Message::from(hash), &key.inner));
-        let script_sig = script::Builder::new().push_slice(signature.serialize()).push_key(&public).into_script();
+        let script_sig =
+            script::Builder::new().push_slice(signature.serialize()).push_key(&public).into_script();
         return Some((script_sig, Witness::new()));
     }
     None

@@ -38,8 +38,11 @@ impl BitcoinRpc {
             reason,
         };
         let exchange = tokio::time::timeout(LIMIT, self.exchange(method, &params)).await;
-        let answer = exchange.map_err(|_| unreachable("no answer in time".into()))?.map_err(|error| unreachable(error.to_string()))?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| unreachable("not an HTTP answer".into()))?;
+        let answer = exchange
+            .map_err(|_| unreachable("no answer in time".into()))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").ok_or_else(|| unreachable("not an HTTP answer".into()))?;
         let mut body: Value = serde_json::from_str(body)
             .map_err(|_| unreachable(head.lines().next().unwrap_or_default().to_owned()))?;
         if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
@@ -60,7 +63,8 @@ impl BitcoinRpc {
             })?,
         };
         let token = base64::engine::general_purpose::STANDARD.encode(login.trim());
-        let body = json!({"jsonrpc": "1.0", "id": "lightningd", "method": method, "params": params}).to_string();
+        let body =
+            json!({"jsonrpc": "1.0", "id": "lightningd", "method": method, "params": params}).to_string();
         let request = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nAuthorization: Basic {token}\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,

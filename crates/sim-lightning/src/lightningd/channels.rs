@@ -59,19 +59,36 @@ const RETRY_FOR: Duration = Duration::from_secs(60);
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 enum Question {
-    Open { channel_id: String, funding: OutPoint, total_msat: u64, push_msat: u64, private: bool },
+    Open {
+        channel_id: String,
+        funding: OutPoint,
+        total_msat: u64,
+        push_msat: u64,
+        private: bool,
+    },
     /// The funding transaction was not sent after all.
-    Abort { channel_id: String },
-    Pay { channel_id: String, payment_hash: String, payment_secret: String, amount_msat: u64 },
+    Abort {
+        channel_id: String,
+    },
+    Pay {
+        channel_id: String,
+        payment_hash: String,
+        payment_secret: String,
+        amount_msat: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 enum Answer {
     Fine,
-    Paid { preimage: String },
+    Paid {
+        preimage: String,
+    },
     /// In BOLT 4's words, or the other side's.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 pub(super) fn state_name(state: ChannelState) -> &'static str {
@@ -107,7 +124,9 @@ pub(super) fn answer(node: &Arc<Node>, from: PublicKey, question: &Value) -> Val
         Ok(Question::Abort { channel_id }) => {
             let mut store = node.store();
             let open = store.channels.get(&channel_id);
-            if open.is_some_and(|channel| channel.peer == from && channel.state == ChannelState::AwaitingLockin) {
+            if open
+                .is_some_and(|channel| channel.peer == from && channel.state == ChannelState::AwaitingLockin)
+            {
                 node.commit(&mut store, vec![Change::ChannelGone(channel_id)]);
             }
             Answer::Fine
@@ -182,7 +201,8 @@ fn amount_or_all(params: &Params) -> Result<Option<Amount>, RpcError> {
         Ok(sat) => Some(sat),
         Err(_) => parse_msat(&text).filter(|msat| msat % 1000 == 0).map(|msat| msat / 1000),
     };
-    sat.map(|sat| Some(Amount::from_sat(sat))).ok_or_else(|| params.bad("amount", "should be a satoshi amount"))
+    sat.map(|sat| Some(Amount::from_sat(sat)))
+        .ok_or_else(|| params.bad("amount", "should be a satoshi amount"))
 }
 
 /// `fundchannel`.
@@ -210,7 +230,8 @@ pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
         return Err(RpcError::new(300, "push_msat is more than the channel holds"));
     }
     let channel_id = channel_id(&outpoint);
-    let open = Question::Open { channel_id: channel_id.clone(), funding: outpoint, total_msat, push_msat, private };
+    let open =
+        Question::Open { channel_id: channel_id.clone(), funding: outpoint, total_msat, push_msat, private };
     match ask(node, &id, &open).await {
         Some(Answer::Fine) => {}
         Some(Answer::Failed { reason }) => {
@@ -250,7 +271,10 @@ pub(super) fn locked_in(node: &Node, channel_id: &str, short_channel_id: String)
     let mut store = node.store();
     let Some(mut channel) = store.channels.get(channel_id).cloned() else { return };
     channel.state = ChannelState::Normal;
-    node.log.info(&format!("{}-channeld: State changed from CHANNELD_AWAITING_LOCKIN to CHANNELD_NORMAL", channel.peer));
+    node.log.info(&format!(
+        "{}-channeld: State changed from CHANNELD_AWAITING_LOCKIN to CHANNELD_NORMAL",
+        channel.peer
+    ));
     channel.short_channel_id = Some(short_channel_id);
     node.commit(&mut store, vec![Change::Channel(channel)]);
 }
@@ -313,7 +337,9 @@ pub(super) fn list_gossip(node: &Node, params: &Params) -> RpcResult {
     let (source, destination) = (params.node_id("source")?, params.node_id("destination")?);
     let store = node.store();
     let mut channels = Vec::new();
-    for channel in store.channels.values().filter(|channel| channel.state == ChannelState::Normal && !channel.private) {
+    for channel in
+        store.channels.values().filter(|channel| channel.state == ChannelState::Normal && !channel.private)
+    {
         for (from, to) in [(node.id, channel.peer), (channel.peer, node.id)] {
             let wanted = source.is_none_or(|source| source == from)
                 && destination.is_none_or(|destination| destination == to)
@@ -364,9 +390,9 @@ enum Form {
 async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> Result<Payment, RpcError> {
     let say = |pay: &str, xpay: &str| RpcError::params(if form == Form::Pay { pay } else { xpay });
     let text = text.strip_prefix("lightning:").unwrap_or(text);
-    let invoice: Bolt11Invoice = text
-        .parse()
-        .map_err(|error| say(&format!("Invalid bolt11: {error}"), &format!("Invalid bolt11 invoice: {error}")))?;
+    let invoice: Bolt11Invoice = text.parse().map_err(|error| {
+        say(&format!("Invalid bolt11: {error}"), &format!("Invalid bolt11 invoice: {error}"))
+    })?;
     let amount_msat = match (invoice.amount_milli_satoshis(), amount) {
         (Some(_), Some(_)) => return Err(say("msatoshi parameter unnecessary", "amount_msat unnecessary")),
         (None, None) => return Err(say("msatoshi parameter required", "amount_msat required")),
@@ -399,7 +425,10 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
                 && node.peers.is_connected(&channel.peer)
         });
         let Some(mut channel) = usable.max_by_key(|channel| channel.our_msat).cloned() else {
-            return Err(RpcError::new(205, format!("Could not find a path from {} to {destination}", node.id)));
+            return Err(RpcError::new(
+                205,
+                format!("Could not find a path from {} to {destination}", node.id),
+            ));
         };
         let mut counters = store.counters;
         counters.payments += 1;
@@ -416,7 +445,8 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
             completed_at: None,
             index: counters.payments,
         };
-        let changes = vec![Change::Counters(counters), Change::Channel(channel), Change::Payment(payment.clone())];
+        let changes =
+            vec![Change::Counters(counters), Change::Channel(channel), Change::Payment(payment.clone())];
         node.commit(&mut store, changes);
         payment
     };
@@ -426,7 +456,8 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
 /// Asks the payee until it answers. Asking twice is harmless: the payee pays itself once and remembers who paid.
 async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError> {
     let started = tokio::time::Instant::now();
-    let secret = payment.bolt11.parse::<Bolt11Invoice>().map(|invoice| hex::encode(invoice.payment_secret().0));
+    let secret =
+        payment.bolt11.parse::<Bolt11Invoice>().map(|invoice| hex::encode(invoice.payment_secret().0));
     let question = Question::Pay {
         channel_id: payment.channel_id.clone(),
         payment_hash: payment.payment_hash.clone(),
@@ -483,7 +514,8 @@ fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment 
 pub(super) fn resume(node: &Arc<Node>, peer: PublicKey) {
     let pending: Vec<_> = {
         let store = node.store();
-        let pending = |payment: &&Payment| payment.destination == peer && payment.status == PaymentStatus::Pending;
+        let pending =
+            |payment: &&Payment| payment.destination == peer && payment.status == PaymentStatus::Pending;
         store.payments.values().filter(pending).cloned().collect()
     };
     for payment in pending {

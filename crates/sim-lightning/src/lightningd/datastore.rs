@@ -33,7 +33,8 @@ fn key_text(key: &[String]) -> String {
 /// `datastore`.
 pub(super) fn set(node: &Node, params: &Params) -> RpcResult {
     let key = params.key("key")?.expect("required");
-    let bytes = params.token("hex").map(|text| hex::decode(text).map_err(|_| params.bad("hex", "should be hex")));
+    let bytes =
+        params.token("hex").map(|text| hex::decode(text).map_err(|_| params.bad("hex", "should be hex")));
     let mut data = match (params.string("string")?, bytes.transpose()?) {
         (Some(_), Some(_)) => return Err(RpcError::params("Cannot have both hex and string")),
         (Some(text), None) => text.into_bytes(),
@@ -62,7 +63,9 @@ pub(super) fn set(node: &Node, params: &Params) -> RpcResult {
         if below(&store, &key).next().is_some() {
             return Err(RpcError::new(1205, "Key has children already"));
         }
-        if let Some(parent) = (1..key.len()).map(|length| &key[..length]).find(|parent| store.data.contains_key(*parent)) {
+        if let Some(parent) =
+            (1..key.len()).map(|length| &key[..length]).find(|parent| store.data.contains_key(*parent))
+        {
             return Err(RpcError::new(1206, format!("Parent key {} exists", key_text(parent))));
         }
     }
@@ -126,7 +129,9 @@ pub(super) fn usage(node: &Node, params: &Params) -> RpcResult {
     }
     let store = node.store();
     let total: usize = below(&store, &key)
-        .map(|(found, datum)| datum.data.len() + found.iter().map(String::len).sum::<usize>() + found.len() - 1)
+        .map(|(found, datum)| {
+            datum.data.len() + found.iter().map(String::len).sum::<usize>() + found.len() - 1
+        })
         .sum();
     Ok(json!({"datastoreusage": {"key": key_text(&key), "total_bytes": total}}))
 }

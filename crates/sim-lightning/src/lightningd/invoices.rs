@@ -26,7 +26,8 @@ pub(super) const CREATE_PARAMS: &[&str] = &[
     "cltv",
     "deschashonly",
 ];
-pub(super) const LIST_PARAMS: &[&str] = &["label", "invstring", "payment_hash", "offer_id", "index", "start", "limit"];
+pub(super) const LIST_PARAMS: &[&str] =
+    &["label", "invstring", "payment_hash", "offer_id", "index", "start", "limit"];
 
 const DEFAULT_EXPIRY: u64 = 7 * 24 * 3600;
 const MAX_LABEL: usize = 128;
@@ -117,7 +118,8 @@ pub(super) fn create(node: &Node, params: &Params) -> RpcResult {
     } else {
         builder.description(description.clone()).build_signed(sign)
     };
-    let bolt11 = built.map_err(|error| RpcError::params(format!("invoice cannot be encoded: {error}")))?.to_string();
+    let bolt11 =
+        built.map_err(|error| RpcError::params(format!("invoice cannot be encoded: {error}")))?.to_string();
 
     let mut guard = node.store();
     let store = &mut *guard;
@@ -221,7 +223,9 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
     let limit = params.u32("limit")?;
     let chosen = [label.is_some(), invstring.is_some(), hash.is_some(), offer.is_some()];
     if chosen.into_iter().filter(|given| *given).count() > 1 {
-        return Err(RpcError::params("Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}"));
+        return Err(RpcError::params(
+            "Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}",
+        ));
     }
     if start != 0 && by_update.is_none() {
         return Err(RpcError::params("Can only specify {start} with {index}"));
@@ -305,7 +309,9 @@ pub(super) async fn wait_one(node: &Node, params: &Params) -> RpcResult {
                     match invoice.status {
                         InvoiceStatus::Paid => return Ok(shown(invoice)),
                         InvoiceStatus::Expired => {
-                            return Err(RpcError::new(903, "invoice expired during wait").with_data(shown(invoice)));
+                            return Err(
+                                RpcError::new(903, "invoice expired during wait").with_data(shown(invoice))
+                            );
                         }
                         InvoiceStatus::Unpaid => {}
                     }
@@ -381,7 +387,8 @@ pub(super) fn receive(
     node.commit(&mut store, vec![Change::Counters(counters), Change::Invoice(invoice), settled]);
     drop(store);
     node.log.info(&format!("Resolved invoice '{label}' with amount {amount_msat}msat in 1 htlcs"));
-    node.plugins.notify("invoice_payment", &json!({"msat": amount_msat, "preimage": preimage, "label": label}));
+    node.plugins
+        .notify("invoice_payment", &json!({"msat": amount_msat, "preimage": preimage, "label": label}));
     node.invoice_news.send_modify(|count| *count += 1);
     Ok(preimage)
 }
@@ -389,7 +396,8 @@ pub(super) fn receive(
 /// `decode`: BOLT 11 invoices and runes.
 pub(super) fn decode(params: &Params) -> RpcResult {
     let text = params.token("string").expect("required");
-    let stripped = text.strip_prefix("lightning:").or_else(|| text.strip_prefix("LIGHTNING:")).unwrap_or(&text);
+    let stripped =
+        text.strip_prefix("lightning:").or_else(|| text.strip_prefix("LIGHTNING:")).unwrap_or(&text);
     if let Ok(invoice) = stripped.parse::<Bolt11Invoice>() {
         return Ok(decoded(&invoice));
     }

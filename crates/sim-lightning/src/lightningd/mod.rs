@@ -188,11 +188,19 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
     log.info(VERSION);
 
     let pid_path = options.base.join(options.last("pid-file").unwrap_or("lightningd-regtest.pid"));
-    let mut pid_file = File::options().write(true).create(true).truncate(false).open(&pid_path).context("opening the pid file")?;
+    let mut pid_file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&pid_path)
+        .context("opening the pid file")?;
     if pid_file.try_lock().is_err() {
         anyhow::bail!("lightningd already running? Error locking PID file {}", pid_path.display());
     }
-    pid_file.set_len(0).and_then(|()| writeln!(pid_file, "{}", std::process::id())).context("writing the pid file")?;
+    pid_file
+        .set_len(0)
+        .and_then(|()| writeln!(pid_file, "{}", std::process::id()))
+        .context("writing the pid file")?;
 
     let seed = read_or_make_seed(&dir.join("hsm_secret")).context("reading hsm_secret")?;
     let keys = Arc::new(KeysManager::new(&seed, now(), 0, true));
@@ -208,14 +216,17 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         address: format!(
             "{}:{}",
             options.last("bitcoin-rpcconnect").unwrap_or("127.0.0.1"),
-            options.number("bitcoin-rpcport", 18443u16).map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?
+            options
+                .number("bitcoin-rpcport", 18443u16)
+                .map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?
         ),
-        login: options.last("bitcoin-rpcpassword").map(|password| {
-            format!("{}:{password}", options.last("bitcoin-rpcuser").unwrap_or_default())
-        }),
+        login: options
+            .last("bitcoin-rpcpassword")
+            .map(|password| format!("{}:{password}", options.last("bitcoin-rpcuser").unwrap_or_default())),
         cookie: bitcoin_dir.join("regtest/.cookie"),
     };
-    let poll = options.number("dev-bitcoind-poll", 30u64).map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
+    let poll =
+        options.number("dev-bitcoind-poll", 30u64).map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
     let alias = options.last("alias").map_or_else(|| format!("SIMULATED-{}", &id_hex[2..8]), str::to_owned);
     if alias.len() > 32 {
         anyhow::bail!("--alias={alias}: Alias '{alias}' is over 32 characters");
@@ -276,7 +287,9 @@ async fn serve(
     let started = async {
         tokio::spawn(plugins::watch_deaths(Arc::clone(node), deaths));
         node.plugins.load(node, plugin_paths).await.map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
-        node.options.check(|name| node.plugins.option_kind(name)).map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
+        node.options
+            .check(|name| node.plugins.option_kind(name))
+            .map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
         wallet::wait_for_bitcoind(node, BITCOIND_LIMIT).await?;
         peers::listen(node).await?;
         rpc::listen(node)?;

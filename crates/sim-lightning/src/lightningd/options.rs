@@ -125,7 +125,8 @@ impl Options {
         let mut options = Self { given: parse_words(&words)?, base: PathBuf::new() };
         let home = std::env::home_dir().unwrap_or_default();
         let base = options.last("lightning-dir").map_or_else(|| home.join(".lightning"), PathBuf::from);
-        options.base = std::path::absolute(&base).map_err(|error| Refused(format!("{}: {error}", base.display())))?;
+        options.base =
+            std::path::absolute(&base).map_err(|error| Refused(format!("{}: {error}", base.display())))?;
         let files = match options.last("conf") {
             Some(conf) => vec![(options.base.join(conf), true)],
             None => vec![(options.base.join("config"), false), (options.network_dir().join("config"), false)],
@@ -134,14 +135,18 @@ impl Options {
         for (path, required) in files {
             match std::fs::read_to_string(&path) {
                 Ok(text) => from_files.extend(parse_file(&text)),
-                Err(error) if required => return Err(Refused(format!("Opening {}: {error}", path.display()))),
+                Err(error) if required => {
+                    return Err(Refused(format!("Opening {}: {error}", path.display())));
+                }
                 Err(_) => {}
             }
         }
         // The command line comes last, and so wins.
         from_files.append(&mut options.given);
         options.given = from_files;
-        if let Some(network) = ["mainnet", "testnet", "signet"].into_iter().find(|network| options.is_set(network)) {
+        if let Some(network) =
+            ["mainnet", "testnet", "signet"].into_iter().find(|network| options.is_set(network))
+        {
             return Err(Refused(format!("this simulated lightningd has only regtest, not {network}")));
         }
         match options.last("network") {
@@ -150,7 +155,9 @@ impl Options {
             None if options.is_set("version") => {}
             other => {
                 let other = other.unwrap_or("bitcoin");
-                return Err(Refused(format!("--network={other}: this simulated lightningd has only regtest")));
+                return Err(Refused(format!(
+                    "--network={other}: this simulated lightningd has only regtest"
+                )));
             }
         }
         if options.is_set("daemon") {
@@ -208,7 +215,8 @@ impl Options {
             match (name.as_str(), value) {
                 ("clear-plugins", _) => plugins.clear(),
                 ("plugin" | "important-plugin", Some(path)) => {
-                    plugins.push((std::path::absolute(path).unwrap_or_else(|_| path.into()), name != "plugin"));
+                    plugins
+                        .push((std::path::absolute(path).unwrap_or_else(|_| path.into()), name != "plugin"));
                 }
                 _ => {}
             }
@@ -221,7 +229,8 @@ impl Options {
 /// Whether `named`, a path or a bare name, means the plugin at `path`.
 pub(super) fn same_plugin(path: &Path, named: &str) -> bool {
     if named.contains('/') {
-        path == Path::new(named) || path.canonicalize().ok().is_some_and(|path| Path::new(named).canonicalize().ok() == Some(path))
+        path == Path::new(named)
+            || path.canonicalize().ok().is_some_and(|path| Path::new(named).canonicalize().ok() == Some(path))
     } else {
         path.file_name().is_some_and(|name| name == named)
     }
@@ -237,7 +246,11 @@ fn parse_words(words: &[String]) -> Result<Vec<Given>, Refused> {
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {
         let Some(body) = word.strip_prefix("--") else {
-            let problem = if word.starts_with('-') { format!("{word}: unknown option") } else { "no arguments accepted".into() };
+            let problem = if word.starts_with('-') {
+                format!("{word}: unknown option")
+            } else {
+                "no arguments accepted".into()
+            };
             return Err(Refused(problem));
         };
         let (name, value) = match body.split_once('=') {
@@ -281,7 +294,13 @@ mod tests {
 
     #[test]
     fn plugins_can_be_cleared_and_disabled() {
-        let options = read(&["--plugin=/a/x", "--clear-plugins", "--important-plugin=/a/y", "--plugin=/a/z", "--disable-plugin=z"]);
+        let options = read(&[
+            "--plugin=/a/x",
+            "--clear-plugins",
+            "--important-plugin=/a/y",
+            "--plugin=/a/z",
+            "--disable-plugin=z",
+        ]);
         assert_eq!(options.expect("fine").plugins(), [(PathBuf::from("/a/y"), true)]);
     }
 

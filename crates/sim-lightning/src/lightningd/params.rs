@@ -60,7 +60,9 @@ impl Params {
             Value::Array(list) => {
                 if list.len() > names.len() {
                     let (got, expected) = (list.len(), names.len());
-                    return Err(RpcError::params(format!("too many parameters: got {got}, expected {expected}")));
+                    return Err(RpcError::params(format!(
+                        "too many parameters: got {got}, expected {expected}"
+                    )));
                 }
                 values.extend(names.iter().map(|name| plain(name)).zip(list.iter().cloned()));
             }
@@ -127,12 +129,14 @@ impl Params {
     }
 
     pub(super) fn u64(&self, name: &str) -> Result<Option<u64>, RpcError> {
-        let parse = |text: String| text.parse().map_err(|_| self.bad(name, "should be an unsigned 64 bit integer"));
+        let parse =
+            |text: String| text.parse().map_err(|_| self.bad(name, "should be an unsigned 64 bit integer"));
         self.token(name).map(parse).transpose()
     }
 
     pub(super) fn u32(&self, name: &str) -> Result<Option<u32>, RpcError> {
-        let parse = |text: String| text.parse().map_err(|_| self.bad(name, "should be an unsigned 32 bit integer"));
+        let parse =
+            |text: String| text.parse().map_err(|_| self.bad(name, "should be an unsigned 32 bit integer"));
         self.token(name).map(parse).transpose()
     }
 
@@ -142,7 +146,8 @@ impl Params {
     }
 
     pub(super) fn msat(&self, name: &str) -> Result<Option<u64>, RpcError> {
-        let parse = |text: String| parse_msat(&text).ok_or_else(|| self.bad(name, "should be a millisatoshi amount"));
+        let parse =
+            |text: String| parse_msat(&text).ok_or_else(|| self.bad(name, "should be a millisatoshi amount"));
         self.token(name).map(parse).transpose()
     }
 

@@ -117,7 +117,9 @@ async fn resolve(text: &str) -> anyhow::Result<SocketAddr> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
-    let mut found = tokio::net::lookup_host((host.as_str(), port)).await.with_context(|| format!("resolving '{host}'"))?;
+    let mut found = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .with_context(|| format!("resolving '{host}'"))?;
     found.next().with_context(|| format!("'{host}' has no address"))
 }
 
@@ -126,7 +128,8 @@ pub(super) async fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
     let options = &node.options;
     let mut wanted: Vec<(&str, bool)> = options.all("bind-addr").map(|text| (text, false)).collect();
     wanted.extend(options.all("addr").map(|text| (text, true)));
-    let silent = matches!(options.last("autolisten"), Some("false" | "0" | "no")) || options.is_set("offline");
+    let silent =
+        matches!(options.last("autolisten"), Some("false" | "0" | "no")) || options.is_set("offline");
     let automatic = wanted.is_empty() && !silent;
     if automatic {
         wanted.push(("0.0.0.0", false));
@@ -202,7 +205,10 @@ fn register(node: &Arc<Node>, link: Link, inbound: bool, address: SocketAddr) {
     node.peers.live().insert(id, Peer { outgoing, features, inbound, address, serial, _keep: keep });
     node.log.line(super::Level::Debug, &format!("{id}-connectd"), "Handshake complete");
     let direction = if inbound { "in" } else { "out" };
-    node.plugins.notify("connect", &json!({"id": id.to_string(), "direction": direction, "address": address_json(&address)}));
+    node.plugins.notify(
+        "connect",
+        &json!({"id": id.to_string(), "direction": direction, "address": address_json(&address)}),
+    );
     let node = Arc::clone(node);
     tokio::spawn(async move {
         channels::resume(&node, id);
@@ -237,7 +243,13 @@ fn register(node: &Arc<Node>, link: Link, inbound: bool, address: SocketAddr) {
 /// A commando request on its way in: its id, and what has come of it unless that was too much.
 type Partial = Option<(u64, Option<Vec<u8>>)>;
 
-fn handle(node: &Arc<Node>, id: PublicKey, sender: &mpsc::WeakSender<Message>, partial: &mut Partial, message: Message) {
+fn handle(
+    node: &Arc<Node>,
+    id: PublicKey,
+    sender: &mpsc::WeakSender<Message>,
+    partial: &mut Partial,
+    message: Message,
+) {
     let Some((serial, bytes)) = piece(&message.body) else { return };
     match message.kind {
         REQUEST_CONTINUES | REQUEST_ENDS => {
@@ -261,9 +273,9 @@ fn handle(node: &Arc<Node>, id: PublicKey, sender: &mpsc::WeakSender<Message>, p
             };
             let (node, sender) = (Arc::clone(node), sender.clone());
             tokio::spawn(async move {
-                let answer = commando(&node, id, &request).await.unwrap_or_else(|(code, message)| {
-                    json!({"error": {"code": code, "message": message}})
-                });
+                let answer = commando(&node, id, &request)
+                    .await
+                    .unwrap_or_else(|(code, message)| json!({"error": {"code": code, "message": message}}));
                 let Some(sender) = sender.upgrade() else { return };
                 for message in split(REPLY_CONTINUES, REPLY_ENDS, serial, answer.to_string().as_bytes()) {
                     if sender.send(message).await.is_err() {
@@ -308,13 +320,14 @@ async fn commando(node: &Arc<Node>, peer: PublicKey, request: &[u8]) -> Result<V
     let rune = request.get("rune").ok_or_else(|| bad("Missing rune"))?;
     let rune = rune.as_str().and_then(Rune::from_base64).ok_or_else(|| bad("Invalid rune"))?;
     let refused = |problem: &str| (COMMANDO_AUTH, format!("Invalid rune: {problem}"));
-    let rune_id = rune
-        .numeric_id()
-        .ok_or_else(|| refused("rune: should have valid numeric unique_id: invalid token (see logs for details)"))?;
+    let rune_id = rune.numeric_id().ok_or_else(|| {
+        refused("rune: should have valid numeric unique_id: invalid token (see logs for details)")
+    })?;
     let peer = peer.to_string();
     let asked = Request { peer: Some(&peer), method: Some(&method), params };
     rune_rules::check(node, &rune, rune_id, &asked).map_err(|error| refused(&error.message))?;
-    let mut call = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params.unwrap_or(&json!({}))});
+    let mut call =
+        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params.unwrap_or(&json!({}))});
     if let Some(filter) = request.get("filter") {
         call["filter"] = filter.clone();
     }
@@ -375,7 +388,8 @@ pub(super) fn reconnect_all(node: &Arc<Node>) {
 /// `connect`.
 pub(super) async fn connect(node: &Arc<Node>, params: &Params) -> RpcResult {
     let text = params.token("id").expect("required");
-    let (id, inline) = text.split_once('@').map_or((&*text, None), |(id, address)| (id, Some(address.to_owned())));
+    let (id, inline) =
+        text.split_once('@').map_or((&*text, None), |(id, address)| (id, Some(address.to_owned())));
     let id: PublicKey = id.parse().map_err(|_| params.bad("id", "should be a node id"))?;
     let (host, port) = (params.token("host"), params.u32("port")?);
     if inline.is_some() && host.is_some() {
@@ -401,7 +415,9 @@ pub(super) async fn connect(node: &Arc<Node>, params: &Params) -> RpcResult {
     let live = node.peers.live();
     let peer = live.get(&id).ok_or_else(|| RpcError::new(402, "disconnected during connection"))?;
     let direction = if peer.inbound { "in" } else { "out" };
-    Ok(json!({"id": id.to_string(), "features": peer.features, "direction": direction, "address": address_json(&peer.address)}))
+    Ok(
+        json!({"id": id.to_string(), "features": peer.features, "direction": direction, "address": address_json(&peer.address)}),
+    )
 }
 
 /// `disconnect`.
@@ -410,10 +426,18 @@ pub(super) async fn disconnect(node: &Node, params: &Params) -> RpcResult {
     let force = params.bool("force")?.unwrap_or(false);
     let channel = {
         let store = node.store();
-        store.channels.values().find(|channel| channel.peer == id).map(|channel| channels::state_name(channel.state))
+        store
+            .channels
+            .values()
+            .find(|channel| channel.peer == id)
+            .map(|channel| channels::state_name(channel.state))
     };
     if !node.peers.is_connected(&id) {
-        let problem = if channel.is_some() { RpcError::general("Peer not connected") } else { RpcError::params(format!("Unknown peer '{id}'")) };
+        let problem = if channel.is_some() {
+            RpcError::general("Peer not connected")
+        } else {
+            RpcError::params(format!("Unknown peer '{id}'"))
+        };
         return Err(problem);
     }
     if let (Some(state), false) = (channel, force) {
@@ -480,7 +504,8 @@ pub(super) fn list_nodes(node: &Node, params: &Params) -> RpcResult {
             shown["color"] = json!(node.color);
             shown["last_timestamp"] = json!(super::now());
             shown["features"] = json!("");
-            shown["addresses"] = json!(node.bindings.lock().expect("nothing panics while holding it").announced);
+            shown["addresses"] =
+                json!(node.bindings.lock().expect("nothing panics while holding it").announced);
         }
         shown
     });

@@ -57,7 +57,8 @@ impl PluginOption {
             "flag" => OptionKind::Flag,
             _ => return Err("Only \"string\", \"int\", \"bool\", and \"flag\" options are supported".into()),
         };
-        let default = option.get("default").filter(|default| !default.is_null() && kind != OptionKind::Flag).cloned();
+        let default =
+            option.get("default").filter(|default| !default.is_null() && kind != OptionKind::Flag).cloned();
         Ok(Self { name: name.into(), kind, default, multi: option["multi"].as_bool().unwrap_or(false) })
     }
 
@@ -66,7 +67,9 @@ impl PluginOption {
         let bad = |problem: &str| Refused(format!("--{}={text}: {problem}", self.name));
         Ok(match self.kind {
             OptionKind::String => json!(text),
-            OptionKind::Int => json!(text.parse::<i64>().map_err(|_| bad(&format!("'{text}' is not a number")))?),
+            OptionKind::Int => {
+                json!(text.parse::<i64>().map_err(|_| bad(&format!("'{text}' is not a number")))?)
+            }
             OptionKind::Bool => match text {
                 "true" | "yes" | "1" | "on" => json!(true),
                 "false" | "no" | "0" | "off" => json!(false),
@@ -105,7 +108,11 @@ impl Manifest {
         Ok(Self {
             options: list("options")?.iter().map(PluginOption::parse).collect::<Result<_, _>>()?,
             methods: list("rpcmethods")?.into_iter().map(method).collect::<Result<_, &str>>()?,
-            subscriptions: list("subscriptions")?.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            subscriptions: list("subscriptions")?
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             dynamic: result["dynamic"].as_bool().unwrap_or(false),
         })
     }
@@ -240,7 +247,11 @@ impl Plugins {
         let mut started = Vec::new();
         for (path, important) in paths {
             let path = path.canonicalize().map_err(|error| {
-                Refused(format!("--plugin={}: Failed to register {}: {error}", path.display(), path.display()))
+                Refused(format!(
+                    "--plugin={}: Failed to register {}: {error}",
+                    path.display(),
+                    path.display()
+                ))
             })?;
             if self.all().iter().any(|plugin| plugin.path == path) {
                 continue;
@@ -288,14 +299,19 @@ impl Plugins {
     /// Takes over a manifest, unless it clashes with what is there.
     fn adopt(&self, plugin: &Arc<Plugin>, manifest: Manifest) -> Result<(), Problem> {
         for (method, _) in &manifest.methods {
-            let taken = if is_own(method) { Some("lightningd".into()) } else { self.serving(method).map(|other| other.path.display().to_string()) };
+            let taken = if is_own(method) {
+                Some("lightningd".into())
+            } else {
+                self.serving(method).map(|other| other.path.display().to_string())
+            };
             if let Some(taken) = taken {
                 return Err(Problem::Broken(format!(
                     "Could not register method \"{method}\", a method with that name is already registered by plugin {taken}"
                 )));
             }
         }
-        if let Some(option) = manifest.options.iter().find(|option| self.option_kind(&option.name).is_some()) {
+        if let Some(option) = manifest.options.iter().find(|option| self.option_kind(&option.name).is_some())
+        {
             return Err(Problem::Broken(format!("Option \"{}\" already registered", option.name)));
         }
         *plugin.manifest() = manifest;
@@ -303,7 +319,12 @@ impl Plugins {
     }
 
     /// `plugin start`.
-    pub(super) async fn start(&self, node: &Arc<Node>, path: &str, settings: Map<String, Value>) -> Result<(), RpcError> {
+    pub(super) async fn start(
+        &self,
+        node: &Arc<Node>,
+        path: &str,
+        settings: Map<String, Value>,
+    ) -> Result<(), RpcError> {
         let found = Path::new(path).canonicalize();
         let found = found.map_err(|error| RpcError::params(format!("{path} is not executable: {error}")))?;
         if self.all().iter().any(|plugin| plugin.path == found) {
@@ -316,11 +337,16 @@ impl Plugins {
             if !manifest.dynamic {
                 return Err(Problem::Broken("Not a dynamic plugin".into()));
             }
-            if let Some(unknown) = plugin.settings.keys().find(|name| manifest.options.iter().all(|option| option.name != **name)) {
+            if let Some(unknown) = plugin
+                .settings
+                .keys()
+                .find(|name| manifest.options.iter().all(|option| option.name != **name))
+            {
                 return Err(Problem::Broken(format!("unknown parameter {unknown}")));
             }
             self.adopt(&plugin, manifest)?;
-            let params = init_params(node, &plugin, false).map_err(|Refused(sentence)| Problem::Broken(sentence))?;
+            let params =
+                init_params(node, &plugin, false).map_err(|Refused(sentence)| Problem::Broken(sentence))?;
             initialise(&plugin, params).await
         };
         match result.await {
@@ -456,7 +482,8 @@ impl Problem {
 
 async fn ask_manifest(node: &Node, plugin: &Plugin) -> Result<Manifest, Problem> {
     let allow = node.options.last("allow-deprecated-apis") != Some("false");
-    let answer = timeout(STARTUP_LIMIT, plugin.request("getmanifest", json!({"allow-deprecated-apis": allow}))).await;
+    let answer =
+        timeout(STARTUP_LIMIT, plugin.request("getmanifest", json!({"allow-deprecated-apis": allow}))).await;
     let answer = answer.map_err(|_| Problem::Broken("timed out before replying to getmanifest".into()))?;
     let Some(result) = answer.get("result").filter(|result| result.is_object()) else {
         return Err(Problem::Broken(format!("Invalid/missing result tok in '{answer}'")));
@@ -488,7 +515,9 @@ fn init_params(node: &Node, plugin: &Plugin, startup: bool) -> Result<Value, Ref
         let mut given: Vec<Value> = match plugin.settings.get(&option.name) {
             Some(value) => vec![option.value(&text(value))?],
             None if option.kind == OptionKind::Flag && node.options.is_set(&option.name) => vec![json!(true)],
-            None => node.options.all(&option.name).map(|text| option.value(text)).collect::<Result<_, _>>()?,
+            None => {
+                node.options.all(&option.name).map(|text| option.value(text)).collect::<Result<_, _>>()?
+            }
         };
         if given.is_empty() {
             given.extend(option.default.as_ref().map(|default| option.value(&text(default))).transpose()?);
@@ -549,12 +578,20 @@ async fn attend(node: Arc<Node>, plugin: Arc<Plugin>, mut child: Child, mut stdo
     if !killed {
         let ending = *node.ending.borrow() != Ending::Running;
         let level = if ending { Level::Debug } else { Level::Info };
-        let when = if plugin.initialised.load(Ordering::Relaxed) { "during normal operation" } else { "before it was ready" };
+        let when = if plugin.initialised.load(Ordering::Relaxed) {
+            "during normal operation"
+        } else {
+            "before it was ready"
+        };
         plugin.log(&node, level, &format!("Killing plugin: exited {when}"));
     }
     // It may have ended by itself already.
     drop(child.kill().await);
-    node.plugins.list.lock().expect("nothing panics while holding it").retain(|other| !Arc::ptr_eq(other, &plugin));
+    node.plugins
+        .list
+        .lock()
+        .expect("nothing panics while holding it")
+        .retain(|other| !Arc::ptr_eq(other, &plugin));
     plugin.gone.send_replace(true);
     // Whoever waits for an answer learns by this that there will be none.
     plugin.waiting().clear();

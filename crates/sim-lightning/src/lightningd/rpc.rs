@@ -29,10 +29,16 @@ const METHODS: &[(&str, &str)] = &[
     ("deldatastore", "key [generation]"),
     ("delinvoice", "label status [desconly]"),
     ("disconnect", "id [force]"),
-    ("fundchannel", "id amount [feerate] [announce] [minconf] [utxos] [push_msat] [close_to] [request_amt] [compact_lease] [mindepth] [reserve] [channel_type]"),
+    (
+        "fundchannel",
+        "id amount [feerate] [announce] [minconf] [utxos] [push_msat] [close_to] [request_amt] [compact_lease] [mindepth] [reserve] [channel_type]",
+    ),
     ("getinfo", ""),
     ("help", "[command]"),
-    ("invoice", "amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]"),
+    (
+        "invoice",
+        "amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]",
+    ),
     ("listchannels", "[short_channel_id] [source] [destination]"),
     ("listconfigs", "[config]"),
     ("listdatastore", "[key]"),
@@ -44,7 +50,10 @@ const METHODS: &[(&str, &str)] = &[
     ("listpeers", "[id] [level]"),
     ("newaddr", "[addresstype]"),
     ("notifications", "enable"),
-    ("pay", "bolt11 [amount_msat] [label] [riskfactor] [maxfeepercent] [retry_for] [maxdelay] [exemptfee] [localinvreqid] [exclude] [maxfee] [description] [partial_msat]"),
+    (
+        "pay",
+        "bolt11 [amount_msat] [label] [riskfactor] [maxfeepercent] [retry_for] [maxdelay] [exemptfee] [localinvreqid] [exclude] [maxfee] [description] [partial_msat]",
+    ),
     ("ping", "id [len] [pongbytes]"),
     ("plugin", "subcommand=start|stop|startdir|rescan|list"),
     ("showrunes", "[rune]"),
@@ -73,8 +82,10 @@ pub(super) fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
         return Err(error).with_context(|| format!("removing the old {}", path.display()));
     }
     let mode = node.options.last("rpc-file-mode").unwrap_or("0600");
-    let mode = u32::from_str_radix(mode, 8).map_err(|_| anyhow::anyhow!("--rpc-file-mode={mode}: not an octal number"))?;
-    let listener = UnixListener::bind(&path).with_context(|| format!("Binding rpc socket to '{}'", path.display()))?;
+    let mode = u32::from_str_radix(mode, 8)
+        .map_err(|_| anyhow::anyhow!("--rpc-file-mode={mode}: not an octal number"))?;
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("Binding rpc socket to '{}'", path.display()))?;
     set_mode(&path, mode).with_context(|| format!("changing the mode of {}", path.display()))?;
     let node = Arc::clone(node);
     tokio::spawn(async move {
@@ -152,9 +163,7 @@ pub(super) fn next_json(buffer: &mut Vec<u8>) -> Parsed {
 
 /// Runs one request and frames its answer, for the socket and for commando alike.
 pub(super) async fn answer(node: &Arc<Node>, request: &Value) -> Value {
-    let fail = |id: Value, message: &str| {
-        json!({"jsonrpc": "2.0", "id": id, "error": RpcError::new(-32600, message).to_json()})
-    };
+    let fail = |id: Value, message: &str| json!({"jsonrpc": "2.0", "id": id, "error": RpcError::new(-32600, message).to_json()});
     if !request.is_object() {
         return fail(Value::Null, "Expected {} for json command");
     }
@@ -222,13 +231,18 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         "getinfo" => parse(&[]).map(|_| info(node)),
         "help" => help(node, &parse(&["command"])?),
         "invoice" => invoices::create(node, &parse(invoices::CREATE_PARAMS)?),
-        "listchannels" => channels::list_gossip(node, &parse(&["short_channel_id", "source", "destination"])?),
+        "listchannels" => {
+            channels::list_gossip(node, &parse(&["short_channel_id", "source", "destination"])?)
+        }
         "listconfigs" => parse(&["config"]).map(|_| json!({"configs": {}})),
         "listdatastore" => datastore::list(node, &parse(&["key"])?),
         "listfunds" => wallet::list_funds(node, &parse(&["spent"])?).await,
         "listinvoices" => invoices::list(node, &parse(invoices::LIST_PARAMS)?),
         "listnodes" => peers::list_nodes(node, &parse(&["id"])?),
-        "listpays" => channels::list_pays(node, &parse(&["bolt11", "payment_hash", "status", "index", "start", "limit"])?),
+        "listpays" => channels::list_pays(
+            node,
+            &parse(&["bolt11", "payment_hash", "status", "index", "start", "limit"])?,
+        ),
         "listpeerchannels" => channels::list(node, &parse(&["id", "short_channel_id", "channel_id"])?),
         "listpeers" => peers::list(node, &parse(&["id", "level"])?),
         "newaddr" => wallet::new_address(node, &parse(&["addresstype"])?),
@@ -260,7 +274,8 @@ fn help(node: &Node, params: &Params) -> RpcResult {
             return Err(RpcError::new(-32601, format!("Unknown command '{wanted}'")));
         }
     }
-    let help: Vec<_> = all.iter().map(|(name, usage)| json!({"command": format!("{name} {usage}")})).collect();
+    let help: Vec<_> =
+        all.iter().map(|(name, usage)| json!({"command": format!("{name} {usage}")})).collect();
     Ok(json!({"help": help, "format-hint": "simple"}))
 }
 
@@ -286,7 +301,9 @@ async fn plugin(node: &Arc<Node>, given: &Value) -> RpcResult {
             return Ok(json!({"command": "stop", "result": format!("Successfully stopped {stopped}.")}));
         }
         "startdir" | "rescan" => {
-            return Err(RpcError::general(format!("plugin {subcommand} is not supported by this simulated lightningd")));
+            return Err(RpcError::general(format!(
+                "plugin {subcommand} is not supported by this simulated lightningd"
+            )));
         }
         other => return Err(RpcError::params(format!("Unknown subcommand '{other}'"))),
     }

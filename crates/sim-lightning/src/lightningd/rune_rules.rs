@@ -23,17 +23,21 @@ fn param_rune(params: &Params) -> Result<Option<(String, Rune, u64)>, RpcError> 
 
 fn param_restrictions(params: &Params) -> Result<Vec<Restriction>, RpcError> {
     let bad = || params.bad("restrictions", "not a valid restriction (should be array)");
-    let parse = |texts: &[&str]| texts.iter().map(|text| Alternative::parse(text)).collect::<Option<Restriction>>();
+    let parse =
+        |texts: &[&str]| texts.iter().map(|text| Alternative::parse(text)).collect::<Option<Restriction>>();
     match params.value("restrictions") {
         None => Ok(Vec::new()),
-        Some(Value::String(text)) if text == "readonly" => Ok([&["method^list", "method^get", "method=summary"][..], &["method/listdatastore"]]
-            .into_iter()
-            .map(|texts| parse(texts).expect("these are well-formed"))
-            .collect()),
+        Some(Value::String(text)) if text == "readonly" => {
+            Ok([&["method^list", "method^get", "method=summary"][..], &["method/listdatastore"]]
+                .into_iter()
+                .map(|texts| parse(texts).expect("these are well-formed"))
+                .collect())
+        }
         Some(Value::Array(restrictions)) => restrictions
             .iter()
             .map(|restriction| {
-                let texts: Option<Vec<_>> = restriction.as_array().ok_or_else(bad)?.iter().map(Value::as_str).collect();
+                let texts: Option<Vec<_>> =
+                    restriction.as_array().ok_or_else(bad)?.iter().map(Value::as_str).collect();
                 texts.and_then(|texts| parse(&texts)).ok_or_else(bad)
             })
             .collect(),
@@ -156,7 +160,8 @@ pub(super) fn blacklist(node: &Node, params: &Params) -> RpcResult {
         });
         node.commit(&mut store, vec![Change::Blacklist(joined)]);
     }
-    let shown: Vec<_> = store.blacklist.iter().map(|(start, end)| json!({"start": start, "end": end})).collect();
+    let shown: Vec<_> =
+        store.blacklist.iter().map(|(start, end)| json!({"start": start, "end": end})).collect();
     Ok(json!({"blacklist": shown}))
 }
 
@@ -168,7 +173,8 @@ pub(super) fn check_call(node: &Node, params: &Params) -> RpcResult {
     if params.value("params").is_some_and(|given| !given.is_array() && !given.is_object()) {
         return Err(params.bad("params", "must be object or array"));
     }
-    let request = Request { peer: peer.as_deref(), method: method.as_deref(), params: params.value("params") };
+    let request =
+        Request { peer: peer.as_deref(), method: method.as_deref(), params: params.value("params") };
     check(node, &rune, id, &request)?;
     Ok(json!({"valid": true}))
 }
@@ -198,7 +204,9 @@ pub(super) fn check(node: &Node, rune: &Rune, id: u64, request: &Request<'_>) ->
         "id" => alternative.test(&text(request.peer)),
         "method" => alternative.test(&text(request.method)),
         "pnum" => {
-            let count = request.params.map_or(0, |params| params.as_array().map_or_else(|| params.as_object().map_or(0, serde_json::Map::len), Vec::len));
+            let count = request.params.map_or(0, |params| {
+                params.as_array().map_or_else(|| params.as_object().map_or(0, serde_json::Map::len), Vec::len)
+            });
             alternative.test(&Field::Int(i64::try_from(count).unwrap_or(i64::MAX)))
         }
         "rate" => spaced(last_used, nanos, rate(alternative)?),
@@ -209,9 +217,14 @@ pub(super) fn check(node: &Node, rune: &Rune, id: u64, request: &Request<'_>) ->
         },
     });
     verdict.map_err(|problem| {
-        let english = [("pname", "parameter "), ("parr", "parameter #"), ("pnum", "number of parameters"), ("pinv", "invoice parameter ")]
-            .into_iter()
-            .find_map(|(prefix, words)| problem.strip_prefix(prefix).map(|rest| format!("{words}{rest}")));
+        let english = [
+            ("pname", "parameter "),
+            ("parr", "parameter #"),
+            ("pnum", "number of parameters"),
+            ("pinv", "invoice parameter "),
+        ]
+        .into_iter()
+        .find_map(|(prefix, words)| problem.strip_prefix(prefix).map(|rest| format!("{words}{rest}")));
         RpcError::new(1502, format!("Not permitted: {}", english.unwrap_or(problem)))
     })?;
     if let Some(record) = record.cloned() {
@@ -236,7 +249,10 @@ fn spaced(last_used: Option<u64>, now: u64, gap: u64) -> Result<(), String> {
 fn leading_number(value: &str) -> (Option<u64>, &str) {
     let value = value.trim_start();
     let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    (value[..digits].parse().ok().filter(|number| (1..u64::from(u32::MAX)).contains(number)), &value[digits..])
+    (
+        value[..digits].parse().ok().filter(|number| (1..u64::from(u32::MAX)).contains(number)),
+        &value[digits..],
+    )
 }
 
 /// Nanoseconds between uses for `rate=N`, N a minute.
@@ -300,7 +316,8 @@ fn invoice_condition(alternative: &Alternative, rest: &str, params: Option<&Valu
     let value = find_parameter(&format!("pname{name}"), params)
         .and_then(Value::as_str)
         .ok_or_else(|| format!("Unknown invoice parameter {name}"))?;
-    let value = value.strip_prefix("lightning:").or_else(|| value.strip_prefix("LIGHTNING:")).unwrap_or(value);
+    let value =
+        value.strip_prefix("lightning:").or_else(|| value.strip_prefix("LIGHTNING:")).unwrap_or(value);
     let invoice: Bolt11Invoice = value.parse().map_err(|error| format!("Invalid invoice: {error}"))?;
     alternative.test(&match field {
         "_amount" => invoice

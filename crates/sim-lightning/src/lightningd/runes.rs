@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
-use bitcoin::hashes::sha256::{HashEngine, Midstate};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bitcoin::hashes::HashEngine as _;
+use bitcoin::hashes::sha256::{HashEngine, Midstate};
 
 /// URL-safe base64; padding is written and not asked for.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -74,7 +74,8 @@ impl Alternative {
             (_, Field::Missing) => return Err(format!("{name} not present")),
             ('<' | '>', Field::Text(_)) => return Err(format!("{name} is not an integer field")),
             ('<' | '>', Field::Int(number)) => {
-                let bound: i64 = value.trim_start().parse().map_err(|_| format!("{value} is not a valid integer"))?;
+                let bound: i64 =
+                    value.trim_start().parse().map_err(|_| format!("{value} is not a valid integer"))?;
                 let (holds, complaint) = match condition {
                     '<' => (*number < bound, "is greater or equal to"),
                     _ => (*number > bound, "is less or equal to"),
@@ -137,7 +138,8 @@ impl Rune {
     /// Derives a rune that is restricted further.
     pub(super) fn restricted(&self, restriction: Restriction) -> Self {
         // The secret's block, then every restriction so far, each filled up to whole blocks.
-        let hashed = self.restrictions.iter().fold(64, |sum, restriction| sum + padded(encode(restriction).len()));
+        let hashed =
+            self.restrictions.iter().fold(64, |sum, restriction| sum + padded(encode(restriction).len()));
         let mut engine = HashEngine::from_midstate(Midstate::from_byte_array(self.state), hashed);
         engine.input(encode(&restriction).as_bytes());
         let mut restrictions = self.restrictions.clone();
@@ -150,7 +152,10 @@ impl Rune {
         if self.unique_id().is_some_and(|id| id.contains('-')) {
             return Err(NotDerived("Version mismatch"));
         }
-        let rebuilt = self.restrictions.iter().fold(master.clone(), |rune, restriction| rune.restricted(restriction.clone()));
+        let rebuilt = self
+            .restrictions
+            .iter()
+            .fold(master.clone(), |rune, restriction| rune.restricted(restriction.clone()));
         if rebuilt.state == self.state { Ok(()) } else { Err(NotDerived("Not derived from master")) }
     }
 
@@ -174,7 +179,10 @@ impl Rune {
     }
 
     /// Tests each condition with `check`, in order, until one restriction has no alternative left.
-    pub(super) fn test(&self, mut check: impl FnMut(&Alternative) -> Result<(), String>) -> Result<(), String> {
+    pub(super) fn test(
+        &self,
+        mut check: impl FnMut(&Alternative) -> Result<(), String>,
+    ) -> Result<(), String> {
         for restriction in self.conditions() {
             let mut problems = Vec::new();
             let held = restriction.iter().any(|alternative| match check(alternative) {
@@ -218,7 +226,8 @@ impl Rune {
             let restriction = decode(&mut rest)?;
             // An empty field name is the unique id: alone, first, and compared for equality.
             let id = restriction.iter().find(|alternative| alternative.field.is_empty());
-            if id.is_some_and(|id| restriction.len() != 1 || !restrictions.is_empty() || id.condition != '=') {
+            if id.is_some_and(|id| restriction.len() != 1 || !restrictions.is_empty() || id.condition != '=')
+            {
                 return None;
             }
             restrictions.push(restriction);
@@ -315,7 +324,10 @@ mod tests {
         for length in 0..200 {
             let value: String = "ab|c&d\\e".chars().cycle().take(length).collect();
             let first = Alternative { field: "pname_x".into(), condition: '~', value };
-            let rune = master.with_id(3).restricted(vec![first, alternative("method^list")]).restricted(vec![alternative("rate=60")]);
+            let rune = master
+                .with_id(3)
+                .restricted(vec![first, alternative("method^list")])
+                .restricted(vec![alternative("rate=60")]);
             let read = Rune::from_base64(&rune.to_base64()).expect("our own");
             assert_eq!(read, rune);
             assert_eq!(read.derives_from(&master), Ok(()), "length {length}");
@@ -329,7 +341,10 @@ mod tests {
         let mut rune = master.with_id(0).restricted(vec![alternative("method=getinfo")]);
         rune.restrictions.pop();
         assert_eq!(rune.derives_from(&master), Err(NotDerived("Not derived from master")));
-        assert_eq!(master.with_id(0).derives_from(&Rune::master(&[8; 32])), Err(NotDerived("Not derived from master")));
+        assert_eq!(
+            master.with_id(0).derives_from(&Rune::master(&[8; 32])),
+            Err(NotDerived("Not derived from master"))
+        );
     }
 
     #[test]
@@ -339,7 +354,11 @@ mod tests {
         }
         let state = [0u8; 32];
         for body in ["=1&=2", "a=1&=2", "=1|a=2", "^1", "a", "a=\\", "a?1", "a=1\0"] {
-            assert_eq!(Rune::from_base64(&BASE64.encode([&state[..], body.as_bytes()].concat())), None, "{body:?}");
+            assert_eq!(
+                Rune::from_base64(&BASE64.encode([&state[..], body.as_bytes()].concat())),
+                None,
+                "{body:?}"
+            );
         }
     }
 
@@ -372,7 +391,11 @@ mod tests {
             ("m}b", text("b"), Err("m is equal to or ordered before b")),
             ("m=5", Field::Int(5), Ok(())),
         ] {
-            assert_eq!(alternative(condition).test(&field), expected.map_err(str::to_owned), "{condition} on {field:?}");
+            assert_eq!(
+                alternative(condition).test(&field),
+                expected.map_err(str::to_owned),
+                "{condition} on {field:?}"
+            );
         }
     }
 }

@@ -318,7 +318,9 @@ impl Store {
         all.extend(self.payments.values().cloned().map(Change::Payment));
         all.extend(self.peers.iter().map(|(id, address)| Change::Peer(*id, address.clone())));
         all.extend(self.spent.iter().map(|outpoint| Change::Spent(*outpoint)));
-        all.extend(self.pending.iter().map(|(outpoint, sat)| Change::Pending(outpoint.txid, outpoint.vout, *sat)));
+        all.extend(
+            self.pending.iter().map(|(outpoint, sat)| Change::Pending(outpoint.txid, outpoint.vout, *sat)),
+        );
         all
     }
 }

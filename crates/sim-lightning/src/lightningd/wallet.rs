@@ -7,8 +7,8 @@ use bitcoin::key::{Keypair, TapTweak as _, UntweakedPublicKey};
 use bitcoin::secp256k1::{Message, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::{
-    Address, Amount, BlockHash, CompressedPublicKey, KnownHrp, Network, OutPoint, ScriptBuf, Sequence, Transaction,
-    TxIn, TxOut, Txid, Witness, absolute, ecdsa, taproot, transaction,
+    Address, Amount, BlockHash, CompressedPublicKey, KnownHrp, Network, OutPoint, ScriptBuf, Sequence,
+    Transaction, TxIn, TxOut, Txid, Witness, absolute, ecdsa, taproot, transaction,
 };
 use serde_json::{Value, json};
 
@@ -47,7 +47,8 @@ struct Key {
 }
 
 fn key(node: &Node, index: u32) -> Key {
-    let secret = SecretKey::from_slice(&node.derive(&format!("wallet key {index}"))).expect("a hash is a key, but for odds of 2^-128");
+    let secret = SecretKey::from_slice(&node.derive(&format!("wallet key {index}")))
+        .expect("a hash is a key, but for odds of 2^-128");
     let public = CompressedPublicKey(secret.public_key(&node.secp));
     let internal: UntweakedPublicKey = public.0.x_only_public_key().0;
     Key {
@@ -66,7 +67,8 @@ pub(super) async fn wait_for_bitcoind(node: &Node, limit: Duration) -> anyhow::R
                 if info["chain"] != "regtest" {
                     anyhow::bail!("Wrong network! bitcoind is running on {}, we on regtest", info["chain"]);
                 }
-                let height = info["blocks"].as_u64().and_then(|height| u32::try_from(height).ok()).unwrap_or_default();
+                let height =
+                    info["blocks"].as_u64().and_then(|height| u32::try_from(height).ok()).unwrap_or_default();
                 node.tip.send_replace(Tip { height, hash: hash_of(&info["bestblockhash"]) });
                 return Ok(());
             }
@@ -100,23 +102,31 @@ async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
     let known = *node.tip.borrow();
     if best != known.hash {
         let info = node.bitcoin.call("getblockchaininfo", json!([])).await?;
-        let height = info["blocks"].as_u64().and_then(|height| u32::try_from(height).ok()).unwrap_or_default();
+        let height =
+            info["blocks"].as_u64().and_then(|height| u32::try_from(height).ok()).unwrap_or_default();
         for height in known.height + 1..=height {
             let hash = hash_of(&node.bitcoin.call("getblockhash", json!([height])).await?);
             node.tip.send_replace(Tip { height, hash });
-            node.plugins.notify("block_added", &json!({"hash": hash.map(|hash| hash.to_string()), "height": height}));
+            node.plugins
+                .notify("block_added", &json!({"hash": hash.map(|hash| hash.to_string()), "height": height}));
         }
         // The same height with another hash, or a shorter chain, is taken as it is.
         node.tip.send_replace(Tip { height, hash: hash_of(&info["bestblockhash"]) });
     }
     let waiting: Vec<_> = {
         let store = node.store();
-        store.channels.values().filter(|channel| channel.state == ChannelState::AwaitingLockin).cloned().collect()
+        store
+            .channels
+            .values()
+            .filter(|channel| channel.state == ChannelState::AwaitingLockin)
+            .cloned()
+            .collect()
     };
     for channel in waiting {
         let OutPoint { txid, vout } = channel.funding;
         let out = node.bitcoin.call("gettxout", json!([txid, vout, false])).await?;
-        let Some(confirmations) = out["confirmations"].as_u64().filter(|confirmations| *confirmations > 0) else {
+        let Some(confirmations) = out["confirmations"].as_u64().filter(|confirmations| *confirmations > 0)
+        else {
             continue;
         };
         let best = node.bitcoin.call("getblockheader", json!([out["bestblock"]])).await?;
@@ -138,7 +148,9 @@ pub(super) fn new_address(node: &Node, params: &Params) -> RpcResult {
         Some("bech32") => (true, false),
         Some("all") => (true, true),
         Some(other) => {
-            return Err(RpcError::params(format!("'addresstype' should be 'p2tr', 'bech32', or 'all', not '{other}'")));
+            return Err(RpcError::params(format!(
+                "'addresstype' should be 'p2tr', 'bech32', or 'all', not '{other}'"
+            )));
         }
     };
     let mut store = node.store();
@@ -265,7 +277,11 @@ pub(super) struct Funding {
 }
 
 /// Builds and signs a transaction that pays `amount` (`None`: everything) to `script`. Call it with `spending` held.
-pub(super) async fn fund(node: &Node, amount: Option<Amount>, script: ScriptBuf) -> Result<Funding, RpcError> {
+pub(super) async fn fund(
+    node: &Node,
+    amount: Option<Amount>,
+    script: ScriptBuf,
+) -> Result<Funding, RpcError> {
     let height = node.tip.borrow().height;
     let mut usable = coins(node).await?;
     {
@@ -274,7 +290,9 @@ pub(super) async fn fund(node: &Node, amount: Option<Amount>, script: ScriptBuf)
     }
     // Fewest inputs first: the largest coins.
     usable.sort_by_key(|coin| std::cmp::Reverse(coin.out.value));
-    let fee = |inputs: usize, outputs: usize| Amount::from_sat(FEE_RATE * (11 + 68 * inputs as u64 + 43 * outputs as u64));
+    let fee = |inputs: usize, outputs: usize| {
+        Amount::from_sat(FEE_RATE * (11 + 68 * inputs as u64 + 43 * outputs as u64))
+    };
     let mut chosen = Vec::new();
     let mut total = Amount::ZERO;
     for coin in &usable {
@@ -339,11 +357,17 @@ fn witness(
     let secret = key(node, coin.key).secret;
     let mut cache = SighashCache::new(tx);
     if coin.out.script_pubkey.is_p2wpkh() {
-        let hash = cache.p2wpkh_signature_hash(index, &coin.out.script_pubkey, coin.out.value, EcdsaSighashType::All)?;
+        let hash = cache.p2wpkh_signature_hash(
+            index,
+            &coin.out.script_pubkey,
+            coin.out.value,
+            EcdsaSighashType::All,
+        )?;
         let signature = ecdsa::Signature::sighash_all(node.secp.sign_ecdsa(&Message::from(hash), &secret));
         return Ok(Witness::p2wpkh(&signature, &secret.public_key(&node.secp)));
     }
-    let hash = cache.taproot_key_spend_signature_hash(index, &Prevouts::All(prevouts), TapSighashType::Default)?;
+    let hash =
+        cache.taproot_key_spend_signature_hash(index, &Prevouts::All(prevouts), TapSighashType::Default)?;
     let pair = Keypair::from_secret_key(&node.secp, &secret).tap_tweak(&node.secp, None).to_keypair();
     let signature = node.secp.sign_schnorr(&Message::from(hash), &pair);
     Ok(Witness::p2tr_key_spend(&taproot::Signature { signature, sighash_type: TapSighashType::Default }))
