@@ -2,7 +2,14 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use lxd_client::{
     Client, ClientConfig, ConfigMap, DeviceMap, Identity, ImageSource, InstanceSpec, InstanceType, Token,
@@ -27,9 +34,13 @@ pub(crate) fn proxy(listen: &str, connect: &str) -> ConfigMap {
     config_map([("type", "proxy"), ("listen", listen), ("connect", connect), ("bind", "host")])
 }
 
-/// A port that was free a moment ago. Devices name their ports, so there is no binding port 0.
+/// A free port for a device, which names its port, so that there is no binding port 0. Below the range that the kernel gives to
+/// outgoing connections and to port 0, and each one only once in this process: nobody takes it before the device does.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| rand::random_range(10_000..28_000).into());
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).find(is_free).expect("a free port")
 }
 
 /// A remote with an enrolled client.
