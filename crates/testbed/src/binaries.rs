@@ -98,7 +98,7 @@ pub fn ensure_built(programs: &[Binary], progress: impl FnOnce(&str)) -> Result<
     if status.success() { Ok(()) } else { Err(Error::Build { programs: names, status }) }
 }
 
-/// Where cargo put an executable: `<target dir>[/<triple>]/<profile>[/deps]/<name>`.
+/// Where cargo put an executable: `<target dir>[/<triple>]/<profile>[/deps|/examples]/<name>`.
 #[derive(Debug, PartialEq, Eq)]
 struct Output {
     target_dir: PathBuf,
@@ -107,21 +107,20 @@ struct Output {
 }
 
 impl Output {
-    /// None if the executable does not lie in a target directory, which cargo marks with a `CACHEDIR.TAG`.
+    /// None if the executable does not lie in a target directory, which is known by the note that cargo keeps there about
+    /// rustc. (`CACHEDIR.TAG` would not do: cargo writes it only to directories that it made itself.)
     fn of(exe: &Path) -> Option<Self> {
         let dir = exe.parent()?;
-        let dir = if dir.file_name()? == "deps" { dir.parent()? } else { dir };
+        let dir = if dir.ends_with("deps") || dir.ends_with("examples") { dir.parent()? } else { dir };
         let profile = match dir.file_name()?.to_str()? {
             "debug" => "dev",
             other => other,
         };
-        let marked = |dir: &Path| dir.join("CACHEDIR.TAG").is_file();
         let above = dir.parent()?;
-        // Cargo tags the directory of a triple as well as the target directory itself.
-        let (target_dir, triple) = match above.parent().filter(|dir| marked(dir)) {
-            Some(target_dir) => (target_dir, Some(above.file_name()?.to_str()?.to_owned())),
-            None if marked(above) => (above, None),
-            None => return None,
+        let marked = |dir: &&Path| dir.join(".rustc_info.json").is_file();
+        let (target_dir, triple) = match Some(above).filter(marked) {
+            Some(target_dir) => (target_dir, None),
+            None => (above.parent().filter(marked)?, Some(above.file_name()?.to_str()?.to_owned())),
         };
         Some(Self { target_dir: target_dir.into(), triple, profile: profile.into() })
     }
@@ -151,7 +150,8 @@ mod tests {
         let output = |exe: &str| Output::of(&dir.join(exe));
         assert_eq!(output("target/debug/lnplaylive-demo"), None, "not marked as cargo's");
 
-        std::fs::write(dir.subdir("target").expect("a directory").join("CACHEDIR.TAG"), "").expect("a file");
+        std::fs::write(dir.subdir("target").expect("a directory").join(".rustc_info.json"), "")
+            .expect("a file");
         let expected = |profile: &str, triple: Option<&str>| {
             Some(Output {
                 target_dir: dir.join("target"),

@@ -1,0 +1,181 @@
+//! The whole business: a host that sells, a customer that pays, and remotes to provision on.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sim_lxd::{SimRemote, SimRemoteConfig};
+
+use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
+
+/// The longest that one `lnplaylive-waitstatus` is asked to wait, in seconds.
+const WAIT_SLICE: u64 = 10;
+
+/// Where environments are provisioned.
+#[derive(Clone, Debug)]
+pub enum Remotes {
+    /// This many simulated ones, named `sim-0` and so on.
+    Simulated(usize),
+    /// One that exists, reached with an enrolment token; its instances are containers.
+    Existing {
+        /// Its API.
+        url: String,
+        /// The token.
+        token_file: PathBuf,
+    },
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct ShopConfig {
+    /// What the host and the environments run on.
+    pub daemons: Daemons,
+    /// Where environments are provisioned.
+    pub remotes: Remotes,
+    /// How the plugin is run.
+    pub plugin: PluginRun,
+    /// Settings beside the remotes, in TOML; tables of their own only.
+    pub settings: String,
+    /// Lines for each remote's table, in TOML.
+    pub remote_settings: String,
+}
+
+impl ShopConfig {
+    /// A shop with one simulated remote and the default settings.
+    pub fn new(daemons: Daemons) -> Self {
+        Self {
+            daemons,
+            remotes: Remotes::Simulated(1),
+            plugin: PluginRun::Direct,
+            settings: String::new(),
+            remote_settings: String::new(),
+        }
+    }
+}
+
+/// The running business. Everything in it ends when it is dropped.
+#[derive(Debug)]
+pub struct Shop {
+    /// Host, customer and bitcoind.
+    pub host: Host,
+    /// The simulated remotes, if they are simulated.
+    pub remotes: Vec<SimRemote>,
+    // Last, so that the directory goes when nothing writes to it any more.
+    workdir: Workdir,
+}
+
+impl Shop {
+    /// Starts everything and returns when orders can be made and paid.
+    pub async fn start(config: ShopConfig) -> Result<Self> {
+        let workdir = Workdir::new("shop")?;
+        let mut settings = config.settings.clone();
+        let mut remotes = Vec::new();
+        match &config.remotes {
+            Remotes::Simulated(count) => {
+                for index in 0..*count {
+                    let remote = simulated(&config.daemons, &workdir, index).await?;
+                    let token_file = workdir.join(format!("token-{index}"));
+                    write(&token_file, &remote.token("lnplaylive"))?;
+                    let name = format!("sim-{index}");
+                    describe(&mut settings, &name, &remote.url(), &token_file, &config.remote_settings);
+                    remotes.push(remote);
+                }
+            }
+            Remotes::Existing { url, token_file } => {
+                describe(&mut settings, "remote", url, token_file, &config.remote_settings);
+            }
+        }
+        let settings_file = workdir.join("lnplaylive.toml");
+        write(&settings_file, &settings)?;
+        let host = HostConfig::new(config.daemons).plugin(config.plugin, Some(settings_file));
+        Ok(Self { host: Host::start(host).await?, remotes, workdir })
+    }
+
+    /// A directory for files of the caller's.
+    pub fn workdir(&self) -> &Workdir {
+        &self.workdir
+    }
+
+    /// `lnplaylive-createorder`.
+    pub async fn order(&self, node_count: u32, hours: u32) -> Result<Value, RpcError> {
+        let params = json!({"node_count": node_count, "hours": hours});
+        self.host.node.call("lnplaylive-createorder", params).await
+    }
+
+    /// Orders and pays; the answer is the order.
+    pub async fn buy(&self, node_count: u32, hours: u32) -> Result<Value, RpcError> {
+        let order = self.order(node_count, hours).await?;
+        self.host.customer.pay(order["bolt11_invoice"].as_str().unwrap_or_default()).await?;
+        Ok(order)
+    }
+
+    /// `lnplaylive-invoicestatus`.
+    pub async fn status(&self, invoice_id: &str) -> Result<Value, RpcError> {
+        let params = json!({"payment_type": "bolt11", "invoice_id": invoice_id});
+        self.host.node.call("lnplaylive-invoicestatus", params).await
+    }
+
+    /// Follows an order, by `lnplaylive-waitstatus`, until it is provisioned or has failed, and returns its last status.
+    ///
+    /// Goes on over times when the plugin does not answer: it may be about to be started again.
+    pub async fn follow(
+        &self,
+        invoice_id: &str,
+        within: Duration,
+        mut seen: impl FnMut(&Value),
+    ) -> Result<Value> {
+        let started = Instant::now();
+        let mut last = Value::Null;
+        while started.elapsed() < within {
+            let params = json!({
+                "invoice_id": invoice_id, "revision": last["revision"].as_u64().unwrap_or(0), "timeout": WAIT_SLICE,
+            });
+            match self.host.node.call("lnplaylive-waitstatus", params).await {
+                Ok(status) => {
+                    seen(&status);
+                    let state = status["deployment_details"]["status"].as_str();
+                    if matches!(state, Some("provisioned" | "failed" | "expired")) {
+                        return Ok(status);
+                    }
+                    last = status;
+                }
+                Err(error) => {
+                    last = json!({"error": error.message});
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        Err(Error::TimedOut { what: "the environment".into(), waited: within, last: last.to_string() })
+    }
+}
+
+async fn simulated(daemons: &Daemons, workdir: &Workdir, index: usize) -> Result<SimRemote> {
+    let mut env = BTreeMap::new();
+    let mut name = |variable: &str, program: &std::path::Path| {
+        env.insert(variable.to_owned(), program.display().to_string());
+    };
+    name("LIGHTNINGD", daemons.lightningd());
+    name("BITCOIND", daemons.bitcoind());
+    if let Some(bitcoin_cli) = &daemons.bitcoin_cli {
+        name("BITCOIN_CLI", bitcoin_cli);
+    }
+    let mut config = SimRemoteConfig::new(workdir.join(format!("r{index}")), Binary::Lnplay.path()?);
+    config.env = env;
+    SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+}
+
+fn describe(settings: &mut String, name: &str, url: &str, token_file: &std::path::Path, more: &str) {
+    write!(
+        settings,
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
+         listen_address = \"127.0.0.1\"\n{more}\n",
+        token_file.display()
+    )
+    .expect("a string takes all");
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|source| Error::File { doing: "writing", path: path.into(), source })
+}
