@@ -247,7 +247,7 @@ impl CustomMessageReader for Mailbox {
 
     fn read<R: LengthLimitedRead>(&self, kind: u16, buffer: &mut R) -> Result<Option<Message>, DecodeError> {
         // BOLT 1: an even type that nobody knows ends the connection; LDK does that for us.
-        if kind % 2 == 0 {
+        if kind.is_multiple_of(2) {
             return Ok(None);
         }
         let mut body = Vec::new();

@@ -58,14 +58,14 @@ impl Args {
                 format!("takes at most {} parameters: {}", names.len(), names.join(" ")),
             )),
             Value::Array(values) => Ok(Self(values.clone())),
-            Value::Object(named) => {
-                if let Some(unknown) = named.keys().find(|name| !names.contains(&name.as_str())) {
+            Value::Object(by_name) => {
+                if let Some(unknown) = by_name.keys().find(|name| !names.contains(&name.as_str())) {
                     return Err(RpcError::new(
                         INVALID_PARAMETER,
                         format!("Unknown named parameter {unknown}"),
                     ));
                 }
-                Ok(Self(names.iter().map(|name| named.get(*name).cloned().unwrap_or_default()).collect()))
+                Ok(Self(names.iter().map(|name| by_name.get(*name).cloned().unwrap_or_default()).collect()))
             }
             _ => Err(RpcError::new(-32600, "Params must be an array or object")),
         }

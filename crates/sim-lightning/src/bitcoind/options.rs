@@ -89,7 +89,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
     for arg in args {
         let arg = arg
             .into_string()
-            .map_err(|arg| format!("Error parsing command line arguments: {arg:?} is not UTF-8"))?;
+            .map_err(|arg| format!("Error parsing command line arguments: {} is not UTF-8", arg.display()))?;
         let Some(body) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
             return Err(format!(
                 "Error: Command line contains unexpected token '{arg}', see bitcoind -h for a list of options."

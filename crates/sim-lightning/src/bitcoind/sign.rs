@@ -22,7 +22,7 @@ pub(super) fn sign(tx: &mut Transaction, prevouts: &[Option<TxOut>], keys: &[Pri
                 tx.input[index].witness = witness;
             }
             None if tx.input[index].witness.is_empty() && tx.input[index].script_sig.is_empty() => {
-                open.push(index)
+                open.push(index);
             }
             None => {}
         }

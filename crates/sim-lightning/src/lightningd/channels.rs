@@ -168,7 +168,7 @@ fn accept(
     }
     let channel = Channel {
         peer,
-        channel_id,
+        id: channel_id,
         funding,
         total_msat,
         our_msat: push_msat,
@@ -247,7 +247,7 @@ pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
     }
     let channel = Channel {
         peer: id,
-        channel_id: channel_id.clone(),
+        id: channel_id.clone(),
         funding: outpoint,
         total_msat,
         our_msat: total_msat - push_msat,
@@ -287,7 +287,7 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
     let wanted = store.channels.values().filter(|channel| {
         id.is_none_or(|id| id == channel.peer)
             && scid.as_ref().is_none_or(|scid| channel.short_channel_id.as_ref() == Some(scid))
-            && cid.as_ref().is_none_or(|cid| channel.channel_id == *cid)
+            && cid.as_ref().is_none_or(|cid| channel.id == *cid)
     });
     let channels = wanted.map(|channel| {
         let connected = node.peers.is_connected(&channel.peer);
@@ -301,7 +301,7 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
             "state": state_name(channel.state),
             "lost_state": false,
             "owner": "channeld",
-            "channel_id": channel.channel_id,
+            "channel_id": channel.id,
             "funding_txid": channel.funding.txid,
             "funding_outnum": channel.funding.vout,
             "private": channel.private,
@@ -364,7 +364,7 @@ pub(super) async fn pay(node: &Arc<Node>, params: &Params) -> RpcResult {
     let text = params.token("bolt11").expect("required");
     let payment = send(node, &text, params.msat("amount_msat")?, Form::Pay).await?;
     Ok(json!({
-        "destination": payment.destination.to_string(), "payment_hash": payment.payment_hash,
+        "destination": payment.destination.to_string(), "payment_hash": payment.hash,
         "created_at": payment.created_at, "parts": 1, "amount_msat": payment.amount_msat,
         "amount_sent_msat": payment.amount_msat, "payment_preimage": payment.preimage, "status": "complete",
     }))
@@ -425,19 +425,25 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
                 && node.peers.is_connected(&channel.peer)
         });
         let Some(mut channel) = usable.max_by_key(|channel| channel.our_msat).cloned() else {
-            return Err(RpcError::new(
-                205,
-                format!("Could not find a path from {} to {destination}", node.id),
-            ));
+            return Err(match form {
+                // The code is what the real one gives.
+                Form::Pay => RpcError::new(
+                    0,
+                    format!(
+                        "Destination {destination} is not reachable directly and all routehints were unusable."
+                    ),
+                ),
+                Form::Xpay => RpcError::new(205, format!("Failed: could not find a route to {destination}")),
+            });
         };
         let mut counters = store.counters;
         counters.payments += 1;
         channel.our_msat -= amount_msat;
         let payment = Payment {
-            payment_hash,
+            hash: payment_hash,
             bolt11: text.to_owned(),
             destination,
-            channel_id: channel.channel_id.clone(),
+            channel_id: channel.id.clone(),
             amount_msat,
             status: PaymentStatus::Pending,
             preimage: None,
@@ -460,7 +466,7 @@ async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError>
         payment.bolt11.parse::<Bolt11Invoice>().map(|invoice| hex::encode(invoice.payment_secret().0));
     let question = Question::Pay {
         channel_id: payment.channel_id.clone(),
-        payment_hash: payment.payment_hash.clone(),
+        payment_hash: payment.hash.clone(),
         payment_secret: secret.unwrap_or_default(),
         amount_msat: payment.amount_msat,
     };
@@ -468,7 +474,7 @@ async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError>
         match ask(node, &payment.destination, &question).await {
             Some(Answer::Paid { preimage }) => {
                 let bytes = hex::decode(&preimage).unwrap_or_default();
-                if sha256::Hash::hash(&bytes).to_string() == payment.payment_hash {
+                if sha256::Hash::hash(&bytes).to_string() == payment.hash {
                     return Ok(conclude(node, payment, Some(preimage)));
                 }
                 break "the payee sent a wrong preimage".into();
@@ -491,7 +497,7 @@ async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError>
 /// Writes the outcome down, once; a failed payment goes back to the channel.
 fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment {
     let mut store = node.store();
-    match store.payments.get(&payment.payment_hash) {
+    match store.payments.get(&payment.hash) {
         // Somebody else waited for the same payment and was first.
         Some(done) if done.status != PaymentStatus::Pending => return done.clone(),
         _ => {}
@@ -540,7 +546,7 @@ pub(super) fn list_pays(node: &Node, params: &Params) -> RpcResult {
         .values()
         .filter(|payment| {
             bolt11.as_ref().is_none_or(|bolt11| payment.bolt11 == *bolt11)
-                && hash.as_ref().is_none_or(|hash| payment.payment_hash == *hash)
+                && hash.as_ref().is_none_or(|hash| payment.hash == *hash)
                 && status.as_ref().is_none_or(|status| name(payment.status) == status)
         })
         .collect();
@@ -548,7 +554,7 @@ pub(super) fn list_pays(node: &Node, params: &Params) -> RpcResult {
     let pays = wanted.into_iter().map(|payment| {
         let mut shown = json!({
             "bolt11": payment.bolt11, "destination": payment.destination.to_string(),
-            "payment_hash": payment.payment_hash, "status": name(payment.status), "created_at": payment.created_at,
+            "payment_hash": payment.hash, "status": name(payment.status), "created_at": payment.created_at,
             "amount_msat": payment.amount_msat, "amount_sent_msat": payment.amount_msat,
             "created_index": payment.index,
         });

@@ -75,6 +75,7 @@ pub(super) fn create(node: &Node, params: &Params) -> RpcResult {
     };
     let label = params.label("label")?.expect("required");
     let description = params.string("description")?.expect("required");
+    // The real one takes anything here and crashes on what does not fit into the invoice.
     let expiry = params.u64("expiry")?.unwrap_or(DEFAULT_EXPIRY);
     let preimage: [u8; 32] = match params.token("preimage") {
         None => rand::random(),

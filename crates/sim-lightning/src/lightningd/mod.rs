@@ -152,6 +152,14 @@ impl Node {
         });
     }
 
+    /// Whether deprecated behaviour is still shown: by default, unless in developer mode.
+    fn allows_deprecated(&self) -> bool {
+        match self.options.last("allow-deprecated-apis") {
+            Some(text) => matches!(text, "true" | "1" | "yes" | "on"),
+            None => !self.developer,
+        }
+    }
+
     /// A secret of the node's for one purpose.
     fn derive(&self, purpose: &str) -> [u8; 32] {
         derive(&self.seed, purpose)
@@ -361,8 +369,13 @@ fn info(node: &Node) -> serde_json::Value {
         "network": "regtest",
         "fees_collected_msat": 0,
         "lightning-dir": node.dir,
-        "our_features": {"init": "08a0882a8a59a1", "node": "88a0882a8a59a1", "channel": "", "invoice": "02000002024100"},
+        "our_features": feature_set(),
     })
+}
+
+/// The features that the real daemon shows for its default options.
+fn feature_set() -> serde_json::Value {
+    json!({"init": "800898880a8a59a1", "node": "808898880a8a59a1", "channel": "", "invoice": "02000002024100"})
 }
 
 /// Sets a file's permission bits.

@@ -120,7 +120,7 @@ impl Options {
     pub(super) fn read(args: impl Iterator<Item = OsString>) -> Result<Self, Refused> {
         let mut words = Vec::new();
         for arg in args {
-            words.push(arg.into_string().map_err(|arg| Refused(format!("{arg:?} is not UTF-8")))?);
+            words.push(arg.into_string().map_err(|arg| Refused(format!("{} is not UTF-8", arg.display())))?);
         }
         let mut options = Self { given: parse_words(&words)?, base: PathBuf::new() };
         let home = std::env::home_dir().unwrap_or_default();

@@ -157,7 +157,10 @@ pub(super) async fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
             shown["subtype"] = shown["type"].take();
             shown["type"] = json!("websocket");
         }
-        bindings.bound.push(shown);
+        // The real one does not show it; where any port would do there is no other way to learn which.
+        if !websocket || address.port() == 0 {
+            bindings.bound.push(shown);
+        }
         drop(bindings);
         tokio::spawn(accept(Arc::clone(node), listener, websocket));
     }
@@ -216,7 +219,7 @@ fn register(node: &Arc<Node>, link: Link, inbound: bool, address: SocketAddr) {
         loop {
             tokio::select! {
                 message = incoming.recv() => match message {
-                    Some(message) => handle(&node, id, &sender, &mut partial, message),
+                    Some(message) => handle(&node, id, &sender, &mut partial, &message),
                     None => break,
                 },
                 _ = &mut replaced => break,
@@ -248,7 +251,7 @@ fn handle(
     id: PublicKey,
     sender: &mpsc::WeakSender<Message>,
     partial: &mut Partial,
-    message: Message,
+    message: &Message,
 ) {
     let Some((serial, bytes)) = piece(&message.body) else { return };
     match message.kind {

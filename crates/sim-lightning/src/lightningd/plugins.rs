@@ -481,9 +481,11 @@ impl Problem {
 }
 
 async fn ask_manifest(node: &Node, plugin: &Plugin) -> Result<Manifest, Problem> {
-    let allow = node.options.last("allow-deprecated-apis") != Some("false");
-    let answer =
-        timeout(STARTUP_LIMIT, plugin.request("getmanifest", json!({"allow-deprecated-apis": allow}))).await;
+    let answer = timeout(
+        STARTUP_LIMIT,
+        plugin.request("getmanifest", json!({"allow-deprecated-apis": node.allows_deprecated()})),
+    )
+    .await;
     let answer = answer.map_err(|_| Problem::Broken("timed out before replying to getmanifest".into()))?;
     let Some(result) = answer.get("result").filter(|result| result.is_object()) else {
         return Err(Problem::Broken(format!("Invalid/missing result tok in '{answer}'")));
@@ -535,7 +537,7 @@ fn init_params(node: &Node, plugin: &Plugin, startup: bool) -> Result<Value, Ref
             "rpc-file": super::rpc::socket_path(node),
             "startup": startup,
             "network": "regtest",
-            "feature_set": {"init": "08a0882a8a59a1", "node": "88a0882a8a59a1", "channel": "", "invoice": "02000002024100"},
+            "feature_set": super::feature_set(),
         },
     }))
 }

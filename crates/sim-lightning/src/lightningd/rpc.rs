@@ -253,7 +253,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         "stop" => {
             parse(&[])?;
             node.end(Ending::Asked);
-            Ok(json!("Shutdown complete"))
+            Ok(json!({"result": "Shutdown complete"}))
         }
         "waitanyinvoice" => invoices::wait_any(node, &parse(&["lastpay_index", "timeout"])?).await,
         "waitinvoice" => invoices::wait_one(node, &parse(&["label!"])?).await,

@@ -81,7 +81,7 @@ pub(super) enum ChannelState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Channel {
     pub(super) peer: PublicKey,
-    pub(super) channel_id: String,
+    pub(super) id: String,
     pub(super) funding: OutPoint,
     pub(super) total_msat: u64,
     pub(super) our_msat: u64,
@@ -102,7 +102,7 @@ pub(super) enum PaymentStatus {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Payment {
-    pub(super) payment_hash: String,
+    pub(super) hash: String,
     pub(super) bolt11: String,
     pub(super) destination: PublicKey,
     pub(super) channel_id: String,
@@ -220,7 +220,9 @@ impl Store {
         let mut line = serde_json::to_vec(&changes)?;
         line.push(b'\n');
         self.journal.write_all(&line)?;
-        changes.into_iter().for_each(|change| self.apply(change));
+        for change in changes {
+            self.apply(change);
+        }
         Ok(())
     }
 
@@ -288,13 +290,13 @@ impl Store {
             }
             Change::Blacklist(ranges) => self.blacklist = ranges,
             Change::Channel(channel) => {
-                self.channels.insert(channel.channel_id.clone(), channel);
+                self.channels.insert(channel.id.clone(), channel);
             }
             Change::ChannelGone(id) => {
                 self.channels.remove(&id);
             }
             Change::Payment(payment) => {
-                self.payments.insert(payment.payment_hash.clone(), payment);
+                self.payments.insert(payment.hash.clone(), payment);
             }
             Change::Peer(id, address) => {
                 self.peers.insert(id, address);

@@ -135,7 +135,7 @@ async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
         let block = node.bitcoin.call("getblock", json!([hash, 1])).await?;
         let place = block["tx"].as_array().and_then(|txs| txs.iter().position(|tx| *tx == json!(txid)));
         if let Some(place) = place {
-            channels::locked_in(node, &channel.channel_id, format!("{height}x{place}x{vout}"));
+            channels::locked_in(node, &channel.id, format!("{height}x{place}x{vout}"));
         }
     }
     Ok(())
@@ -144,6 +144,8 @@ async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
 /// `newaddr`.
 pub(super) fn new_address(node: &Node, params: &Params) -> RpcResult {
     let (segwit, taproot) = match params.token("addresstype").as_deref() {
+        // Both, as long as what is deprecated is allowed.
+        None if node.allows_deprecated() => (true, true),
         None | Some("p2tr") => (false, true),
         Some("bech32") => (true, false),
         Some("all") => (true, true),
@@ -253,7 +255,7 @@ pub(super) async fn list_funds(node: &Node, params: &Params) -> RpcResult {
         .map(|channel| {
             let mut shown = json!({
                 "peer_id": channel.peer.to_string(), "connected": node.peers.is_connected(&channel.peer),
-                "state": channels::state_name(channel.state), "channel_id": channel.channel_id,
+                "state": channels::state_name(channel.state), "channel_id": channel.id,
                 "our_amount_msat": channel.our_msat, "amount_msat": channel.total_msat,
                 "funding_txid": channel.funding.txid, "funding_output": channel.funding.vout,
             });

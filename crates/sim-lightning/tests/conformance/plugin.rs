@@ -120,7 +120,7 @@ async fn a_plugin_may_bow_out(mut bench: Bench) {
         ("disable-init", "disabled itself at init: not with these options"),
         ("die-manifest", "exited"),
         ("die-init", "exited"),
-        ("method-taken", "Could not register method \"getinfo\""),
+        ("method-taken", "Could not register method \"pay\""),
     ] {
         let node = bench.node_with_plugin(mode, &[]).await;
         assert_eq!(node.refused("test-echo", json!({})).await["code"], -32601, "{mode}");
@@ -175,7 +175,7 @@ async fn plugins_come_and_go(mut bench: Bench) {
 
 async fn shutdown_is_announced(mut bench: Bench) {
     let mut node = bench.node_with_plugin("", &[]).await;
-    assert_eq!(node.call("stop", json!({})).await, "Shutdown complete");
+    assert_eq!(node.call("stop", json!({})).await, json!({"result": "Shutdown complete"}));
     assert_eq!(node.ended().await, Some(0));
     assert!(node.dir.join("test-plugin-shutdown").exists());
 }
