@@ -12,6 +12,21 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// progress, which is not recorded.
 const REVISION_STEP: u64 = 10_000;
 
+/// The percentages between which each step of `lnplay up` lies.
+const STEPS: [(&str, u32, u32); 5] = [
+    ("start-bitcoind", 25, 30),
+    ("mature-chain", 30, 35),
+    ("start-nodes", 35, 70),
+    ("fund-nodes", 70, 90),
+    ("open-channels", 90, 99),
+];
+
+/// How far all is when `done` of `total` units of a step are.
+fn share(step: &str, done: u32, total: u32) -> u32 {
+    let (_, from, to) = STEPS.into_iter().find(|(name, ..)| *name == step).unwrap_or((step, 25, 99));
+    from + (to - from) * done.min(total) / total.max(1)
+}
+
 /// An order and what is known of it beside its record.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
@@ -102,10 +117,7 @@ impl Snapshot {
             State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
             State::Placing { .. } => at("placing", 5, "Starting a server of your own"),
             State::Deploying { .. } => match &self.progress {
-                Some(Progress { step, done, total, message }) => {
-                    let share = 70 * u64::from(*done) / u64::from((*total).max(1));
-                    at(step, 25 + u32::try_from(share.min(70)).unwrap_or(70), message)
-                }
+                Some(Progress { step, done, total, message }) => at(step, share(step, *done, *total), message),
                 None => at("booting", 20, "Your server is booting"),
             },
             State::Provisioned { .. } => at("provisioned", 100, "Ready"),

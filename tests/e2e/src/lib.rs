@@ -1,1 +1,107 @@
-//! .
+//! What the end-to-end tests share.
+
+use std::time::Duration;
+
+use lnplaylive::ConnectionString;
+use serde_json::{Value, json};
+use sim_lightning::commando::Client;
+use sim_lxd::SimRemote;
+use testbed::{Daemons, Flavor, Shop};
+
+/// The longest that an order may take in a test: far more than it does, so that only a stuck one fails.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// Settings for tests that go through many orders: a small product, and little patience.
+pub const QUICK: &str = r#"
+[[products]]
+sku = "T"
+node_count = 1
+msat_per_node_hour = 1000
+
+[provisioning]
+backoff_ms = 20
+max_backoff_ms = 200
+call_timeout_secs = 1
+"#;
+
+/// One test for each kind of daemon, by the name of the function that makes the checks.
+#[macro_export]
+macro_rules! on_both {
+    ($($check:ident),+ $(,)?) => {
+        mod real { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::Flavor::Real).await;
+        })+ }
+        mod simulated { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::Flavor::Simulated).await;
+        })+ }
+    };
+}
+
+/// The daemons, or nothing when they are real and not here.
+pub fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
+    match Daemons::of(flavor) {
+        Ok(daemons) => Some(daemons),
+        Err(error) if flavor == Flavor::Real => {
+            testbed::skip(test, &error);
+            None
+        }
+        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
+    }
+}
+
+/// A string in an answer.
+pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+/// The connection strings of a status.
+pub fn strings(status: &Value) -> Vec<ConnectionString> {
+    let list = status["deployment_details"]["connection_strings"].as_array().expect("a list");
+    list.iter().map(|s| s.as_str().expect("a string").parse().expect("a connection string")).collect()
+}
+
+/// Dials each connection string with its own rune: the node must be the one that stands in it.
+pub async fn dial(strings: &[ConnectionString]) {
+    for string in strings {
+        let node_id = string.node_id.as_str();
+        let address = string.endpoint.to_string();
+        let client = Client::connect(&address, node_id).await.unwrap_or_else(|e| panic!("{string:?}: {e}"));
+        let info = client.call(&string.rune, "getinfo", json!({})).await;
+        let info = info.unwrap_or_else(|e| panic!("{string:?}: {e}"));
+        assert_eq!(info["id"], node_id);
+    }
+}
+
+/// Projects on a remote that are not there from the start, and the orders that own them.
+pub fn projects(remote: &SimRemote) -> Vec<(String, String)> {
+    let projects = remote.projects().into_iter().filter(|p| p.name != "default");
+    projects
+        .map(|p| {
+            let owner = p.config.get("user.lnplaylive.order").cloned().unwrap_or_default();
+            (p.name, owner)
+        })
+        .collect()
+}
+
+/// Waits until an order is provisioned, and checks that there is exactly one project of it, on all remotes together.
+pub async fn provisioned_once(shop: &Shop, invoice_id: &str) -> Value {
+    let status = shop.follow(invoice_id, LONG, |_| ()).await.expect("it ends");
+    assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+    testbed::until("the order to be closed", LONG, async || {
+        let open = shop.host.node.call("lnplayops-orders", json!({})).await.map_err(|source| {
+            testbed::Error::Lightningd { node: "host".into(), method: "lnplayops-orders".into(), source }
+        })?;
+        let listed = open["orders"].as_array().is_some_and(|all| all.iter().any(|o| o["invoice_id"] == invoice_id));
+        Ok(if listed { testbed::Step::NotYet(open.to_string()) } else { testbed::Step::Done(()) })
+    })
+    .await
+    .expect("nothing is left to do for it");
+    let owned: Vec<_> = shop
+        .remotes
+        .iter()
+        .flat_map(projects)
+        .filter(|(_, owner)| owner == invoice_id)
+        .collect();
+    assert_eq!(owned.len(), 1, "projects of {invoice_id}: {owned:?}");
+    status
+}
