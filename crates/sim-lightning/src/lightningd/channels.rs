@@ -293,11 +293,17 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
         let connected = node.peers.is_connected(&channel.peer);
         let funded = if channel.we_opened { (channel.total_msat, 0) } else { (0, channel.total_msat) };
         let theirs = channel.total_msat - channel.our_msat;
+        let fee_base = node.options.number("fee-base", 1u64).unwrap_or(1);
+        let fee_rate = node.options.number("fee-per-satoshi", 10u64).unwrap_or(10);
+        let update = json!({
+            "htlc_minimum_msat": 0, "htlc_maximum_msat": channel.total_msat - channel.reserve(), "cltv_expiry_delta": 6,
+            "fee_base_msat": fee_base, "fee_proportional_millionths": fee_rate,
+        });
         let mut shown = json!({
             "peer_id": channel.peer.to_string(),
             "peer_connected": connected,
             "channel_type": {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]},
-            "updates": {},
+            "updates": {"local": update},
             "state": state_name(channel.state),
             "lost_state": false,
             "owner": "channeld",
@@ -310,8 +316,8 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
             "funding": {"local_funds_msat": funded.0, "remote_funds_msat": funded.1, "pushed_msat": channel.pushed_msat, "withheld": false},
             "to_us_msat": channel.our_msat,
             "total_msat": channel.total_msat,
-            "fee_base_msat": node.options.number("fee-base", 1u64).unwrap_or(1),
-            "fee_proportional_millionths": node.options.number("fee-per-satoshi", 10u64).unwrap_or(10),
+            "fee_base_msat": fee_base,
+            "fee_proportional_millionths": fee_rate,
             "dust_limit_msat": 546_000,
             "our_reserve_msat": channel.reserve(),
             "their_reserve_msat": channel.reserve(),

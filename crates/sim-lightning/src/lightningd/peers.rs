@@ -292,8 +292,10 @@ fn handle(
             let answer = channels::answer(node, id, &question);
             let body = [&serial.to_be_bytes()[..], answer.to_string().as_bytes()].concat();
             let Some(sender) = sender.upgrade() else { return };
-            // Who asks that much at once may lose an answer and ask again.
-            drop(sender.try_send(Message { kind: ANSWER, body }));
+            tokio::spawn(async move {
+                // Who has gone meanwhile asks again.
+                drop(sender.send(Message { kind: ANSWER, body }).await);
+            });
         }
         ANSWER => {
             let asked = node.peers.asked.lock().expect("nothing panics while holding it").remove(&serial);

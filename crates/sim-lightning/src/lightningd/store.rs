@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, TxOut};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,8 +146,8 @@ pub(super) enum Change {
     Peer(PublicKey, String),
     /// A coin of ours that a transaction of ours spends.
     Spent(OutPoint),
-    /// Change of ours: the transaction's output and the wallet key that owns it.
-    Pending(Txid, u32, u64),
+    /// Change of ours that is not mined yet.
+    Pending(OutPoint, TxOut),
 }
 
 /// All of it.
@@ -165,8 +166,8 @@ pub(super) struct Store {
     pub(super) payments: BTreeMap<String, Payment>,
     pub(super) peers: BTreeMap<PublicKey, String>,
     pub(super) spent: BTreeSet<OutPoint>,
-    /// Change not confirmed yet, in satoshi.
-    pub(super) pending: BTreeMap<OutPoint, u64>,
+    /// Change that was not confirmed when it was made.
+    pub(super) pending: BTreeMap<OutPoint, TxOut>,
 }
 
 impl Store {
@@ -175,7 +176,8 @@ impl Store {
         let path = dir.join("simulated-journal.jsonl");
         let fresh_path = dir.join("simulated-journal.jsonl.new");
         let mut store = Self {
-            journal: File::create(&fresh_path)?,
+            // It holds preimages and runes.
+            journal: File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh_path)?,
             counters: Counters::default(),
             invoices: BTreeMap::new(),
             invoice_hashes: HashMap::new(),
@@ -305,8 +307,8 @@ impl Store {
                 self.pending.remove(&outpoint);
                 self.spent.insert(outpoint);
             }
-            Change::Pending(txid, vout, sat) => {
-                self.pending.insert(OutPoint { txid, vout }, sat);
+            Change::Pending(outpoint, out) => {
+                self.pending.insert(outpoint, out);
             }
         }
     }
@@ -320,9 +322,7 @@ impl Store {
         all.extend(self.payments.values().cloned().map(Change::Payment));
         all.extend(self.peers.iter().map(|(id, address)| Change::Peer(*id, address.clone())));
         all.extend(self.spent.iter().map(|outpoint| Change::Spent(*outpoint)));
-        all.extend(
-            self.pending.iter().map(|(outpoint, sat)| Change::Pending(outpoint.txid, outpoint.vout, *sat)),
-        );
+        all.extend(self.pending.iter().map(|(outpoint, out)| Change::Pending(*outpoint, out.clone())));
         all
     }
 }

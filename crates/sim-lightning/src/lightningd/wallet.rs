@@ -230,24 +230,25 @@ pub(super) async fn list_funds(node: &Node, params: &Params) -> RpcResult {
     let height = node.tip.borrow().height;
     let store = node.store();
     let mut outputs = Vec::new();
-    for coin in coins.iter().filter(|coin| !store.spent.contains(&coin.outpoint)) {
-        let address = Address::from_script(&coin.out.script_pubkey, Network::Regtest);
-        outputs.push(json!({
-            "txid": coin.outpoint.txid, "output": coin.outpoint.vout, "amount_msat": coin.out.value.to_sat() * 1000,
-            "scriptpubkey": coin.out.script_pubkey.to_hex_string(),
+    let output = |outpoint: &OutPoint, out: &TxOut, status: &str| {
+        let address = Address::from_script(&out.script_pubkey, Network::Regtest);
+        json!({
+            "txid": outpoint.txid, "output": outpoint.vout, "amount_msat": out.value.to_sat() * 1000,
+            "scriptpubkey": out.script_pubkey.to_hex_string(), "status": status, "reserved": false,
             "address": address.map(|address| address.to_string()).unwrap_or_default(),
-            "status": if coin.is_mature(height) { "confirmed" } else { "immature" },
-            "blockheight": coin.height, "reserved": false,
-        }));
+        })
+    };
+    for coin in coins.iter().filter(|coin| !store.spent.contains(&coin.outpoint)) {
+        let status = if coin.is_mature(height) { "confirmed" } else { "immature" };
+        let mut shown = output(&coin.outpoint, &coin.out, status);
+        shown["blockheight"] = json!(coin.height);
+        outputs.push(shown);
     }
     let pending = store.pending.iter().filter(|(outpoint, _)| {
         !store.spent.contains(*outpoint) && !coins.iter().any(|coin| coin.outpoint == **outpoint)
     });
-    for (outpoint, sat) in pending {
-        outputs.push(json!({
-            "txid": outpoint.txid, "output": outpoint.vout, "amount_msat": sat * 1000, "status": "unconfirmed",
-            "reserved": false,
-        }));
+    for (outpoint, out) in pending {
+        outputs.push(output(outpoint, out, "unconfirmed"));
     }
     let channels: Vec<_> = store
         .channels
@@ -343,8 +344,9 @@ pub(super) async fn fund(
         tx.input[index].witness = witness(node, &tx, index, coin, &prevouts)
             .map_err(|error| RpcError::general(format!("signing the funding transaction: {error}")))?;
     }
-    if let Some(change) = change {
-        changes.push(Change::Pending(tx.compute_txid(), 1, change.to_sat()));
+    if change.is_some() {
+        let outpoint = OutPoint { txid: tx.compute_txid(), vout: 1 };
+        changes.push(Change::Pending(outpoint, tx.output[1].clone()));
     }
     Ok(Funding { tx, vout: 0, amount: value, changes })
 }

@@ -244,6 +244,13 @@ impl Lightningd {
         }
     }
 
+    /// Calls and reads the answer with the types of `cln-rpc`, as the code that uses us does.
+    pub(crate) async fn typed<T: serde::de::DeserializeOwned>(&self, method: &str, params: Value) -> T {
+        let answer = self.call(method, params).await;
+        let read = serde_json::from_value(answer.clone());
+        read.unwrap_or_else(|error| panic!("{method} cannot be read: {error} in {answer:#}"))
+    }
+
     pub(crate) async fn id(&self) -> String {
         self.call("getinfo", json!({})).await["id"].as_str().expect("a node has an id").to_owned()
     }

@@ -1,5 +1,6 @@
 //! Coins, channels and payments between two nodes.
 
+use cln_rpc::model::responses;
 use serde_json::{Value, json};
 
 use crate::bitcoin::{ADDRESS, KEY};
@@ -27,6 +28,30 @@ async fn fund(bitcoind: &Bitcoind, outputs: Value) {
 
 async fn state(node: &Lightningd) -> Value {
     node.call("listpeerchannels", json!({})).await["channels"][0]["state"].clone()
+}
+
+/// What lists something fits the types that callers read it with.
+async fn everything_reads(node: &Lightningd) {
+    node.typed::<responses::GetinfoResponse>("getinfo", json!({})).await;
+    node.typed::<responses::ListfundsResponse>("listfunds", json!({})).await;
+    node.typed::<responses::ListpeersResponse>("listpeers", json!({})).await;
+    node.typed::<responses::ListpeerchannelsResponse>("listpeerchannels", json!({})).await;
+    node.typed::<responses::ListchannelsResponse>("listchannels", json!({})).await;
+    node.typed::<responses::ListnodesResponse>("listnodes", json!({})).await;
+    node.typed::<responses::ListinvoicesResponse>("listinvoices", json!({})).await;
+    node.typed::<responses::ListpaysResponse>("listpays", json!({})).await;
+    node.typed::<responses::ListdatastoreResponse>("listdatastore", json!({})).await;
+    node.typed::<responses::ShowrunesResponse>("showrunes", json!({})).await;
+    node.typed::<responses::NewaddrResponse>("newaddr", json!({})).await;
+    node.typed::<responses::CreateruneResponse>("createrune", json!({})).await;
+    node.typed::<responses::ListconfigsResponse>("listconfigs", json!({})).await;
+    let label = "typed";
+    let made: responses::InvoiceResponse = node.typed("invoice", json!([1000, label, "d"])).await;
+    node.typed::<responses::DecodeResponse>("decode", json!([made.bolt11])).await;
+    node.typed::<responses::DelinvoiceResponse>("delinvoice", json!([label, "unpaid"])).await;
+    let key = json!(["typed", label]);
+    node.typed::<responses::DatastoreResponse>("datastore", json!({"key": key, "string": "v"})).await;
+    node.typed::<responses::DeldatastoreResponse>("deldatastore", json!({"key": key})).await;
 }
 
 #[allow(clippy::too_many_lines, reason = "one life of a channel, told in order")]
@@ -79,6 +104,7 @@ async fn coins_channels_and_payments(mut bench: Bench) {
         buyer.call("fundchannel", json!({"id": shop_id, "amount": 4_000_000, "push_msat": 50_000_000})).await;
     assert_eq!(opened["txid"].as_str().map(str::len), Some(64));
     assert_eq!(state(&buyer).await, "CHANNELD_AWAITING_LOCKIN");
+    everything_reads(&buyer).await;
     let found = bench.bitcoind.call("getrawmempool", json!([])).await;
     assert_eq!(found, json!([opened["txid"]]));
     bench.bitcoind.call("generatetoaddress", json!([6, ADDRESS])).await;
@@ -106,6 +132,7 @@ async fn coins_channels_and_payments(mut bench: Bench) {
     assert_eq!(funds["channels"][0]["our_amount_msat"], 3_950_000_000u64);
     assert_eq!(buyer.call("getinfo", json!({})).await["num_active_channels"], 1);
 
+    everything_reads(&buyer).await;
     let invoice = shop.call("invoice", json!([76_800_000, "lnplaylive-1", "an environment"])).await;
     let paid = buyer.call("pay", json!([invoice["bolt11"]])).await;
     assert_eq!(
@@ -180,6 +207,9 @@ async fn coins_channels_and_payments(mut bench: Bench) {
     .await;
     assert_eq!(error["message"], "Invoice expired");
     assert_eq!(late("xpay").await.expect_err("expired")["code"], 207);
+
+    everything_reads(&buyer).await;
+    everything_reads(&shop).await;
 
     // A payment over a channel that was there before a kill.
     let mut shop = shop;
