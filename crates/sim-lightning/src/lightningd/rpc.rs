@@ -59,6 +59,7 @@ const METHODS: &[(&str, &str)] = &[
     ("showrunes", "[rune]"),
     ("stop", ""),
     ("waitanyinvoice", "[lastpay_index] [timeout]"),
+    ("waitblockheight", "blockheight [timeout]"),
     ("waitinvoice", "label"),
     ("xpay", "invstring [amount_msat] [maxfee] [layers] [retry_for] [partial_msat] [maxdelay] [payer_note]"),
 ];
@@ -256,6 +257,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
             Ok(json!({"result": "Shutdown complete"}))
         }
         "waitanyinvoice" => invoices::wait_any(node, &parse(&["lastpay_index", "timeout"])?).await,
+        "waitblockheight" => wallet::wait_for_height(node, &parse(&["blockheight!", "timeout"])?).await,
         "waitinvoice" => invoices::wait_one(node, &parse(&["label!"])?).await,
         "xpay" => channels::xpay(node, &parse(channels::XPAY_PARAMS)?).await,
         _ => Err(RpcError::new(-32601, format!("Unknown command '{method}'"))),

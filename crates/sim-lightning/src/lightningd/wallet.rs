@@ -223,6 +223,18 @@ impl Coin {
     }
 }
 
+/// `waitblockheight`.
+pub(super) async fn wait_for_height(node: &Node, params: &Params) -> RpcResult {
+    let height = params.u32("blockheight")?.unwrap_or_default();
+    let limit = Duration::from_secs(params.u64("timeout")?.unwrap_or(60));
+    let mut tips = node.tip.subscribe();
+    match tokio::time::timeout(limit, tips.wait_for(|tip| tip.height >= height)).await {
+        Ok(Ok(tip)) => Ok(json!({"blockheight": tip.height})),
+        Ok(Err(_)) => Err(RpcError::new(-5, "lightningd is shutting down")),
+        Err(_) => Err(RpcError::new(2000, "Timed out.")),
+    }
+}
+
 /// `listfunds`.
 pub(super) async fn list_funds(node: &Node, params: &Params) -> RpcResult {
     params.bool("spent")?;

@@ -58,6 +58,10 @@ async fn everything_reads(node: &Lightningd) {
 async fn coins_channels_and_payments(mut bench: Bench) {
     bench.bitcoind.call("generatetoaddress", json!([101, ADDRESS])).await;
     let buyer = bench.node(&[]).await;
+    let seen = buyer.call("waitblockheight", json!({"blockheight": 102, "timeout": 30})).await;
+    assert_eq!(seen["blockheight"], 102);
+    assert_eq!(buyer.refused("waitblockheight", json!([1000, 0])).await["code"], 2000);
+    assert_eq!(buyer.refused("waitblockheight", json!([])).await["code"], -32602);
     let shop = bench.node_with_plugin("", &[]).await;
     let shop_id = shop.id().await;
 
