@@ -223,6 +223,16 @@ impl State {
         }
     }
 
+    /// What went wrong so far, while it is being provisioned.
+    pub fn attempts(&self) -> Option<&Attempts> {
+        match self {
+            Self::Queued { attempts, .. }
+            | Self::Placing { attempts, .. }
+            | Self::Deploying { attempts, .. } => Some(attempts),
+            _ => None,
+        }
+    }
+
     /// The placement that is being worked on.
     pub fn placement(&self) -> Option<&Placement> {
         match self {

@@ -221,8 +221,20 @@ impl Remote {
         self.public_url_template.clone().unwrap_or_else(|| format!("ws://{}:{{port}}", self.host()))
     }
 
-    /// The first free port block for an environment of `node_count` nodes, given those in use.
-    pub fn free_block(&self, node_count: u32, used: &[PortBlock]) -> Option<PortBlock> {
+    /// A free port block for an environment of `node_count` nodes, given those in use: the first one,
+    /// or, so that what failed is not tried again, the one `skip` blocks on if there is one.
+    pub fn free_block(&self, node_count: u32, used: &[PortBlock], skip: u32) -> Option<PortBlock> {
+        let mut used = used.to_vec();
+        let first = self.first_free_block(node_count, &used)?;
+        let mut block = first;
+        for _ in 0..skip {
+            used.push(block);
+            block = self.first_free_block(node_count, &used).unwrap_or(first);
+        }
+        Some(block)
+    }
+
+    fn first_free_block(&self, node_count: u32, used: &[PortBlock]) -> Option<PortBlock> {
         let count = u16::try_from(node_count + 1).ok()?;
         let mut used = used.to_vec();
         used.sort_by_key(|b| b.first);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 prop_compose! {
     fn node_id()(odd in any::<bool>(), key in any::<[u8; 32]>()) -> NodeId {
-        let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = key.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         format!("{}{hex}", if odd { "03" } else { "02" }).parse().expect("a node id")
     }
 }

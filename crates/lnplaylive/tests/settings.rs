@@ -14,6 +14,7 @@ const REMOTE: &str = r#"
 "#;
 
 /// Loads `toml` in a directory that has a file `token`.
+#[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
 fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
     let mut result = None;
     Jail::expect_with(|jail| {
@@ -101,13 +102,18 @@ fn port_blocks_do_not_overlap_and_stay_in_range() {
         load(&format!("{REMOTE}ports = {{ first = 20000, last = 20099 }}\n"), &[]).expect("good");
     let remote = settings.remotes.remove(0);
     let mut used = vec![];
-    while let Some(block) = remote.free_block(8, &used) {
+    while let Some(block) = remote.free_block(8, &used, 0) {
         assert!(used.iter().all(|other| !block.overlaps(other)), "{block:?} in {used:?}");
         assert!(block.first >= 20000 && block.first + block.count - 1 <= 20099, "{block:?}");
         used.push(block);
     }
     assert_eq!(used.len(), 11, "100 ports hold eleven blocks of nine");
+    for skip in 0..20 {
+        assert_eq!(remote.free_block(8, &used, skip), None);
+        let block = remote.free_block(8, &[], skip).expect("all are free");
+        assert!(skip >= 11 || block == used[skip as usize], "{skip}: {block:?}");
+    }
     let freed = used.remove(3);
-    assert_eq!(remote.free_block(8, &used), Some(freed));
-    assert_eq!(remote.free_block(9, &used), None);
+    assert_eq!(remote.free_block(8, &used, 0), Some(freed));
+    assert_eq!(remote.free_block(9, &used, 0), None);
 }

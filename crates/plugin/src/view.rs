@@ -117,7 +117,9 @@ impl Snapshot {
             State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
             State::Placing { .. } => at("placing", 5, "Starting a server of your own"),
             State::Deploying { .. } => match &self.progress {
-                Some(Progress { step, done, total, message }) => at(step, share(step, *done, *total), message),
+                Some(Progress { step, done, total, message }) => {
+                    at(step, share(step, *done, *total), message)
+                }
                 None => at("booting", 20, "Your server is booting"),
             },
             State::Provisioned { .. } => at("provisioned", 100, "Ready"),

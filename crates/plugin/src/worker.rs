@@ -114,8 +114,9 @@ impl Worker<'_> {
         let reserved: Vec<_> = reserved.iter().map(|(remote, ports)| (remote.as_str(), *ports)).collect();
         let order = self.case.order();
         let avoid: Vec<_> = order.leftovers.iter().map(|l| l.remote.as_str()).collect();
+        let failed = order.state.attempts().map_or(0, |a| a.failed);
         let candidates = desk.provisioner.candidates(&reports);
-        let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid) {
+        let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid, failed) {
             Ok(choice) => {
                 let placement = Placement {
                     project: self.project_name(&order),

@@ -34,18 +34,20 @@ pub struct NoRoom(String);
 /// Chooses the least loaded remote that has room for `node_count` nodes.
 ///
 /// `reserved` are ports, by remote, that are spoken for but may not be in the reports yet. Remotes in
-/// `avoid` are taken only when no other can: something went wrong there before.
+/// `avoid` are taken only when no other can: something went wrong there before. `failed` placements
+/// before this one may have failed because something else has the ports, so as many are passed over.
 pub fn choose(
     candidates: &[Candidate<'_>],
     node_count: u32,
     reserved: &[(&str, PortBlock)],
     avoid: &[&str],
+    failed: u32,
 ) -> Result<Choice, NoRoom> {
     let mut reasons = String::new();
     let mut best: Option<((bool, f64), Choice)> = None;
     for Candidate { settings, report } in candidates {
         let name = settings.name.as_str();
-        match room(settings, report, node_count, reserved) {
+        match room(settings, report, node_count, reserved, failed) {
             Ok((ports, load)) => {
                 let rank = (avoid.contains(&name), load);
                 if best.as_ref().is_none_or(|(other, _)| rank < *other) {
@@ -70,6 +72,7 @@ fn room(
     report: &RemoteReport,
     node_count: u32,
     reserved: &[(&str, PortBlock)],
+    failed: u32,
 ) -> Result<(PortBlock, f64), String> {
     let Load { ports, environments, .. } = report.load.as_ref().map_err(Clone::clone)?;
     let mut used = ports.clone();
@@ -84,7 +87,7 @@ fn room(
         return Err(format!("has {environments} environments, as many as max_environments allows"));
     }
     let block = settings
-        .free_block(node_count, &used)
+        .free_block(node_count, &used, failed)
         .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
     Ok((block, f64::from(environments)))
 }
@@ -122,7 +125,7 @@ mod tests {
         let remotes = remotes(&names);
         let candidates: Vec<_> =
             remotes.iter().zip(reports).map(|(settings, report)| Candidate { settings, report }).collect();
-        choose(&candidates, 8, reserved, avoid)
+        choose(&candidates, 8, reserved, avoid, 0)
     }
 
     #[test]

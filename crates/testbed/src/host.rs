@@ -156,6 +156,12 @@ impl Host {
         self.wait_plugin_gone().await
     }
 
+    /// Connects the customer to the node again, after one of them was restarted, and returns when the customer can pay.
+    pub async fn reconnect(&self) -> Result<()> {
+        connect(&self.customer, &self.node).await?;
+        channel_open(&self.customer, &self.node).await
+    }
+
     /// Waits until the node no longer lists our plugin.
     pub async fn wait_plugin_gone(&self) -> Result<()> {
         until("the plugin's end", PLUGIN_GONE_WITHIN, async || {
@@ -191,8 +197,7 @@ async fn open_channel(bitcoind: &mut Bitcoind, customer: &Lightningd, host: &Lig
     let address = customer.ask("newaddr", json!({"addresstype": "bech32"})).await?;
     bitcoind.send(address["bech32"].as_str().unwrap_or_default(), FUNDS).await?;
     bitcoind.mine(1).await?;
-    let connect = json!({"id": host.id(), "host": "127.0.0.1", "port": host.port()});
-    customer.ask("connect", connect).await?;
+    connect(customer, host).await?;
     until("the customer to see its funds", FUNDS_SEEN_WITHIN, async || {
         let funds = customer.ask("listfunds", json!({})).await?;
         let confirmed =
@@ -202,6 +207,16 @@ async fn open_channel(bitcoind: &mut Bitcoind, customer: &Lightningd, host: &Lig
     .await?;
     customer.ask("fundchannel", json!({"id": host.id(), "amount": CHANNEL.to_sat()})).await?;
     bitcoind.mine(CHANNEL_BLOCKS).await?;
+    channel_open(customer, host).await
+}
+
+async fn connect(customer: &Lightningd, host: &Lightningd) -> Result<()> {
+    let connect = json!({"id": host.id(), "host": "127.0.0.1", "port": host.port()});
+    customer.ask("connect", connect).await.map(|_| ())
+}
+
+/// Waits until both ends can use the channel.
+async fn channel_open(customer: &Lightningd, host: &Lightningd) -> Result<()> {
     for node in [customer, host] {
         until("the channel to open", CHANNEL_OPEN_WITHIN, async || {
             let channels = node.ask("listpeerchannels", json!({})).await?;

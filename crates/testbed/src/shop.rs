@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 
 use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
+
+/// How many shops this process has given addresses to.
+static SHOPS: AtomicU16 = AtomicU16::new(0);
 
 /// The longest that one `lnplaylive-waitstatus` is asked to wait, in seconds.
 const WAIT_SLICE: u64 = 10;
@@ -79,12 +83,14 @@ impl Shop {
                     let token_file = workdir.join(format!("token-{index}"));
                     write(&token_file, &remote.token("lnplaylive"))?;
                     let name = format!("sim-{index}");
-                    describe(&mut settings, &name, &remote.url(), &token_file, &config.remote_settings);
+                    let more = format!("{}\n{}", own_address(), config.remote_settings);
+                    describe(&mut settings, &name, &remote.url(), &token_file, &more);
                     remotes.push(remote);
                 }
             }
             Remotes::Existing { url, token_file } => {
-                describe(&mut settings, "remote", url, token_file, &config.remote_settings);
+                let more = format!("listen_address = \"127.0.0.1\"\n{}", config.remote_settings);
+                describe(&mut settings, "remote", url, token_file, &more);
             }
         }
         let settings_file = workdir.join("lnplaylive.toml");
@@ -166,11 +172,23 @@ async fn simulated(daemons: &Daemons, workdir: &Workdir, index: usize) -> Result
     SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
 }
 
+/// Gives a simulated remote a loopback address of its own, so that those that run at the same time, in this process and in
+/// others, do not take each other's ports.
+fn own_address() -> String {
+    let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
+    let shop = SHOPS.fetch_add(1, Ordering::Relaxed) % 100;
+    let address = format!("127.{}.{high}.{low}", 100 + shop);
+    format!(
+        "listen_address = \"{address}\"\nssh_host = \"{address}\"\n\
+         public_url_template = \"ws://{address}:{{port}}\""
+    )
+}
+
 fn describe(settings: &mut String, name: &str, url: &str, token_file: &std::path::Path, more: &str) {
     write!(
         settings,
         "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
-         listen_address = \"127.0.0.1\"\n{more}\n",
+         {more}\n",
         token_file.display()
     )
     .expect("a string takes all");

@@ -91,17 +91,14 @@ pub async fn provisioned_once(shop: &Shop, invoice_id: &str) -> Value {
         let open = shop.host.node.call("lnplayops-orders", json!({})).await.map_err(|source| {
             testbed::Error::Lightningd { node: "host".into(), method: "lnplayops-orders".into(), source }
         })?;
-        let listed = open["orders"].as_array().is_some_and(|all| all.iter().any(|o| o["invoice_id"] == invoice_id));
+        let listed =
+            open["orders"].as_array().is_some_and(|all| all.iter().any(|o| o["invoice_id"] == invoice_id));
         Ok(if listed { testbed::Step::NotYet(open.to_string()) } else { testbed::Step::Done(()) })
     })
     .await
     .expect("nothing is left to do for it");
-    let owned: Vec<_> = shop
-        .remotes
-        .iter()
-        .flat_map(projects)
-        .filter(|(_, owner)| owner == invoice_id)
-        .collect();
+    let owned: Vec<_> =
+        shop.remotes.iter().flat_map(projects).filter(|(_, owner)| owner == invoice_id).collect();
     assert_eq!(owned.len(), 1, "projects of {invoice_id}: {owned:?}");
     status
 }

@@ -1,0 +1,33 @@
+//! Many orders at once.
+
+use std::collections::BTreeSet;
+
+use e2e::{LONG, QUICK, daemons, dial, on_both, projects, strings, text};
+use testbed::{Flavor, Shop, ShopConfig};
+
+on_both!(twenty_orders_paid_together);
+
+async fn twenty_orders_paid_together(flavor: Flavor) {
+    let Some(daemons) = daemons(flavor, "twenty_orders_paid_together") else { return };
+    let config = ShopConfig { settings: QUICK.into(), ..ShopConfig::new(daemons) };
+    let shop = Shop::start(config).await.expect("a shop");
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        orders.push(shop.order(1, 1).await.expect("an order"));
+    }
+    for order in &orders {
+        shop.host.customer.pay(text(order, "bolt11_invoice")).await.expect("paid");
+    }
+    let mut nodes = BTreeSet::new();
+    for order in &orders {
+        let status = shop.follow(text(order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
+        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+        let strings = strings(&status);
+        dial(&strings).await;
+        nodes.extend(strings.into_iter().map(|s| s.node_id));
+    }
+    assert_eq!(nodes.len(), 20, "no node is sold twice");
+    let owners: BTreeSet<_> = projects(&shop.remotes[0]).into_iter().map(|(_, owner)| owner).collect();
+    let ids: BTreeSet<_> = orders.iter().map(|o| text(o, "invoice_id").to_owned()).collect();
+    assert_eq!(owners, ids);
+}
