@@ -41,7 +41,7 @@ pub use host::{Host, HostConfig, PluginRun};
 pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;
-pub use shop::{Remotes, Shop, ShopConfig};
+pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, simulated_remote};
 pub use skip::skip;
 pub use wait::{Step, until};
 pub use workdir::Workdir;

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use lxd_client::{Client, ClientConfig, Identity};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sim_lxd::{SimRemote, SimRemoteConfig};
+use url::Url;
 
 use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
 
@@ -30,6 +34,21 @@ pub enum Remotes {
         token_file: PathBuf,
     },
 }
+
+/// What a remote is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RemoteKind {
+    /// An LXD server.
+    Lxd,
+    /// An Incus server.
+    Incus,
+    /// A simulated LXD server of the shop's own.
+    Simulated,
+}
+
+/// What an existing remote is called in the shop's settings.
+const EXISTING: &str = "remote";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -66,6 +85,8 @@ pub struct Shop {
     pub host: Host,
     /// The simulated remotes, if they are simulated.
     pub remotes: Vec<SimRemote>,
+    daemons: Daemons,
+    existing: Option<String>,
     // Last, so that the directory goes when nothing writes to it any more.
     workdir: Workdir,
 }
@@ -76,10 +97,13 @@ impl Shop {
         let workdir = Workdir::new("shop")?;
         let mut settings = config.settings.clone();
         let mut remotes = Vec::new();
+        let mut existing = None;
         match &config.remotes {
             Remotes::Simulated(count) => {
                 for index in 0..*count {
-                    let remote = simulated(&config.daemons, &workdir, index).await?;
+                    let dir = workdir.join(format!("r{index}"));
+                    let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+                    let remote = simulated_remote(&config.daemons, dir, anywhere).await?;
                     let token_file = workdir.join(format!("token-{index}"));
                     write(&token_file, &remote.token("lnplaylive"))?;
                     let name = format!("sim-{index}");
@@ -89,14 +113,53 @@ impl Shop {
                 }
             }
             Remotes::Existing { url, token_file } => {
-                let more = format!("listen_address = \"127.0.0.1\"\n{}", config.remote_settings);
-                describe(&mut settings, "remote", url, token_file, &more);
+                let address = listen_address(url)?;
+                let more = format!("listen_address = \"{address}\"\n{}", config.remote_settings);
+                describe(&mut settings, EXISTING, url, token_file, &more);
+                existing = Some(url.clone());
             }
         }
         let settings_file = workdir.join("lnplaylive.toml");
         write(&settings_file, &settings)?;
-        let host = HostConfig::new(config.daemons).plugin(config.plugin, Some(settings_file));
-        Ok(Self { host: Host::start(host).await?, remotes, workdir })
+        let host = HostConfig::new(config.daemons.clone()).plugin(config.plugin, Some(settings_file));
+        Ok(Self { host: Host::start(host).await?, remotes, daemons: config.daemons, existing, workdir })
+    }
+
+    /// What the host and the environments run on.
+    pub fn daemons(&self) -> &Daemons {
+        &self.daemons
+    }
+
+    /// Keeps logs and data even if nothing panics, and says where they are; for callers that fail by returning an error.
+    pub fn keep(&mut self, why: &str) {
+        self.host.keep(why);
+        self.workdir.keep(why);
+    }
+
+    /// What the remote is. Only a remote that knows the shop tells: ask after an environment was placed.
+    pub async fn remote_kind(&self) -> Result<RemoteKind> {
+        let Some(url) = &self.existing else { return Ok(RemoteKind::Simulated) };
+        // As the plugin, which has enrolled.
+        let dir = self.host.node.dir().join("regtest/lnplaylive/remotes").join(EXISTING);
+        let unusable = |what: &str, error: &dyn std::fmt::Display| {
+            Error::Unusable(format!("{what} of {url} that the plugin keeps in {}: {error}", dir.display()))
+        };
+        let identity =
+            Identity::load_or_create(&dir, "lnplaylive").map_err(|e| unusable("the client's key", &e))?;
+        let pin = std::fs::read_to_string(dir.join("server.fingerprint"));
+        let pin = pin.map_err(|e| unusable("the fingerprint", &e))?;
+        let pin = pin.trim().parse().map_err(|e| unusable("the fingerprint", &e))?;
+        let parsed = parse_url(url)?;
+        let server = match Client::new(ClientConfig::new(EXISTING, parsed, identity, pin)) {
+            Ok(client) => client.server().await,
+            Err(error) => Err(error),
+        };
+        let server = server.map_err(|e| Error::Unusable(format!("asking {url} what it is: {e}")))?;
+        match server.environment.server.as_str() {
+            "lxd" => Ok(RemoteKind::Lxd),
+            "incus" => Ok(RemoteKind::Incus),
+            other => Err(Error::Unusable(format!("{url} says that it is {other:?}, neither lxd nor incus"))),
+        }
     }
 
     /// A directory for files of the caller's.
@@ -157,9 +220,10 @@ impl Shop {
     }
 }
 
-async fn simulated(daemons: &Daemons, workdir: &Workdir, index: usize) -> Result<SimRemote> {
+/// Starts a simulated remote whose instances run the given daemons; its state is in `dir`, which it makes.
+pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemote> {
     let mut env = BTreeMap::new();
-    let mut name = |variable: &str, program: &std::path::Path| {
+    let mut name = |variable: &str, program: &Path| {
         env.insert(variable.to_owned(), program.display().to_string());
     };
     name("LIGHTNINGD", daemons.lightningd());
@@ -167,9 +231,24 @@ async fn simulated(daemons: &Daemons, workdir: &Workdir, index: usize) -> Result
     if let Some(bitcoin_cli) = &daemons.bitcoin_cli {
         name("BITCOIN_CLI", bitcoin_cli);
     }
-    let mut config = SimRemoteConfig::new(workdir.join(format!("r{index}")), Binary::Lnplay.path()?);
-    config.env = env;
+    let mut config = SimRemoteConfig::new(dir, Binary::Lnplay.path()?);
+    (config.env, config.listen) = (env, listen);
     SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+}
+
+fn parse_url(url: &str) -> Result<Url> {
+    Url::parse(url).map_err(|e| Error::Unusable(format!("the URL {url}: {e}")))
+}
+
+/// Where an existing remote opens environments' ports: to nobody else if it is on this machine.
+fn listen_address(url: &str) -> Result<IpAddr> {
+    let local = match parse_url(url)?.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    Ok(if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED }.into())
 }
 
 /// Gives a simulated remote a loopback address of its own, so that those that run at the same time, in this process and in
@@ -184,7 +263,7 @@ fn own_address() -> String {
     )
 }
 
-fn describe(settings: &mut String, name: &str, url: &str, token_file: &std::path::Path, more: &str) {
+fn describe(settings: &mut String, name: &str, url: &str, token_file: &Path, more: &str) {
     write!(
         settings,
         "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
@@ -194,6 +273,6 @@ fn describe(settings: &mut String, name: &str, url: &str, token_file: &std::path
     .expect("a string takes all");
 }
 
-fn write(path: &std::path::Path, text: &str) -> Result<()> {
+fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|source| Error::File { doing: "writing", path: path.into(), source })
 }

@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use lnplaylive::{Catalogue, Terms};
+use testbed::{Daemons, Flavor, Remotes};
+use url::Url;
+
+/// Runs the whole business on this machine: a shop's node, a customer, and a server for the environments.
+///
+/// Without options everything is started and stays until Ctrl-C. Nothing of it is left behind.
+#[derive(Debug, Parser)]
+#[command(name = "lnplaylive-demo", bin_name = "cargo demo --", version)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Buy one environment in the terminal, dial its nodes, and end
+    #[arg(long)]
+    once: bool,
+    /// With --once: print one JSON document on stdout and nothing else there; the nodes have been dialled when it appears
+    #[arg(long, requires = "once")]
+    json: bool,
+    /// With --once: after the purchase, keep everything running until Ctrl-C
+    #[arg(long, requires = "once")]
+    keep: bool,
+    /// How many nodes to buy
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "once")]
+    node_count: u32,
+    /// For how many hours
+    #[arg(long, value_name = "N", default_value_t = 48, requires = "once")]
+    hours: u32,
+    #[command(flatten)]
+    lightning: LightningArg,
+    /// Where environments are provisioned: the https URL of an LXD or Incus server that has an image `lnplay`, or
+    /// simulated (auto is the same)
+    #[arg(long, value_name = "auto|simulated|URL", default_value = "auto")]
+    remote: RemoteArg,
+    /// With --remote URL: a file with an enrolment token (`lxc config trust add`, `incus config trust add`)
+    #[arg(long, value_name = "FILE")]
+    remote_token_file: Option<PathBuf>,
+    /// Where the shop is served, and where attendees' links lead; with --once, only the latter
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a simulated LXD server alone: prints one line, `{"url":…,"token":…}`, and serves until it is stopped
+    Remote {
+        /// Where its API listens; port 0 for any
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        #[command(flatten)]
+        lightning: LightningArg,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct LightningArg {
+    /// Which lightningd and bitcoind to run: those on PATH or named by LIGHTNINGD and BITCOIND, or stand-ins. auto: the
+    /// real ones if they are there
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|real|simulated",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    lightning: Lightning,
+}
+
+/// Which daemons to run.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Lightning {
+    /// The real ones if they are there.
+    Auto,
+    /// `lightningd` and `bitcoind`.
+    Real,
+    /// The stand-ins.
+    Simulated,
+}
+
+impl Lightning {
+    /// Finds them; the stand-ins must have been built.
+    pub(crate) fn daemons(self) -> testbed::Result<Daemons> {
+        match self {
+            Self::Auto => Daemons::auto(),
+            Self::Real => Daemons::of(Flavor::Real),
+            Self::Simulated => Daemons::of(Flavor::Simulated),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum RemoteArg {
+    Simulated,
+    At(Url),
+}
+
+impl FromStr for RemoteArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if matches!(text, "auto" | "simulated") {
+            return Ok(Self::Simulated);
+        }
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" && url.has_host() => Ok(Self::At(url)),
+            _ => Err("it must be auto, simulated or a server's URL such as https://192.0.2.7:8443".into()),
+        }
+    }
+}
+
+/// What to do: the command line, understood.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Start everything and stay.
+    Serve(Business),
+    /// Buy one environment.
+    Once {
+        business: Business,
+        /// What to buy.
+        terms: Terms,
+        /// Whether stdout is for the JSON document.
+        json: bool,
+        /// Whether to stay after it.
+        keep: bool,
+    },
+    /// Only a simulated LXD server.
+    Remote { listen: SocketAddr, lightning: Lightning },
+}
+
+/// What the business runs on.
+#[derive(Debug)]
+pub(crate) struct Business {
+    pub(crate) lightning: Lightning,
+    pub(crate) remotes: Remotes,
+    /// Where the shop is, or would be.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Plan {
+    /// Reads the command line. What makes no sense ends the program with status 2 and a sentence.
+    pub(crate) fn from_command_line() -> Self {
+        // The alias ends in `--`, so that `cargo demo --once` works; `cargo demo -- --once` brings a second one.
+        let mut words: Vec<_> = std::env::args_os().collect();
+        if words.get(1).is_some_and(|word| word == "--") {
+            words.remove(1);
+        }
+        let args = Args::parse_from(words);
+        args.plan().unwrap_or_else(|(kind, sentence)| Args::command().error(kind, sentence).exit())
+    }
+}
+
+impl Args {
+    fn plan(self) -> Result<Plan, (ErrorKind, String)> {
+        if let Some(Command::Remote { listen, lightning }) = self.command {
+            return Ok(Plan::Remote { listen, lightning: lightning.lightning });
+        }
+        let remotes = match (self.remote, self.remote_token_file) {
+            (RemoteArg::Simulated, None) => Remotes::Simulated(1),
+            (RemoteArg::Simulated, Some(_)) => {
+                let sentence = "--remote-token-file goes with --remote URL; a simulated server needs none";
+                return Err((ErrorKind::ArgumentConflict, sentence.into()));
+            }
+            (RemoteArg::At(url), None) => {
+                let sentence = format!(
+                    "--remote {url} needs --remote-token-file FILE: get a token from the server with \
+                     `lxc config trust add` or `incus config trust add`"
+                );
+                return Err((ErrorKind::MissingRequiredArgument, sentence));
+            }
+            (RemoteArg::At(url), Some(file)) => {
+                let token_file = file.canonicalize().map_err(|error| {
+                    (ErrorKind::Io, format!("--remote-token-file {}: {error}", file.display()))
+                })?;
+                Remotes::Existing { url: url.into(), token_file }
+            }
+        };
+        let business = Business { lightning: self.lightning.lightning, remotes, listen: self.listen };
+        if !self.once {
+            return Ok(Plan::Serve(business));
+        }
+        // The shop checks this as well; here it is said before anything was started.
+        let terms = Catalogue::default()
+            .quote(self.node_count.into(), self.hours.into())
+            .map_err(|error| (ErrorKind::ValueValidation, error.to_string()))?;
+        Ok(Plan::Once { business, terms, json: self.json, keep: self.keep })
+    }
+}

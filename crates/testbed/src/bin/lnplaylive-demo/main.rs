@@ -1,0 +1,258 @@
+//! The demo: starts the whole business on this machine, and buys an environment in the terminal if asked to.
+//!
+//! `cargo demo` starts everything and stays; `cargo demo -- --once` buys one environment and ends. Everything that a
+//! visitor sees on the way is the real code path, from the order to nodes that answer; only daemons and servers that the
+//! machine does not have are simulated.
+
+mod args;
+mod purchase;
+mod screen;
+mod site;
+mod timeline;
+
+use std::cell::Cell;
+use std::future::pending;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use lnplaylive::Terms;
+use serde::Serialize;
+use serde_json::{Value, json};
+use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use args::{Business, Lightning, Plan};
+use purchase::Purchase;
+use screen::{Out, Screen};
+use timeline::Timeline;
+
+/// The programs that the demo runs.
+const PROGRAMS: [Binary; 4] = [Binary::Plugin, Binary::Lnplay, Binary::SimLightningd, Binary::SimBitcoind];
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let plan = Plan::from_command_line();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(plan) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lnplaylive-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(plan: Plan) -> anyhow::Result<ExitCode> {
+    // Before there is a runtime and signals are handled: a build ends with Ctrl-C like any other.
+    testbed::binaries::ensure_built(&PROGRAMS, |_| ())?;
+    let start = Instant::now();
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        let stopped = stop_signal().context("setting up signals")?;
+        // Whether being stopped is how it is meant to end.
+        let done = Cell::new(false);
+        let work = async {
+            match plan {
+                Plan::Serve(business) => serve(business, start, &done).await,
+                Plan::Once { business, terms, json, keep } => {
+                    once(business, &terms, json, keep.then_some(&done), start).await
+                }
+                Plan::Remote { listen, lightning } => remote(listen, lightning, &done).await,
+            }
+        };
+        tokio::select! {
+            outcome = work => outcome.map(|()| ExitCode::SUCCESS),
+            // Leaving here drops whatever runs, and that ends it.
+            () = stopped => Ok(if done.get() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) }),
+        }
+    })
+}
+
+/// Ends when the program is told to. From now on signals do nothing else.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
+}
+
+/// Starts everything and stays.
+async fn serve(business: Business, start: Instant, done: &Cell<bool>) -> anyhow::Result<()> {
+    let screen = Screen::new(Out::Stdout, start);
+    let listener = TcpListener::bind(business.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", business.listen)
+    })?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let shop = open(business, address, &screen).await?;
+    let node = &shop.host.node;
+    let config = site::ShopConfig {
+        node_id: node.id().to_owned(),
+        websocket_url: format!("ws://127.0.0.1:{}", node.ws_port()),
+        rune: shop.host.create_public_rune().await?,
+    };
+    screen.line(format_args!(
+        "
+  The shop's address  {url}  (the web shop itself does not exist yet)
+  What it will read   {url}/config.json
+    node              {}
+    WebSocket         {}
+    public rune       {}
+",
+        config.node_id,
+        config.websocket_url,
+        config.rune,
+        url = site_url(address),
+    ));
+    screen.line(how_to_buy(&shop));
+    done.set(true);
+    axum::serve(listener, site::router(config)).await.context("serving the shop's address")
+}
+
+/// For people who want to play the buyer by hand.
+fn how_to_buy(shop: &Shop) -> String {
+    let (host, customer) = (shop.host.node.dir().display(), shop.host.customer.dir().display());
+    let by_hand = match shop.daemons().flavor() {
+        Flavor::Real => format!(
+            "
+  To order, pay and look yourself:
+    lightning-cli --regtest --lightning-dir={host} lnplaylive-createorder 8 48
+    lightning-cli --regtest --lightning-dir={customer} pay BOLT11_INVOICE
+    lightning-cli --regtest --lightning-dir={host} lnplaylive-invoicestatus bolt11 INVOICE_ID
+"
+        ),
+        Flavor::Simulated => format!(
+            "
+  To order, pay and look yourself, speak JSON-RPC to these sockets:
+    the shop's node   {host}/regtest/lightning-rpc
+    the customer      {customer}/regtest/lightning-rpc
+"
+        ),
+    };
+    format!(
+        "  To see an environment bought, in another terminal: cargo demo -- --once\n{by_hand}\nCtrl-C stops everything."
+    )
+}
+
+/// Buys one environment; stays after it if there is somebody to tell that this is well.
+async fn once(
+    business: Business,
+    terms: &Terms,
+    json: bool,
+    keep: Option<&Cell<bool>>,
+    start: Instant,
+) -> anyhow::Result<()> {
+    let mut screen = Screen::new(if json { Out::Stderr } else { Out::Stdout }, start);
+    let mut timeline = Timeline::new(start);
+    let simulated = matches!(business.remotes, Remotes::Simulated(_));
+    let listen = business.listen;
+    let mut shop = open(business, listen, &screen).await?;
+    timeline.mark("started");
+    let bought = async {
+        let purchase = purchase::buy(&shop, terms, &mut screen, &mut timeline).await?;
+        Ok::<_, anyhow::Error>((purchase, shop.remote_kind().await?))
+    };
+    let (purchase, remote) = match bought.await {
+        Ok(bought) => bought,
+        Err(error) => {
+            screen.end_progress();
+            shop.keep("the purchase failed");
+            return Err(error);
+        }
+    };
+    if json {
+        let lightning = shop.daemons().flavor();
+        let Purchase { order, status } = &purchase;
+        print_json(&Report { order, status, timeline_ms: &timeline, lightning, remote })?;
+    } else {
+        hand_over(&purchase, &screen);
+    }
+    if !simulated {
+        let until = &purchase.status["deployment_details"]["vm_expiration_date"];
+        screen.line(format_args!("The environment stays on the server; it is paid until {until}."));
+    }
+    if let Some(done) = keep {
+        screen.line("Everything keeps running. Ctrl-C stops it.");
+        done.set(true);
+        pending::<()>().await;
+    }
+    Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    order: &'a Value,
+    status: &'a Value,
+    timeline_ms: &'a Timeline,
+    lightning: Flavor,
+    remote: RemoteKind,
+}
+
+/// Shows a person what was bought.
+fn hand_over(purchase: &Purchase, screen: &Screen) {
+    let details = &purchase.status["deployment_details"];
+    screen.line("\nConnection strings, one for each attendee:\n");
+    for string in details["connection_strings"].as_array().into_iter().flatten() {
+        screen.line(string.as_str().unwrap_or_default());
+    }
+    screen.line("");
+}
+
+/// Runs a simulated LXD server and nothing else.
+async fn remote(listen: SocketAddr, lightning: Lightning, done: &Cell<bool>) -> anyhow::Result<()> {
+    let daemons = lightning.daemons()?;
+    let workdir = Workdir::new("lxd")?;
+    let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
+    print_json(&json!({"url": remote.url(), "token": remote.token("lnplaylive")}))?;
+    done.set(true);
+    pending().await
+}
+
+/// Starts the business.
+async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::Result<Shop> {
+    let daemons = business.lightning.daemons()?;
+    let server = match &business.remotes {
+        Remotes::Simulated(_) => "a simulated LXD server",
+        Remotes::Existing { url, .. } => url,
+    };
+    let flavor = daemons.flavor();
+    screen.event(format_args!(
+        "starting a shop and a customer on {flavor} lightningd and bitcoind; environments go to {server}"
+    ));
+    let mut config = ShopConfig::new(daemons);
+    config.settings = format!("[shop]\nconnect_page = \"{}/connect\"\n", site_url(site));
+    config.remotes = business.remotes;
+    let shop = Shop::start(config).await?;
+    screen.event("the shop is open");
+    Ok(shop)
+}
+
+/// Where a browser on this machine finds a listener.
+fn site_url(listener: SocketAddr) -> String {
+    let port = listener.port();
+    if listener.ip().is_unspecified() {
+        format!("http://localhost:{port}")
+    } else {
+        format!("http://{listener}")
+    }
+}
+
+/// Prints one line of JSON on stdout.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let line = serde_json::to_string(value).context("writing JSON")? + "\n";
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")
+}
