@@ -2,6 +2,7 @@
 //! is left on the remote that no order owns.
 
 use e2e::{QUICK, daemons, projects, provisioned_once, text};
+use serde_json::json;
 use sim_lxd::Fault;
 use testbed::{Flavor, Remotes, Shop, ShopConfig};
 
@@ -63,6 +64,86 @@ async fn a_dropped_connection_at_every_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_at_every_call() {
     through_every_call(|| Fault::DropAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_operation_at_every_call() {
+    through_every_call(|| Fault::FailOperation("no space left on device".into())).await;
+}
+
+/// The instance does not start, for good, and then each call of taking it down is spoiled in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn taking_down_what_failed_gets_through_every_fault() {
+    let shop = shop(1).await;
+    let remote = &shop.remotes[0];
+    let order = shop.buy(1, 1).await.expect("paid");
+    provisioned_once(&shop, text(&order, "invoice_id")).await;
+    let start_fails = || {
+        let fault = Fault::FailOperation("no space left on device".into());
+        remote.faults().on("PUT", "/1.0/instances/lnplay/state", 1, fault);
+    };
+    // Once without another fault, to see which calls there are from the failed start on.
+    let before = remote.faults().calls().len();
+    start_fails();
+    let order = shop.buy(1, 1).await.expect("paid");
+    provisioned_once(&shop, text(&order, "invoice_id")).await;
+    let calls = remote.faults().calls().split_off(before);
+    let start = calls.iter().position(|c| c.method == "PUT").expect("it is started");
+    let again = calls.iter().rposition(|c| c.method == "POST" && c.path == "/1.0/projects");
+    let down = start + 2..=again.expect("and placed again");
+    assert!(calls[start..].iter().any(|c| c.method == "DELETE"), "{calls:?}");
+
+    let mut owned = 2;
+    for k in down {
+        for fault in
+            [Fault::Error(500, "database is locked".into()), Fault::Hang, Fault::DropBefore, Fault::DropAfter]
+        {
+            start_fails();
+            remote.faults().on_call(k, fault.clone());
+            let order = shop.buy(1, 1).await.expect("paid");
+            provisioned_once(&shop, text(&order, "invoice_id")).await;
+            remote.faults().clear();
+            owned += 1;
+            let all = projects(remote);
+            assert_eq!(all.len(), owned, "after {fault:?} at call {k}, projects and owners: {all:?}");
+        }
+    }
+}
+
+/// Nothing works at all: the order ends as failed, the operator can see why and try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_fails_for_good_can_be_retried() {
+    let shop = shop(1).await;
+    let remote = &shop.remotes[0];
+    let fault = Fault::FailOperation("no space left on device".into());
+    remote.faults().on("PUT", "/1.0/instances/lnplay/state", 1000, fault);
+    let order = shop.buy(1, 1).await.expect("paid");
+    let id = text(&order, "invoice_id");
+    let status = shop.follow(id, e2e::LONG, |_| ()).await.expect("it ends");
+    assert_eq!(status["deployment_details"]["status"], "failed", "{status}");
+    assert_eq!(status["invoice_status"], "paid");
+    remote.faults().clear();
+    testbed::until("the order to be closed", e2e::LONG, async || {
+        let closed = shop.host.node.call("lnplayops-orders", json!({"which": "closed"})).await;
+        let closed = closed.expect("a list")["orders"].clone();
+        Ok(match closed.as_array().and_then(|all| all.first()) {
+            Some(order) => testbed::Step::Done(order.clone()),
+            None => testbed::Step::NotYet(closed.to_string()),
+        })
+    })
+    .await
+    .map(|order| {
+        assert_eq!(order["state"], "failed");
+        assert_eq!(order["invoice_id"], id);
+        assert_eq!(order["amount_msat"], 1000);
+    })
+    .expect("nothing is left to do for it");
+    assert_eq!(projects(remote), [], "nothing is left of it");
+
+    shop.host.node.call("lnplayops-retry", json!({"invoice_id": id})).await.expect("tried again");
+    provisioned_once(&shop, id).await;
+    let error = shop.host.node.call("lnplayops-retry", json!({"invoice_id": id})).await;
+    assert_eq!(error.expect_err("it is done").code, Some(7005));
 }
 
 #[tokio::test(flavor = "multi_thread")]
