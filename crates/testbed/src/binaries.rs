@@ -94,6 +94,14 @@ pub fn ensure_built(programs: &[Binary], progress: impl FnOnce(&str)) -> Result<
         .stdin(Stdio::null())
         // `cargo build` has nothing to say on stdout, but what it runs might.
         .stdout(std::io::stderr());
+    // What `cargo run` has told us about our own package. Some build scripts (ring's) watch these names: they would run again,
+    // and all that depends on them be compiled again, whenever this build and one from a shell take turns.
+    let about_us = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| about_us.iter().any(|prefix| name.starts_with(prefix))) {
+            build.env_remove(name);
+        }
+    }
     let status = build.status().map_err(|source| Error::Spawn { program: cargo.into(), source })?;
     if status.success() { Ok(()) } else { Err(Error::Build { programs: names, status }) }
 }

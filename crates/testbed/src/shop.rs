@@ -121,7 +121,11 @@ impl Shop {
         }
         let settings_file = workdir.join("lnplaylive.toml");
         write(&settings_file, &settings)?;
-        let host = HostConfig::new(config.daemons.clone()).plugin(config.plugin, Some(settings_file));
+        let host = HostConfig::new(config.daemons.clone())
+            .plugin(config.plugin, Some(settings_file))
+            // A plugin that ends in the middle of its work leaves the directory of its SSH connection, keys included. The
+            // name is short because ssh's sockets are below it.
+            .env("TMPDIR", workdir.subdir("t")?);
         Ok(Self { host: Host::start(host).await?, remotes, daemons: config.daemons, existing, workdir })
     }
 
@@ -134,6 +138,13 @@ impl Shop {
     pub fn keep(&mut self, why: &str) {
         self.host.keep(why);
         self.workdir.keep(why);
+    }
+
+    /// Stops the host's node as an operator would, so that the plugin is told to end, and kills everything else.
+    pub async fn stop(mut self) {
+        if let Err(error) = self.host.node.stop().await {
+            tracing::warn!(%error, "the host's node did not stop; killing it");
+        }
     }
 
     /// What the remote is. Only a remote that knows the shop tells: ask after an environment was placed.

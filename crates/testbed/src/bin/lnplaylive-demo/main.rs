@@ -7,11 +7,10 @@
 mod args;
 mod purchase;
 mod screen;
+mod signals;
 mod site;
 mod timeline;
 
-use std::cell::Cell;
-use std::future::pending;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -23,12 +22,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use args::{Business, Lightning, Plan};
 use purchase::Purchase;
 use screen::{Out, Screen};
+use signals::Signals;
 use timeline::Timeline;
 
 /// The programs that the demo runs.
@@ -55,48 +54,28 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let stopped = stop_signal().context("setting up signals")?;
-        // Whether being stopped is how it is meant to end.
-        let done = Cell::new(false);
-        let work = async {
-            match plan {
-                Plan::Serve(business) => serve(business, start, &done).await,
-                Plan::Once { business, terms, json, keep } => {
-                    once(business, &terms, json, keep.then_some(&done), start).await
-                }
-                Plan::Remote { listen, lightning } => remote(listen, lightning, &done).await,
+        let mut signals = Signals::new().context("setting up signals")?;
+        match plan {
+            Plan::Serve(business) => serve(business, start, &mut signals).await,
+            Plan::Once { business, terms, json, keep } => {
+                once(business, &terms, json, keep, start, &mut signals).await
             }
-        };
-        tokio::select! {
-            outcome = work => outcome.map(|()| ExitCode::SUCCESS),
-            // Leaving here drops whatever runs, and that ends it.
-            () = stopped => Ok(if done.get() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) }),
-        }
-    })
-}
-
-/// Ends when the program is told to. From now on signals do nothing else.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
+            Plan::Remote { listen, lightning } => remote(listen, lightning, &mut signals).await,
         }
     })
 }
 
 /// Starts everything and stays.
-async fn serve(business: Business, start: Instant, done: &Cell<bool>) -> anyhow::Result<()> {
+async fn serve(business: Business, start: Instant, signals: &mut Signals) -> anyhow::Result<ExitCode> {
     let screen = Screen::new(Out::Stdout, start);
     let listener = TcpListener::bind(business.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", business.listen)
     })?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let shop = open(business, address, &screen).await?;
+    let Some(shop) = signals.unless_stopped(open(business, address, &screen)).await else {
+        return Ok(INTERRUPTED.into());
+    };
+    let shop = shop?;
     let node = &shop.host.node;
     let config = site::ShopConfig {
         node_id: node.id().to_owned(),
@@ -117,8 +96,13 @@ async fn serve(business: Business, start: Instant, done: &Cell<bool>) -> anyhow:
         url = site_url(address),
     ));
     screen.line(how_to_buy(&shop));
-    done.set(true);
-    axum::serve(listener, site::router(config)).await.context("serving the shop's address")
+    let site = axum::serve(listener, site::router(config)).into_future();
+    if let Some(ended) = signals.unless_stopped(site).await {
+        ended.context("serving the shop's address")?;
+    }
+    screen.line("Stopping.");
+    shop.stop().await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// For people who want to play the buyer by hand.
@@ -146,30 +130,41 @@ fn how_to_buy(shop: &Shop) -> String {
     )
 }
 
-/// Buys one environment; stays after it if there is somebody to tell that this is well.
+/// Buys one environment, and keeps everything running after it if that is wanted.
 async fn once(
     business: Business,
     terms: &Terms,
     json: bool,
-    keep: Option<&Cell<bool>>,
+    keep: bool,
     start: Instant,
-) -> anyhow::Result<()> {
+    signals: &mut Signals,
+) -> anyhow::Result<ExitCode> {
     let mut screen = Screen::new(if json { Out::Stderr } else { Out::Stdout }, start);
     let mut timeline = Timeline::new(start);
     let simulated = matches!(business.remotes, Remotes::Simulated(_));
     let listen = business.listen;
-    let mut shop = open(business, listen, &screen).await?;
+    let Some(shop) = signals.unless_stopped(open(business, listen, &screen)).await else {
+        return Ok(INTERRUPTED.into());
+    };
+    let mut shop = shop?;
     timeline.mark("started");
-    let bought = async {
+    let buying = async {
         let purchase = purchase::buy(&shop, terms, &mut screen, &mut timeline).await?;
         Ok::<_, anyhow::Error>((purchase, shop.remote_kind().await?))
     };
-    let (purchase, remote) = match bought.await {
-        Ok(bought) => bought,
-        Err(error) => {
-            screen.end_progress();
+    let outcome = signals.unless_stopped(buying).await;
+    screen.end_progress();
+    let (purchase, remote) = match outcome {
+        Some(Ok(bought)) => bought,
+        Some(Err(error)) => {
             shop.keep("the purchase failed");
+            shop.stop().await;
             return Err(error);
+        }
+        None => {
+            screen.line("Stopping.");
+            shop.stop().await;
+            return Ok(INTERRUPTED.into());
         }
     };
     if json {
@@ -183,12 +178,12 @@ async fn once(
         let until = &purchase.status["deployment_details"]["vm_expiration_date"];
         screen.line(format_args!("The environment stays on the server; it is paid until {until}."));
     }
-    if let Some(done) = keep {
+    if keep {
         screen.line("Everything keeps running. Ctrl-C stops it.");
-        done.set(true);
-        pending::<()>().await;
+        signals.stopped().await;
     }
-    Ok(())
+    shop.stop().await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What `--json` prints.
@@ -212,13 +207,14 @@ fn hand_over(purchase: &Purchase, screen: &Screen) {
 }
 
 /// Runs a simulated LXD server and nothing else.
-async fn remote(listen: SocketAddr, lightning: Lightning, done: &Cell<bool>) -> anyhow::Result<()> {
+async fn remote(listen: SocketAddr, lightning: Lightning, signals: &mut Signals) -> anyhow::Result<ExitCode> {
     let daemons = lightning.daemons()?;
     let workdir = Workdir::new("lxd")?;
     let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
     print_json(&json!({"url": remote.url(), "token": remote.token("lnplaylive")}))?;
-    done.set(true);
-    pending().await
+    signals.stopped().await;
+    remote.stop().await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Starts the business.

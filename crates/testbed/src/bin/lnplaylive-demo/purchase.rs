@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use indicatif::HumanCount;
 use lnplaylive::progress::Progress;
 use lnplaylive::{ConnectionString, Terms};
 use serde::Deserialize;
@@ -39,10 +40,10 @@ pub(crate) async fn buy(
     timeline.mark("ordered");
     let (id, bolt11) = (text(&order, "invoice_id")?, text(&order, "bolt11_invoice")?);
     screen.event(format_args!(
-        "ordered {} nodes for {} hours: {} sat",
+        "ordered {} nodes for {} hours at {} sat; the invoice:",
         terms.node_count,
         terms.hours,
-        order["amount_msat"].as_u64().unwrap_or_default() / 1000
+        HumanCount(order["amount_msat"].as_u64().unwrap_or_default() / 1000)
     ));
     screen.invoice(bolt11);
 
@@ -53,7 +54,6 @@ pub(crate) async fn buy(
         shop.follow(id, PROVISIONED_WITHIN, seen).await.context("the order did not get to its end")
     };
     let (_, followed) = tokio::try_join!(pay, follow)?;
-    screen.end_progress();
     timeline.span("paid_to_provisioned", "paid", "provisioned");
     let outcome = &followed["deployment_details"];
     ensure!(
@@ -84,7 +84,7 @@ fn watch(status: &Value, screen: &mut Screen, timeline: &mut Timeline) {
     }
     if timeline.at("paid").is_none() {
         timeline.mark("paid");
-        screen.event("paid by the demo's customer");
+        screen.event("the demo's customer pays it");
     }
     if let Ok(progress) = Progress::deserialize(&status["deployment_details"]["progress"]) {
         timeline.mark(&progress.step.replace('-', "_"));

@@ -49,6 +49,10 @@ impl Screen {
 
     /// An invoice, to be scanned. Light modules are drawn, dark ones left out: right for light text on a dark terminal.
     pub(crate) fn invoice(&self, bolt11: &str) {
+        if self.out == Out::Stderr {
+            // It is in what goes to stdout.
+            return;
+        }
         self.line(format_args!("\n{bolt11}\n"));
         // In capitals, which QR codes have a denser alphabet for.
         match QrCode::with_error_correction_level(bolt11.to_uppercase(), EcLevel::L) {

@@ -1,0 +1,259 @@
+//! The demo as its users run it: what it prints, how it ends, and that it leaves nothing behind.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use common::{daemons, nothing_runs_in};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use testbed::{Flavor, Workdir};
+
+on_both!(buys_once, keeps_running_when_asked, stops_in_the_middle);
+
+/// The demo with its temporary files in `dir`.
+fn demo(dir: &Workdir, args: &[&str]) -> Command {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_lnplaylive-demo"));
+    // Without CARGO it builds nothing: whoever runs this test has.
+    demo.args(args).env("TMPDIR", dir.path()).env_remove("CARGO").stdin(Stdio::null());
+    demo
+}
+
+/// A directory for a demo's temporary files, with a short path: sockets are below it.
+fn workdir() -> Workdir {
+    Workdir::new("d").expect("a directory")
+}
+
+async fn leaves_nothing(dir: &Workdir) {
+    nothing_runs_in(dir.path()).await;
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is ours").flatten().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// The only JSON document in what was printed.
+fn document(stdout: &[u8]) -> Value {
+    serde_json::from_slice(stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(stdout)))
+}
+
+/// What `--once --json` promises of its document.
+fn check(report: &Value, lightning: Flavor, remote: &str) {
+    assert_eq!(report["order"]["amount_msat"], 76_800_000, "{report}");
+    let invoice = report["order"]["bolt11_invoice"].as_str().expect("an invoice");
+    assert!(invoice.starts_with("lnbcrt768u1"), "{invoice}");
+    assert_eq!(report["status"]["invoice_id"], report["order"]["invoice_id"]);
+    assert_eq!(report["status"]["invoice_status"], "paid");
+    let details = &report["status"]["deployment_details"];
+    assert_eq!(details["status"], "provisioned", "{report}");
+    assert_eq!(details["connection_strings"].as_array().map(Vec::len), Some(8), "{report}");
+    assert_eq!(report["lightning"], lightning.to_string());
+    assert_eq!(report["remote"], remote);
+    let at = |name: &str| {
+        let time = &report["timeline_ms"][name];
+        time.as_u64().unwrap_or_else(|| panic!("{name} is {time} in {report}"))
+    };
+    let times = ["started", "ordered", "paid", "placing", "start_nodes", "provisioned", "dialled"].map(at);
+    assert!(times.is_sorted(), "{report}");
+    assert_eq!(at("paid_to_provisioned"), at("provisioned") - at("paid"));
+}
+
+fn assert_ok(output: &Output) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+}
+
+async fn buys_once(flavor: Flavor) {
+    if daemons(flavor, "buys_once").is_none() {
+        return;
+    }
+    let dir = workdir();
+    let args = ["--once", "--json", "--lightning", &flavor.to_string()];
+    let output = demo(&dir, &args).output().expect("the demo runs");
+    assert_ok(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("8 of 8 nodes answer"), "{stderr}");
+    check(&document(&output.stdout), flavor, "simulated");
+    leaves_nothing(&dir).await;
+}
+
+/// A demo that is running.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the demo starts");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it can be read");
+        assert!(!line.is_empty(), "it has closed its stdout");
+        line
+    }
+
+    /// Reads until a line contains `text`, and gives that line.
+    fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Stops it like `kill` does; gives its status and what it had still to say.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().try_into().expect("process ids fit");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is ours");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("text");
+        (self.child.wait().expect("it is ours").code(), rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A failed test leaves it running; one that ended is gone already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn keeps_running_when_asked(flavor: Flavor) {
+    if daemons(flavor, "keeps_running_when_asked").is_none() {
+        return;
+    }
+    let dir = workdir();
+    let args = ["--once", "--json", "--keep", "--lightning", &flavor.to_string()];
+    let mut demo = Running::start(demo(&dir, &args).stderr(Stdio::null()));
+    let report = document(demo.line().as_bytes());
+    let strings = report["status"]["deployment_details"]["connection_strings"].as_array().expect("a list");
+    for string in strings {
+        let string: lnplaylive::ConnectionString =
+            string.as_str().expect("a string").parse().expect("a connection string");
+        let (host, port) = (string.endpoint.host.as_str(), string.endpoint.port);
+        TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("{string:?}: {e}"));
+    }
+    let (status, rest) = demo.stop();
+    assert_eq!((status, rest.as_str()), (Some(0), ""));
+    leaves_nothing(&dir).await;
+}
+
+async fn stops_in_the_middle(flavor: Flavor) {
+    if daemons(flavor, "stops_in_the_middle").is_none() {
+        return;
+    }
+    let dir = workdir();
+    let mut demo = Running::start(&mut demo(&dir, &["--once", "--lightning", &flavor.to_string()]));
+    // In the middle of what runs inside the instance.
+    demo.line_with("Starting the nodes");
+    assert_eq!(demo.stop().0, Some(130));
+    leaves_nothing(&dir).await;
+}
+
+#[tokio::test]
+async fn serves_the_shops_address_until_stopped() {
+    let dir = workdir();
+    let mut demo = Running::start(&mut demo(&dir, &["--lightning", "simulated", "--listen", "127.0.0.1:0"]));
+    let line = demo.line_with("/config.json");
+    let url: url::Url = line.split_whitespace().last().expect("a URL").parse().expect("a URL");
+    demo.line_with("Ctrl-C");
+
+    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(b"GET /config.json HTTP/1.0\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    assert!(head.contains(" 200 ") && head.contains("application/json"), "{head}");
+    let config = document(body.as_bytes());
+    // What a browser does with it.
+    let text = |key: &str| config[key].as_str().unwrap_or_else(|| panic!("no {key} in {config}")).to_owned();
+    let client = sim_lightning::commando::Client::connect(&text("websocket_url"), &text("node_id")).await;
+    let client = client.expect("the node answers");
+    let products = client.call(&text("rune"), "lnplaylive-products", serde_json::json!({})).await;
+    assert_eq!(products.expect("it is allowed")["products"].as_array().map(Vec::len), Some(4));
+    let stranger = client.call(&text("rune"), "lnplayops-orders", serde_json::json!({})).await;
+    assert_eq!(stranger.expect_err("it is not allowed").code(), Some(19537));
+
+    assert_eq!(demo.stop().0, Some(0));
+    leaves_nothing(&dir).await;
+}
+
+#[tokio::test]
+async fn a_remote_runs_alone_and_can_be_bought_on() {
+    let dir = workdir();
+    let mut remote = Running::start(&mut demo(&dir, &["remote", "--lightning", "simulated"]));
+    let about = document(remote.line().as_bytes());
+    let (url, token) = (about["url"].as_str().expect("a URL"), about["token"].as_str().expect("a token"));
+
+    let own = workdir();
+    let token_file: PathBuf = own.join("token");
+    std::fs::write(&token_file, token).expect("it is ours");
+    let token_file = token_file.to_str().expect("plain names");
+    let args =
+        ["--once", "--json", "--lightning", "simulated", "--remote", url, "--remote-token-file", token_file];
+    let buyers = workdir();
+    let output = demo(&buyers, &args).output().expect("the demo runs");
+    assert_ok(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("stays on the server"), "{stderr}");
+    check(&document(&output.stdout), Flavor::Simulated, "lxd");
+    leaves_nothing(&buyers).await;
+
+    let (status, rest) = remote.stop();
+    assert_eq!((status, rest.as_str()), (Some(0), ""));
+    leaves_nothing(&dir).await;
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_sentence() {
+    let dir = workdir();
+    let none = ["--remote", "https://192.0.2.7:8443", "--remote-token-file", "/nonexistent"];
+    let cases: &[(&[&str], &str)] = &[
+        (&["--once", "--node-count", "7"], "node_count must be one of 8, 16, 32, 64"),
+        (&["--once", "--hours", "505"], "hours must be a whole number from 1 to 504"),
+        (&["--once", "--hours", "1.5"], "--hours"),
+        (&["--json"], "--once"),
+        (&["--keep"], "--once"),
+        (&["--lightning", "fake"], "--lightning"),
+        (&["--remote", "http://192.0.2.7"], "https://192.0.2.7:8443"),
+        (&["--remote", "https://192.0.2.7:8443"], "--remote-token-file"),
+        (&["--remote-token-file", "/dev/null"], "--remote URL"),
+        (&none, "/nonexistent"),
+        (&["--listen", "3000"], "--listen"),
+        (&["--listen", "127.0.0.1:0", "remote"], "remote"),
+        (&["remotes"], "remotes"),
+    ];
+    for (args, sentence) in cases {
+        let output = demo(&dir, args).output().expect("the demo runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(sentence), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_said_and_nothing_is_on_stdout() {
+    let dir = workdir();
+    let output = demo(&dir, &["--once", "--json", "--lightning", "real"])
+        .env("LIGHTNINGD", "/nonexistent/lightningd")
+        .output()
+        .expect("the demo runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("LIGHTNINGD=/nonexistent/lightningd") && stderr.contains("simulated"),
+        "{stderr}"
+    );
+}
