@@ -19,6 +19,8 @@ use crate::timeline::Timeline;
 const PROVISIONED_WITHIN: Duration = Duration::from_secs(600);
 /// A node that is up answers in milliseconds.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// JSON-RPC's code for a method that does not exist.
+const UNKNOWN_METHOD: i32 = -32601;
 
 /// What was bought.
 #[derive(Debug)]
@@ -36,7 +38,16 @@ pub(crate) async fn buy(
     screen: &mut Screen,
     timeline: &mut Timeline,
 ) -> anyhow::Result<Purchase> {
-    let order = shop.order(terms.node_count, terms.hours).await.context("the shop did not take the order")?;
+    let order = shop.order(terms.node_count, terms.hours).await.map_err(|error| {
+        let refused = match error.code {
+            Some(UNKNOWN_METHOD) => {
+                let log = shop.host.node.log_path();
+                format!("the plugin is not running; why not is in {}, near its name", log.display())
+            }
+            _ => "the shop did not take the order".into(),
+        };
+        anyhow::Error::new(error).context(refused)
+    })?;
     timeline.mark("ordered");
     let (id, bolt11) = (text(&order, "invoice_id")?, text(&order, "bolt11_invoice")?);
     screen.event(format_args!(
