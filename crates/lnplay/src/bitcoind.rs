@@ -19,6 +19,8 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::child::Attempt;
+
 /// Mining a hundred blocks takes a fraction of this.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 8 << 20;
@@ -26,6 +28,8 @@ const MAX_ANSWER: usize = 8 << 20;
 /// The transaction is in the chain already.
 const ALREADY_IN_CHAIN: i64 = -27;
 const METHOD_NOT_FOUND: i64 = -32601;
+/// It is starting.
+const IN_WARMUP: i64 = -28;
 
 /// Why a call came to nothing.
 #[derive(Debug, Error)]
@@ -50,6 +54,15 @@ pub enum RpcError {
         /// What came in the way.
         source: anyhow::Error,
     },
+}
+
+impl Attempt for RpcError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => *code == IN_WARMUP,
+            Self::Unreachable { .. } => true,
+        }
+    }
 }
 
 /// A bitcoind of ours, running or not.
@@ -180,6 +193,12 @@ impl Bitcoind {
             Ok(_) | Err(RpcError::Refused { code: ALREADY_IN_CHAIN, .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the transaction is waiting to be mined, or in the chain with the output not yet spent.
+    pub async fn has_output(&self, transaction: &bitcoin::Txid, output: u32) -> Result<bool, RpcError> {
+        let found: Value = self.call("gettxout", json!([transaction, output, true])).await?;
+        Ok(!found.is_null())
     }
 
     /// Writes to disk what it keeps in memory, which a kill would lose: blocks that its index does not know are not

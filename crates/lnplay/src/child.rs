@@ -87,6 +87,12 @@ pub struct Status {
     failures: u32,
 }
 
+/// Why something that was tried did not succeed, and whether it is of use to try again.
+pub trait Attempt: Into<anyhow::Error> {
+    /// Whether it may pass; otherwise the same would be said for ever.
+    fn may_pass(&self) -> bool;
+}
+
 /// A handle on a child that is kept running.
 #[derive(Debug, Clone)]
 pub struct Child {
@@ -109,17 +115,23 @@ impl Child {
         self.status.borrow().clone()
     }
 
-    /// Repeats `attempt` until it succeeds. Gives up at once when the child cannot be run, soon when it keeps dying,
-    /// and after `limit` in any case.
-    pub async fn wait_until<T, F>(&self, limit: Duration, mut attempt: impl FnMut() -> F) -> anyhow::Result<T>
+    /// Repeats `attempt` until it succeeds. Gives up at once when the child cannot be run or refuses for good, soon when
+    /// it keeps dying, and after `limit` in any case.
+    pub async fn wait_until<T, E, F>(
+        &self,
+        limit: Duration,
+        mut attempt: impl FnMut() -> F,
+    ) -> anyhow::Result<T>
     where
-        F: Future<Output = anyhow::Result<T>>,
+        E: Attempt,
+        F: Future<Output = Result<T, E>>,
     {
-        let deadline = Instant::now() + limit;
+        let started = Instant::now();
         loop {
-            let error = match attempt().await {
+            let error: anyhow::Error = match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(error) => error,
+                Err(error) if !error.may_pass() => return Err(error.into()),
+                Err(error) => error.into(),
             };
             let Status { failures, last_exit, .. } = self.status();
             if failures >= GIVE_UP_AFTER {
@@ -131,13 +143,14 @@ impl Child {
                     tail(&self.log)
                 );
             }
-            if Instant::now() > deadline {
+            if started.elapsed() > limit {
                 let log = self.log.display();
                 return Err(
                     error.context(format!("{} is not ready after {limit:?}; its log is {log}", self.name))
                 );
             }
-            sleep(POLL).await;
+            // Who has waited long is asked less often: 64 nodes that start want the cores for themselves.
+            sleep(POLL.max(started.elapsed() / 20)).await;
         }
     }
 }

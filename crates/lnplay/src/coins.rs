@@ -1,9 +1,12 @@
 //! How the coins are shared out among the nodes: pure functions of the spec.
 //!
-//! The total is the same in all distributions, and every node has enough to open a channel. What is random comes from
-//! the spec's seed by an algorithm that is written out here, so that a seed means the same allocation for ever.
+//! The total is the same in all distributions, and every node has enough for a channel of its own besides those that it
+//! opens when the environment comes up (see [`crate::channels`]): those are paid out of its share. What is random comes
+//! from the spec's seed by an algorithm that is written out here, so that a seed means the same allocation for ever.
 
-use lnplaylive::CoinDistribution;
+use lnplaylive::{ChannelSetup, CoinDistribution};
+
+use crate::channels;
 
 /// What each node has on average, in sat.
 pub const PER_NODE: u64 = 100_000_000;
@@ -12,7 +15,7 @@ pub const PER_NODE: u64 = 100_000_000;
 pub const AT_LEAST: u64 = PER_NODE / 100;
 
 /// How many sat each node gets, node 0 first; they add up to `nodes * PER_NODE`.
-pub fn allocate(distribution: CoinDistribution, nodes: u32, seed: u64) -> Vec<u64> {
+pub fn allocate(distribution: CoinDistribution, setup: ChannelSetup, nodes: u32, seed: u64) -> Vec<u64> {
     let random = &mut Random(seed);
     let weights: Vec<u64> = match distribution {
         CoinDistribution::Egalitarian => vec![1; nodes as usize],
@@ -20,7 +23,33 @@ pub fn allocate(distribution: CoinDistribution, nodes: u32, seed: u64) -> Vec<u6
         CoinDistribution::Poisson => (0..nodes).map(|_| poisson(random)).collect(),
         CoinDistribution::Pow => mined(nodes, random),
     };
-    by_weight(&weights)
+    let mut amounts = by_weight(&weights);
+    let mut least = vec![AT_LEAST; nodes as usize];
+    for opening in channels::openings(setup, nodes) {
+        least[opening.opener as usize] += channels::SMALLEST * opening.peers.len() as u64;
+    }
+    raise(&mut amounts, &least);
+    amounts
+}
+
+/// Raises those who have less than the `least` that each needs, at the cost of the others: each gives in proportion to
+/// what it can spare, the richest what rounding leaves.
+fn raise(amounts: &mut [u64], least: &[u64]) {
+    let lacking: u64 = amounts.iter().zip(least).map(|(has, least)| least.saturating_sub(*has)).sum();
+    let spare: u64 = amounts.iter().zip(least).map(|(has, least)| has.saturating_sub(*least)).sum();
+    if lacking == 0 || spare < lacking {
+        return;
+    }
+    let mut owed = lacking;
+    for (has, least) in amounts.iter_mut().zip(least) {
+        let part = u128::from(has.saturating_sub(*least)) * u128::from(lacking) / u128::from(spare);
+        let part = u64::try_from(part).unwrap_or(0);
+        owed -= part;
+        *has = (*has - part).max(*least);
+    }
+    if let Some(richest) = amounts.iter_mut().max() {
+        *richest -= owed;
+    }
 }
 
 /// One in eight nodes, chosen at random, rules: together they hold nine tenths.
@@ -123,17 +152,19 @@ mod tests {
         #[test]
         fn the_total_is_the_same_and_nobody_goes_without(nodes in 1u32..=64, seed: u64) {
             for distribution in ALL {
-                let amounts = allocate(distribution, nodes, seed);
-                prop_assert_eq!(amounts.len(), nodes as usize);
-                prop_assert_eq!(amounts.iter().sum::<u64>(), u64::from(nodes) * PER_NODE);
-                prop_assert!(amounts.iter().all(|sat| *sat >= AT_LEAST));
-                prop_assert_eq!(&amounts, &allocate(distribution, nodes, seed));
+                for setup in [ChannelSetup::None, ChannelSetup::Star, ChannelSetup::Circular, ChannelSetup::Prism] {
+                    let amounts = allocate(distribution, setup, nodes, seed);
+                    prop_assert_eq!(amounts.len(), nodes as usize);
+                    prop_assert_eq!(amounts.iter().sum::<u64>(), u64::from(nodes) * PER_NODE);
+                    prop_assert!(amounts.iter().all(|sat| *sat >= AT_LEAST));
+                    prop_assert_eq!(&amounts, &allocate(distribution, setup, nodes, seed));
+                }
             }
         }
 
         #[test]
         fn a_few_hold_most_where_there_is_politics(nodes in 2u32..=64, seed: u64) {
-            let mut amounts = allocate(CoinDistribution::Political, nodes, seed);
+            let mut amounts = allocate(CoinDistribution::Political, ChannelSetup::None, nodes, seed);
             amounts.sort_unstable();
             let rulers: u64 = amounts.iter().rev().take(nodes.div_ceil(8) as usize).sum();
             prop_assert!(rulers * 10 > u64::from(nodes) * PER_NODE * 8);
@@ -142,18 +173,21 @@ mod tests {
 
     #[test]
     fn equals_get_the_same() {
-        assert_eq!(allocate(CoinDistribution::Egalitarian, 64, 7), vec![PER_NODE; 64]);
+        for setup in [ChannelSetup::None, ChannelSetup::Star, ChannelSetup::Circular, ChannelSetup::Prism] {
+            assert_eq!(allocate(CoinDistribution::Egalitarian, setup, 64, 7), vec![PER_NODE; 64]);
+        }
     }
 
     #[test]
     fn a_seed_means_the_same_for_ever() {
         let spread = |distribution| {
-            let amounts = allocate(distribution, 8, 21);
+            let amounts = allocate(distribution, ChannelSetup::None, 8, 21);
             amounts.iter().map(|sat| sat / 1_000_000).collect::<Vec<_>>()
         };
         assert_eq!(spread(CoinDistribution::Political), [12, 12, 12, 12, 713, 12, 12, 12]);
         assert_eq!(spread(CoinDistribution::Poisson), [59, 118, 177, 177, 59, 1, 118, 89]);
         assert_eq!(spread(CoinDistribution::Pow), [430, 18, 19, 15, 131, 18, 16, 147]);
-        assert_ne!(allocate(CoinDistribution::Pow, 8, 1), allocate(CoinDistribution::Pow, 8, 2));
+        let of_seed = |seed| allocate(CoinDistribution::Pow, ChannelSetup::None, 8, seed);
+        assert_ne!(of_seed(1), of_seed(2));
     }
 }

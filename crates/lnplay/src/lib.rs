@@ -2,11 +2,12 @@
 //!
 //! `lnplay up` ([`up`]) hands the work to a supervisor process of its own ([`supervisor`]) and follows it over a unix
 //! socket ([`control`]), so that the environment outlives the SSH session that started it. The supervisor keeps the
-//! daemons running ([`child`]), prepares the chain ([`chain`]), shares the coins out ([`coins`]) and makes the nodes
-//! ready ([`node`]). Everything that must survive a crash is in the state directory ([`state`]).
+//! daemons running ([`child`]), prepares the chain ([`chain`]), shares the coins out ([`coins`]), makes the nodes ready
+//! ([`node`]) and opens the channels that were asked for ([`channels`]). Everything that must survive a crash is in the state directory ([`state`]).
 
 pub mod bitcoind;
 pub mod chain;
+pub mod channels;
 pub mod child;
 pub mod coins;
 pub mod control;

@@ -1,20 +1,21 @@
 //! One Lightning node: its place, its command line, its RPC, and what an attendee gets of it.
 
 use std::ffi::OsString;
-use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cln_rpc::ClnRpc;
-use lnplaylive::{ConnectionString, EnvironmentSpec, NodeId, Rgb};
+use lnplaylive::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeId, Rgb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::bitcoind::Bitcoind;
+use crate::child::Attempt;
 use crate::names;
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
@@ -25,6 +26,9 @@ pub const MAX_ALIAS: usize = 32;
 /// A node answers in milliseconds; with all cores taken by the start of 64 nodes, in seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
+/// More blocks than any reservation of coins is for.
+const RESERVED_FOR_EVER: u32 = 1_000_000;
+
 /// How far back a node looks for blocks at its start. Each block costs two processes (`bitcoin-cli`), and a new node
 /// has nothing in the chain that it starts on.
 const RESCAN: u32 = 2;
@@ -32,8 +36,9 @@ const RESCAN: u32 = 2;
 /// Plugins that attendees do not need: each is a process of a megabyte or more per node. Offers, xpay, pay and
 /// commando stay, as does what they and `fundchannel`, `connect` and `withdraw` are made of. A name that an
 /// installation lacks does no harm.
-const DISABLED_PLUGINS: [&str; 14] = [
+const DISABLED_PLUGINS: [&str; 16] = [
     "autoclean",
+    "bookkeeper",
     "chanbackup",
     "cln-bip353",
     "cln-currencyrate",
@@ -46,8 +51,68 @@ const DISABLED_PLUGINS: [&str; 14] = [
     "funder",
     "recover",
     "recklessrpc",
+    "sql",
     "wss-proxy",
 ];
+
+/// What a node may refuse now and grant later, by the codes of lightningd's `jsonrpc_errors.h`: it is ending (-5); it, or
+/// the other end of a channel, is behind the chain (304); the other end is not connected (305), cannot be reached (401)
+/// or went away (402); the block has not come (2000).
+const PASSING: [i32; 6] = [-5, 304, 305, 401, 402, 2000];
+
+/// What a peer did to an opening comes without a code of its own (-1), and may have been that it was restarted.
+const OPEN: &str = "multifundchannel";
+
+/// Why a call of a node came to nothing.
+#[derive(Debug, Error)]
+pub enum RpcError {
+    /// The node answered, with an error.
+    #[error("node {node} ({name}) refused {method}: {message} ({code})")]
+    Refused {
+        /// The node's number.
+        node: u32,
+        /// Its alias.
+        name: String,
+        /// The RPC method.
+        method: &'static str,
+        /// Core Lightning's code.
+        code: i32,
+        /// Its text.
+        message: String,
+    },
+    /// No answer that could be used: it is down, starting or too slow.
+    #[error("node {node} ({name}) did not answer {method}")]
+    Unreachable {
+        /// The node's number.
+        node: u32,
+        /// Its alias.
+        name: String,
+        /// The RPC method.
+        method: &'static str,
+        /// What came in the way.
+        source: anyhow::Error,
+    },
+    /// It answered that something has not happened yet.
+    #[error("node {node} ({name}) is waiting for {what}")]
+    NotYet {
+        /// The node's number.
+        node: u32,
+        /// Its alias.
+        name: String,
+        /// What has not happened.
+        what: String,
+    },
+}
+
+impl Attempt for RpcError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { code: -1, method, .. } => *method == OPEN,
+            Self::Refused { code, .. } => PASSING.contains(code),
+            Self::Unreachable { .. } | Self::NotYet { .. } => true,
+        }
+    }
+}
 
 /// Ports that are ours to choose; the spec chooses the nodes' WebSocket ports, which these stay clear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +176,44 @@ struct Rune {
     rune: String,
 }
 
-impl Debug for Rune {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rune")
+#[derive(Deserialize)]
+struct Channels {
+    channels: Vec<Channel>,
+}
+
+/// A channel, as one of its ends sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Channel {
+    /// The other end.
+    pub peer_id: NodeId,
+    /// Core Lightning's name of its state.
+    pub state: String,
+    /// Where its coins are: the transaction, once there is one.
+    pub funding_txid: Option<bitcoin::Txid>,
+    /// And the output.
+    pub funding_outnum: Option<u32>,
+    opener: String,
+    peer_connected: bool,
+}
+
+impl Channel {
+    /// Whether this end opened it.
+    pub fn is_ours(&self) -> bool {
+        self.opener == "local"
+    }
+
+    /// Whether it waits for its transaction to be mined.
+    pub fn is_waiting(&self) -> bool {
+        self.state == "CHANNELD_AWAITING_LOCKIN"
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.state == "CHANNELD_NORMAL"
+    }
+
+    fn is_usable_with(&self, peer: &NodeId) -> bool {
+        self.peer_id == *peer && self.peer_connected && self.is_open()
     }
 }
 
@@ -124,8 +224,16 @@ struct Funds {
 
 #[derive(Debug, Deserialize)]
 struct Output {
+    txid: bitcoin::Txid,
+    output: u32,
     amount_msat: u64,
     status: String,
+    reserved: bool,
+}
+
+#[derive(Deserialize)]
+struct Reserved {
+    psbt: String,
 }
 
 /// All nodes of an environment, node 0 first. Fails on names that no node can have.
@@ -206,46 +314,61 @@ impl Node {
                 "--log-level=info".to_owned(),
                 format!("--rescan={RESCAN}"),
                 // How often a node asks for blocks, and that it may tell others of a loopback address, are
-                // settings for developers; so is to start without asking nine daemons for their version, which
-                // is a tenth of the work.
+                // settings for developers; so is to start without asking nine daemons for their version and without
+                // reading every plugin to know it again, which are a tenth of the work each.
                 "--developer".to_owned(),
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
+                "--dev-no-plugin-checksum".to_owned(),
                 format!("--dev-bitcoind-poll={}", poll_seconds(spec)),
             ]
             .map(OsString::from),
         );
+        if spec.channel_setup != ChannelSetup::None {
+            // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
+            out.push("--dev-fast-gossip".into());
+        }
         out.extend(DISABLED_PLUGINS.iter().map(|name| format!("--disable-plugin={name}").into()));
         out
     }
 
-    async fn call<T: DeserializeOwned + Debug>(
+    async fn call<T: DeserializeOwned>(
         &self,
-        method: &str,
+        method: &'static str,
         params: Value,
         limit: Duration,
-    ) -> anyhow::Result<T> {
+    ) -> Result<T, RpcError> {
+        let (node, name) = (self.index, || self.name.clone());
+        let unreachable = |source| RpcError::Unreachable { node, name: name(), method, source };
         let exchange = async {
-            let mut rpc = ClnRpc::new(self.dir.join("regtest/lightning-rpc")).await?;
-            anyhow::Ok(rpc.call_raw(method, &params).await?)
+            let mut rpc = ClnRpc::new(self.dir.join("regtest/lightning-rpc")).await.map_err(unreachable)?;
+            let answer: Result<Value, _> = rpc.call_raw(method, &params).await;
+            answer.map_err(|error| match error.code {
+                Some(code) => RpcError::Refused { node, name: name(), method, code, message: error.message },
+                // Not the node's words: the connection broke, or what came made no sense.
+                None => unreachable(anyhow::anyhow!(error.message)),
+            })
         };
-        let result = timeout(limit, exchange).await;
-        result
-            .unwrap_or_else(|late| Err(late.into()))
-            .with_context(|| format!("{method} on node {} ({})", self.index, self.name))
+        let answer = timeout(limit, exchange).await.map_err(|late| unreachable(late.into()))??;
+        serde_json::from_value(answer).map_err(|error| unreachable(error.into()))
     }
 
-    async fn info(&self) -> anyhow::Result<Info> {
+    /// What to say while `what` is waited for.
+    pub(crate) fn not_yet(&self, what: impl Into<String>) -> RpcError {
+        RpcError::NotYet { node: self.index, name: self.name.clone(), what: what.into() }
+    }
+
+    async fn info(&self) -> Result<Info, RpcError> {
         self.call("getinfo", json!({}), CALL_LIMIT).await
     }
 
     /// Its id, once it answers.
-    pub async fn id(&self) -> anyhow::Result<NodeId> {
+    pub async fn id(&self) -> Result<NodeId, RpcError> {
         Ok(self.info().await?.id)
     }
 
     /// The height of the last block that it has seen.
-    pub async fn height(&self) -> anyhow::Result<u32> {
+    pub async fn height(&self) -> Result<u32, RpcError> {
         Ok(self.info().await?.blockheight)
     }
 
@@ -264,22 +387,66 @@ impl Node {
     }
 
     /// A new address of its wallet (P2WPKH).
-    pub async fn new_address(&self) -> anyhow::Result<String> {
+    pub async fn new_address(&self) -> Result<String, RpcError> {
         let params = json!({"addresstype": "bech32"});
         Ok(self.call::<NewAddress>("newaddr", params, CALL_LIMIT).await?.bech32)
     }
 
     /// Waits until it has seen the block at `height`, for as long as any call may take.
-    pub async fn wait_for_block(&self, height: u32) -> anyhow::Result<()> {
+    pub async fn wait_for_block(&self, height: u32) -> Result<(), RpcError> {
         let params = json!({"blockheight": height, "timeout": CALL_LIMIT.as_secs()});
         self.call::<Value>("waitblockheight", params, CALL_LIMIT).await.map(drop)
     }
 
     /// The confirmed coins of its wallet, in sat.
-    pub async fn confirmed_sat(&self) -> anyhow::Result<u64> {
+    pub async fn confirmed_sat(&self) -> Result<u64, RpcError> {
         let funds: Funds = self.call("listfunds", json!({}), CALL_LIMIT).await?;
         let confirmed = funds.outputs.iter().filter(|output| output.status == "confirmed");
         Ok(confirmed.map(|output| output.amount_msat / 1000).sum())
+    }
+
+    /// Where other nodes connect to it, given its id.
+    pub fn p2p_address(&self, id: &NodeId) -> String {
+        format!("{}@{}", id.as_str(), self.p2p)
+    }
+
+    /// The channels that it has, whoever opened them.
+    pub async fn channels(&self) -> Result<Vec<Channel>, RpcError> {
+        Ok(self.call::<Channels>("listpeerchannels", json!({}), CALL_LIMIT).await?.channels)
+    }
+
+    /// Lets go of coins that it keeps for an opening that a kill cut short. Only for nodes that nobody else uses yet.
+    pub async fn release_reserved(&self) -> Result<(), RpcError> {
+        let funds: Funds = self.call("listfunds", json!({}), CALL_LIMIT).await?;
+        let reserved = funds.outputs.iter().filter(|output| output.reserved);
+        let reserved: Vec<String> = reserved.map(|o| format!("{}:{}", o.txid, o.output)).collect();
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        let params = json!({
+            "satoshi": "all", "feerate": "253perkw", "startweight": 0, "utxos": reserved,
+            "reserve": 0, "reservedok": true,
+        });
+        let Reserved { psbt } = self.call("utxopsbt", params, CALL_LIMIT).await?;
+        let params = json!({"psbt": psbt, "reserve": RESERVED_FOR_EVER});
+        self.call::<Value>("unreserveinputs", params, CALL_LIMIT).await.map(drop)
+    }
+
+    /// Opens a channel of `sat` to each of `peers` (see [`Node::p2p_address`]), in one transaction; all or none.
+    pub async fn open_channels(&self, peers: &[String], sat: u64, limit: Duration) -> Result<(), RpcError> {
+        let to = |peer: &String| json!({"id": peer, "amount": sat});
+        let params = json!({"destinations": peers.iter().map(to).collect::<Vec<_>>()});
+        self.call::<Value>(OPEN, params, limit).await.map(drop)
+    }
+
+    /// Checks that it has a channel that is in use with each of `peers`.
+    pub async fn has_channels_with(&self, peers: &[NodeId]) -> Result<(), RpcError> {
+        let channels = self.channels().await?;
+        let ready = |peer: &&NodeId| channels.iter().any(|channel| channel.is_usable_with(peer));
+        match peers.iter().filter(|peer| !ready(peer)).count() {
+            0 => Ok(()),
+            count => Err(self.not_yet(format!("{count} of its channels"))),
+        }
     }
 
     /// What an attendee scans.

@@ -102,6 +102,11 @@ impl StateDir {
         self.root.join("funding.json")
     }
 
+    /// Where it is kept that the channels of the spec were opened.
+    pub fn channels(&self) -> PathBuf {
+        self.root.join("channels.json")
+    }
+
     /// The socket on which the supervisor answers.
     pub fn control(&self) -> PathBuf {
         self.root.join("control.sock")

@@ -1,5 +1,7 @@
 //! The process that brings an environment up and keeps it up until SIGTERM.
 
+mod channels;
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use bitcoin::Amount;
 use lnplaylive::progress::{Line, Progress};
-use lnplaylive::{ChannelSetup, ConnectionString, EnvironmentSpec};
+use lnplaylive::{ConnectionString, EnvironmentSpec};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,16 +45,6 @@ const FLUSH_EVERY: Duration = Duration::from_secs(30);
 /// The longest that a supervisor takes to end on SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(15 + 20 + 10);
 
-/// Why a spec cannot be brought up by this version, though it is valid.
-pub fn check_supported(spec: &EnvironmentSpec) -> anyhow::Result<()> {
-    ensure!(
-        spec.channel_setup == ChannelSetup::None,
-        "channel_setup {} is not supported yet; use none",
-        serde_json::to_string(&spec.channel_setup)?
-    );
-    Ok(())
-}
-
 /// What the supervisor's tasks share.
 struct Shared {
     settings: Settings,
@@ -82,7 +74,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let spec = dir.stored_spec()?.context("there is no environment here; begin with `lnplay up SPEC`")?;
     spec.validate().context("the stored spec")?;
-    check_supported(&spec)?;
     let nodes = node::plan(&spec, &dir, settings.address)?;
     let rpc = (settings.address, InnerPorts::of(&spec).bitcoin_rpc).into();
     let bitcoind = Bitcoind { datadir: dir.bitcoin(), rpc };
@@ -212,7 +203,7 @@ impl Shared {
         self.progress("start-bitcoind", 0, 1, "Starting bitcoind");
         self.end_leftovers().await?;
         let bitcoind = self.start("bitcoind", &self.settings.bitcoind, self.bitcoind.arguments(), stop);
-        bitcoind.wait_until(STEP_LIMIT, async || Ok(self.bitcoind.height().await?)).await?;
+        bitcoind.wait_until(STEP_LIMIT, || self.bitcoind.height()).await?;
         let total = Amount::from_sat(coins::PER_NODE * u64::from(self.spec.node_count));
         let coinbases = chain::coinbases_for(total);
         self.progress("mature-chain", 0, 1, "Mining the first blocks");
@@ -221,6 +212,7 @@ impl Shared {
         let funding: Option<Funding> = state::read_json(&self.dir.funding())?;
         let started = self.start_nodes(funding.is_none(), stop).await?;
         self.fund(key, coinbases, funding, &started).await?;
+        self.open_channels(key, &started).await?;
         started
             .into_iter()
             .map(|Started { node, identity, .. }| node.connection_string(&self.spec, identity))
@@ -276,7 +268,12 @@ impl Shared {
     ) -> anyhow::Result<()> {
         let total = nodes.len();
         self.progress("fund-nodes", 0, total, "Funding the nodes");
-        let amounts = coins::allocate(self.spec.coin_distribution, self.spec.node_count, self.spec.seed);
+        let amounts = coins::allocate(
+            self.spec.coin_distribution,
+            self.spec.channel_setup,
+            self.spec.node_count,
+            self.spec.seed,
+        );
         let mut funding = match stored {
             Some(funding) => funding,
             None => self.make_funding(key, coinbases, nodes, &amounts).await?,

@@ -30,7 +30,6 @@ pub async fn up(
 ) -> anyhow::Result<()> {
     let spec: EnvironmentSpec = serde_json::from_slice(spec).context("the spec cannot be read")?;
     spec.validate().context("the spec cannot be brought up")?;
-    supervisor::check_supported(&spec)?;
     let dir = StateDir::new(&settings.dir)?;
     node::plan(&spec, &dir, settings.address)?;
     dir.create()?;

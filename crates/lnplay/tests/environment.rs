@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cln_rpc::ClnRpc;
-use lnplaylive::ConnectionString;
 use lnplaylive::progress::Line;
+use lnplaylive::{ChannelSetup, CoinDistribution, ConnectionString};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -226,7 +226,7 @@ fn an_environment_lives_through_whatever_dies() {
         |environment: &Environment| (0..3).map(|i| sat(&environment.rpc(i, "listfunds"))).collect::<Vec<_>>();
     let before = funds(&environment);
     assert_eq!(before.iter().sum::<u64>(), 300_000_000);
-    assert_eq!(before, lnplay::coins::allocate(lnplaylive::CoinDistribution::Political, 3, 1));
+    assert_eq!(before, lnplay::coins::allocate(CoinDistribution::Political, ChannelSetup::None, 3, 1));
 
     // Once more, and as somebody else would.
     assert_eq!(environment.up(&spec(3)).strings(), strings);
@@ -340,7 +340,7 @@ fn specs_that_cannot_be_brought_up_leave_no_trace() {
     with("node_count", json!(0), "node_count is 0");
     with("node_count", json!(65), "node_count is 65");
     with("block_time", json!(0), "block_time is 0");
-    with("channel_setup", json!("star"), "not supported yet");
+    with("channel_setup", json!("mesh"), "cannot be read");
     with("names", json!(["a", "b", "x".repeat(33)]), "cannot be named");
     with("surprise", json!(1), "unknown field");
     for (spec, says) in cases {
