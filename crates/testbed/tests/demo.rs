@@ -20,6 +20,8 @@ fn demo(dir: &Workdir, args: &[&str]) -> Command {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_lnplaylive-demo"));
     // Without CARGO it builds nothing: whoever runs this test has.
     demo.args(args).env("TMPDIR", dir.path()).env_remove("CARGO").stdin(Stdio::null());
+    // What the test run tells its tests is no setting of the shop's.
+    demo.env_remove("LNPLAYLIVE_SKIPS").env_remove("LNPLAYLIVE_KEEP");
     demo
 }
 
