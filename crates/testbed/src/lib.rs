@@ -23,6 +23,7 @@ mod daemons;
 mod error;
 mod host;
 mod lightningd;
+pub mod lxd;
 mod ports;
 mod process;
 mod rpc;

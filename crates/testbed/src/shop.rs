@@ -253,13 +253,13 @@ fn parse_url(url: &str) -> Result<Url> {
 
 /// Where an existing remote opens environments' ports: to nobody else if it is on this machine.
 fn listen_address(url: &str) -> Result<IpAddr> {
-    let local = match parse_url(url)?.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
+    let ip = match parse_url(url)?.host() {
+        Some(url::Host::Domain("localhost")) => Some(Ipv4Addr::LOCALHOST.into()),
+        Some(url::Host::Ipv4(ip)) => Some(IpAddr::from(ip)),
+        Some(url::Host::Ipv6(ip)) => Some(ip.into()),
+        _ => None,
     };
-    Ok(if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED }.into())
+    Ok(ip.filter(IpAddr::is_loopback).unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
 }
 
 /// Gives a simulated remote a loopback address of its own, so that those that run at the same time, in this process and in

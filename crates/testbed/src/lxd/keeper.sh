@@ -1,0 +1,70 @@
+# Runs a private LXD or Incus daemon and takes it down:   keeper.sh DIR VARIABLE BRIDGE DAEMON…
+#
+# DIR holds the daemon's state in `d` (where VARIABLE, LXD_DIR or INCUS_DIR, points) and its log. Stdin is a pipe from who wants
+# the daemon. It ends when they let go of it, also when they were killed, and then everything goes: containers, daemon, mounts,
+# bridge, files. A line on stdin that says `keep` spares the logs.
+trap '' INT TERM HUP
+dir=$1 variable=$2 bridge=$3
+shift 3
+state=$dir/d
+
+# The first try of the daemon to look things up on the internet fails at once: nothing of a test leaves this machine.
+env "$variable=$state" HTTPS_PROXY=http://127.0.0.1:9 "$@" </dev/null >>"$dir/daemon.log" 2>&1 &
+daemon=$!
+echo "$daemon" >"$dir/pid.new" && mv "$dir/pid.new" "$dir/pid"
+
+keep=
+while read -r word; do
+    [ "$word" = keep ] && keep=1
+done
+
+# Processes of ours: those that name the directory in their arguments or environment.
+ours() {
+    grep -lsF "$state" /proc/[0-9]*/cmdline /proc/[0-9]*/environ | cut -d/ -f3 | sort -u | grep -vx "$$"
+}
+# A container's monitor names the directory; its child is the container's init, with which all in it ends.
+monitors() {
+    for pid in $(ours); do
+        tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q '^\[lxc monitor\]' && echo "$pid"
+    done
+}
+inits() {
+    for pid in $(monitors); do
+        grep -ls "^PPid:[[:space:]]*$pid\$" /proc/[0-9]*/status | cut -d/ -f3
+    done
+}
+# until TENTHS CONDITION…
+until_() {
+    tenths=$1
+    shift
+    while ! "$@" && [ "$tenths" -gt 0 ]; do
+        sleep 0.1
+        tenths=$((tenths - 1))
+    done
+}
+no_monitors() { [ -z "$(monitors)" ]; }
+no_daemon() { ! kill -0 "$daemon" 2>/dev/null; }
+
+# By force but in order, so that each monitor removes its cgroups and the daemon its bridge.
+for pid in $(inits); do kill -KILL "$pid"; done 2>/dev/null
+until_ 50 no_monitors
+kill -PWR "$daemon" 2>/dev/null
+until_ 100 no_daemon
+# Whatever has not gone by itself.
+tries=50
+while left=$(ours) && [ -n "$left" ] && [ "$tries" -gt 0 ]; do
+    # Init processes first: an orphan of a monitor is no longer found through it.
+    for pid in $(inits) $left; do kill -KILL "$pid"; done 2>/dev/null
+    sleep 0.1
+    tries=$((tries - 1))
+done
+awk -v at="$state/" 'index($5 "/", at) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+    while read -r mount; do umount -l "$mount"; done
+[ -e "/sys/class/net/$bridge" ] && ip link delete "$bridge"
+if [ -n "$keep" ]; then
+    mkdir -p "$dir/logs"
+    cp -r "$state"/logs/. "$dir/logs/" 2>/dev/null
+    rm -rf "$state"
+else
+    rm -rf "$dir"
+fi

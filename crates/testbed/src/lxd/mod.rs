@@ -1,0 +1,352 @@
+//! Private LXD and Incus servers: real ones, of which nothing is the machine's own.
+//!
+//! Each has a directory, a pool of the kind `dir`, a bridge that leads nowhere, and a loopback address for its API and for the
+//! ports of what runs on it. It ends with everything that it made when it is dropped, and also when this process is killed:
+//! `keeper.sh` waits for that.
+//!
+//! What the machine has to bring: root with all capabilities (the daemons mount and make bridges), cgroups, subordinate user
+//! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor AppArmor
+//! nor a packet filter is needed, nor systemd on the machine: containers bring their own. They are unprivileged.
+
+mod socket;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use lxd_client::{Client, ClientConfig, Identity, ImageFiles, Token};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::wait::{Step, until};
+use crate::{Error, Result};
+
+/// Names the image that [`image`] finds.
+pub const IMAGE: &str = "LNPLAYLIVE_TEST_IMAGE";
+
+/// The alias that environments' instances are made from.
+const ALIAS: &str = "lnplay";
+
+/// A daemon makes its database and certificate in about a second.
+const START_TIME: Duration = Duration::from_secs(60);
+
+/// An upload is a quarter of a gigabyte over loopback.
+const UPLOAD_TIME: Duration = Duration::from_secs(120);
+
+/// Room for a dozen environments, which is when a pool in memory is worth it: a disk makes copies in seconds, and memory in
+/// half of one.
+const MEMORY_FOR_POOL: u64 = 12 << 30;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// LXD, as in Debian 12's package `lxd`.
+    Lxd,
+    /// Incus, as in the package `incus-base` from Debian 12's backports.
+    Incus,
+}
+
+impl Kind {
+    /// Its name in lower case, as the server itself tells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lxd => "lxd",
+            Self::Incus => "incus",
+        }
+    }
+
+    /// Where the packages put the daemon.
+    fn daemon(self) -> &'static Path {
+        Path::new(match self {
+            Self::Lxd => "/usr/bin/lxd",
+            // Not meant to be called by people.
+            Self::Incus => "/usr/libexec/incus/incusd",
+        })
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Lxd => "LXD_DIR",
+            Self::Incus => "INCUS_DIR",
+        }
+    }
+}
+
+/// Why no such server can run on this machine, if that is so.
+pub fn unavailable(kind: Kind) -> Option<String> {
+    let daemon = kind.daemon();
+    if !daemon.is_file() {
+        let package = match kind {
+            Kind::Lxd => "lxd",
+            Kind::Incus => "incus-base (Debian 12: from backports)",
+        };
+        return Some(format!("{} is not there: install {package}", daemon.display()));
+    }
+    // CAP_NET_ADMIN is bit 12, CAP_SYS_ADMIN bit 21.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0);
+    if capabilities >> 12 & capabilities >> 21 & 1 == 0 {
+        return Some("it takes root to mount and to make bridges".into());
+    }
+    let cgroups = ["cgroup.controllers", "systemd", "unified"];
+    if !cgroups.iter().any(|name| Path::new("/sys/fs/cgroup").join(name).exists()) {
+        return Some("no cgroups are mounted at /sys/fs/cgroup, without which no container runs".into());
+    }
+    if !Path::new("/proc/self/ns/user").exists() {
+        return Some("the kernel has no user namespaces".into());
+    }
+    None
+}
+
+/// The image for environments, made by `tests/image/build` and named by `LNPLAYLIVE_TEST_IMAGE`.
+pub fn image() -> Result<PathBuf> {
+    let hint = "make it with tests/image/build (as root), or run tests/run lxd".into();
+    let missing = |looked| Error::Missing { program: "the test image".into(), looked, hint };
+    match std::env::var_os(IMAGE).map(PathBuf::from) {
+        Some(path) if path.is_file() => Ok(path),
+        Some(path) => Err(missing(format!("{IMAGE}={}", path.display()))),
+        None => Err(missing(format!("{IMAGE}, which is not set"))),
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    dir: PathBuf,
+    url: String,
+    address: Ipv4Addr,
+    client: Client,
+    // Last: nothing else of this may need the daemon when it goes.
+    _keeper: Keeper,
+}
+
+impl Server {
+    /// Starts one and returns when instances can be made. Ask [`unavailable`] first.
+    pub async fn start(kind: Kind) -> Result<Self> {
+        let dir = make_dir(kind)?;
+        // At most 15 characters, and unlike any other: the directory's random part.
+        let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let keeper = Keeper::start(kind, &dir, &bridge)?;
+        let socket = dir.join("d/unix.socket");
+        until(&format!("{} to answer on its socket", kind.name()), START_TIME, async || {
+            keeper.check()?;
+            Ok(match socket::call(&socket, "GET", "/internal/ready", &Value::Null).await {
+                Ok(_) => Step::Done(()),
+                Err(error) => Step::NotYet(error.to_string()),
+            })
+        })
+        .await?;
+        let address = own_address();
+        let url = set_up(&socket, address, &bridge).await?;
+        let token = token(&socket, "testbed").await?;
+        let client = trusted(kind, &url, &token).await?;
+        Ok(Self { kind, dir, url, address, client, _keeper: keeper })
+    }
+
+    /// Starts one that has the image for environments under the alias that they are made from.
+    pub async fn with_image(kind: Kind, image: &Path) -> Result<Self> {
+        let server = Self::start(kind).await?;
+        server.upload(image).await?;
+        Ok(server)
+    }
+
+    /// Uploads the image for environments.
+    pub async fn upload(&self, image: &Path) -> Result<()> {
+        let files = ImageFiles::Unified(image.into());
+        let upload = async {
+            let fingerprint = self.client.upload_image("default", &files, UPLOAD_TIME).await?;
+            self.client.create_image_alias("default", ALIAS, &fingerprint).await
+        };
+        upload.await.map_err(|e| Error::Unusable(format!("giving {} its image: {e}", self.kind.name())))
+    }
+
+    /// LXD or Incus.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The API's URL. Its host is a loopback address that no other server of this kind has.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The address in [`Server::url`].
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// A client that the server trusts.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A new enrolment token.
+    pub async fn token(&self, client_name: &str) -> Result<String> {
+        token(&self.dir.join("d/unix.socket"), client_name).await
+    }
+
+    /// Ends the daemon at once, as a crash of the machine would: nobody answers from now on.
+    pub fn kill(&self) -> Result<()> {
+        let pid = daemon_pid(&self.dir).ok_or_else(|| Error::Unusable("the daemon has no pid".into()))?;
+        kill(pid, Signal::SIGKILL)
+            .map_err(|e| Error::System { doing: "killing a daemon of ours", source: e.into() })
+    }
+}
+
+/// In memory if there is enough of it: an instance is a copy of the image, and disks vary.
+fn make_dir(kind: Kind) -> Result<PathBuf> {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available =
+        memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    let available = available.and_then(|kb| kb.trim().parse::<u64>().ok()).unwrap_or(0) << 10;
+    let shm = Path::new("/dev/shm");
+    let base =
+        if available > MEMORY_FOR_POOL && shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+    let prefix = format!("lp{}-", &kind.name()[..1]);
+    let dir = tempfile::Builder::new()
+        .prefix(&prefix)
+        .rand_bytes(8)
+        .tempdir_in(&base)
+        .map_err(|source| Error::File { doing: "creating a directory in", path: base, source })?;
+    // Containers' roots, whose ids are other users', have to reach what is theirs in it.
+    let dir = dir.keep();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(&dir, open).map_err(|source| Error::File {
+        doing: "opening up",
+        path: dir.clone(),
+        source,
+    })?;
+    Ok(dir)
+}
+
+/// A loopback address that is this server's, so that those that run at the same time do not take each other's ports.
+fn own_address() -> Ipv4Addr {
+    static SERVERS: AtomicU8 = AtomicU8::new(0);
+    let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
+    Ipv4Addr::new(127, 200 + SERVERS.fetch_add(1, Ordering::Relaxed) % 50, high, low)
+}
+
+/// Gives a fresh daemon its API address, pool, bridge and profile; returns the API's URL.
+async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str) -> Result<String> {
+    let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
+    // Free now, and on an address that nobody else uses.
+    let free = TcpListener::bind((address, 0)).and_then(|l| l.local_addr());
+    let port = free.map_err(|source| Error::System { doing: "finding a free port", source })?.port();
+    call("PATCH", "/1.0", json!({"config": {"core.https_address": format!("{address}:{port}")}})).await?;
+    call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
+    // A subnet that is not in use is the daemon's to find. Of the machine it changes nothing: neither packet filter nor
+    // forwarding.
+    let network = json!({"name": bridge, "type": "bridge", "config": {
+        "ipv4.address": "auto", "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
+        "ipv6.address": "none", "dns.mode": "none",
+    }});
+    call("POST", "/1.0/networks", network).await?;
+    let profile = json!({"config": {}, "description": "", "devices": {
+        "root": {"type": "disk", "path": "/", "pool": "default"},
+        "eth0": {"type": "nic", "name": "eth0", "network": bridge},
+    }});
+    call("PUT", "/1.0/profiles/default", profile).await?;
+    Ok(format!("https://{address}:{port}"))
+}
+
+/// A new enrolment token, put together from its parts as the server's own command-line client does.
+async fn token(socket: &Path, client_name: &str) -> Result<String> {
+    let body = json!({"type": "client", "name": client_name, "token": true});
+    let operation = socket::call(socket, "POST", "/1.0/certificates", &body).await?;
+    let parts = &operation["metadata"];
+    let content = json!({
+        "client_name": client_name,
+        "fingerprint": parts["fingerprint"],
+        "addresses": parts["addresses"],
+        "secret": parts["secret"],
+        "expires_at": "0001-01-01T00:00:00Z",
+    });
+    Ok(STANDARD.encode(content.to_string()))
+}
+
+async fn trusted(kind: Kind, url: &str, token: &str) -> Result<Client> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        Error::Unusable(format!("enrolling with our own {} at {url}: {error}", kind.name()))
+    };
+    let token = Token::parse(token).map_err(|e| unusable(&e))?;
+    let identity = Identity::generate("testbed").map_err(|e| unusable(&e))?;
+    let url = url.parse().map_err(|e| unusable(&e))?;
+    let config = ClientConfig::new(kind.name(), url, identity, *token.fingerprint());
+    let client = Client::new(config).map_err(|e| unusable(&e))?;
+    client.enrol(&token).await.map_err(|e| unusable(&e))?;
+    Ok(client)
+}
+
+fn daemon_pid(dir: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(dir.join("pid")).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// The process that runs the daemon and takes everything down once we have let go of its stdin.
+#[derive(Debug)]
+struct Keeper {
+    dir: PathBuf,
+    process: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Keeper {
+    fn start(kind: Kind, dir: &Path, bridge: &str) -> Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", include_str!("keeper.sh"), "testbed-keeper"])
+            .arg(dir)
+            .args([kind.variable(), bridge])
+            .arg(kind.daemon())
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Out of the signals that are sent to us.
+            .process_group(0);
+        std::fs::create_dir(dir.join("d")).map_err(|source| Error::File {
+            doing: "creating",
+            path: dir.join("d"),
+            source,
+        })?;
+        let mut process =
+            command.spawn().map_err(|source| Error::Spawn { program: "/bin/sh".into(), source })?;
+        let stdin = process.stdin.take();
+        Ok(Self { dir: dir.into(), process, stdin })
+    }
+
+    /// Fails if the daemon has ended.
+    fn check(&self) -> Result<()> {
+        let Some(pid) = daemon_pid(&self.dir) else { return Ok(()) };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')) {
+            return Ok(());
+        }
+        let log = std::fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default();
+        Err(Error::Unusable(format!("the daemon ended; its log: {}", log.trim_end())))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let keep = std::thread::panicking() || std::env::var_os("LNPLAYLIVE_KEEP").is_some();
+        if let Some(mut stdin) = self.stdin.take()
+            && keep
+            && stdin.write_all(b"keep\n").is_ok()
+        {
+            eprintln!("testbed: the daemon's logs are kept in {}", self.dir.display());
+        }
+        // It works through a list in which every wait has an end.
+        if let Err(error) = self.process.wait() {
+            eprintln!("testbed: waiting for the end of the daemon in {}: {error}", self.dir.display());
+        }
+    }
+}
