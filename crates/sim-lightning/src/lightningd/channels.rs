@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, RpcError, RpcResult, parse_msat};
 use super::store::{Change, Channel, ChannelState, Payment, PaymentStatus, Store};
+use super::wallet::Paying;
 use super::{Node, invoices, now, peers, wallet};
 
 pub(super) const FUND_PARAMS: &[&str] = &[
@@ -34,6 +35,8 @@ pub(super) const FUND_PARAMS: &[&str] = &[
     "reserve",
     "channel_type",
 ];
+pub(super) const FUND_MANY_PARAMS: &[&str] =
+    &["destinations!", "feerate", "minconf", "utxos", "minchannels", "commitment_feerate"];
 pub(super) const PAY_PARAMS: &[&str] = &[
     "bolt11!",
     "amount_msat",
@@ -205,65 +208,148 @@ fn amount_or_all(params: &Params) -> Result<Option<Amount>, RpcError> {
         .ok_or_else(|| params.bad("amount", "should be a satoshi amount"))
 }
 
-/// `fundchannel`.
-pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
-    let text = params.token("id").expect("required");
-    let id: PublicKey = text
-        .split('@')
-        .next()
-        .and_then(|id| id.parse().ok())
-        .ok_or_else(|| params.bad("id", "should be a node id"))?;
-    let amount = amount_or_all(params)?;
-    let push_msat = params.msat("push_msat")?.unwrap_or(0);
-    let private = !params.bool("announce")?.unwrap_or(true);
-    peers::ensure_connected(node, id).await?;
+/// A channel that is to be opened.
+struct Wanted {
+    peer: PublicKey,
+    push_msat: u64,
+    private: bool,
+}
 
-    let _spending = node.spending.lock().await;
-    let mut keys = [node.id.serialize(), id.serialize()];
+/// The id in `ID` or `ID@HOST:PORT`.
+fn id_of(destination: &str) -> Option<PublicKey> {
+    destination.split('@').next()?.parse().ok()
+}
+
+/// The script that both ends own together.
+fn script_with(node: &Node, peer: &PublicKey) -> ScriptBuf {
+    let mut keys = [node.id.serialize(), peer.serialize()];
     keys.sort_unstable();
     let redeem = script::Builder::new().push_int(2).push_slice(keys[0]).push_slice(keys[1]).push_int(2);
     let redeem = redeem.push_opcode(OP_CHECKMULTISIG).into_script();
-    let funding = wallet::fund(node, amount, ScriptBuf::new_p2wsh(&redeem.wscript_hash())).await?;
-    let outpoint = OutPoint { txid: funding.tx.compute_txid(), vout: funding.vout };
-    let total_msat = funding.amount.to_sat() * 1000;
-    if push_msat > total_msat {
-        return Err(RpcError::new(300, "push_msat is more than the channel holds"));
-    }
-    let channel_id = channel_id(&outpoint);
-    let open =
-        Question::Open { channel_id: channel_id.clone(), funding: outpoint, total_msat, push_msat, private };
-    match ask(node, &id, &open).await {
-        Some(Answer::Fine) => {}
-        Some(Answer::Failed { reason }) => {
-            return Err(RpcError::general(format!("They sent ERROR channel {channel_id}: {reason}")));
+    ScriptBuf::new_p2wsh(&redeem.wscript_hash())
+}
+
+/// `fundchannel`.
+pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
+    let text = params.token("id").expect("required");
+    let peer = id_of(&text).ok_or_else(|| params.bad("id", "should be a node id"))?;
+    let amount = amount_or_all(params)?;
+    let push_msat = params.msat("push_msat")?.unwrap_or(0);
+    let private = !params.bool("announce")?.unwrap_or(true);
+    peers::ensure_connected(node, peer).await?;
+    let script = script_with(node, &peer);
+    let paying = match amount {
+        Some(amount) => Paying::Amounts(vec![(amount, script)]),
+        None => Paying::Everything(script),
+    };
+    let (tx, channels) = open(node, &[Wanted { peer, push_msat, private }], paying).await?;
+    let Channel { id, funding, .. } = &channels[0];
+    Ok(json!({
+        "tx": tx, "txid": funding.txid, "channel_id": id, "outnum": funding.vout, "channel_type": channel_type(),
+    }))
+}
+
+fn channel_type() -> Value {
+    json!({"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]})
+}
+
+/// `multifundchannel`: all of the channels or none.
+pub(super) async fn fund_many(node: &Arc<Node>, params: &Params) -> RpcResult {
+    let bad = |problem: &str| params.bad("destinations", problem);
+    let destinations = params.value("destinations").and_then(Value::as_array);
+    let destinations =
+        destinations.filter(|list| !list.is_empty()).ok_or_else(|| bad("should be an array"))?;
+    let (mut wanted, mut outputs) = (Vec::new(), Vec::new());
+    for destination in destinations {
+        let text = destination["id"].as_str().unwrap_or_default();
+        let peer = id_of(text).ok_or_else(|| bad("each should have the id of a node"))?;
+        if wanted.iter().any(|other: &Wanted| other.peer == peer) {
+            return Err(bad("each should be another node"));
         }
-        _ => return Err(RpcError::new(305, "Peer did not answer to the opening of the channel")),
+        // Everything, a share of everything and a feerate are not simulated.
+        let amount = destination["amount"].as_u64().map(Amount::from_sat);
+        let amount = amount.ok_or_else(|| bad("each should have an amount in satoshi"))?;
+        let push_msat = destination["push_msat"].as_u64().unwrap_or(0);
+        let private = !destination["announce"].as_bool().unwrap_or(true);
+        match text.split_once('@') {
+            Some((_, address)) => peers::ensure_connected_at(node, peer, address).await?,
+            None => peers::ensure_connected(node, peer).await?,
+        }
+        wanted.push(Wanted { peer, push_msat, private });
+        outputs.push((amount, script_with(node, &peer)));
+    }
+    let (tx, channels) = open(node, &wanted, Paying::Amounts(outputs)).await?;
+    let ids = channels.iter().map(|channel| {
+        json!({
+            "id": channel.peer.to_string(), "channel_id": channel.id, "outnum": channel.funding.vout,
+            "channel_type": channel_type(),
+        })
+    });
+    let txid = channels[0].funding.txid;
+    Ok(json!({"tx": tx, "txid": txid, "channel_ids": ids.collect::<Vec<_>>(), "failed": []}))
+}
+
+/// Agrees with the other ends, sends the transaction and remembers the channels; the transaction comes back as hex.
+async fn open(
+    node: &Arc<Node>,
+    wanted: &[Wanted],
+    paying: Paying,
+) -> Result<(String, Vec<Channel>), RpcError> {
+    let _spending = node.spending.lock().await;
+    let funding = wallet::fund(node, paying).await?;
+    let txid = funding.tx.compute_txid();
+    let mut channels: Vec<Channel> = Vec::new();
+    for ((vout, wanted), amount) in (0..).zip(wanted).zip(&funding.amounts) {
+        let &Wanted { peer, push_msat, private } = wanted;
+        let (outpoint, total_msat) = (OutPoint { txid, vout }, amount.to_sat() * 1000);
+        let id = channel_id(&outpoint);
+        let question =
+            Question::Open { channel_id: id.clone(), funding: outpoint, total_msat, push_msat, private };
+        let refused = if push_msat > total_msat {
+            Some(RpcError::new(300, "push_msat is more than the channel holds"))
+        } else {
+            match ask(node, &peer, &question).await {
+                Some(Answer::Fine) => None,
+                Some(Answer::Failed { reason }) => {
+                    Some(RpcError::general(format!("They sent ERROR channel {id}: {reason}")))
+                }
+                _ => Some(RpcError::new(305, "Peer did not answer to the opening of the channel")),
+            }
+        };
+        if let Some(error) = refused {
+            abort(node, channels).await;
+            return Err(error);
+        }
+        channels.push(Channel {
+            peer,
+            id,
+            funding: outpoint,
+            total_msat,
+            our_msat: total_msat - push_msat,
+            pushed_msat: push_msat,
+            we_opened: true,
+            private,
+            state: ChannelState::AwaitingLockin,
+            short_channel_id: None,
+        });
     }
     let tx = serialize_hex(&funding.tx);
     if let Err(error) = node.bitcoin.call("sendrawtransaction", json!([tx])).await {
-        // A peer that is not told keeps waiting for a transaction that does not come, as with the real one.
-        drop(ask(node, &id, &Question::Abort { channel_id }).await);
+        abort(node, channels).await;
         return Err(RpcError::new(303, error.to_string()));
     }
-    let channel = Channel {
-        peer: id,
-        id: channel_id.clone(),
-        funding: outpoint,
-        total_msat,
-        our_msat: total_msat - push_msat,
-        pushed_msat: push_msat,
-        we_opened: true,
-        private,
-        state: ChannelState::AwaitingLockin,
-        short_channel_id: None,
-    };
     let mut changes = funding.changes;
-    changes.push(Change::Channel(channel));
+    changes.extend(channels.iter().cloned().map(Change::Channel));
     node.commit(&mut node.store(), changes);
-    Ok(json!({
-        "tx": tx, "txid": outpoint.txid, "channel_id": channel_id, "outnum": outpoint.vout,
-        "channel_type": {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]},
-    }))
+    Ok((tx, channels))
+}
+
+/// Tells the other ends that nothing came of it. One that is not told keeps waiting for a transaction that does not come,
+/// as with the real one.
+async fn abort(node: &Arc<Node>, channels: Vec<Channel>) {
+    for Channel { peer, id, .. } in channels {
+        drop(ask(node, &peer, &Question::Abort { channel_id: id }).await);
+    }
 }
 
 /// The funding transaction has been mined.

@@ -368,6 +368,15 @@ pub(super) async fn ensure_connected(node: &Arc<Node>, id: PublicKey) -> Result<
     dial(node, id, &known).await
 }
 
+/// Makes sure that `id` is connected, dialling `address` if it is not.
+pub(super) async fn ensure_connected_at(
+    node: &Arc<Node>,
+    id: PublicKey,
+    address: &str,
+) -> Result<(), RpcError> {
+    if node.peers.is_connected(&id) { Ok(()) } else { dial(node, id, address).await }
+}
+
 /// Dials until the peer is there; who was only ever dialled by the peer waits for it.
 async fn reconnect(node: Arc<Node>, id: PublicKey) {
     let mut pause = Duration::from_millis(500);

@@ -48,6 +48,7 @@ const METHODS: &[(&str, &str)] = &[
     ("listpays", "[bolt11] [payment_hash] [status] [index] [start] [limit]"),
     ("listpeerchannels", "[id] [short_channel_id] [channel_id]"),
     ("listpeers", "[id] [level]"),
+    ("multifundchannel", "destinations [feerate] [minconf] [utxos] [minchannels] [commitment_feerate]"),
     ("newaddr", "[addresstype]"),
     ("notifications", "enable"),
     (
@@ -246,6 +247,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         ),
         "listpeerchannels" => channels::list(node, &parse(&["id", "short_channel_id", "channel_id"])?),
         "listpeers" => peers::list(node, &parse(&["id", "level"])?),
+        "multifundchannel" => channels::fund_many(node, &parse(channels::FUND_MANY_PARAMS)?).await,
         "newaddr" => wallet::new_address(node, &parse(&["addresstype"])?),
         "pay" => channels::pay(node, &parse(channels::PAY_PARAMS)?).await,
         "ping" => peers::ping(node, &parse(&["id!", "len", "pongbytes"])?),

@@ -284,19 +284,28 @@ pub(super) async fn list_funds(node: &Node, params: &Params) -> RpcResult {
 /// A funding transaction that is signed and not sent yet.
 pub(super) struct Funding {
     pub(super) tx: Transaction,
-    /// Which output is the channel's.
-    pub(super) vout: u32,
-    pub(super) amount: Amount,
+    /// What each output pays that was asked for; they are the first ones, in the order asked.
+    pub(super) amounts: Vec<Amount>,
     /// What to remember when it is sent.
     pub(super) changes: Vec<Change>,
 }
 
-/// Builds and signs a transaction that pays `amount` (`None`: everything) to `script`. Call it with `spending` held.
-pub(super) async fn fund(
-    node: &Node,
-    amount: Option<Amount>,
-    script: ScriptBuf,
-) -> Result<Funding, RpcError> {
+/// What a transaction of ours is to pay.
+#[derive(Clone)]
+pub(super) enum Paying {
+    Everything(ScriptBuf),
+    /// At least one.
+    Amounts(Vec<(Amount, ScriptBuf)>),
+}
+
+/// Builds and signs a transaction. Call it with `spending` held.
+pub(super) async fn fund(node: &Node, paying: Paying) -> Result<Funding, RpcError> {
+    let (amount, count) = match &paying {
+        Paying::Everything(_) => (None, 1),
+        Paying::Amounts(outputs) => {
+            (Some(outputs.iter().map(|(amount, _)| *amount).sum::<Amount>()), outputs.len())
+        }
+    };
     let height = node.tip.borrow().height;
     let mut usable = coins(node).await?;
     {
@@ -311,14 +320,14 @@ pub(super) async fn fund(
     let mut chosen = Vec::new();
     let mut total = Amount::ZERO;
     for coin in &usable {
-        if amount.is_some_and(|amount| total >= amount + fee(chosen.len(), 2)) {
+        if amount.is_some_and(|amount| total >= amount + fee(chosen.len(), count + 1)) {
             break;
         }
         total += coin.out.value;
         chosen.push(coin);
     }
-    let value = amount.unwrap_or_else(|| total.checked_sub(fee(chosen.len(), 1)).unwrap_or_default());
-    let needed = value + fee(chosen.len(), 1);
+    let value = amount.unwrap_or_else(|| total.checked_sub(fee(chosen.len(), count)).unwrap_or_default());
+    let needed = value + fee(chosen.len(), count);
     if chosen.is_empty() || value < DUST || total < needed {
         let wanted = amount.map_or_else(|| "all".to_owned(), |amount| format!("{}sat", amount.to_sat()));
         let short = needed.checked_sub(total).unwrap_or_default().to_sat();
@@ -328,8 +337,14 @@ pub(super) async fn fund(
         ));
     }
     let mut changes: Vec<_> = chosen.iter().map(|coin| Change::Spent(coin.outpoint)).collect();
-    let mut output = vec![TxOut { value, script_pubkey: script }];
-    let change = total.checked_sub(value + fee(chosen.len(), 2)).filter(|change| *change >= DUST);
+    let outputs = match paying {
+        Paying::Everything(script) => vec![(value, script)],
+        Paying::Amounts(outputs) => outputs,
+    };
+    let amounts = outputs.iter().map(|(amount, _)| *amount).collect();
+    let txout = |(value, script_pubkey)| TxOut { value, script_pubkey };
+    let mut output: Vec<_> = outputs.into_iter().map(txout).collect();
+    let change = total.checked_sub(value + fee(chosen.len(), count + 1)).filter(|change| *change >= DUST);
     if let Some(change) = change {
         let mut store = node.store();
         let mut counters = store.counters;
@@ -356,11 +371,11 @@ pub(super) async fn fund(
         tx.input[index].witness = witness(node, &tx, index, coin, &prevouts)
             .map_err(|error| RpcError::general(format!("signing the funding transaction: {error}")))?;
     }
-    if change.is_some() {
-        let outpoint = OutPoint { txid: tx.compute_txid(), vout: 1 };
-        changes.push(Change::Pending(outpoint, tx.output[1].clone()));
+    if let (Some(_), Some(last)) = (change, tx.output.last()) {
+        let vout = u32::try_from(count).unwrap_or(u32::MAX);
+        changes.push(Change::Pending(OutPoint { txid: tx.compute_txid(), vout }, last.clone()));
     }
-    Ok(Funding { tx, vout: 0, amount: value, changes })
+    Ok(Funding { tx, amounts, changes })
 }
 
 fn witness(

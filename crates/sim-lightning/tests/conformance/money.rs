@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::bitcoin::{ADDRESS, KEY};
 use crate::daemons::{Bench, Bitcoind, Lightningd, checks, eventually};
 
-checks!(coins_channels_and_payments, nobody_to_connect_to);
+checks!(coins_channels_and_payments, several_channels_in_one_transaction, nobody_to_connect_to);
 
 /// Pays `btc` from the bench's coins to each address and mines it.
 async fn fund(bitcoind: &Bitcoind, outputs: Value) {
@@ -233,6 +233,56 @@ async fn coins_channels_and_payments(mut bench: Bench) {
     })
     .await;
     assert_eq!(buyer.refused("disconnect", json!([shop_id])).await["code"], -1);
+}
+
+async fn several_channels_in_one_transaction(mut bench: Bench) {
+    bench.bitcoind.call("generatetoaddress", json!([101, ADDRESS])).await;
+    let (hub, one, two) = (bench.node(&[]).await, bench.node(&[]).await, bench.node(&[]).await);
+    for node in [&hub, &one, &two] {
+        node.call("waitblockheight", json!([102, 30])).await;
+    }
+    let address = hub.call("newaddr", json!(["bech32"])).await["bech32"].clone();
+    fund(&bench.bitcoind, json!([{address.as_str().expect("text"): 0.05}])).await;
+    for node in [&hub, &one, &two] {
+        node.call("waitblockheight", json!([103, 30])).await;
+    }
+    let mut destinations = Vec::new();
+    for (node, amount) in [(&one, 1_000_000), (&two, 2_000_000)] {
+        let id = node.id().await;
+        destinations.push(json!({"id": format!("{id}@127.0.0.1:{}", node.port), "amount": amount}));
+    }
+
+    assert_eq!(hub.refused("multifundchannel", json!({"destinations": []})).await["code"], -32602);
+    let twice = json!({"destinations": [destinations[0], destinations[0]]});
+    assert_eq!(hub.refused("multifundchannel", twice).await["code"], -32602);
+    let mut dear = destinations.clone();
+    dear[1]["amount"] = json!(9_000_000);
+    assert_eq!(hub.refused("multifundchannel", json!({"destinations": dear})).await["code"], 301);
+    let nothing = hub.call("listpeerchannels", json!({})).await;
+    assert_eq!(nothing["channels"], json!([]), "nothing comes of what cannot be paid for");
+
+    let opened = hub.call("multifundchannel", json!({"destinations": destinations})).await;
+    assert_eq!(bench.bitcoind.call("getrawmempool", json!([])).await, json!([opened["txid"]]));
+    assert_eq!(opened["channel_ids"].as_array().map(Vec::len), Some(2));
+    bench.bitcoind.call("generatetoaddress", json!([1, ADDRESS])).await;
+    for node in [&hub, &one, &two] {
+        eventually("the channel", async || (state(node).await == "CHANNELD_NORMAL").then_some(())).await;
+    }
+    let channels = eventually("both channels", async || {
+        let channels = hub.call("listpeerchannels", json!({})).await["channels"].as_array().cloned()?;
+        channels.iter().all(|channel| channel["state"] == "CHANNELD_NORMAL").then_some(channels)
+    })
+    .await;
+    assert_eq!(channels.len(), 2);
+    for (node, msat) in [(&one, 1_000_000_000u64), (&two, 2_000_000_000)] {
+        let id = json!(node.id().await);
+        let channel = channels.iter().find(|channel| channel["peer_id"] == id).expect("a channel with it");
+        assert_eq!((&channel["total_msat"], &channel["opener"]), (&json!(msat), &json!("local")));
+        assert_eq!(channel["funding_txid"], opened["txid"]);
+    }
+    let left = hub.call("listfunds", json!({})).await["outputs"].as_array().cloned().expect("outputs");
+    assert_eq!(left.len(), 1, "the change: {left:?}");
+    assert!(left[0]["amount_msat"].as_u64().is_some_and(|msat| msat < 2_000_000_000));
 }
 
 async fn nobody_to_connect_to(mut bench: Bench) {
