@@ -87,7 +87,7 @@ impl Client {
             let kind = ErrorKind::Invalid("the client's certificate cannot be used".into());
             Error::new(&name, "set up", kind).with_source(e)
         })?;
-        let transport = Arc::new(Transport::new(name, url, tls, limits)?);
+        let transport = Arc::new(Transport::new(name, url, tls, limits, identity.valid_until())?);
         Ok(Self { transport, server_fingerprint })
     }
 

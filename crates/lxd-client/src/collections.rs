@@ -1,6 +1,7 @@
-//! Lists and removal of the smaller kinds of object, enough to empty a project.
+//! The smaller kinds of object: made plainly, listed, and removed, enough to empty a project.
 
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{Client, ConfigMap, Result, transport::Call};
 
@@ -66,6 +67,22 @@ impl Client {
         let action = format!("list {}s of project {project}", collection.noun());
         let call = Call::get(&collection.path(), action).query("recursion", "1").project(project);
         Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Creates an object of a project; of volumes a custom one. A network becomes a bridge.
+    pub async fn create(
+        &self,
+        collection: &Collection,
+        project: &str,
+        name: &str,
+        config: &ConfigMap,
+    ) -> Result<()> {
+        let mut body = json!({"name": name, "config": config});
+        if matches!(collection, Collection::StorageVolumes { .. }) {
+            body["type"] = "custom".into();
+        }
+        let action = format!("create {} {name} in project {project}", collection.noun());
+        self.transport.send(Call::post(&collection.path(), body, action).project(project)).await.map(drop)
     }
 
     /// Deletes an object of a project; of volumes a custom one.

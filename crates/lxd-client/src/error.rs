@@ -29,6 +29,9 @@ pub enum ErrorKind {
     /// The server does not trust our client certificate, or refuses this call to anyone.
     #[error("the server refuses it ({0}); is this client enrolled and allowed to do this?")]
     Forbidden(String),
+    /// Our own client certificate is out of date, so no server trusts it whatever its operator did.
+    #[error("our client certificate has expired at {0}; make a new one and enrol it")]
+    ClientCertificateExpired(jiff::Timestamp),
     /// No connection, or it broke. Whether a change was made is unknown: look before trying again.
     #[error("the server could not be reached or dropped the connection")]
     Unreachable,
@@ -38,6 +41,9 @@ pub enum ErrorKind {
     /// The server accepted the request, worked on it, and failed. The text is the server's.
     #[error("the server tried and failed ({0})")]
     OperationFailed(String),
+    /// The server has no room left for it: its storage pool is full, or a quota is used up. The text is the server's.
+    #[error("the server has no room left for it ({0})")]
+    NoSpace(String),
     /// The operation ended while nobody was asking, and the server has forgotten how. Look at the object.
     #[error("the server no longer knows how this ended; look at the object")]
     OperationForgotten,
@@ -168,22 +174,40 @@ pub(crate) fn from_operation(text: String) -> ErrorKind {
     match text.as_str() {
         // What Incus 6.0 makes of an image alias that does not exist.
         "Image not provided for instance creation" => ErrorKind::NotFound(text),
+        _ if is_no_space_text(&text) => ErrorKind::NoSpace(text),
         _ if is_conflict_text(&text) => ErrorKind::Conflict(text),
         _ => ErrorKind::OperationFailed(text),
     }
 }
 
-fn is_conflict_text(text: &str) -> bool {
+/// What the kernel says (ENOSPC, EDQUOT), and what ZFS, btrfs and LVM tools make of it.
+fn is_no_space_text(text: &str) -> bool {
+    has_any(
+        text,
+        &[
+            "no space left on device",
+            "disk quota exceeded",
+            "quota exceeded",
+            "out of space",
+            "insufficient free space",
+        ],
+    )
+}
+
+fn has_any(text: &str, words: &[&str]) -> bool {
     let text = text.to_ascii_lowercase();
-    [
+    words.iter().any(|w| text.contains(w))
+}
+
+fn is_conflict_text(text: &str) -> bool {
+    let words = [
         "already exists",
         "currently in use",
         "instance is running",
         "only empty projects can be removed",
         "unique constraint failed",
-    ]
-    .iter()
-    .any(|t| text.contains(t))
+    ];
+    has_any(text, &words)
 }
 
 /// Sorts a failure below HTTP: what the connection, TLS or the HTTP library made of it.
@@ -266,6 +290,7 @@ mod tests {
             (from_status(400, "No name provided".into()), false, "Rejected"),
             (from_operation("Failed: This \"instances\" entry already exists".into()), false, "Conflict"),
             (from_operation("Image not provided for instance creation".into()), false, "NotFound"),
+            (from_operation("write rootfs/a: no space left on device".into()), false, "NoSpace"),
             (from_operation("No root device could be found".into()), false, "OperationFailed"),
             (ErrorKind::Unreachable, true, "Unreachable"),
             (ErrorKind::TimedOut(Duration::from_secs(1)), true, "TimedOut"),

@@ -101,6 +101,11 @@ impl Identity {
         Fingerprint::of_der(&self.certificate)
     }
 
+    /// When the certificate stops being valid; `None` if it does not say so in a way that can be read.
+    pub fn valid_until(&self) -> Option<jiff::Timestamp> {
+        crate::validity::not_after(&self.certificate)
+    }
+
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }

@@ -27,6 +27,12 @@ const CHUNK: usize = 256 * 1024;
 #[serde(transparent)]
 pub struct ImageFingerprint(String);
 
+impl ImageFingerprint {
+    pub(crate) fn from_name(name: String) -> Self {
+        Self(name)
+    }
+}
+
 impl fmt::Display for ImageFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -92,13 +98,24 @@ impl Client {
         files: &ImageFiles,
         within: Duration,
     ) -> Result<ImageFingerprint> {
+        self.upload_image_watched(project, files, within, |_| ()).await
+    }
+
+    /// As [`Client::upload_image`]; `sent` is told how many bytes have gone out so far, of all files together.
+    pub async fn upload_image_watched(
+        &self,
+        project: &str,
+        files: &ImageFiles,
+        within: Duration,
+        sent: impl FnMut(u64) + Send + 'static,
+    ) -> Result<ImageFingerprint> {
         let (ImageFiles::Unified(first) | ImageFiles::Split { metadata: first, .. }) = files;
         let action = format!("upload image {} to project {project}", first.display());
         let begin = std::time::Instant::now();
-        let hash = Arc::new(Mutex::new(Sha256::new()));
+        let way = Arc::new(Mutex::new(OnTheWay { hash: Sha256::new(), bytes: 0, sent: Box::new(sent) }));
         let payload = match files {
             ImageFiles::Unified(path) => {
-                let (stream, length) = self.open(path, &action, &hash).await?;
+                let (stream, length) = self.open(path, &action, &way).await?;
                 Payload::Stream { body: reqwest::Body::wrap_stream(stream), length }
             }
             ImageFiles::Split { metadata, rootfs, kind } => {
@@ -108,8 +125,8 @@ impl Client {
                 };
                 // The server wants the metadata first.
                 let form = reqwest::multipart::Form::new()
-                    .part("metadata", self.part(metadata, "metadata", &action, &hash).await?)
-                    .part(name, self.part(rootfs, name, &action, &hash).await?);
+                    .part("metadata", self.part(metadata, "metadata", &action, &way).await?)
+                    .part(name, self.part(rootfs, name, &action, &way).await?);
                 Payload::Form(form)
             }
         };
@@ -126,10 +143,10 @@ impl Client {
         match done.await {
             Ok(state) => Ok(match state.metadata["fingerprint"].as_str() {
                 Some(fingerprint) => ImageFingerprint(fingerprint.to_owned()),
-                None => hashed(&hash),
+                None => hashed(&way),
             }),
             // All was sent, and the server has an image of this hash: it is this one.
-            Err(e) if e.is_conflict() => Ok(hashed(&hash)),
+            Err(e) if e.is_conflict() => Ok(hashed(&way)),
             Err(e) => Err(e),
         }
     }
@@ -150,9 +167,9 @@ impl Client {
         path: &Path,
         file_name: &'static str,
         action: &str,
-        hash: &Arc<Mutex<Sha256>>,
+        way: &Arc<Mutex<OnTheWay>>,
     ) -> Result<reqwest::multipart::Part> {
-        let (stream, length) = self.open(path, action, hash).await?;
+        let (stream, length) = self.open(path, action, way).await?;
         let body = reqwest::Body::wrap_stream(stream);
         Ok(reqwest::multipart::Part::stream_with_length(body, length).file_name(file_name))
     }
@@ -162,7 +179,7 @@ impl Client {
         &self,
         path: &Path,
         action: &str,
-        hash: &Arc<Mutex<Sha256>>,
+        way: &Arc<Mutex<OnTheWay>>,
     ) -> Result<(impl Stream<Item = std::io::Result<tokio_util::bytes::Bytes>> + Send + 'static, u64)> {
         let failed = |e| {
             let kind = ErrorKind::Invalid(format!("cannot read {}", path.display()));
@@ -170,15 +187,26 @@ impl Client {
         };
         let file = File::open(path).await.map_err(failed)?;
         let length = file.metadata().await.map_err(failed)?.len();
-        let hash = hash.clone();
+        let way = way.clone();
         let stream = ReaderStream::with_capacity(file, CHUNK).inspect_ok(move |bytes| {
-            hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner).update(bytes);
+            let mut way = way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            way.hash.update(bytes);
+            way.bytes += bytes.len() as u64;
+            let now = way.bytes;
+            (way.sent)(now);
         });
         Ok((stream, length))
     }
 }
 
-fn hashed(hash: &Mutex<Sha256>) -> ImageFingerprint {
-    let hash = hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    ImageFingerprint(hex::encode(hash.clone().finalize()))
+/// What is made of the bytes as they go out.
+struct OnTheWay {
+    hash: Sha256,
+    bytes: u64,
+    sent: Box<dyn FnMut(u64) + Send>,
+}
+
+fn hashed(way: &Mutex<OnTheWay>) -> ImageFingerprint {
+    let way = way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ImageFingerprint(hex::encode(way.hash.clone().finalize()))
 }

@@ -40,6 +40,7 @@ mod server;
 mod tls;
 mod token;
 mod transport;
+mod validity;
 
 pub use client::{Client, ClientConfig, Enrolment, Limits};
 pub use collections::{Collection, Item};
@@ -51,8 +52,8 @@ pub use instances::{
     Address, ImageSource, Instance, InstanceSpec, InstanceState, InstanceType, Status, Stop,
 };
 pub use operations::{Operation, OperationState};
-pub use projects::Project;
-pub use server::{Environment, Resources, ServerInfo};
+pub use projects::{Content, Project};
+pub use server::{ClusterMember, Environment, Resources, ServerInfo};
 pub use token::{InvalidToken, Token};
 pub use transport::ETag;
 

@@ -1,9 +1,10 @@
 //! Projects: the walls between what different owners have on one server.
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Client, ConfigMap, ETag, Result, transport::Call};
+use crate::{Client, ConfigMap, ETag, ImageFingerprint, Result, transport::Call};
 
 /// A project.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,7 +27,53 @@ pub struct Project {
     pub etag: Option<ETag>,
 }
 
+/// Something that is in a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// An instance, by name.
+    Instance(String),
+    /// A profile, by name; `default` is always there.
+    Profile(String),
+    /// A network, by name.
+    Network(String),
+    /// A custom storage volume.
+    Volume {
+        /// The pool that it is in.
+        pool: String,
+        /// Its name.
+        name: String,
+    },
+    /// An image.
+    Image(ImageFingerprint),
+    /// Anything else, by its API address.
+    Other(String),
+}
+
+impl Content {
+    /// Reads an address such as `/1.0/storage-pools/default/volumes/custom/data?project=p`.
+    fn parse(address: &str) -> Self {
+        let path = address.split('?').next().unwrap_or_default();
+        let name = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        match path.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
+            ["1.0", "instances" | "containers" | "virtual-machines", it] => Self::Instance(name(it)),
+            ["1.0", "profiles", it] => Self::Profile(name(it)),
+            ["1.0", "networks", it] => Self::Network(name(it)),
+            ["1.0", "images", it] => Self::Image(ImageFingerprint::from_name(name(it))),
+            ["1.0", "storage-pools", pool, "volumes", "custom", it] => {
+                Self::Volume { pool: name(pool), name: name(it) }
+            }
+            _ => Self::Other(address.to_owned()),
+        }
+    }
+}
+
 impl Project {
+    /// What is in the project, out of [`Project::used_by`].
+    pub fn contents(&self) -> Vec<Content> {
+        self.used_by.iter().map(|address| Content::parse(address)).collect()
+    }
+
     /// Whether the project has objects of a kind (`images`, `networks`, `profiles`, `storage.volumes`) of its own. Where it
     /// does not, listing them in the project shows those of the project `default`.
     pub fn has_own(&self, feature: &str) -> bool {
@@ -71,5 +118,27 @@ impl Client {
             .send(Call::delete(&["projects", name], format!("delete project {name}")))
             .await
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_told_apart() {
+        let table = [
+            ("/1.0/instances/lnplay?project=p", Content::Instance("lnplay".into())),
+            ("/1.0/profiles/default?project=p", Content::Profile("default".into())),
+            ("/1.0/networks/br%C3%BCcke", Content::Network("brücke".into())),
+            (
+                "/1.0/storage-pools/ssd/volumes/custom/my%20data?project=p",
+                Content::Volume { pool: "ssd".into(), name: "my data".into() },
+            ),
+            ("/1.0/network-acls/a?project=p", Content::Other("/1.0/network-acls/a?project=p".into())),
+        ];
+        for (address, content) in table {
+            assert_eq!(Content::parse(address), content);
+        }
     }
 }

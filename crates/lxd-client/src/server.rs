@@ -71,6 +71,26 @@ pub struct Resources {
     pub load: Option<f64>,
 }
 
+/// A member of a cluster.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct ClusterMember {
+    /// The member's name.
+    pub server_name: String,
+    /// `Online`, `Offline`, `Evacuated` or `Blocked`.
+    pub status: String,
+    /// The status in a sentence.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl ClusterMember {
+    /// Whether it runs instances.
+    pub fn is_online(&self) -> bool {
+        self.status.eq_ignore_ascii_case("online")
+    }
+}
+
 #[derive(Deserialize)]
 struct RawResources {
     memory: RawMemory,
@@ -96,14 +116,35 @@ struct RawLoad {
 }
 
 impl Client {
-    /// What the server says about itself. Works for clients that are not trusted, too.
+    /// What the server says about itself. Works for clients that are not trusted, too; one that is not trusted because its
+    /// own certificate is out of date gets [`crate::ErrorKind::ClientCertificateExpired`].
     pub async fn server(&self) -> Result<ServerInfo> {
-        Ok(self.transport.fetch(Call::get(&[], "read the server's description")).await?.0)
+        let action = "read the server's description";
+        let info: ServerInfo = self.transport.fetch(Call::get(&[], action)).await?.0;
+        if !info.is_trusted() {
+            self.transport.check_client_certificate(action)?;
+        }
+        Ok(info)
     }
 
-    /// How much of the machine there is and is used.
+    /// How much of the machine there is and is used: of a cluster, the member's that answers.
     pub async fn resources(&self) -> Result<Resources> {
-        let call = Call::get(&["resources"], "read the server's resources");
+        self.read_resources(Call::get(&["resources"], "read the server's resources")).await
+    }
+
+    /// How much of a cluster member's machine there is and is used.
+    pub async fn member_resources(&self, member: &str) -> Result<Resources> {
+        let action = format!("read the resources of cluster member {member}");
+        self.read_resources(Call::get(&["resources"], action).query("target", member)).await
+    }
+
+    /// The members of the cluster. A server that is in none refuses this.
+    pub async fn cluster_members(&self) -> Result<Vec<ClusterMember>> {
+        let call = Call::get(&["cluster", "members"], "list the cluster's members").query("recursion", "1");
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    async fn read_resources(&self, call: Call) -> Result<Resources> {
         let (RawResources { memory, cpu, load }, _) = self.transport.fetch(call).await?;
         Ok(Resources {
             memory_total: memory.total,

@@ -141,10 +141,18 @@ pub(crate) struct Transport {
     http: reqwest::Client,
     limits: Limits,
     calls: AtomicU64,
+    /// The end of the client's certificate.
+    valid_until: Option<jiff::Timestamp>,
 }
 
 impl Transport {
-    pub(crate) fn new(remote: String, base: Url, tls: rustls::ClientConfig, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(
+        remote: String,
+        base: Url,
+        tls: rustls::ClientConfig,
+        limits: Limits,
+        valid_until: Option<jiff::Timestamp>,
+    ) -> Result<Self> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()
@@ -159,7 +167,7 @@ impl Transport {
             .user_agent(concat!("lnplaylive/", env!("CARGO_PKG_VERSION")))
             .build();
         match http {
-            Ok(http) => Ok(Self { remote, base, http, limits, calls: AtomicU64::new(0) }),
+            Ok(http) => Ok(Self { remote, base, http, limits, calls: AtomicU64::new(0), valid_until }),
             Err(e) => {
                 let kind = ErrorKind::Invalid("the HTTP client cannot be set up".into());
                 Err(Error::new(&remote, "set up", kind).with_source(e))
@@ -211,9 +219,23 @@ impl Transport {
             Ok(Err(e)) if matches!(e.kind(), ErrorKind::TimedOut(_)) => {
                 return Err(timed_out().with_source(e));
             }
+            Ok(Err(e)) if matches!(e.kind(), ErrorKind::Forbidden(_)) => {
+                self.check_client_certificate(&action)?;
+                return Err(e);
+            }
             Ok(result) => result?,
         };
         self.open(status, etag, &body, action)
+    }
+
+    /// Says so if the client's certificate is out of date: why a server does not trust this client, then.
+    pub(crate) fn check_client_certificate(&self, action: &str) -> Result<()> {
+        match self.valid_until {
+            Some(end) if end < jiff::Timestamp::now() => {
+                Err(self.error(action, ErrorKind::ClientCertificateExpired(end)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn request(
@@ -277,7 +299,11 @@ impl Transport {
         };
         if envelope.r#type == EnvelopeType::Error || status >= 400 {
             let status = if envelope.error_code == 0 { status } else { envelope.error_code };
-            return Err(self.error(&action, from_status(status, envelope.error)));
+            let kind = from_status(status, envelope.error);
+            if matches!(kind, ErrorKind::Forbidden(_)) {
+                self.check_client_certificate(&action)?;
+            }
+            return Err(self.error(&action, kind));
         }
         let operation = match envelope.r#type {
             EnvelopeType::Async => Some(operation_id(&envelope.operation).ok_or_else(|| {

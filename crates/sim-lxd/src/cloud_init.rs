@@ -93,7 +93,7 @@ fn parse(text: &str) -> Result<UserData, String> {
     serde_saphyr::from_str(text).map_err(|e| e.to_string())
 }
 
-fn generate_host_key() -> PrivateKey {
+pub(crate) fn generate_host_key() -> PrivateKey {
     PrivateKey::random(&mut russh::keys::key::safe_rng(), russh::keys::Algorithm::Ed25519)
         .expect("the system has randomness")
 }

@@ -41,6 +41,17 @@ pub enum Fault {
     HangOperation,
 }
 
+/// What goes wrong with SSH to instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SshFault {
+    /// Nothing listens in the instance: the connection is taken by the proxy device and closed.
+    Closed,
+    /// Something listens and never says a word.
+    Silent,
+    /// Another host key than the one in the instance's user data.
+    OtherHostKey,
+}
+
 /// Which call a fault is for.
 #[derive(Debug, Clone)]
 enum When {
@@ -66,6 +77,7 @@ struct Inner {
 struct State {
     planned: Vec<(When, Fault)>,
     log: Vec<Call>,
+    ssh: Option<SshFault>,
 }
 
 impl Faults {
@@ -84,9 +96,17 @@ impl Faults {
         self.lock().planned.push((When::Matching { method, path: path.to_owned(), times }, fault));
     }
 
+    /// Spoils all SSH connections to instances from now on.
+    pub fn on_ssh(&self, fault: SshFault) {
+        self.lock().ssh = Some(fault);
+    }
+
     /// Forgets all faults; calls that hang lose their connection.
     pub fn clear(&self) {
-        self.lock().planned.clear();
+        let mut state = self.lock();
+        state.planned.clear();
+        state.ssh = None;
+        drop(state);
         self.inner.cleared.notify_waiters();
     }
 
@@ -113,6 +133,10 @@ impl Faults {
             }
         }
         Some(state.planned.remove(hit).1)
+    }
+
+    pub(crate) fn ssh(&self) -> Option<SshFault> {
+        self.lock().ssh
     }
 
     /// Returns when [`Faults::clear`] is called.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cloud_init::Ssh, processes, proxy, ssh};
+use crate::{Faults, SshFault, cloud_init::Ssh, processes, proxy, ssh};
 
 /// Configuration and devices, as the API has them.
 pub(crate) type ConfigMap = BTreeMap<String, String>;
@@ -33,6 +33,8 @@ pub(crate) struct Ground {
     pub(crate) env: BTreeMap<String, String>,
     /// Marks the processes of this run; an instance's mark begins with it.
     pub(crate) mark: String,
+    /// What is wrong with SSH.
+    pub(crate) faults: Faults,
 }
 
 /// What an instance is made from, as the API got it.
@@ -132,7 +134,9 @@ impl Instance {
         let server = ssh::Server::new(ssh, self.shell());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         for (listener, forward) in listeners {
-            let work = listen(listener, forward, self.address, server.clone(), tasks.clone(), stop.clone());
+            let inside =
+                Inside { address: self.address, ssh: server.clone(), faults: self.ground.faults.clone() };
+            let work = listen(listener, forward, inside, tasks.clone(), stop.clone());
             tasks.spawn(stop.clone().run_until_cancelled_owned(work));
         }
         *self.lock() = Some(Running { tasks, stop });
@@ -198,12 +202,30 @@ impl Instance {
     }
 }
 
+/// What a connection into an instance may meet.
+#[derive(Clone)]
+struct Inside {
+    address: Ipv4Addr,
+    ssh: ssh::Server,
+    faults: Faults,
+}
+
+impl Inside {
+    async fn serve_ssh(&self, incoming: TcpStream) {
+        match self.faults.ssh() {
+            None => self.ssh.serve(incoming).await,
+            Some(SshFault::Closed) => {}
+            Some(SshFault::Silent) => std::future::pending().await,
+            Some(SshFault::OtherHostKey) => self.ssh.with_other_host_key().serve(incoming).await,
+        }
+    }
+}
+
 /// Accepts connections for as long as it is polled.
 async fn listen(
     listener: TcpListener,
     forward: proxy::Forward,
-    instance: Ipv4Addr,
-    server: ssh::Server,
+    inside: Inside,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -217,15 +239,15 @@ async fn listen(
                 continue;
             }
         };
-        let server = server.clone();
+        let inside = inside.clone();
         let serve = async move {
             if forward.is_ssh() {
-                server.serve(incoming).await;
-            } else if let Ok(mut inside) = TcpStream::connect(forward.target(instance)).await {
+                inside.serve_ssh(incoming).await;
+            } else if let Ok(mut target) = TcpStream::connect(forward.target(inside.address)).await {
                 incoming.set_nodelay(true).ok();
-                inside.set_nodelay(true).ok();
+                target.set_nodelay(true).ok();
                 // Either side may break off.
-                tokio::io::copy_bidirectional(&mut incoming, &mut inside).await.ok();
+                tokio::io::copy_bidirectional(&mut incoming, &mut target).await.ok();
             }
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(serve));

@@ -23,5 +23,5 @@ mod serve;
 mod ssh;
 mod tls;
 
-pub use faults::{Call, Fault, Faults};
+pub use faults::{Call, Fault, Faults, SshFault};
 pub use remote::{ProjectSnapshot, SimRemote, SimRemoteConfig};

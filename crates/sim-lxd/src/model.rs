@@ -21,7 +21,14 @@ pub(crate) struct Model {
     /// Tokens not used yet: by secret the client's name and the operation that stands for it.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
+    /// Of the machine, and of each member's in a cluster: total and used, in bytes.
+    pub(crate) memory: (u64, u64),
+    /// Cluster members, and whether each is online; none on a single server.
+    pub(crate) members: BTreeMap<String, bool>,
 }
+
+/// Enough for whatever a test does not ask about: what runs in instances here takes no memory worth counting.
+const MEMORY: (u64, u64) = (64 << 30, 2 << 30);
 
 #[derive(Debug, Default)]
 pub(crate) struct Project {
@@ -32,6 +39,9 @@ pub(crate) struct Project {
     pub(crate) aliases: BTreeMap<String, String>,
     pub(crate) profiles: BTreeMap<String, Profile>,
     pub(crate) instances: BTreeMap<String, Arc<Instance>>,
+    pub(crate) networks: BTreeMap<String, ConfigMap>,
+    /// Custom volumes of the one pool.
+    pub(crate) volumes: BTreeMap<String, ConfigMap>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +58,7 @@ pub(crate) struct Profile {
 
 impl Model {
     /// A server with its project `default`, in it these images (fingerprint by alias) and a profile with a root disk.
-    pub(crate) fn new(images: &[String]) -> Self {
+    pub(crate) fn new(images: &[String], members: &[String]) -> Self {
         let features = ["images", "networks", "profiles", "storage.volumes"];
         let mut default = Project {
             description: "Default LXD project".into(),
@@ -56,10 +66,7 @@ impl Model {
             ..Project::default()
         };
         for alias in images {
-            let fingerprint = crate::tls::fingerprint(alias.as_bytes());
-            let image = Image { size: 1 << 20, uploaded: jiff::Timestamp::now() };
-            default.images.insert(fingerprint.clone(), image);
-            default.aliases.insert(alias.clone(), fingerprint);
+            default.add_image(alias);
         }
         let root = [("type", "disk"), ("pool", POOL), ("path", "/")];
         let root = root.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -67,7 +74,8 @@ impl Model {
             Profile { description: "Default LXD profile".into(), devices: [("root".into(), root)].into() };
         default.profiles.insert("default".into(), profile);
         let projects = [("default".to_owned(), default)].into();
-        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects }
+        let members = members.iter().map(|name| (name.clone(), true)).collect();
+        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects, memory: MEMORY, members }
     }
 
     /// The project that holds this project's images, profiles and so on: itself or `default`.
@@ -81,6 +89,11 @@ impl Model {
     pub(crate) fn owner(&self, feature: &str, project: &str) -> Option<&Project> {
         self.projects.get(self.owner_of(feature, project))
     }
+
+    pub(crate) fn owner_mut(&mut self, feature: &str, project: &str) -> Option<&mut Project> {
+        let owner = self.owner_of(feature, project).to_owned();
+        self.projects.get_mut(&owner)
+    }
 }
 
 impl Project {
@@ -92,6 +105,13 @@ impl Project {
         let mut project = Self { description, config, ..Self::default() };
         project.settle_profiles();
         project
+    }
+
+    pub(crate) fn add_image(&mut self, alias: &str) {
+        let fingerprint = crate::tls::fingerprint(alias.as_bytes());
+        let image = Image { size: 1 << 20, uploaded: jiff::Timestamp::now() };
+        self.images.insert(fingerprint.clone(), image);
+        self.aliases.insert(alias.to_owned(), fingerprint);
     }
 
     pub(crate) fn has_own(&self, feature: &str) -> bool {
@@ -111,7 +131,11 @@ impl Project {
 
     /// Whether there is nothing in it but its `default` profile.
     pub(crate) fn is_empty(&self) -> bool {
-        self.instances.is_empty() && self.images.is_empty() && self.profiles.keys().all(|p| p == "default")
+        self.instances.is_empty()
+            && self.images.is_empty()
+            && self.networks.is_empty()
+            && self.volumes.is_empty()
+            && self.profiles.keys().all(|p| p == "default")
     }
 
     pub(crate) fn render(&self, name: &str) -> Value {
@@ -123,6 +147,8 @@ impl Project {
             list("instances", self.instances.keys().collect()),
             list("images", self.images.keys().collect()),
             list("profiles", self.profiles.keys().collect()),
+            list("networks", self.networks.keys().collect()),
+            list(&format!("storage-pools/{POOL}/volumes/custom"), self.volumes.keys().collect()),
         ];
         json!({"name": name, "description": self.description, "config": self.config, "used_by": used_by.concat()})
     }

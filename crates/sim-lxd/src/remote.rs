@@ -41,6 +41,8 @@ pub struct SimRemoteConfig {
     pub env: BTreeMap<String, String>,
     /// Aliases of images that are there from the start, in the project `default`.
     pub images: Vec<String>,
+    /// Names of cluster members, the first of them this one; none: a single server. The others exist in listings only.
+    pub cluster: Vec<String>,
 }
 
 impl SimRemoteConfig {
@@ -52,6 +54,7 @@ impl SimRemoteConfig {
             lnplay: lnplay.into(),
             env: BTreeMap::new(),
             images: vec!["lnplay".into()],
+            cluster: Vec::new(),
         }
     }
 }
@@ -81,7 +84,7 @@ pub struct ProjectSnapshot {
 impl SimRemote {
     /// Starts a remote. It serves when this returns.
     pub async fn start(config: SimRemoteConfig) -> anyhow::Result<Self> {
-        let SimRemoteConfig { listen, state_dir, lnplay, env, images } = config;
+        let SimRemoteConfig { listen, state_dir, lnplay, env, images, cluster } = config;
         let (lock, mark) = tokio::task::spawn_blocking({
             let state_dir = state_dir.clone();
             move || take_over(&state_dir)
@@ -92,15 +95,16 @@ impl SimRemote {
         let address = listener.local_addr().context("no address")?.to_string();
         let (tls, fingerprint) = tls::server_config()?;
         let lnplay = std::path::absolute(&lnplay).unwrap_or(lnplay);
-        let ground = Ground { dir: instances_dir(&state_dir), lnplay, env, mark };
+        let faults = Faults::default();
+        let ground = Ground { dir: instances_dir(&state_dir), lnplay, env, mark, faults: faults.clone() };
         let shared = Arc::new(Shared {
-            model: Model::new(&images).into(),
+            model: Model::new(&images, &cluster).into(),
             operations: Operations::default(),
             ground: Arc::new(ground),
             fingerprint,
             address,
         });
-        let (faults, stop) = (Faults::default(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let server = serve::Server {
             acceptor: serve::acceptor(tls),
             router: api::router(shared.clone()),
@@ -133,6 +137,30 @@ impl SimRemote {
     /// Trusts nobody any more.
     pub fn distrust_all(&self) {
         self.shared.model().trusted.clear();
+    }
+
+    /// Sets how much memory the machine says it has and uses, in bytes.
+    pub fn set_memory(&self, total: u64, used: u64) {
+        self.shared.model().memory = (total, used);
+    }
+
+    /// Sets whether a cluster member is online.
+    pub fn set_online(&self, member: &str, online: bool) {
+        self.shared.model().members.insert(member.to_owned(), online);
+    }
+
+    /// Gives the project `default` an image with this alias.
+    pub fn add_image(&self, alias: &str) {
+        if let Some(default) = self.shared.model().projects.get_mut("default") {
+            default.add_image(alias);
+        }
+    }
+
+    /// Takes an alias from the project `default`; its image stays.
+    pub fn remove_image_alias(&self, alias: &str) {
+        if let Some(default) = self.shared.model().projects.get_mut("default") {
+            default.aliases.remove(alias);
+        }
     }
 
     /// All projects, `default` included.

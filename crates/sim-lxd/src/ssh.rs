@@ -43,6 +43,21 @@ impl Server {
         Self { config: Arc::new(config), ssh: Arc::new(ssh), shell }
     }
 
+    /// The same with a host key that nobody knows.
+    pub(crate) fn with_other_host_key(&self) -> Self {
+        let keys = vec![crate::cloud_init::generate_host_key()];
+        let old = &self.config;
+        let config = server::Config {
+            keys,
+            methods: old.methods.clone(),
+            auth_rejection_time: old.auth_rejection_time,
+            inactivity_timeout: old.inactivity_timeout,
+            nodelay: old.nodelay,
+            ..server::Config::default()
+        };
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
     /// Serves one connection to its end.
     pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let handler = Connection { server: self.clone(), channels: HashMap::new() };

@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lxd_client::{
-    Client, ClientConfig, Collection, Enrolment, Error, ErrorKind, Found as _, Identity, ImageFiles,
+    Client, ClientConfig, Collection, Content, Enrolment, Error, ErrorKind, Found as _, Identity, ImageFiles,
     ImageSource, InstanceSpec, InstanceType, Project, Status, Stop, Token,
 };
 use serde_json::json;
@@ -51,6 +51,7 @@ async fn suite(url: &str, token: &str, boots: bool) {
     let token = Token::parse(token).expect("a token");
     let client = trust(url, &token).await;
     pinned_certificate(url, &token).await;
+    expired_certificate(url, &client).await;
     description(&client).await;
     operations(&client).await;
     projects(&client).await;
@@ -58,6 +59,7 @@ async fn suite(url: &str, token: &str, boots: bool) {
     let config = config_map([("features.images", "false"), ("user.conformance", "1")]);
     client.create_project(&project, "made by a test", &config).await.expect("a project");
     collections(&client, &project).await;
+    contents(&client).await;
     empty_instances(&client, &project).await;
     images(&client, &project, boots).await;
     client.delete_project(&project).await.expect("the project is empty again");
@@ -149,12 +151,33 @@ async fn pinned_certificate(url: &str, token: &Token) {
     assert_eq!(client.calls_made(), calls);
 }
 
+/// A client whose own certificate is out of date is told so, not that it is a stranger.
+async fn expired_certificate(url: &str, client: &Client) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let certificate = params.self_signed(&key).expect("a certificate").pem();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    let (token, operation) = client.issue_token("conformance-expired").await.expect("a token");
+    let identity = identity.expect("an identity");
+    let expired = Client::new(ClientConfig { identity, ..config(url, &token) }).expect("a client");
+    let is_said = |k: &ErrorKind| matches!(k, ErrorKind::ClientCertificateExpired(_));
+    let error = expect_kind(expired.server().await, is_said);
+    assert!(error.to_string().contains("expired at 2020-01-01"), "{error}");
+    expect_kind(expired.projects().await, is_said);
+    expect_kind(expired.enrol(&token).await, is_said);
+    operation.cancel().await.expect("the token was not used");
+}
+
 async fn description(client: &Client) {
     let server = client.server().await.expect("a description");
     assert!(["lxd", "incus"].contains(&server.environment.server.as_str()), "{server:?}");
     assert!(server.has_extension("projects") && !server.environment.addresses.is_empty(), "{server:?}");
     let resources = client.resources().await.expect("resources");
     assert!(resources.cpu_total > 0 && resources.memory_used < resources.memory_total, "{resources:?}");
+    assert!(!server.environment.server_clustered);
+    expect_rejected(client.cluster_members().await);
 }
 
 async fn operations(client: &Client) {
@@ -224,6 +247,39 @@ fn spec(name: &str, image: ImageSource) -> InstanceSpec {
         devices: root_disk(),
         profiles: None,
     }
+}
+
+/// What a project has of its own is listed, keeps it from being deleted, and can be removed.
+async fn contents(client: &Client) {
+    let name = format!("conformance-{:08x}", rand::random::<u32>());
+    // Bridges of a server are named for all projects, and in 15 characters.
+    let network = format!("cf-{:08x}", rand::random::<u32>());
+    let config = config_map([("features.networks", "true"), ("features.profiles", "true")]);
+    client.create_project(&name, "made by a test", &config).await.expect("created");
+    let volumes = Collection::StorageVolumes { pool: "default".into() };
+    let mut made = vec![(Collection::Profiles, "more"), (volumes, "data")];
+    // A project's own networks need OVN on a real server.
+    let own = Collection::Networks;
+    match client.create(&own, &name, &network, &config_map([])).await {
+        Ok(()) => made.push((own, &network)),
+        Err(error) => eprintln!("skipped: networks of a project's own ({error})"),
+    }
+    for (collection, item) in &made[..2] {
+        client.create(collection, &name, item, &config_map([])).await.expect("created");
+        expect_conflict(client.create(collection, &name, item, &config_map([])).await);
+    }
+    let mut contents = client.project(&name).await.expect("there").contents();
+    contents.retain(|c| *c != Content::Profile("default".into()));
+    assert_eq!(contents.len(), made.len(), "{contents:?}");
+    assert!(contents.contains(&Content::Profile("more".into())), "{contents:?}");
+    let volume = Content::Volume { pool: "default".into(), name: "data".into() };
+    assert!(contents.contains(&volume), "{contents:?}");
+    for (collection, item) in &made {
+        expect_conflict(client.delete_project(&name).await);
+        client.delete(collection, &name, item).await.expect("deleted");
+        expect_not_found(client.delete(collection, &name, item).await);
+    }
+    client.delete_project(&name).await.expect("it is empty");
 }
 
 /// Instances without an image: all but starting.

@@ -114,7 +114,7 @@ async fn an_operation_can_fail_or_never_end() {
     let create = || Fault::FailOperation("no space left on device".into());
     remote.faults().on("POST", "/1.0/instances", 1, create());
     let error = client.create_instance("default", &spec("i"), LONG).await.expect_err("failed");
-    assert_eq!(*error.kind(), ErrorKind::OperationFailed("no space left on device".into()));
+    assert_eq!(*error.kind(), ErrorKind::NoSpace("no space left on device".into()));
     assert!(!error.is_transient());
     assert!(client.instances("default").await.expect("a list").is_empty());
 

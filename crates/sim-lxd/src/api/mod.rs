@@ -9,6 +9,7 @@
 
 mod images;
 mod instances;
+mod objects;
 mod projects;
 mod server;
 
@@ -20,11 +21,11 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, Request, State},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
     http::{HeaderName, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -162,17 +163,21 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/1.0/projects/{name}",
             get(projects::read).put(projects::put).patch(projects::patch).delete(projects::delete),
         )
-        .route("/1.0/images", get(images::list).post(images::upload))
+        // Images are streamed, whatever their size.
+        .route("/1.0/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
         .route("/1.0/images/{fingerprint}", get(images::read).delete(images::delete))
         .route("/1.0/images/aliases", get(images::list_aliases).post(images::create_alias))
         .route("/1.0/images/aliases/{name}", get(images::read_alias).delete(images::delete_alias))
         .route("/1.0/instances", get(instances::list).post(instances::create))
         .route("/1.0/instances/{name}", get(instances::read).delete(instances::delete))
         .route("/1.0/instances/{name}/state", get(instances::read_state).put(instances::put_state))
-        .route("/1.0/profiles", get(server::list_profiles))
-        .route("/1.0/profiles/{name}", axum::routing::delete(server::delete_profile))
-        .route("/1.0/networks", get(server::nothing))
-        .route("/1.0/storage-pools/{pool}/volumes", get(server::list_volumes))
+        .route("/1.0/cluster/members", get(server::list_members))
+        .route("/1.0/profiles", get(objects::list_profiles).post(objects::create_profile))
+        .route("/1.0/profiles/{name}", delete(objects::delete_profile))
+        .route("/1.0/networks", get(objects::list_networks).post(objects::create_network))
+        .route("/1.0/networks/{name}", delete(objects::delete_network))
+        .route("/1.0/storage-pools/{pool}/volumes", get(objects::list_volumes).post(objects::create_volume))
+        .route("/1.0/storage-pools/{pool}/volumes/custom/{name}", delete(objects::delete_volume))
         .route("/1.0/operations", get(list_operations))
         .route("/1.0/operations/{id}", get(read_operation).delete(cancel_operation))
         .route("/1.0/operations/{id}/wait", get(wait_operation))

@@ -1,19 +1,18 @@
-//! The server itself: what it is, whom it trusts, what it has; and the kinds of object that it has none of.
+//! The server itself: what it is, whom it trusts, what it has.
 
 use std::sync::Arc;
 
 use axum::{
     Extension,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::StatusCode,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Ctx, Params, Peer, Shared, accepted, created, is_trusted, not_found, ok, parse, refuse};
-use crate::model::POOL;
+use super::{Answer, Ctx, Params, Peer, Shared, accepted, created, is_trusted, ok, parse, refuse};
 
 /// What of LXD 5.0.2's extensions is here.
 const EXTENSIONS: [&str; 14] = [
@@ -35,6 +34,7 @@ const EXTENSIONS: [&str; 14] = [
 
 pub(super) async fn describe(State(shared): Ctx, Extension(peer): Extension<Peer>) -> Answer {
     let trusted = is_trusted(&shared, &peer);
+    let clustered = !shared.model().members.is_empty();
     let mut description = json!({
         "api_extensions": EXTENSIONS, "api_status": "stable", "api_version": "1.0", "public": false,
         "auth": if trusted { "trusted" } else { "untrusted" }, "auth_methods": ["tls"],
@@ -45,7 +45,7 @@ pub(super) async fn describe(State(shared): Ctx, Extension(peer): Extension<Peer
             "addresses": [shared.address], "architectures": [std::env::consts::ARCH],
             "certificate_fingerprint": shared.fingerprint, "driver": "lxc | qemu", "driver_version": "5.0.2 | 7.2.0",
             "kernel": "Linux", "kernel_architecture": std::env::consts::ARCH, "project": "default", "server": "lxd",
-            "server_clustered": false, "server_name": "sim-lxd", "server_version": "5.0.2", "storage": "dir",
+            "server_clustered": clustered, "server_name": "sim-lxd", "server_version": "5.0.2", "storage": "dir",
         });
     }
     ok(description)
@@ -116,51 +116,33 @@ pub(super) async fn list_certificates(State(shared): Ctx, Extension(peer): Exten
     ok(model.trusted.keys().map(|f| format!("/1.0/certificates/{f}")).collect::<Vec<_>>())
 }
 
-pub(super) async fn resources() -> Answer {
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| -> u64 {
-        let line = memory.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    let (total, available) = (field("MemTotal:"), field("MemAvailable:"));
+pub(super) async fn resources(State(shared): Ctx) -> Answer {
+    let (total, used) = shared.model().memory;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ok(json!({
-        "memory": {"total": total, "used": total.saturating_sub(available)},
+        "memory": {"total": total, "used": used},
         "cpu": {"architecture": std::env::consts::ARCH, "total": cpus},
         "load": null,
     }))
 }
 
-pub(super) async fn list_profiles(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+pub(super) async fn list_members(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
     let model = shared.model();
-    let Some(owner) = model.owner("profiles", &params.project) else { return ok(json!([])) };
-    let profiles = owner.profiles.iter().map(|(name, profile)| {
-        let rendered = json!({
-            "name": name, "description": profile.description, "config": {}, "devices": profile.devices, "used_by": [],
-        });
-        (name.clone(), rendered)
-    });
-    params.list("profiles", profiles.collect())
-}
-
-pub(super) async fn delete_profile(
-    State(shared): Ctx,
-    Query(params): Query<Params>,
-    Path(name): Path<String>,
-) -> Answer {
-    let model = shared.model();
-    match model.owner("profiles", &params.project).and_then(|owner| owner.profiles.get(&name)) {
-        // No other can be made here.
-        Some(_) => refuse(StatusCode::FORBIDDEN, format!("The {name:?} profile cannot be deleted")),
-        None => not_found("Profile not found"),
+    if model.members.is_empty() {
+        return refuse(StatusCode::BAD_REQUEST, "This server is not clustered");
     }
-}
-
-/// Networks: the remote's instances need none.
-pub(super) async fn nothing() -> Answer {
-    ok(json!([]))
-}
-
-pub(super) async fn list_volumes(Path(pool): Path<String>) -> Answer {
-    if pool == POOL { ok(json!([])) } else { not_found("Storage pool not found") }
+    let members = model.members.iter().map(|(name, online)| {
+        let (status, message) = match online {
+            true => ("Online", "Fully operational"),
+            false => ("Offline", "No heartbeat for 42s"),
+        };
+        let url = format!("https://{}", shared.address);
+        let member = json!({
+            "server_name": name, "url": url, "database": true, "status": status, "message": message,
+            "architecture": std::env::consts::ARCH, "failure_domain": "default", "description": "", "config": {},
+            "groups": ["default"], "roles": ["database"],
+        });
+        (name.clone(), member)
+    });
+    Params { project: "default".into(), ..params }.list("cluster/members", members.collect())
 }

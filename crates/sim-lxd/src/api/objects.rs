@@ -1,0 +1,169 @@
+//! Profiles, networks and custom volumes: names that keep a project from being deleted, and little more.
+
+use axum::{
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, Ctx, Params, Shared, created, not_found, ok, parse, refuse};
+use crate::{
+    instance::{ConfigMap, DeviceMap},
+    model::{POOL, Profile, Project},
+};
+
+#[derive(Deserialize)]
+struct New {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    config: ConfigMap,
+    #[serde(default)]
+    devices: DeviceMap,
+}
+
+/// Adds an object to those of a kind, in the project that holds them.
+fn add(
+    shared: &Shared,
+    project: &str,
+    (feature, noun): (&str, &str),
+    name: &str,
+    location: String,
+    insert: impl FnOnce(&mut Project) -> bool,
+) -> Answer {
+    if name.is_empty() || name.contains('/') {
+        return refuse(StatusCode::BAD_REQUEST, format!("Invalid {noun} name"));
+    }
+    let mut model = shared.model();
+    let Some(owner) = model.owner_mut(feature, project) else { return not_found("Project not found") };
+    if insert(owner) {
+        created(location)
+    } else {
+        refuse(StatusCode::CONFLICT, format!("The {noun} already exists"))
+    }
+}
+
+/// Inserts what is not there yet.
+fn put<T>(all: &mut std::collections::BTreeMap<String, T>, name: String, value: T) -> bool {
+    let new = !all.contains_key(&name);
+    if new {
+        all.insert(name, value);
+    }
+    new
+}
+
+fn render(name: &str, kind: &str, config: &ConfigMap) -> Value {
+    json!({"name": name, "type": kind, "managed": true, "description": "", "config": config, "used_by": []})
+}
+
+pub(super) async fn list_profiles(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+    let model = shared.model();
+    let Some(owner) = model.owner("profiles", &params.project) else { return ok(json!([])) };
+    let profiles = owner.profiles.iter().map(|(name, profile)| {
+        let rendered = json!({
+            "name": name, "description": profile.description, "config": {}, "devices": profile.devices, "used_by": [],
+        });
+        (name.clone(), rendered)
+    });
+    params.list("profiles", profiles.collect())
+}
+
+pub(super) async fn create_profile(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {
+    let New { name, description, devices, .. } = parse(&body)?;
+    let location = format!("/1.0/profiles/{name}");
+    add(&shared, &params.project, ("profiles", "profile"), &name.clone(), location, |owner| {
+        put(&mut owner.profiles, name, Profile { description, devices })
+    })
+}
+
+pub(super) async fn delete_profile(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+) -> Answer {
+    if name == "default" {
+        return refuse(StatusCode::FORBIDDEN, "The \"default\" profile cannot be deleted");
+    }
+    let mut model = shared.model();
+    match model.owner_mut("profiles", &params.project).and_then(|owner| owner.profiles.remove(&name)) {
+        Some(_) => ok(json!({})),
+        None => not_found("Profile not found"),
+    }
+}
+
+pub(super) async fn list_networks(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+    let model = shared.model();
+    let Some(owner) = model.owner("networks", &params.project) else { return ok(json!([])) };
+    let networks = owner.networks.iter().map(|(name, config)| (name.clone(), render(name, "bridge", config)));
+    params.list("networks", networks.collect())
+}
+
+pub(super) async fn create_network(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {
+    let New { name, config, .. } = parse(&body)?;
+    let location = format!("/1.0/networks/{name}");
+    add(&shared, &params.project, ("networks", "network"), &name.clone(), location, |owner| {
+        put(&mut owner.networks, name, config)
+    })
+}
+
+pub(super) async fn delete_network(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+) -> Answer {
+    let mut model = shared.model();
+    match model.owner_mut("networks", &params.project).and_then(|owner| owner.networks.remove(&name)) {
+        Some(_) => ok(json!({})),
+        None => not_found("Network not found"),
+    }
+}
+
+pub(super) async fn list_volumes(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(pool): Path<String>,
+) -> Answer {
+    if pool != POOL {
+        return not_found("Storage pool not found");
+    }
+    let model = shared.model();
+    let Some(owner) = model.owner("storage.volumes", &params.project) else { return ok(json!([])) };
+    let volumes = owner.volumes.iter().map(|(name, config)| (name.clone(), render(name, "custom", config)));
+    params.list(&format!("storage-pools/{pool}/volumes/custom"), volumes.collect())
+}
+
+pub(super) async fn create_volume(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(pool): Path<String>,
+    body: Bytes,
+) -> Answer {
+    if pool != POOL {
+        return not_found("Storage pool not found");
+    }
+    let New { name, config, .. } = parse(&body)?;
+    let location = format!("/1.0/storage-pools/{pool}/volumes/custom/{name}");
+    add(&shared, &params.project, ("storage.volumes", "volume"), &name.clone(), location, |owner| {
+        put(&mut owner.volumes, name, config)
+    })
+}
+
+pub(super) async fn delete_volume(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path((pool, name)): Path<(String, String)>,
+) -> Answer {
+    if pool != POOL {
+        return not_found("Storage pool not found");
+    }
+    let mut model = shared.model();
+    let owner = model.owner_mut("storage.volumes", &params.project);
+    match owner.and_then(|owner| owner.volumes.remove(&name)) {
+        Some(_) => ok(json!({})),
+        None => not_found("Storage volume not found"),
+    }
+}
