@@ -153,6 +153,16 @@ pub struct Remote {
     /// Alias of the image that instances are made from.
     #[serde(default = "default_image")]
     pub image: String,
+    /// The image as one tarball with metadata and root file system, uploaded when the remote has no image of
+    /// that alias. An alias that is there is never replaced.
+    #[serde(default)]
+    pub image_file: Option<PathBuf>,
+    /// Instead of `image_file`: the tarball with the image's metadata; with `image_rootfs_file`.
+    #[serde(default)]
+    pub image_metadata_file: Option<PathBuf>,
+    /// The image's root file system (squashfs), for virtual machines its disk (qcow2).
+    #[serde(default)]
+    pub image_rootfs_file: Option<PathBuf>,
     /// What instances are made.
     #[serde(default)]
     pub instance_type: InstanceType,
@@ -175,10 +185,39 @@ pub struct Remote {
     /// The most environments at a time; none: as many as there are ports for.
     #[serde(default)]
     pub max_environments: Option<u32>,
+    /// How much of the remote's memory may be in use once an environment is added, in percent.
+    #[serde(default = "default_max_memory_percent")]
+    pub max_memory_percent: u32,
+    /// Seconds from an instance's start until SSH lets us in. A container takes two, a virtual machine
+    /// without much of a processor a minute or two.
+    #[serde(default = "default_boot_timeout_secs")]
+    pub boot_timeout_secs: u32,
+}
+
+/// The image's files, where settings name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFiles<'a> {
+    /// One tarball.
+    Unified(&'a Path),
+    /// Metadata and root file system apart.
+    Split {
+        /// The tarball with the metadata.
+        metadata: &'a Path,
+        /// The root file system or disk.
+        rootfs: &'a Path,
+    },
 }
 
 fn default_image() -> String {
     "lnplay".into()
+}
+
+fn default_max_memory_percent() -> u32 {
+    90
+}
+
+fn default_boot_timeout_secs() -> u32 {
+    180
 }
 
 fn default_profiles() -> Vec<String> {
@@ -214,6 +253,15 @@ impl Remote {
     /// Where SSH reaches the environments' ports.
     pub fn ssh_host(&self) -> &str {
         self.ssh_host.as_deref().unwrap_or_else(|| self.host().trim_matches(['[', ']']))
+    }
+
+    /// The image's files, if the host has them; validation has seen that they go together.
+    pub fn image_files(&self) -> Option<ImageFiles<'_>> {
+        match (&self.image_file, &self.image_metadata_file, &self.image_rootfs_file) {
+            (Some(file), ..) => Some(ImageFiles::Unified(file)),
+            (None, Some(metadata), Some(rootfs)) => Some(ImageFiles::Split { metadata, rootfs }),
+            _ => None,
+        }
     }
 
     /// The template of nodes' WebSocket URLs.
@@ -418,6 +466,15 @@ impl Remote {
         {
             return Err(wrong(key("server_fingerprint"), "a fingerprint is 64 hex digits"));
         }
+        self.validate_image(key)?;
+        let range = |name: &str, value: u32, most: u32| {
+            if (1..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(wrong(key(name), format!("is {value}; it must be from 1 to {most}")))
+        };
+        range("max_memory_percent", self.max_memory_percent, 100)?;
+        range("boot_timeout_secs", self.boot_timeout_secs, 3600)?;
         if self.ports.first < 1024 || self.ports.last < self.ports.first {
             return Err(wrong(key("ports"), "1024 <= first <= last is needed"));
         }
@@ -427,6 +484,35 @@ impl Remote {
         }
         expand_url_template(&self.public_url_template(), "environment", 0, 20000)
             .map_err(|e| wrong(key("public_url_template"), e.to_string()))?;
+        Ok(())
+    }
+
+    fn validate_image(&self, key: impl Fn(&str) -> String) -> Result<(), SettingsError> {
+        match (&self.image_file, &self.image_metadata_file, &self.image_rootfs_file) {
+            (None | Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            (Some(_), ..) => {
+                return Err(wrong(
+                    key("image_file"),
+                    "name either one file or image_metadata_file and image_rootfs_file",
+                ));
+            }
+            (None, ..) => {
+                return Err(wrong(
+                    key("image_metadata_file"),
+                    "image_metadata_file and image_rootfs_file go together",
+                ));
+            }
+        }
+        for (name, file) in [
+            ("image_file", &self.image_file),
+            ("image_metadata_file", &self.image_metadata_file),
+            ("image_rootfs_file", &self.image_rootfs_file),
+        ] {
+            if let Some(path) = file {
+                std::fs::File::open(path)
+                    .map_err(|e| wrong(key(name), format!("cannot read {}: {e}", path.display())))?;
+            }
+        }
         Ok(())
     }
 }

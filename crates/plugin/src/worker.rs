@@ -104,6 +104,8 @@ impl Worker<'_> {
 
     /// Chooses a remote and records the choice.
     async fn place(&self, order: &Order) -> Result<(), ApplyError> {
+        // Where it went wrong, also when nothing is left there in a moment.
+        let gone_wrong = &order.leftovers;
         self.clean_up(order).await?;
         let desk = self.desk;
         // Ports that were spoken for before the remotes were asked, or are when the choice is made.
@@ -113,7 +115,7 @@ impl Worker<'_> {
         reserved.extend(desk.reserved_ports());
         let reserved: Vec<_> = reserved.iter().map(|(remote, ports)| (remote.as_str(), *ports)).collect();
         let order = self.case.order();
-        let avoid: Vec<_> = order.leftovers.iter().map(|l| l.remote.as_str()).collect();
+        let avoid: Vec<_> = gone_wrong.iter().chain(&order.leftovers).map(|l| l.remote.as_str()).collect();
         let failed = order.state.attempts().map_or(0, |a| a.failed);
         let candidates = desk.provisioner.candidates(&reports);
         let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid, failed) {

@@ -40,6 +40,43 @@ pub enum Error {
         /// The remote's name.
         remote: String,
     },
+    /// The remote refuses the enrolment token.
+    #[error(
+        "remote {remote:?}: the enrolment token in {file} is refused: wrong, used, withdrawn or expired; \
+         have the remote issue a new one"
+    )]
+    TokenRefused {
+        /// The remote's name.
+        remote: String,
+        /// The token's file.
+        file: std::path::PathBuf,
+        /// In the server's words.
+        source: lxd_client::Error,
+    },
+    /// There is no image to make instances from.
+    #[error(
+        "remote {remote:?}: there is no image with the alias {alias:?}, and the settings name no image_file to upload"
+    )]
+    NoImage {
+        /// The remote's name.
+        remote: String,
+        /// The alias that was looked for.
+        alias: String,
+    },
+    /// A port of the placement is in use by something that is not ours.
+    #[error("remote {remote:?}: instance in {project}: one of its ports {first} to {last} is taken")]
+    PortTaken {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+        /// The first of the instance's ports.
+        first: u16,
+        /// The last one.
+        last: u16,
+        /// In the server's words.
+        source: lxd_client::Error,
+    },
     /// A call of the LXD API.
     #[error(transparent)]
     Lxd(#[from] lxd_client::Error),
@@ -61,7 +98,7 @@ pub enum Error {
         /// Host and port.
         address: String,
         /// What was tried.
-        what: &'static str,
+        what: String,
         /// Whether trying again may help.
         severity: Severity,
         /// Why.

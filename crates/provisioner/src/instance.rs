@@ -6,7 +6,7 @@ use lnplaylive::order::{Placement, PortBlock};
 use lnplaylive::settings;
 use lxd_client::{Client, ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Status};
 
-use crate::{Error, LISTEN_FIRST, cloud_init};
+use crate::{Error, LISTEN_FIRST, cloud_init, size};
 
 /// The instance's name in its project.
 pub(crate) const NAME: &str = "lnplay";
@@ -48,12 +48,20 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     let Err(error) = client.start_instance(&project, NAME, START_TIME).await else { return Ok(()) };
     // The servers have no code of their own for "it runs already": look.
     let runs = client.instance(&project, NAME).await.is_ok_and(|i| i.status == Status::Running);
-    if runs { Ok(()) } else { Err(error.into()) }
+    if runs {
+        return Ok(());
+    }
+    // The server says so in words only, LXD and Incus alike.
+    if error.to_string().contains("address already in use") {
+        let PortBlock { first, count } = placement.ports;
+        let remote = placement.remote.clone();
+        return Err(Error::PortTaken { remote, project, first, last: first + (count - 1), source: error });
+    }
+    Err(error.into())
 }
 
 fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigMap {
-    // A node takes 25 MB of its own (94 MB resident with what it shares); the rest is for the system and bitcoind.
-    let memory = 512 + 96 * node_count;
+    let memory = size::limit_mib(node_count);
     let mut config: ConfigMap = [
         ("user.user-data", cloud_init::user_data(&placement.access)),
         ("limits.memory", format!("{memory}MiB")),

@@ -6,11 +6,13 @@
 
 mod cloud_init;
 mod error;
+mod image;
 mod instance;
 pub mod keys;
 mod placement;
 mod project;
 mod remote;
+mod size;
 mod ssh;
 
 use std::path::Path;
@@ -26,7 +28,7 @@ use lnplaylive::{ConnectionString, OrderId, Settings};
 
 pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
-pub use remote::{Load, RemoteReport};
+pub use remote::{Load, Members, Memory, RemoteReport};
 
 use project::Marks;
 use remote::Remote;
@@ -96,10 +98,21 @@ impl Provisioner {
     /// Makes the project and the instance of a placement and starts it, or finishes that.
     pub async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), Error> {
         let remote = self.remote(&placement.remote)?;
-        let client = remote.client().await?;
-        project::create(&client, order.id, placement).await?;
-        instance::create(&client, &remote.settings, order.terms.node_count, placement).await?;
-        instance::start(&client, placement).await
+        let client = &remote.client().await?;
+        // First, so that nothing is made where there is no image.
+        remote.image.bring(client, &remote.settings).await?;
+        project::create(client, order.id, placement).await?;
+        let node_count = order.terms.node_count;
+        match instance::create(client, &remote.settings, node_count, placement).await {
+            // Perhaps the image that was there before.
+            Err(Error::Lxd(error)) if error.is_not_found() => {
+                remote.image.is_gone();
+                remote.image.bring(client, &remote.settings).await?;
+                instance::create(client, &remote.settings, node_count, placement).await?;
+            }
+            other => other?,
+        }
+        instance::start(client, placement).await
     }
 
     /// Brings the network in the instance up, or finishes that, and returns its connection strings.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lnplaylive::order::{Leftover, Placement, PortBlock};
 use lnplaylive::{OrderId, ProjectName};
-use lxd_client::{Client, ConfigMap, Found, Project, Stop};
+use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
+use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
@@ -17,11 +18,18 @@ const KEY_EXPIRES: &str = "user.lnplaylive.expires";
 const KEY_PORTS: &str = "user.lnplaylive.ports";
 /// `placing` until handed over, then `provisioned`.
 const KEY_STATE: &str = "user.lnplaylive.state";
+const PROVISIONED: &str = "provisioned";
 
 /// The longest that stopping an instance by force may take.
 const STOP_TIME: Duration = Duration::from_secs(60);
 /// The longest that deleting an instance may take: its disk has to go.
 const DELETE_TIME: Duration = Duration::from_secs(120);
+/// The longest that an instance may change between running and stopped after a start that failed, as Incus has it do.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at such an instance.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+/// How often the hand-over is written anew after somebody else has changed the project in the same moment.
+const MARK_TRIES: u32 = 3;
 
 /// What changes about a project once its environment is handed over.
 pub(crate) struct Marks {
@@ -32,6 +40,8 @@ pub(crate) struct Marks {
 /// A project that is ours by name and keys.
 pub(crate) struct Ours {
     pub(crate) ports: Option<PortBlock>,
+    /// Whether it was handed over.
+    pub(crate) provisioned: bool,
 }
 
 /// Whether a project is one of ours, and what stands in its keys.
@@ -42,7 +52,8 @@ pub(crate) fn recognise(project: &Project) -> Option<Ours> {
         let (first, count) = text.split_once('-')?;
         Some(PortBlock { first: first.parse().ok()?, count: count.parse().ok()? })
     });
-    (name.order_short() == order.short()).then_some(Ours { ports })
+    let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == PROVISIONED);
+    (name.order_short() == order.short()).then_some(Ours { ports, provisioned })
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {
@@ -86,20 +97,26 @@ pub(crate) async fn mark(
     marks: &Marks,
 ) -> Result<(), Error> {
     let name = placement.project.to_string();
-    let mut project = client.project(&name).await?;
-    if !belongs_to(&project, order) {
-        return Err(not_ours(client, &name));
+    let mut tries = 1;
+    loop {
+        let mut project = client.project(&name).await?;
+        if !belongs_to(&project, order) {
+            return Err(not_ours(client, &name));
+        }
+        let before = project.config.clone();
+        let expires = marks.expires_at.max(placement.project.expires()).as_second();
+        project.config.insert(KEY_EXPIRES.into(), expires.to_string());
+        if marks.provisioned {
+            project.config.insert(KEY_STATE.into(), PROVISIONED.into());
+        }
+        if project.config == before {
+            return Ok(());
+        }
+        match client.update_project(&project).await {
+            Err(error) if error.is_conflict() && tries < MARK_TRIES => tries += 1,
+            other => return Ok(other?),
+        }
     }
-    let before = project.config.clone();
-    let expires = marks.expires_at.max(placement.project.expires()).as_second();
-    project.config.insert(KEY_EXPIRES.into(), expires.to_string());
-    if marks.provisioned {
-        project.config.insert(KEY_STATE.into(), "provisioned".into());
-    }
-    if project.config != before {
-        client.update_project(&project).await?;
-    }
-    Ok(())
 }
 
 /// Removes the project and all that is in it, if it is this order's.
@@ -110,18 +127,54 @@ pub(crate) async fn remove(client: &Client, order: OrderId, leftover: &Leftover)
         tracing::warn!("{}; left alone", not_ours(client, &name));
         return Ok(());
     }
-    for instance in client.instances(&name).await.found()?.unwrap_or_default() {
-        if instance.status != lxd_client::Status::Stopped {
-            // Not there any more, or stopped meanwhile: the deletion will tell.
-            let stopped = client.stop_instance(&name, &instance.name, Stop::Force, STOP_TIME).await;
-            if let Err(error) = stopped
-                && error.is_transient()
-            {
-                return Err(error.into());
+    let mut contents = project.contents();
+    contents.sort_by_key(order_of_removal);
+    for content in contents {
+        let has_own = |feature| project.has_own(feature);
+        match content {
+            Content::Instance(instance) => remove_instance(client, &name, &instance).await?,
+            Content::Profile(profile) if profile != "default" && has_own("profiles") => {
+                client.delete(&Collection::Profiles, &name, &profile).await.found()?;
             }
+            Content::Network(network) if has_own("networks") => {
+                client.delete(&Collection::Networks, &name, &network).await.found()?;
+            }
+            Content::Volume { pool, name: volume } if has_own("storage.volumes") => {
+                client.delete(&Collection::StorageVolumes { pool }, &name, &volume).await.found()?;
+            }
+            Content::Image(image) if has_own("images") => {
+                client.delete_image(&name, &image, DELETE_TIME).await.found()?;
+            }
+            // If it keeps the project from being deleted, that will say so.
+            _ => {}
         }
-        client.delete_instance(&name, &instance.name, DELETE_TIME).await.found()?;
     }
     client.delete_project(&name).await.found()?;
     Ok(())
+}
+
+/// Users before what they use.
+fn order_of_removal(content: &Content) -> u8 {
+    match content {
+        Content::Instance(_) => 0,
+        Content::Profile(_) => 1,
+        _ => 2,
+    }
+}
+
+/// Stops and deletes an instance. Not there any more, or stopped already, is fine.
+async fn remove_instance(client: &Client, project: &str, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + SETTLE_TIME;
+    loop {
+        match client.stop_instance(project, name, Stop::Force, STOP_TIME).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if error.is_transient() => return Err(error.into()),
+            // Whether it has to be stopped the deletion will tell.
+            _ => {}
+        }
+        match client.delete_instance(project, name, DELETE_TIME).await.found() {
+            Err(error) if error.is_conflict() && Instant::now() < deadline => sleep(SETTLE_PAUSE).await,
+            other => return Ok(other.map(drop)?),
+        }
+    }
 }

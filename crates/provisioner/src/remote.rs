@@ -3,29 +3,70 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use lnplaylive::order::PortBlock;
 use lnplaylive::settings::{self, read_secret};
-use lxd_client::{Client, ClientConfig, Fingerprint, Identity, Token};
-use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Resources, Token};
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::{Instant, timeout};
 
+use crate::image::Image;
 use crate::{Error, project};
 
 /// How long a remote may take to report. All are asked at a time before each placement, so the slowest
 /// holds the others up; one that needs longer for a listing is in no state to start instances.
 const REPORT_TIME: Duration = Duration::from_secs(5);
 
+/// How long what the members of a cluster said about their machines is good: asking is a call each.
+const MEMBERS_AGE: Duration = Duration::from_secs(10);
+
 /// How loaded a remote is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Load {
     /// Our environments on it, those that are being made included.
     pub environments: u32,
     /// The ports that they use.
     pub ports: Vec<PortBlock>,
+    /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
+    pub coming: Vec<PortBlock>,
+    /// The machine's memory; of a cluster that of all members that are online.
+    pub memory: Memory,
+    /// Threads that it can run at a time.
+    pub cpus: u64,
+    /// Runnable tasks, average of a minute; `None` where the remote does not tell (LXD 5.0).
+    pub cpu_load: Option<f64>,
+    /// The members of a cluster; `None` of a single server.
+    pub members: Option<Members>,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// How much there is.
+    pub total: u64,
+    /// How much of it is used.
+    pub used: u64,
+}
+
+/// The members of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Members {
+    /// How many there are.
+    pub total: u32,
+    /// How many of them run instances now.
+    pub online: u32,
+}
+
+/// What the machines behind a remote have.
+#[derive(Debug, Clone, Copy)]
+struct Machines {
+    memory: Memory,
+    cpus: u64,
+    cpu_load: Option<f64>,
 }
 
 /// How a remote is, or why that is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RemoteReport {
     /// Its name.
     pub name: String,
@@ -43,7 +84,17 @@ pub(crate) struct Remote {
     fingerprint: Option<Fingerprint>,
     pin: PathBuf,
     call_timeout: Duration,
-    client: OnceCell<Client>,
+    connection: OnceCell<Connection>,
+    pub(crate) image: Image,
+    /// What the members of a cluster said, and when.
+    machines: Mutex<Option<(Instant, Machines)>>,
+}
+
+/// A client that the remote trusts, and what was learnt when it connected.
+#[derive(Debug, Clone)]
+struct Connection {
+    client: Client,
+    clustered: bool,
 }
 
 impl Remote {
@@ -94,15 +145,29 @@ impl Remote {
                 text.trim().parse::<Fingerprint>().map_err(|e| unusable("server_fingerprint", &pin, e.into()))
             })
             .transpose()?;
-        Ok(Self { settings, identity, token, fingerprint, pin, call_timeout, client: OnceCell::new() })
+        Ok(Self {
+            settings,
+            identity,
+            token,
+            fingerprint,
+            pin,
+            call_timeout,
+            connection: OnceCell::new(),
+            image: Image::default(),
+            machines: Mutex::default(),
+        })
     }
 
     /// A client that the remote trusts. What failed is tried again at the next call.
     pub(crate) async fn client(&self) -> Result<Client, Error> {
-        self.client.get_or_try_init(|| self.connect()).await.cloned()
+        Ok(self.connection().await?.client.clone())
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    async fn connection(&self) -> Result<&Connection, Error> {
+        self.connection.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
         let name = &self.settings.name;
         let expected = self.fingerprint.or_else(|| self.token.as_ref().map(|t| *t.fingerprint()));
         let Some(fingerprint) = expected else {
@@ -113,11 +178,14 @@ impl Remote {
         config.limits.total = self.call_timeout;
         config.limits.connect = config.limits.connect.min(self.call_timeout);
         let client = Client::new(config)?;
-        if !client.server().await?.is_trusted() {
+        let mut server = client.server().await?;
+        if !server.is_trusted() {
             let Some(token) = &self.token else {
                 return Err(Error::NotEnrolled { remote: name.clone() });
             };
-            client.enrol(token).await?;
+            client.enrol(token).await.map_err(|error| self.not_enrolled(error))?;
+            // To those whom it trusts it tells more.
+            server = client.server().await?;
             tracing::info!("remote {name:?}: enrolled, its certificate is {fingerprint} from now on");
         }
         if self.fingerprint.is_none() {
@@ -127,7 +195,16 @@ impl Remote {
                 source: e.into(),
             })?;
         }
-        Ok(client)
+        Ok(Connection { client, clustered: server.environment.server_clustered })
+    }
+
+    fn not_enrolled(&self, source: lxd_client::Error) -> Error {
+        match (source.kind(), &self.settings.token_file) {
+            (ErrorKind::Forbidden(_), Some(file)) => {
+                Error::TokenRefused { remote: self.settings.name.clone(), file: file.clone(), source }
+            }
+            _ => source.into(),
+        }
     }
 
     /// How the remote is.
@@ -140,13 +217,65 @@ impl Remote {
         RemoteReport { name: self.settings.name.clone(), load }
     }
 
+    /// Two calls of a single server; of a cluster one more for each member, every [`MEMBERS_AGE`]. Until the image was
+    /// seen, another one.
     async fn load(&self) -> Result<Load, Error> {
-        let projects = self.client().await?.projects().await?;
+        let Connection { client, clustered } = self.connection().await?;
+        self.image.check(client, &self.settings).await?;
+        let projects = client.projects().await?;
         let ours: Vec<_> = projects.iter().filter_map(project::recognise).collect();
+        let (machines, members) = if *clustered {
+            let members = client.cluster_members().await?;
+            let online: Vec<_> = members.iter().filter(|m| m.is_online()).map(|m| &*m.server_name).collect();
+            let count = |n| u32::try_from(n).unwrap_or(u32::MAX);
+            let counts = Members { total: count(members.len()), online: count(online.len()) };
+            (self.members_machines(client, &online).await?, Some(counts))
+        } else {
+            (Machines::of(&client.resources().await?), None)
+        };
         Ok(Load {
             environments: u32::try_from(ours.len()).unwrap_or(u32::MAX),
+            coming: ours.iter().filter(|o| !o.provisioned).filter_map(|o| o.ports).collect(),
             ports: ours.into_iter().filter_map(|o| o.ports).collect(),
+            memory: machines.memory,
+            cpus: machines.cpus,
+            cpu_load: machines.cpu_load,
+            members,
         })
+    }
+
+    /// What all members together have. The server chooses the member for an instance.
+    async fn members_machines(&self, client: &Client, online: &[&str]) -> Result<Machines, Error> {
+        let mut kept = self.machines.lock().await;
+        if let Some((at, machines)) = *kept
+            && at.elapsed() < MEMBERS_AGE
+        {
+            return Ok(machines);
+        }
+        let each = try_join_all(online.iter().map(|member| client.member_resources(member))).await?;
+        let sum = each.iter().map(Machines::of).reduce(Machines::plus);
+        let none = Machines { memory: Memory::default(), cpus: 0, cpu_load: None };
+        let machines = sum.unwrap_or(none);
+        *kept = Some((Instant::now(), machines));
+        Ok(machines)
+    }
+}
+
+impl Machines {
+    fn of(resources: &Resources) -> Self {
+        let memory = Memory { total: resources.memory_total, used: resources.memory_used };
+        Self { memory, cpus: resources.cpu_total, cpu_load: resources.load }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            memory: Memory {
+                total: self.memory.total + other.memory.total,
+                used: self.memory.used + other.memory.used,
+            },
+            cpus: self.cpus + other.cpus,
+            cpu_load: self.cpu_load.zip(other.cpu_load).map(|(a, b)| a + b),
+        }
     }
 }
 

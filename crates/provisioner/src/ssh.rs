@@ -1,8 +1,9 @@
 //! SSH to an instance: run `lnplay up`, follow its lines.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lnplaylive::ConnectionString;
@@ -10,17 +11,18 @@ use lnplaylive::environment::EnvironmentSpec;
 use lnplaylive::order::{Placement, Severity};
 use lnplaylive::progress::{Line, Progress};
 use lnplaylive::settings;
-use openssh::{KnownHosts, Session, SessionBuilder, Stdio};
+use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::Error;
 
-/// Until SSH answers in an instance that was just started. A container takes two seconds, a virtual
-/// machine without much of a processor a minute or two.
-const BOOT_TIME: Duration = Duration::from_secs(180);
 /// One try to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long a connection lasts that nobody uses: the end of those that could not be closed, because we were killed.
+const IDLE_SECS: NonZeroUsize = NonZeroUsize::new(30).expect("not 0");
 /// Between two tries.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// All of `lnplay up`: 64 nodes take 20 s on two processors.
@@ -40,18 +42,39 @@ pub(crate) async fn lnplay_up(
     progress: impl FnMut(Progress) + Send,
 ) -> Result<Vec<ConnectionString>, Error> {
     let target = Target { remote, placement };
-    // Holds the key, so it goes when we do.
-    let keys = target.write_keys().map_err(|e| target.error("keep its keys", Severity::Passing, e))?;
-    let session = target.connect(keys.path()).await?;
+    // Holds the key, so it goes when we do, and is needed until the session is closed.
+    let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
+    let keys = Arc::new(keys);
+    let session = target.connect(&keys).await?;
     let result = match timeout(UP_TIME, run(&target, &session, spec, progress)).await {
         Ok(result) => result,
         Err(_) => Err(Error::lnplay(placement, format!("no end after {} s", UP_TIME.as_secs()))),
     };
-    // ControlPersist would keep the connection for ever.
-    if let Ok(Err(error)) = timeout(CONNECT_TIME, session.close()).await {
-        tracing::debug!("closing SSH to {}: {error}", target.address());
-    }
+    close(session).await;
     result
+}
+
+async fn close(session: Session) {
+    if let Ok(Err(error)) = timeout(CONNECT_TIME, session.close()).await {
+        tracing::debug!("closing an SSH connection: {error}");
+    }
+}
+
+/// Tries to connect once, in a task of its own: ssh goes into the background when it is connected, so somebody has to
+/// see to its end even if nobody waits for it any more. `keys` are there until then.
+async fn attempt(
+    builder: SessionBuilder,
+    host: String,
+    keys: Arc<TempDir>,
+) -> Result<Session, openssh::Error> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(Ok(session)) = sender.send(builder.connect(&host).await) {
+            close(session).await;
+        }
+        drop(keys);
+    });
+    receiver.await.unwrap_or_else(|_| Err(openssh::Error::Connect(ErrorKind::Interrupted.into())))
 }
 
 struct Target<'a> {
@@ -66,7 +89,7 @@ impl Target<'_> {
 
     fn error(
         &self,
-        what: &'static str,
+        what: impl Into<String>,
         severity: Severity,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
@@ -74,14 +97,14 @@ impl Target<'_> {
             remote: self.placement.remote.clone(),
             project: self.placement.project.to_string(),
             address: self.address(),
-            what,
+            what: what.into(),
             severity,
             source: source.into(),
         }
     }
 
     /// Writes our key and the instance's pinned host key to a directory that only we can read.
-    fn write_keys(&self) -> std::io::Result<tempfile::TempDir> {
+    fn write_keys(&self) -> std::io::Result<TempDir> {
         let dir = tempfile::Builder::new().prefix("lnplaylive-ssh-").tempdir()?;
         let write = |name: &str, text: &str| {
             let mut options = std::fs::OpenOptions::new();
@@ -96,36 +119,50 @@ impl Target<'_> {
     }
 
     /// Connects as soon as the instance lets us.
-    async fn connect(&self, keys: &Path) -> Result<Session, Error> {
+    async fn connect(&self, keys: &Arc<TempDir>) -> Result<Session, Error> {
+        let boot_time = Duration::from_secs(self.remote.boot_timeout_secs.into());
         let mut builder = SessionBuilder::default();
         builder
             .user("root".into())
             .port(self.placement.ports.first)
-            .keyfile(keys.join("key"))
+            .keyfile(keys.path().join("key"))
             .known_hosts_check(KnownHosts::Strict)
-            .user_known_hosts_file(keys.join("known_hosts"))
-            .control_directory(keys)
-            .connect_timeout(CONNECT_TIME)
+            .user_known_hosts_file(keys.path().join("known_hosts"))
+            .control_directory(keys.path())
+            .control_persist(ControlPersist::IdleFor(IDLE_SECS))
+            .connect_timeout(CONNECT_TIME.min(boot_time))
             .server_alive_interval(Duration::from_secs(15))
             // Nothing of the user's own configuration.
             .config_file("/dev/null");
-        let deadline = Instant::now() + BOOT_TIME;
-        loop {
-            // The time-out of ssh itself covers TCP only.
-            let last = match timeout(2 * CONNECT_TIME, builder.connect(self.remote.ssh_host())).await {
+        let deadline = Instant::now() + boot_time;
+        let silent = || openssh::Error::Connect(ErrorKind::TimedOut.into());
+        let mut last = None;
+        while Instant::now() < deadline {
+            let attempt = attempt(builder.clone(), self.remote.ssh_host().to_owned(), Arc::clone(keys));
+            // The time-out of ssh itself covers TCP and the first words only.
+            let limit = deadline.min(Instant::now() + 2 * CONNECT_TIME);
+            match timeout_at(limit, attempt).await {
                 Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) => error,
-                Err(_) => openssh::Error::Connect(std::io::ErrorKind::TimedOut.into()),
-            };
-            if host_key_differs(&last) {
-                return Err(self.error("its host key is not the one we made", Severity::Final, last));
+                Ok(Err(error)) if host_key_differs(&error) => {
+                    return Err(self.error("its host key is not the one we made", Severity::Final, error));
+                }
+                Ok(Err(error)) if is_missing(&error) => {
+                    return Err(self.error("the program ssh does not run here", Severity::Passing, error));
+                }
+                Ok(Err(error)) => last = Some(error),
+                // What it said before tells more.
+                Err(_) => last = last.or_else(|| Some(silent())),
             }
-            if Instant::now() >= deadline {
-                return Err(self.error("no answer since the instance was started", Severity::Final, last));
-            }
-            sleep(CONNECT_PAUSE).await;
+            sleep_until(deadline.min(Instant::now() + CONNECT_PAUSE)).await;
         }
+        let what = format!("no way in for {} s since the instance was started", boot_time.as_secs());
+        Err(self.error(what, Severity::Final, last.unwrap_or_else(silent)))
     }
+}
+
+/// Whether there is no such program; what ssh itself says never has this kind.
+fn is_missing(error: &openssh::Error) -> bool {
+    matches!(error, openssh::Error::Connect(e) if e.kind() == ErrorKind::NotFound)
 }
 
 /// What ssh says is all that there is to go by.
@@ -153,7 +190,7 @@ async fn run(
         .stderr(Stdio::piped())
         .spawn()
         .await
-        .map_err(|e| broken("start lnplay", e))?;
+        .map_err(|e| broken("cannot start lnplay", e))?;
     let mut stdin = child.stdin().take().expect("piped");
     let stdout = child.stdout().take().expect("piped");
     let mut stderr = child.stderr().take().expect("piped");
@@ -170,34 +207,46 @@ async fn run(
     });
 
     let spec = serde_json::to_vec(spec).expect("a spec is plain data");
-    stdin.write_all(&spec).await.map_err(|e| io("send the spec", e))?;
-    stdin.shutdown().await.map_err(|e| io("send the spec", e))?;
+    let sent = async {
+        stdin.write_all(&spec).await?;
+        stdin.shutdown().await
+    };
+    match sent.await {
+        // It ended without reading; what it printed and its exit status tell more.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(io("cannot send the spec", error)),
+        _ => {}
+    }
     drop(stdin);
 
-    let mut lines = BufReader::new(stdout.take(OUTPUT_LIMIT)).lines();
-    let mut ready = None;
-    let mut complaint = None;
+    let mut output = BufReader::new(stdout.take(OUTPUT_LIMIT));
+    let (mut ready, mut complaint) = (None, None);
+    let mut line = Vec::new();
     loop {
-        let silent = Instant::now() + SILENCE;
-        let line = match timeout_at(silent, lines.next_line()).await {
-            Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) => break,
-            Ok(Err(error)) => return Err(io("read what lnplay prints", error)),
+        line.clear();
+        match timeout(SILENCE, output.read_until(b'\n', &mut line)).await {
+            Ok(Ok(0)) => break,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(io("cannot read what lnplay prints", error)),
             Err(_) => return Err(failed(format!("it said nothing for {} s", SILENCE.as_secs()))),
-        };
-        match Line::parse(&line) {
+        }
+        let text = String::from_utf8_lossy(&line);
+        match Line::parse(&text) {
             Some(Line::Progress(step)) => progress(step),
             Some(Line::Ready { connection_strings }) => ready = Some(connection_strings),
             Some(Line::Failed { message }) => complaint = Some(message),
-            None => complaint = Some(format!("it printed rubbish: {line:.200}")),
+            // Not one of ours, so whatever else it says is not to be believed.
+            None => return Err(failed(format!("it printed rubbish: {:.200}", text.trim_end()))),
         }
+    }
+    if output.get_ref().limit() == 0 {
+        return Err(failed(format!("it printed more than {OUTPUT_LIMIT} bytes")));
     }
     let status = match timeout(CONNECT_TIME, child.wait()).await {
         Ok(Ok(status)) => status,
         Ok(Err(openssh::Error::Remote(error))) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(failed("there is no lnplay in the image".into()));
         }
-        Ok(Err(error)) => return Err(broken("wait for lnplay", error)),
+        Ok(Err(error)) => return Err(broken("lost while lnplay worked", error)),
         Err(_) => return Err(failed("it closed its output and did not end".into())),
     };
     match (ready, complaint) {

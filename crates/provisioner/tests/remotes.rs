@@ -1,0 +1,204 @@
+//! Remotes: who they are, how they are, and those that are not what they should be.
+
+mod support;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use lnplaylive::order::Severity;
+use provisioner::{Error, Memory, NoRoom, Provisioner, choose};
+use sim_lxd::Fault;
+use support::{GOOD, World, order, placement, provisioner, remote_settings, until, write};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Why no remote can take an environment.
+async fn refusal(provisioner: &Provisioner) -> String {
+    let reports = provisioner.survey().await;
+    let result: Result<_, NoRoom> = choose(&provisioner.candidates(&reports), 8, &[], &[], 0);
+    result.expect_err("no room").to_string()
+}
+
+/// A text says all of this, and does not begin with the remote twice.
+#[track_caller]
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+    assert!(!text.starts_with("remote \"sim-0\": remote"), "{text}");
+}
+
+#[tokio::test]
+async fn a_report_tells_what_placement_needs() {
+    let world = World::new(GOOD).await;
+    world.remote().set_memory(16 << 30, 4 << 30);
+    let (first, second) = (order(8), order(1));
+    world.provision(&first).await.expect("provisioned");
+    let placement = world.place(&second).await;
+    world.provisioner.bring_up(&second, &placement).await.expect("it runs");
+    let reports = world.provisioner.survey().await;
+    let load = reports[0].load.as_ref().expect("a report");
+    assert_eq!(load.environments, 2);
+    assert_eq!(load.memory, Memory { total: 16 << 30, used: 4 << 30 });
+    assert_eq!(load.coming, [placement.ports], "the other one was handed over");
+    assert!(load.cpus > 0 && load.members.is_none());
+    let candidates = world.provisioner.candidates(&reports);
+    assert_eq!(candidates[0].free_port_blocks(8), (1000 - 9 - 2) / 9);
+    assert!(candidates[0].room(8, &[]) < candidates[0].free_port_blocks(8), "memory is scarcer");
+    world.remote().set_memory(16 << 30, 15 << 30);
+    says(&refusal(&world.provisioner).await, &["sim-0", "15360 of 16384 MiB", "max_memory_percent"]);
+}
+
+#[tokio::test]
+async fn a_cluster_reports_its_members_that_are_online() {
+    let world = World::made(GOOD, 1, "", |_, config| {
+        config.cluster = ["a", "b", "c"].map(str::to_owned).into();
+    })
+    .await;
+    world.remote().set_memory(8 << 30, 1 << 30);
+    world.remote().set_online("b", false);
+    let reports = world.provisioner.survey().await;
+    let load = reports[0].load.as_ref().expect("a report");
+    let members = load.members.expect("a cluster");
+    assert_eq!((members.total, members.online), (3, 2));
+    assert_eq!(load.memory, Memory { total: 16 << 30, used: 2 << 30 });
+    let (_, calls) = world.count(world.provisioner.survey()).await;
+    assert_eq!(calls, 2, "what the machines have is asked for less often");
+    world.provision(&order(2)).await.expect("the server chooses the member");
+}
+
+#[tokio::test]
+async fn a_remote_that_is_down_at_first_is_enrolled_later() {
+    let world = World::with(GOOD, 2, "").await;
+    // Stands before the first one, and lets nobody through for now.
+    let gate = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}", gate.local_addr().expect("an address"));
+    let open = Arc::new(AtomicBool::new(false));
+    let target = world.remote().url().replace("https://", "");
+    let is_open = Arc::clone(&open);
+    tokio::spawn(async move {
+        while let Ok((mut incoming, _)) = gate.accept().await {
+            if is_open.load(Ordering::Relaxed)
+                && let Ok(mut outgoing) = TcpStream::connect(&target).await
+            {
+                tokio::spawn(
+                    async move { tokio::io::copy_bidirectional(&mut incoming, &mut outgoing).await },
+                );
+            }
+        }
+    });
+    let dir = world.dir.path();
+    let settings = remote_settings("gated", &url, &dir.join("token-0"), world.address, 0)
+        + &remote_settings("open", &world.remotes[1].url(), &dir.join("token-1"), world.address, 1);
+    let own = provisioner(&settings, dir).expect("settings");
+    let reports = own.survey().await;
+    let error = reports[0].load.as_ref().expect_err("it is down");
+    assert!(error.contains("gated") && error.contains("could not be reached"), "{error}");
+    let candidates = own.candidates(&reports);
+    assert_eq!(choose(&candidates, 8, &[], &[], 0).expect("room").remote, "open");
+    open.store(true, Ordering::Relaxed);
+    let reports = own.survey().await;
+    assert!(reports.iter().all(|r| r.load.is_ok()), "{reports:?}");
+    // The next start needs the token no more: the client is known, the certificate pinned.
+    write(dir, "token-0", &world.remote().token("unused"));
+    let again = provisioner(&settings, dir).expect("settings");
+    assert!(again.survey().await[0].load.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_or_is_wrong_is_said_so() {
+    let world = World::new(GOOD).await;
+    assert!(world.provisioner.survey().await[0].load.is_ok());
+    // Somebody else, who comes with the same token.
+    let other = tempfile::tempdir().expect("a directory");
+    let token = world.dir.path().join("token-0");
+    let settings = remote_settings("sim-0", &world.remote().url(), &token, world.address, 0);
+    let late = provisioner(&settings, other.path()).expect("settings");
+    let text = refusal(&late).await;
+    says(&text, &["sim-0", "enrolment token", token.to_str().expect("text"), "used"]);
+    assert_eq!(world.remote().projects().len(), 1);
+    // A new token, and all is well, with no restart but that of the program.
+    write(world.dir.path(), "token-0", &world.remote().token("shop"));
+    let again = provisioner(&settings, other.path()).expect("settings");
+    assert!(again.survey().await[0].load.is_ok());
+
+    let token = write(other.path(), "rubbish", "no token at all");
+    let settings = remote_settings("sim-0", &world.remote().url(), &token, world.address, 0);
+    let error = provisioner(&settings, other.path()).expect_err("no token");
+    assert!(error.to_string().contains("remotes.sim-0.token_file"), "{error}");
+}
+
+#[tokio::test]
+async fn another_server_behind_the_address_is_said_so() {
+    let world = World::with(GOOD, 2, "").await;
+    let token = world.dir.path().join("token-0");
+    let settings = remote_settings("sim-0", &world.remotes[1].url(), &token, world.address, 0);
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = provisioner(&settings, dir.path()).expect("settings");
+    let text = refusal(&own).await;
+    says(&text, &["sim-0", world.remotes[0].fingerprint(), world.remotes[1].fingerprint(), "pinned"]);
+    assert_eq!(world.remotes[1].faults().calls(), [], "not a word was said to it");
+    let order = order(1);
+    let placement = placement(&order, "sim-0", lnplaylive::order::PortBlock { first: 20000, count: 2 });
+    let error = own.bring_up(&order, &placement).await.expect_err("another server");
+    assert_eq!(error.severity(), Severity::Final);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_lxd_is_said_so() {
+    let world = World::new(GOOD).await;
+    world.remote().faults().on("GET", "/1.0", 9, Fault::Raw(200, "<html>Welcome to nginx!</html>".into()));
+    says(&refusal(&world.provisioner).await, &["sim-0", "not LXD or Incus", "nginx"]);
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_has_expired_is_said_so() {
+    let world = World::new(GOOD).await;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let dir = world.dir.path();
+    let cert = write(dir, "client.crt", &certificate.pem());
+    let key = write(dir, "client.key", &key.serialize_pem());
+    let token = dir.join("token-0");
+    let settings = remote_settings("sim-0", &world.remote().url(), &token, world.address, 0)
+        + &format!("cert_file = {cert:?}\nkey_file = {key:?}\n");
+    let own = provisioner(&settings, dir).expect("settings");
+    says(&refusal(&own).await, &["sim-0", "client certificate has expired at 2020-01-01"]);
+    assert!(world.provisioner.survey().await[0].load.is_ok(), "the token was not wasted on it");
+}
+
+#[tokio::test]
+async fn a_remote_that_left_the_settings_is_said_so() {
+    let world = World::new(GOOD).await;
+    let order = order(1);
+    let placement = placement(&order, "gone", lnplaylive::order::PortBlock { first: 20000, count: 2 });
+    let error = world.provisioner.bring_up(&order, &placement).await.expect_err("not there");
+    assert!(matches!(error, Error::NoSuchRemote { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_that_dies_in_the_middle_leaves_the_others_working() {
+    let mut world = World::with(GOOD, 2, "").await;
+    let first = order(1);
+    let placement = world.place(&first).await;
+    assert_eq!(placement.remote, "sim-0");
+    world.provisioner.bring_up(&first, &placement).await.expect("it runs");
+    world.remotes.remove(0).stop().await;
+    let error = world.provisioner.deploy(&first, &placement, |_| ());
+    let leftover = support::leftover(&placement);
+    let error = tokio::select! {
+        error = world.provisioner.take_down(first.id, &leftover) => error.expect_err("it is dead"),
+        _ = error => panic!("SSH is tried for longer"),
+    };
+    assert_eq!(error.severity(), Severity::Passing);
+    let reports = world.provisioner.survey().await;
+    assert!(reports[0].load.is_err());
+    let choice = choose(&world.provisioner.candidates(&reports), 1, &[], &["sim-0"], 1).expect("room");
+    assert_eq!(choice.remote, "sim-1");
+    let address = world.address;
+    until("no ssh is left", || support::ssh_processes(address).is_empty()).await;
+}

@@ -1,0 +1,136 @@
+//! What can go wrong between an instance that runs and connection strings, and that nothing stays behind.
+
+mod support;
+
+use std::time::Duration;
+
+use lnplaylive::order::Severity;
+use provisioner::Error;
+use sim_lxd::SshFault;
+use support::{GOOD, World, names, order, ssh_processes, until};
+
+/// Little patience with instances that boot.
+const HASTY: &str = "boot_timeout_secs = 2\n";
+
+async fn nothing_is_left(world: &World) {
+    let address = world.address;
+    until("no ssh is left", || ssh_processes(address).is_empty()).await;
+    assert_eq!(world.remote().projects().len(), 1, "nor a project");
+}
+
+#[tokio::test]
+async fn an_instance_that_never_opens_ssh() {
+    let world = World::with(GOOD, 1, HASTY).await;
+    for fault in [SshFault::Closed, SshFault::Silent] {
+        world.remote().faults().on_ssh(fault);
+        let error = world.fails_to_deploy().await;
+        assert!(matches!(error, Error::Ssh { .. }), "{error}");
+        assert_eq!(error.severity(), Severity::Final);
+        names(&error, &["no way in for 2 s", &format!("{}:20000", world.address)]);
+    }
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_opens_ssh_late() {
+    let world = World::new(GOOD).await;
+    world.remote().faults().on_ssh(SshFault::Closed);
+    let order = order(2);
+    let placement = world.place(&order).await;
+    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+    let deploy = world.provisioner.deploy(&order, &placement, |_| ());
+    let open = async {
+        let tried = || !ssh_processes(world.address).is_empty();
+        until("the first try", tried).await;
+        world.remote().faults().clear();
+    };
+    let (result, ()) = tokio::join!(deploy, open);
+    result.expect("deployed");
+}
+
+#[tokio::test]
+async fn another_host_key() {
+    let world = World::new(GOOD).await;
+    world.remote().faults().on_ssh(SshFault::OtherHostKey);
+    let error = world.fails_to_deploy().await;
+    assert_eq!(error.severity(), Severity::Final);
+    names(&error, &["its host key is not the one we made"]);
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test]
+async fn lnplay_that_does_not_do_its_work() {
+    let cases = [
+        ("exit 3", &["lnplay up", "exit status: 3", "its log ends: it hurts"][..]),
+        ("cat > /dev/null; echo Segmentation fault", &["printed rubbish: Segmentation fault"]),
+        ("printf '\\377\\376\\n'", &["printed rubbish"]),
+        ("echo '{\"event\":\"failed\",\"message\":\"no bitcoind\"}'; exit 1", &["no bitcoind"]),
+        ("echo '{\"event\":\"ready\",\"connection_strings\":[\"STRING\"]}'", &["1 connection strings for 2"]),
+        (
+            "echo '{\"event\":\"ready\",\"connection_strings\":[\"STRING\",\"STRING\"]}'; exit 1",
+            &["status: 1"],
+        ),
+        (
+            "yes '{\"event\":\"progress\",\"step\":\"a\",\"done\":1,\"total\":2,\"message\":\"\"}'",
+            &["more than 1048576"],
+        ),
+        ("head -c 3000000 /dev/zero", &["printed rubbish"]),
+        ("kill -9 $$", &["lnplay up"]),
+    ];
+    for (script, words) in cases {
+        let world = World::new(&format!("#!/bin/sh\necho it hurts >&2\n{script}\n")).await;
+        let error = world.fails_to_deploy().await;
+        assert!(matches!(error, Error::Lnplay { .. }), "{script}: {error}");
+        assert_eq!(error.severity(), Severity::Final);
+        names(&error, words);
+        nothing_is_left(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_without_lnplay() {
+    let world = World::made(GOOD, 1, "", |_, config| config.lnplay = "/nowhere/lnplay".into()).await;
+    names(&world.fails_to_deploy().await, &["there is no lnplay in the image"]);
+}
+
+/// Nobody waits for it any more: while it connects, and while `lnplay` works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_is_dropped_leaves_no_ssh_behind() {
+    let world = World::new("#!/bin/sh\ntouch \"$HOME/working\"\nsleep 1000\n").await;
+    let order = order(2);
+    let placement = world.place(&order).await;
+    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+
+    world.remote().faults().on_ssh(SshFault::Silent);
+    {
+        let deploy = world.provisioner.deploy(&order, &placement, |_| ());
+        tokio::pin!(deploy);
+        let connecting = until("it connects", || !ssh_processes(world.address).is_empty());
+        tokio::select! {
+            _ = &mut deploy => panic!("nobody answers"),
+            () = connecting => {}
+        }
+        // Such a one connects after all.
+        world.remote().faults().clear();
+    }
+    until("no ssh is left", || ssh_processes(world.address).is_empty()).await;
+
+    {
+        let deploy = world.provisioner.deploy(&order, &placement, |_| ());
+        tokio::pin!(deploy);
+        let instances = world.dir.path().join("r0/i");
+        let working = until("lnplay works", || {
+            std::fs::read_dir(&instances)
+                .is_ok_and(|mut all| all.any(|i| i.is_ok_and(|i| i.path().join("working").exists())))
+        });
+        tokio::select! {
+            _ = &mut deploy => panic!("it takes long"),
+            () = working => {}
+        }
+        assert!(!ssh_processes(world.address).is_empty());
+    }
+    until("no ssh is left", || ssh_processes(world.address).is_empty()).await;
+    tokio::time::timeout(Duration::from_secs(30), world.take_down(&order, &placement))
+        .await
+        .expect("in time");
+}
