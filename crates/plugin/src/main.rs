@@ -36,11 +36,21 @@ const CONFIG: StringConfigOption =
 /// Log lines are written by a task of their own; this is for one to get out before we are stopped.
 const LOG_TIME: Duration = Duration::from_millis(100);
 
+/// How long work that is dropped may take to end.
+const END_TIME: Duration = Duration::from_millis(200);
+
 /// What handlers share.
 type Handle = Plugin<Arc<Desk>>;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(run());
+    // Work under way is dropped, and with it its SSH keys; the thread that reads standard input is not waited for.
+    runtime.shutdown_timeout(END_TIME);
+    result
+}
+
+async fn run() -> anyhow::Result<()> {
     let builder = Builder::new(tokio::io::stdin(), tokio::io::stdout())
         .option(CONFIG)
         .subscribe("invoice_payment", on_invoice_payment)
@@ -59,9 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let plugin = plugin.start(Arc::clone(&desk)).await?;
     sweeper::spawn(desk);
     // Until lightningd says shutdown, or is gone. What is under way is gone on with after the next start.
-    plugin.join().await?;
-    // Not by returning: the runtime would wait for its thread that reads standard input.
-    std::process::exit(0);
+    plugin.join().await
 }
 
 fn open_desk(plugin: &ConfiguredPlugin<Arc<Desk>, Stdin, Stdout>) -> anyhow::Result<Arc<Desk>> {

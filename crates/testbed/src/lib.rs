@@ -42,7 +42,7 @@ pub use host::{Host, HostConfig, PluginRun};
 pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;
-pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, simulated_remote};
+pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, loopback_address, simulated_remote};
 pub use skip::skip;
 pub use wait::{Step, until};
 pub use workdir::Workdir;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use lxd_client::{Client, ClientConfig, Identity};
@@ -15,8 +15,8 @@ use url::Url;
 
 use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
 
-/// How many shops this process has given addresses to.
-static SHOPS: AtomicU16 = AtomicU16::new(0);
+/// How many remotes this process has given addresses to.
+static REMOTES: AtomicU8 = AtomicU8::new(0);
 
 /// The longest that one `lnplaylive-waitstatus` is asked to wait, in seconds.
 const WAIT_SLICE: u64 = 10;
@@ -102,13 +102,14 @@ impl Shop {
             Remotes::Simulated(count) => {
                 for index in 0..*count {
                     let dir = workdir.join(format!("r{index}"));
-                    let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+                    let anywhere = (loopback_address(), 0).into();
                     let remote = simulated_remote(&config.daemons, dir, anywhere).await?;
                     let token_file = workdir.join(format!("token-{index}"));
                     write(&token_file, &remote.token("lnplaylive"))?;
-                    let name = format!("sim-{index}");
-                    let more = format!("{}\n{}", own_address(), config.remote_settings);
-                    describe(&mut settings, &name, &remote.url(), &token_file, &more);
+                    let (name, url) = (format!("sim-{index}"), remote.url());
+                    let more =
+                        format!("listen_address = \"{}\"\n{}", listen_address(&url)?, config.remote_settings);
+                    describe(&mut settings, &name, &url, &token_file, &more);
                     remotes.push(remote);
                 }
             }
@@ -262,16 +263,12 @@ fn listen_address(url: &str) -> Result<IpAddr> {
     Ok(ip.filter(IpAddr::is_loopback).unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
 }
 
-/// Gives a simulated remote a loopback address of its own, so that those that run at the same time, in this process and in
+/// A loopback address for one simulated remote alone, so that those that run at the same time, in this process and in
 /// others, do not take each other's ports.
-fn own_address() -> String {
+pub fn loopback_address() -> Ipv4Addr {
     let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
-    let shop = SHOPS.fetch_add(1, Ordering::Relaxed) % 100;
-    let address = format!("127.{}.{high}.{low}", 100 + shop);
-    format!(
-        "listen_address = \"{address}\"\nssh_host = \"{address}\"\n\
-         public_url_template = \"ws://{address}:{{port}}\""
-    )
+    let remote = REMOTES.fetch_add(1, Ordering::Relaxed) % 100;
+    Ipv4Addr::new(127, 100 + remote, high, low)
 }
 
 fn describe(settings: &mut String, name: &str, url: &str, token_file: &Path, more: &str) {

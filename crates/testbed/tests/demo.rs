@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use testbed::{Flavor, Workdir};
 
-on_both!(buys_once, keeps_running_when_asked, stops_in_the_middle);
+on_both!(buys_once, what_was_bought_can_be_used_afterwards, keeps_running_when_asked, stops_in_the_middle);
 
 /// The demo with its temporary files in `dir`.
 fn demo(dir: &Workdir, args: &[&str]) -> Command {
@@ -32,8 +32,12 @@ fn workdir() -> Workdir {
 
 async fn leaves_nothing(dir: &Workdir) {
     nothing_runs_in(dir.path()).await;
-    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is ours").flatten().collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    testbed::until("the directory to be empty", std::time::Duration::from_secs(5), async || {
+        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is ours").flatten().collect();
+        Ok(if left.is_empty() { testbed::Step::Done(()) } else { testbed::Step::NotYet(format!("{left:?}")) })
+    })
+    .await
+    .expect("nothing is left behind");
 }
 
 /// The only JSON document in what was printed.
@@ -72,12 +76,40 @@ async fn buys_once(flavor: Flavor) {
         return;
     }
     let dir = workdir();
-    let args = ["--once", "--json", "--lightning", &flavor.to_string()];
+    let args = ["--once", "--json", "--linger", "0", "--lightning", &flavor.to_string()];
     let output = demo(&dir, &args).output().expect("the demo runs");
     assert_ok(&output);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("8 of 8 nodes answer"), "{stderr}");
     check(&document(&output.stdout), flavor, "simulated");
+    leaves_nothing(&dir).await;
+}
+
+/// What `--once` leaves: nodes that answer to their connection strings, until the process that it names is stopped.
+async fn what_was_bought_can_be_used_afterwards(flavor: Flavor) {
+    if daemons(flavor, "what_was_bought_can_be_used_afterwards").is_none() {
+        return;
+    }
+    let dir = workdir();
+    let output = demo(&dir, &["--once", "--json", "--lightning", &flavor.to_string()]).output();
+    let output = output.expect("the demo runs, and nothing holds its output open");
+    assert_ok(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let (_, pid) = stderr.rsplit_once("`kill ").expect("it says how to stop it");
+    let pid: i32 = pid.split_once('`').expect("a number").0.parse().expect("a number");
+
+    let report = document(&output.stdout);
+    check(&report, flavor, "simulated");
+    let strings = report["status"]["deployment_details"]["connection_strings"].as_array().expect("a list");
+    for string in strings {
+        let string: lnplaylive::ConnectionString =
+            string.as_str().expect("a string").parse().expect("a connection string");
+        let (node, address) = (string.node_id.as_str(), string.endpoint.to_string());
+        let client = sim_lightning::commando::Client::connect(&address, node).await.expect("it answers");
+        let info = client.call(&string.rune, "getinfo", serde_json::json!({})).await.expect("it answers");
+        assert_eq!(info["id"], node);
+    }
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is ours");
     leaves_nothing(&dir).await;
 }
 

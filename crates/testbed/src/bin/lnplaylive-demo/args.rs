@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -12,7 +13,8 @@ use url::Url;
 
 /// Runs the whole business on this machine: a shop's node, a customer, and a server for the environments.
 ///
-/// Without options everything is started and stays until Ctrl-C. Nothing of it is left behind.
+/// Without options everything is started and stays until Ctrl-C. Nothing of it is left behind. What --once has bought runs
+/// on for some minutes.
 #[derive(Debug, Parser)]
 #[command(name = "lnplaylive-demo", bin_name = "cargo demo --", version)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -29,6 +31,9 @@ struct Args {
     /// With --once: after the purchase, keep everything running until Ctrl-C
     #[arg(long, requires = "once")]
     keep: bool,
+    /// With --once: for how many minutes what was bought keeps running in the background, if its server is simulated
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, requires = "once", conflicts_with = "keep")]
+    linger: u32,
     /// How many nodes to buy
     #[arg(long, value_name = "N", default_value_t = 8, requires = "once")]
     node_count: u32,
@@ -58,6 +63,9 @@ enum Command {
         listen: SocketAddr,
         #[command(flatten)]
         lightning: LightningArg,
+        /// End after so many seconds
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: Option<u64>,
     },
 }
 
@@ -87,6 +95,15 @@ pub(crate) enum Lightning {
 }
 
 impl Lightning {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Real => "real",
+            Self::Simulated => "simulated",
+        }
+    }
+
     /// Finds them; the stand-ins must have been built.
     pub(crate) fn daemons(self) -> testbed::Result<Daemons> {
         match self {
@@ -129,11 +146,22 @@ pub(crate) enum Plan {
         terms: Terms,
         /// Whether stdout is for the JSON document.
         json: bool,
-        /// Whether to stay after it.
-        keep: bool,
+        /// What becomes of it after.
+        after: After,
     },
-    /// Only a simulated LXD server.
-    Remote { listen: SocketAddr, lightning: Lightning },
+    /// Only a simulated LXD server, for so long if it is not to be stopped.
+    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration> },
+}
+
+/// What becomes of what was bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// All is stopped.
+    Stop,
+    /// A simulated server runs on by itself for so long.
+    Linger(Duration),
+    /// All keeps running until Ctrl-C.
+    Keep,
 }
 
 /// What the business runs on.
@@ -141,6 +169,8 @@ pub(crate) enum Plan {
 pub(crate) struct Business {
     pub(crate) lightning: Lightning,
     pub(crate) remotes: Remotes,
+    /// Whether the remote is only a simulated one.
+    pub(crate) simulated: bool,
     /// Where the shop is, or would be.
     pub(crate) listen: SocketAddr,
 }
@@ -160,8 +190,9 @@ impl Plan {
 
 impl Args {
     fn plan(self) -> Result<Plan, (ErrorKind, String)> {
-        if let Some(Command::Remote { listen, lightning }) = self.command {
-            return Ok(Plan::Remote { listen, lightning: lightning.lightning });
+        if let Some(Command::Remote { listen, lightning, seconds }) = self.command {
+            let time = seconds.map(Duration::from_secs);
+            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time });
         }
         let remotes = match (self.remote, self.remote_token_file) {
             (RemoteArg::Simulated, None) => Remotes::Simulated(1),
@@ -183,7 +214,9 @@ impl Args {
                 Remotes::Existing { url: url.into(), token_file }
             }
         };
-        let business = Business { lightning: self.lightning.lightning, remotes, listen: self.listen };
+        let simulated = matches!(remotes, Remotes::Simulated(_));
+        let business =
+            Business { lightning: self.lightning.lightning, remotes, simulated, listen: self.listen };
         if !self.once {
             return Ok(Plan::Serve(business));
         }
@@ -191,6 +224,11 @@ impl Args {
         let terms = Catalogue::default()
             .quote(self.node_count.into(), self.hours.into())
             .map_err(|error| (ErrorKind::ValueValidation, error.to_string()))?;
-        Ok(Plan::Once { business, terms, json: self.json, keep: self.keep })
+        let after = match self.linger {
+            _ if self.keep => After::Keep,
+            0 => After::Stop,
+            minutes => After::Linger(Duration::from_secs(60 * u64::from(minutes))),
+        };
+        Ok(Plan::Once { business, terms, json: self.json, after })
     }
 }

@@ -5,6 +5,7 @@
 //! machine does not have are simulated.
 
 mod args;
+mod lingering;
 mod purchase;
 mod screen;
 mod signals;
@@ -14,7 +15,7 @@ mod timeline;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lnplaylive::Terms;
@@ -24,7 +25,8 @@ use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, si
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use args::{Business, Lightning, Plan};
+use args::{After, Business, Lightning, Plan};
+use lingering::Lingering;
 use purchase::Purchase;
 use screen::{Out, Screen};
 use signals::Signals;
@@ -57,10 +59,10 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new().context("setting up signals")?;
         match plan {
             Plan::Serve(business) => serve(business, start, &mut signals).await,
-            Plan::Once { business, terms, json, keep } => {
-                once(business, &terms, json, keep, start, &mut signals).await
+            Plan::Once { business, terms, json, after } => {
+                once(business, &terms, json, after, start, &mut signals).await
             }
-            Plan::Remote { listen, lightning } => remote(listen, lightning, &mut signals).await,
+            Plan::Remote { listen, lightning, time } => remote(listen, lightning, time, &mut signals).await,
         }
     })
 }
@@ -130,18 +132,25 @@ fn how_to_buy(shop: &Shop) -> String {
     )
 }
 
-/// Buys one environment, and keeps everything running after it if that is wanted.
+/// Buys one environment, and keeps running after it what is wanted.
 async fn once(
-    business: Business,
+    mut business: Business,
     terms: &Terms,
     json: bool,
-    keep: bool,
+    after: After,
     start: Instant,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
     let mut screen = Screen::new(if json { Out::Stderr } else { Out::Stdout }, start);
     let mut timeline = Timeline::new(start);
-    let simulated = matches!(business.remotes, Remotes::Simulated(_));
+    let simulated = business.simulated;
+    let lingering = match after {
+        After::Linger(time) if simulated => Some((Lingering::start(business.lightning, time).await?, time)),
+        _ => None,
+    };
+    if let Some((server, _)) = &lingering {
+        business.remotes = server.remotes();
+    }
     let listen = business.listen;
     let Some(shop) = signals.unless_stopped(open(business, listen, &screen)).await else {
         return Ok(INTERRUPTED.into());
@@ -150,7 +159,8 @@ async fn once(
     timeline.mark("started");
     let buying = async {
         let purchase = purchase::buy(&shop, terms, &mut screen, &mut timeline).await?;
-        Ok::<_, anyhow::Error>((purchase, shop.remote_kind().await?))
+        let remote = if simulated { RemoteKind::Simulated } else { shop.remote_kind().await? };
+        Ok::<_, anyhow::Error>((purchase, remote))
     };
     let outcome = signals.unless_stopped(buying).await;
     screen.end_progress();
@@ -178,11 +188,18 @@ async fn once(
         let until = &purchase.status["deployment_details"]["vm_expiration_date"];
         screen.line(format_args!("The environment stays on the server; it is paid until {until}."));
     }
-    if keep {
+    if after == After::Keep {
         screen.line("Everything keeps running. Ctrl-C stops it.");
         signals.stopped().await;
     }
     shop.stop().await;
+    if let Some((server, time)) = lingering {
+        let minutes = time.as_secs() / 60;
+        let pid = server.leave();
+        screen.line(format_args!(
+            "The nodes keep running in the background for {minutes} minutes; `kill {pid}` stops them earlier."
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,13 +223,22 @@ fn hand_over(purchase: &Purchase, screen: &Screen) {
     screen.line("");
 }
 
-/// Runs a simulated LXD server and nothing else.
-async fn remote(listen: SocketAddr, lightning: Lightning, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+/// Runs a simulated LXD server and nothing else, until it is stopped or its time is up.
+async fn remote(
+    listen: SocketAddr,
+    lightning: Lightning,
+    time: Option<Duration>,
+    signals: &mut Signals,
+) -> anyhow::Result<ExitCode> {
     let daemons = lightning.daemons()?;
     let workdir = Workdir::new("lxd")?;
     let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
     print_json(&json!({"url": remote.url(), "token": remote.token("lnplaylive")}))?;
-    signals.stopped().await;
+    match time {
+        // Stopped before or not, the end is the same.
+        Some(time) => drop(signals.unless_stopped(tokio::time::sleep(time)).await),
+        None => signals.stopped().await,
+    }
     remote.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -221,8 +247,8 @@ async fn remote(listen: SocketAddr, lightning: Lightning, signals: &mut Signals)
 async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::Result<Shop> {
     let daemons = business.lightning.daemons()?;
     let server = match &business.remotes {
-        Remotes::Simulated(_) => "a simulated LXD server",
-        Remotes::Existing { url, .. } => url,
+        Remotes::Existing { url, .. } if !business.simulated => url,
+        _ => "a simulated LXD server",
     };
     let flavor = daemons.flavor();
     screen.event(format_args!(

@@ -1,0 +1,122 @@
+//! What `lnplaylive-createorder` costs, idle and while twenty environments are being provisioned.
+//!
+//! The floor is the node's own `invoice`, called in turn with it, in the same conditions: an order cannot cost less.
+//!
+//! ```text
+//! cargo bench -p e2e --bench createorder -- [real|simulated]
+//! ```
+
+use std::time::{Duration, Instant};
+
+use e2e::{LONG, text};
+use serde_json::json;
+use testbed::{Daemons, Flavor, Shop, ShopConfig};
+
+/// Orders that are provisioned meanwhile, each of eight nodes.
+const ORDERS: usize = 20;
+/// Pairs of calls while nothing else goes on.
+const IDLE_PAIRS: usize = 200;
+/// The bar for the 99th percentile of an order while others are provisioned.
+const BAR: Duration = Duration::from_millis(20);
+
+#[tokio::main]
+async fn main() {
+    // cargo passes `--bench` on.
+    let flavor = match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
+        Some("real") => Flavor::Real,
+        Some("simulated") | None => Flavor::Simulated,
+        Some(other) => panic!("`{other}` is neither real nor simulated"),
+    };
+    let daemons = Daemons::of(flavor).expect("the daemons");
+    let settings = "[shop]\nmax_unpaid_orders = 100000\n".to_owned();
+    let shop = Shop::start(ShopConfig { settings, ..ShopConfig::new(daemons) }).await.expect("a shop");
+
+    let mut idle = Times::default();
+    for _ in 0..IDLE_PAIRS {
+        idle.pair(&shop).await;
+    }
+
+    let mut orders = Vec::new();
+    for _ in 0..ORDERS {
+        orders.push(shop.order(8, 1).await.expect("an order"));
+    }
+    for order in &orders {
+        shop.host.customer.pay(text(order, "bolt11_invoice")).await.expect("paid");
+    }
+    let started = Instant::now();
+    let mut busy = Times::default();
+    let all = async {
+        for order in &orders {
+            let status = shop.follow(text(order, "invoice_id"), 5 * LONG, |_| ()).await.expect("it ends");
+            assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+        }
+    };
+    let measure = async {
+        loop {
+            busy.pair(&shop).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! { () = all => {}, () = measure => {} }
+    let took = started.elapsed();
+
+    println!("{flavor} daemons; {ORDERS} environments of 8 nodes provisioned in {:.1} s", took.as_secs_f32());
+    println!("| what | calls | p50 ms | p99 ms | max ms |");
+    println!("|---|---|---|---|---|");
+    idle.print("idle");
+    busy.print("while provisioning");
+    let ratio = |times: &Times| {
+        let p50 = |all: &[Duration]| percentile(all, 50).as_secs_f64();
+        p50(&times.order) / p50(&times.invoice)
+    };
+    println!(
+        "createorder / invoice at p50: idle {:.1}, while provisioning {:.1}",
+        ratio(&idle),
+        ratio(&busy)
+    );
+    let p99 = percentile(&busy.order, 99);
+    let verdict = if p99 < BAR { "within" } else { "OVER" };
+    println!(
+        "createorder p99 while provisioning: {:.1} ms, {verdict} the bar of {} ms",
+        ms(p99),
+        BAR.as_millis()
+    );
+}
+
+#[derive(Default)]
+struct Times {
+    invoice: Vec<Duration>,
+    order: Vec<Duration>,
+}
+
+impl Times {
+    async fn pair(&mut self, shop: &Shop) {
+        let label = format!("floor-{}-{}", self.invoice.len(), std::process::id());
+        // Labels are for ever: those of the idle run are not used again.
+        let label = format!("{label}-{:p}", std::ptr::from_ref(self));
+        let params = json!({"amount_msat": 1000, "label": label, "description": "floor", "expiry": 600});
+        let before = Instant::now();
+        shop.host.node.call("invoice", params).await.expect("an invoice");
+        self.invoice.push(before.elapsed());
+        let before = Instant::now();
+        shop.order(8, 1).await.expect("an order");
+        self.order.push(before.elapsed());
+    }
+
+    fn print(&self, when: &str) {
+        for (what, all) in [("invoice", &self.invoice), ("createorder", &self.order)] {
+            let at = |percent| ms(percentile(all, percent));
+            println!("| {what}, {when} | {} | {:.1} | {:.1} | {:.1} |", all.len(), at(50), at(99), at(100));
+        }
+    }
+}
+
+fn percentile(all: &[Duration], percent: usize) -> Duration {
+    let mut sorted = all.to_vec();
+    sorted.sort();
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
