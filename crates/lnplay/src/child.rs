@@ -50,6 +50,8 @@ pub struct Recipe {
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Environment variables, besides ours.
+    pub variables: Vec<(&'static str, &'static str)>,
     /// The lock that it holds while it lives.
     pub lock: PathBuf,
     /// Where its output is appended.
@@ -238,6 +240,9 @@ fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
         .arg("--")
         .arg(&recipe.program)
         .args(&recipe.arguments)
+        .envs(recipe.variables.iter().copied())
+        // systemd's, for the supervisor alone.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
@@ -286,4 +291,40 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
     });
     if hopeless { u8::try_from(NO_PROGRAM).unwrap_or(1) } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused")]
+    struct Refused {
+        passes: bool,
+    }
+
+    impl Attempt for Refused {
+        fn may_pass(&self) -> bool {
+            self.passes
+        }
+    }
+
+    /// How often something is tried that is refused three times before it is granted.
+    async fn attempts(passes: bool) -> (u32, bool) {
+        let (_keep, status) = watch::channel(Status::default());
+        let child = Child { name: "node-00".into(), log: PathBuf::new(), status };
+        let mut tried = 0;
+        let result = child.wait_until(Duration::from_secs(60), || {
+            tried += 1;
+            std::future::ready(if tried > 3 { Ok(()) } else { Err(Refused { passes }) })
+        });
+        let granted = result.await.is_ok();
+        (tried, granted)
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_good_is_not_tried_again() {
+        assert_eq!(attempts(false).await, (1, false));
+        assert_eq!(attempts(true).await, (4, true));
+    }
 }

@@ -1,7 +1,8 @@
 //! Brings an environment up inside an instance: bitcoind on regtest and N funded Lightning nodes, supervised.
 //!
-//! `lnplay up` ([`up`]) hands the work to a supervisor process of its own ([`supervisor`]) and follows it over a unix
-//! socket ([`control`]), so that the environment outlives the SSH session that started it. The supervisor keeps the
+//! `lnplay up` ([`up`]) hands the work to a supervisor ([`supervisor`]) and follows it over a unix socket ([`control`]), so
+//! that the environment outlives the SSH session that started it. The supervisor is a systemd unit where there is systemd
+//! ([`service`]), else a process of its own. It keeps the
 //! daemons running ([`child`]), prepares the chain ([`chain`]), shares the coins out ([`coins`]), makes the nodes ready
 //! ([`node`]) and opens the channels that were asked for ([`channels`]). Everything that must survive a crash is in the state directory ([`state`]).
 
@@ -15,6 +16,7 @@ pub mod group;
 pub mod lock;
 pub mod names;
 pub mod node;
+pub mod service;
 pub mod settings;
 pub mod state;
 pub mod supervisor;

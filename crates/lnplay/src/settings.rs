@@ -6,11 +6,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::service::Supervision;
+
+/// The state directory of a machine's own environment.
+pub const DEFAULT_DIR: &str = "/var/lib/lnplay";
+
 /// What is the same for every command of `lnplay`.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// State directory: the chain, the nodes, their keys
-    #[arg(long, env = "LNPLAY_DIR", default_value = "/var/lib/lnplay", global = true)]
+    #[arg(long, env = "LNPLAY_DIR", default_value = DEFAULT_DIR, global = true)]
     pub dir: PathBuf,
     /// The IP address that everything binds to
     #[arg(long, env = "LNPLAY_ADDRESS", default_value = "127.0.0.1", global = true)]
@@ -24,10 +29,13 @@ pub struct Settings {
     /// bitcoin-cli's executable, which lightningd calls [default: beside bitcoind, else from PATH]
     #[arg(long, env = "BITCOIN_CLI", global = true)]
     pub bitcoin_cli: Option<OsString>,
+    /// Who keeps the supervisor
+    #[arg(long, env = "LNPLAY_SUPERVISION", value_enum, default_value_t, global = true)]
+    pub supervision: Supervision,
 }
 
 impl Settings {
-    /// The settings as environment variables, for handing them to another `lnplay`.
+    /// The settings of a supervisor as environment variables, for handing them to another `lnplay`.
     pub fn to_environment(&self) -> Vec<(&'static str, OsString)> {
         let mut out = vec![
             ("LNPLAY_DIR", self.dir.clone().into_os_string()),

@@ -27,7 +27,7 @@ use crate::control::{self, NodeStatus, Phase, Request, Status};
 use crate::node::{self, Identity, InnerPorts, Node};
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
-use crate::{coins, lock};
+use crate::{coins, lock, service};
 
 /// 64 nodes on two busy cores take a tenth of this.
 const BRING_UP_LIMIT: Duration = Duration::from_secs(180);
@@ -90,6 +90,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let listening = CancellationToken::new();
     let followers = TaskTracker::new();
     let listener = listen(&shared.dir)?;
+    service::notify_ready()?;
     followers.spawn(serve(shared.clone(), listener, followers.clone(), listening.clone()));
 
     let stop = Stop::default();
@@ -185,6 +186,7 @@ impl Shared {
             program: program.to_owned(),
             arguments,
             lock: self.dir.child_lock(name),
+            variables: if is_node { node::VARIABLES.to_vec() } else { Vec::new() },
             log: self.dir.log(name),
             grace: if is_node { NODE_GRACE } else { BITCOIND_GRACE },
         };

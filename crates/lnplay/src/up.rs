@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::child;
 use crate::control::{self, Answers, Request};
+use crate::service::{self, Keeper};
 use crate::settings::Settings;
 use crate::state::StateDir;
 use crate::{lock, node, supervisor};
@@ -55,7 +56,7 @@ pub async fn up(
     timeout(FOLLOW_LIMIT, follow).await.context("the supervisor has not come to an end")?
 }
 
-/// Finds the supervisor, or starts one; returns its first line and the rest.
+/// Finds the supervisor, or has one started; returns its first line and the rest.
 async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, Answers)> {
     let log = dir.log("supervisor");
     let deadline = Instant::now() + ATTACH_LIMIT;
@@ -72,11 +73,16 @@ async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, 
             match process.try_wait()? {
                 None => {}
                 // Another was faster, or is still ending.
-                Some(exit) if exit.success() => ours = None,
+                Some(exit) if exit.success() || lock::holder(&dir.supervisor_lock())?.is_some() => {
+                    ours = None;
+                }
                 Some(exit) => bail!("the supervisor ended ({exit}); its log ends:\n{}", child::tail(&log)),
             }
         } else if lock::holder(&dir.supervisor_lock())?.is_none() {
-            ours = Some(start(settings, &log)?);
+            ours = Some(match Keeper::of(settings) {
+                Keeper::Systemd => service::start(settings, dir).await?,
+                Keeper::Process => start(settings, &log)?,
+            });
         }
         if Instant::now() > deadline {
             bail!("no supervisor answers after {ATTACH_LIMIT:?}; its log is {}", log.display());
@@ -104,6 +110,9 @@ fn start(settings: &Settings, log: &std::path::Path) -> anyhow::Result<Child> {
 /// Takes the environment down and returns when nothing of it runs. Succeeds when nothing did.
 pub async fn down(settings: &Settings) -> anyhow::Result<()> {
     let dir = StateDir::new(&settings.dir)?;
+    if Keeper::of(settings) == Keeper::Systemd {
+        service::stop().await.context("ending the supervisor")?;
+    }
     if lock::evict(&dir.supervisor_lock(), supervisor::GRACE).await.context("ending the supervisor")? {
         tracing::warn!("the supervisor had to be killed");
     }

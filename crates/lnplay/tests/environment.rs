@@ -1,5 +1,8 @@
-//! Environments brought up by the executable itself, on the daemons that `LIGHTNINGD` and `BITCOIND` name or that are on
-//! PATH. Without any the tests that need them say so and pass.
+//! Environments brought up by the executable itself, on simulated and on real daemons.
+//!
+//! The real ones are found on PATH or named by `BITCOIND` and `LIGHTNINGD`; without them their half says so and passes.
+//! The simulated ones, which `cargo build --workspace --bins` makes, are in `LNPLAYLIVE_BIN_DIR` or where cargo put this
+//! test.
 
 use std::collections::HashSet;
 use std::fs;
@@ -49,7 +52,68 @@ impl Up {
     }
 }
 
+/// Which daemons to run.
+#[derive(Clone, Debug)]
+struct Daemons {
+    real: bool,
+    bitcoind: PathBuf,
+    lightningd: PathBuf,
+}
+
+impl Daemons {
+    fn simulated() -> Self {
+        let beside = std::env::current_exe().expect("a path");
+        let dirs = match std::env::var_os("LNPLAYLIVE_BIN_DIR") {
+            Some(dir) => vec![PathBuf::from(dir)],
+            None => beside.ancestors().skip(1).take(2).map(Path::to_owned).collect(),
+        };
+        let find = |name: &str| {
+            let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
+            found.unwrap_or_else(|| panic!("no {name} in {dirs:?}: cargo build --workspace --bins"))
+        };
+        Self { real: false, bitcoind: find("sim-bitcoind"), lightningd: find("sim-lightningd") }
+    }
+
+    /// `None`, and a word about it, when they are not there.
+    fn real() -> Option<Self> {
+        let found = find("LIGHTNINGD", "lightningd").zip(find("BITCOIND", "bitcoind"));
+        if found.is_none() {
+            println!("skipped: no lightningd and bitcoind on PATH, nor named by LIGHTNINGD and BITCOIND");
+        }
+        found.map(|(lightningd, bitcoind)| Self { real: true, bitcoind, lightningd })
+    }
+}
+
+/// Makes each check a test on either daemons.
+macro_rules! checks {
+    ($($check:ident),* $(,)?) => {
+        mod simulated {
+            $(#[test] fn $check() { super::$check(&super::Daemons::simulated()) })*
+        }
+        mod real {
+            $(#[test] fn $check() { if let Some(daemons) = super::Daemons::real() { super::$check(&daemons) } })*
+        }
+    };
+}
+
+checks!(
+    an_environment_lives_through_whatever_dies,
+    channels_are_opened_once,
+    every_setup_with_every_distribution,
+    a_supervisor_killed_while_channels_open_is_followed_by_one_that_goes_on,
+    two_at_once_are_handed_the_same_environment,
+    a_supervisor_killed_on_the_way_up_is_followed_by_one_that_goes_on,
+    down_on_the_way_up_leaves_nothing,
+    a_port_that_is_taken_is_told_with_the_log_that_says_so,
+    what_is_secret_is_closed_to_others,
+);
+
 impl Environment {
+    fn on(daemons: &Daemons) -> Self {
+        let path = |path: &Path| path.to_str().expect("text").to_owned();
+        Self::new().with("BITCOIND", &path(&daemons.bitcoind)).with("LIGHTNINGD", &path(&daemons.lightningd))
+    }
+
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let process = std::process::id();
@@ -132,11 +196,15 @@ impl Environment {
     }
 
     fn rpc(&self, node: u32, method: &str) -> Value {
+        self.call(node, method, &json!({}))
+    }
+
+    fn call(&self, node: u32, method: &str, params: &Value) -> Value {
         let socket = self.path().join(format!("nodes/{node:02}/regtest/lightning-rpc"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut rpc = ClnRpc::new(socket).await.expect("the node listens");
-            rpc.call_raw(method, &json!({})).await.expect("the node answers")
+            rpc.call_raw(method, params).await.expect("the node answers")
         })
     }
 }
@@ -177,15 +245,6 @@ fn find(variable: &str, name: &str) -> Option<PathBuf> {
     named.or_else(on_path)
 }
 
-/// Whether the daemons are there; says so if not.
-fn daemons() -> bool {
-    let there = find("LIGHTNINGD", "lightningd").is_some() && find("BITCOIND", "bitcoind").is_some();
-    if !there {
-        println!("skipped: no lightningd and bitcoind on PATH, nor named by LIGHTNINGD and BITCOIND");
-    }
-    there
-}
-
 fn sat(node: &Value) -> u64 {
     let outputs = node["outputs"].as_array().expect("outputs");
     outputs.iter().map(|output| output["amount_msat"].as_u64().expect("an amount") / 1000).sum()
@@ -195,12 +254,8 @@ fn pid(value: &Value) -> Pid {
     Pid::from_raw(i32::try_from(value.as_i64().expect("a pid")).expect("a pid"))
 }
 
-#[test]
-fn an_environment_lives_through_whatever_dies() {
-    if !daemons() {
-        return;
-    }
-    let environment = Environment::new();
+fn an_environment_lives_through_whatever_dies(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
     let first = environment.up(&spec(3));
     let steps: HashSet<_> = first
         .lines
@@ -264,24 +319,113 @@ fn an_environment_lives_through_whatever_dies() {
     assert_eq!(environment.processes(), []);
 }
 
-#[test]
-fn two_at_once_are_handed_the_same_environment() {
-    if !daemons() {
-        return;
+fn spec_with(nodes: u32, setup: &str, distribution: &str) -> Value {
+    let mut spec = spec(nodes);
+    spec["channel_setup"] = json!(setup);
+    spec["coin_distribution"] = json!(distribution);
+    spec
+}
+
+/// What a node opened: the other ends, each with the channel's state and size in sat.
+fn opened(environment: &Environment, node: u32) -> Vec<(String, String, u64)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let channels = environment.rpc(node, "listpeerchannels");
+    let ours = channels["channels"].as_array().expect("channels").iter().filter(|c| c["opener"] == "local");
+    ours.map(|c| {
+        (text(&c["peer_id"]), text(&c["state"]), c["total_msat"].as_u64().expect("an amount") / 1000)
+    })
+    .collect()
+}
+
+fn channels_are_opened_once(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let spec = spec_with(4, "star", "egalitarian");
+    let first = environment.up(&spec);
+    let last = first.lines.iter().rev().find_map(|line| match line {
+        Line::Progress(progress) => Some((progress.step.clone(), progress.done, progress.total)),
+        _ => None,
+    });
+    assert_eq!(last, Some(("open-channels".to_owned(), 3, 3)));
+    let strings = first.strings();
+    let mut hub = opened(&environment, 0);
+    hub.sort();
+    let mut expected: Vec<_> = strings[1..]
+        .iter()
+        .map(|string| (string.node_id.as_str().to_owned(), "CHANNELD_NORMAL".to_owned(), 10_000_000))
+        .collect();
+    expected.sort();
+    assert_eq!(hub, expected);
+    for node in 1..4 {
+        let channels = environment.rpc(node, "listpeerchannels");
+        assert_eq!(channels["channels"].as_array().map(Vec::len), Some(1));
+        assert_eq!(channels["channels"][0]["state"], "CHANNELD_NORMAL");
+        assert_eq!(sat(&environment.rpc(node, "listfunds")), 100_000_000, "who opens none pays nothing");
     }
-    let environment = Environment::new();
+    // What the hub has not put into channels it still has, but for the fee.
+    let left = sat(&environment.rpc(0, "listfunds"));
+    assert!((69_990_000..70_000_000).contains(&left), "{left}");
+
+    let invoice = environment.call(2, "invoice", &json!([1000, "one hop", "d"]));
+    assert_eq!(environment.call(0, "xpay", &json!([invoice["bolt11"]]))["amount_msat"], 1000);
+
+    // Neither after a kill nor after a night is anything opened again.
+    kill(environment.supervisor(), Signal::SIGKILL).expect("a supervisor to kill");
+    assert_eq!(environment.up(&spec).strings(), strings);
+    assert!(environment.down().status.success());
+    assert_eq!(environment.up(&spec).strings(), strings);
+    assert_eq!(opened(&environment, 0).len(), 3);
+}
+
+fn every_setup_with_every_distribution(daemons: &Daemons) {
+    for (setup, distribution, channels) in
+        [("circular", "political", [1, 1, 1]), ("prism", "poisson", [1, 1, 0]), ("star", "pow", [2, 0, 0])]
+    {
+        let environment = Environment::on(daemons);
+        environment.up(&spec_with(3, setup, distribution)).strings();
+        for (node, count) in (0..).zip(channels) {
+            let opened = opened(&environment, node);
+            assert_eq!(opened.len(), count, "{setup}, node {node}");
+            assert!(opened.iter().all(|(_, state, sat)| state == "CHANNELD_NORMAL" && *sat >= 1_000_000));
+        }
+        // The stand-in knows no routes.
+        if setup == "prism" && daemons.real {
+            environment.until("told of both channels", |_| {
+                let known = environment.rpc(0, "listchannels");
+                known["channels"].as_array().is_some_and(|directions| directions.len() == 4)
+            });
+            let invoice = environment.call(2, "invoice", &json!([1000, "two hops", "d"]));
+            assert_eq!(environment.call(0, "xpay", &json!([invoice["bolt11"]]))["amount_msat"], 1000);
+        }
+    }
+}
+
+fn a_supervisor_killed_while_channels_open_is_followed_by_one_that_goes_on(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let spec = spec_with(4, "circular", "egalitarian");
+    let up = environment.start_up(&spec.to_string());
+    let log = environment.path().join("logs/supervisor.log");
+    environment.until("opening channels", |_| {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("Opening the channels"))
+    });
+    kill(environment.supervisor(), Signal::SIGKILL).expect("a supervisor to kill");
+    lines_of(&up.wait_with_output().expect("it ends")).failure();
+    assert_eq!(environment.up(&spec).strings().len(), 4);
+    for node in 0..4 {
+        let open: Vec<_> = opened(&environment, node);
+        assert_eq!(open.iter().filter(|(_, state, _)| state == "CHANNELD_NORMAL").count(), 1, "{open:?}");
+    }
+}
+
+fn two_at_once_are_handed_the_same_environment(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
     let spec = spec(1);
     let both = [environment.start_up(&spec.to_string()), environment.start_up(&spec.to_string())];
     let [a, b] = both.map(|child| lines_of(&child.wait_with_output().expect("it ends")).strings());
     assert_eq!(a, b);
 }
 
-#[test]
-fn a_supervisor_killed_on_the_way_up_is_followed_by_one_that_goes_on() {
-    if !daemons() {
-        return;
-    }
-    let environment = Environment::new();
+fn a_supervisor_killed_on_the_way_up_is_followed_by_one_that_goes_on(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
     let up = environment.start_up(&spec(2).to_string());
     environment.until("with a node", |status| status["nodes"][1]["pid"] != Value::Null);
     kill(environment.supervisor(), Signal::SIGKILL).expect("a supervisor to kill");
@@ -292,12 +436,8 @@ fn a_supervisor_killed_on_the_way_up_is_followed_by_one_that_goes_on() {
     assert_eq!(funds, 200_000_000, "funded once");
 }
 
-#[test]
-fn down_on_the_way_up_leaves_nothing() {
-    if !daemons() {
-        return;
-    }
-    let environment = Environment::new();
+fn down_on_the_way_up_leaves_nothing(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
     let up = environment.start_up(&spec(2).to_string());
     environment.until("with a node", |status| status["nodes"][0]["pid"] != Value::Null);
     assert!(environment.down().status.success());
@@ -305,12 +445,8 @@ fn down_on_the_way_up_leaves_nothing() {
     assert_eq!(environment.processes(), []);
 }
 
-#[test]
-fn a_port_that_is_taken_is_told_with_the_log_that_says_so() {
-    if !daemons() {
-        return;
-    }
-    let environment = Environment::new();
+fn a_port_that_is_taken_is_told_with_the_log_that_says_so(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
     let taken = TcpListener::bind((environment.address.as_str(), LISTEN_FIRST)).expect("a port");
     let failure = environment.up(&spec(1)).failure();
     assert!(failure.contains("node-00 does not start") && failure.contains("in use"), "{failure}");
@@ -353,13 +489,9 @@ fn specs_that_cannot_be_brought_up_leave_no_trace() {
     }
 }
 
-#[test]
-fn what_is_secret_is_closed_to_others() {
+fn what_is_secret_is_closed_to_others(daemons: &Daemons) {
     use std::os::unix::fs::PermissionsExt;
-    if !daemons() {
-        return;
-    }
-    let environment = Environment::new();
+    let environment = Environment::on(daemons);
     let strings = environment.up(&spec(1)).strings();
     let mode = |path: &str| {
         let file = fs::metadata(environment.path().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));

@@ -15,7 +15,7 @@ use crate::chain::MiningKey;
 use crate::channels::{self, Opening};
 use crate::child::Child;
 use crate::coins;
-use crate::node::{Node, RpcError};
+use crate::node::{Channel, Node, RpcError};
 use crate::state;
 
 /// How many nodes open channels at the same time: each opening takes two processes of its own at either end.
@@ -140,7 +140,7 @@ fn started(nodes: &[Started], index: u32) -> anyhow::Result<&Started> {
 async fn open_missing(bitcoind: &Bitcoind, task: &Task) -> Result<(), RpcError> {
     let mut there = BTreeSet::new();
     let mut lost = false;
-    for channel in task.node.channels().await?.into_iter().filter(|channel| channel.is_ours()) {
+    for channel in task.node.channels().await?.into_iter().filter(Channel::is_ours) {
         // One whose transaction never left the node, because it was killed before, will never open.
         let sent = match (channel.funding_txid, channel.funding_outnum) {
             (Some(transaction), Some(output)) => bitcoind
