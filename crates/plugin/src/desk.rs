@@ -12,7 +12,7 @@ use lnplaylive::{Event, Order, OrderId, Settings, State};
 use provisioner::Provisioner;
 use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::node::{InvoiceStatus, Node, NodeError, Removal};
 use crate::rpc::Failure;
@@ -27,6 +27,9 @@ const MAX_WAITING: usize = 1000;
 const MAX_STRANGE_LABELS: usize = 1000;
 /// Between two tries to write to the datastore: it is the node itself that is slow.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long callers wait for the open orders to be read. It takes milliseconds, unless the node is starting as well.
+const START_TIME: Duration = Duration::from_secs(10);
 
 /// All open orders, and what is needed to move them.
 #[derive(Debug)]
@@ -246,9 +249,14 @@ impl Desk {
     }
 
     /// Returns once the open orders are known.
-    pub(crate) async fn loaded(&self) {
+    async fn loaded(&self) {
         // The sender is ours, so this cannot fail.
         drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
+    }
+
+    /// The same for callers, who are told when it takes too long.
+    pub(crate) async fn ready(&self) -> Result<(), Failure> {
+        timeout(START_TIME, self.loaded()).await.map_err(|_| Failure::starting())
     }
 
     fn adopt(&self, record: Record, permit: Option<OwnedSemaphorePermit>) -> Arc<Case> {
@@ -278,7 +286,7 @@ impl Desk {
 
     /// Makes an order and its invoice.
     pub(crate) async fn create_order(&self, terms: Terms) -> Result<NewOrder, Failure> {
-        self.loaded().await;
+        self.ready().await?;
         let Ok(permit) = Arc::clone(&self.unpaid).try_acquire_owned() else {
             return Err(Failure::busy(self.seconds_until_a_place_is_free()));
         };
@@ -434,7 +442,7 @@ impl Desk {
 
     /// An order, open or closed.
     pub(crate) async fn find(&self, id: OrderId) -> Result<Found, Failure> {
-        self.loaded().await;
+        self.ready().await?;
         if let Some(case) = self.case(id) {
             return Ok(Found::Open(case));
         }

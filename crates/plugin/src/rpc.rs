@@ -53,6 +53,11 @@ impl Failure {
         Self::new(7001, "nothing can be sold now: no remote is configured to provision it on")
     }
 
+    /// The datastore has not been read yet.
+    pub(crate) fn starting() -> Self {
+        Self::new(-32603, "the shop is starting, try again")
+    }
+
     /// Too many unpaid orders.
     pub(crate) fn busy(seconds: i64) -> Self {
         Self::new(7002, format!("busy, try again in {seconds} seconds"))
@@ -232,7 +237,7 @@ async fn products(desk: &Arc<Desk>, params: Value) -> Answer {
 
 async fn orders(desk: &Arc<Desk>, params: Value) -> Answer {
     let params = Params::read(params, &["which"])?;
-    desk.loaded().await;
+    desk.ready().await?;
     let (open, closed) = match params.text("which")? {
         None | Some("open") => (true, false),
         Some("closed") => (false, true),

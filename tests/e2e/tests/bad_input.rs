@@ -10,6 +10,7 @@ on_both!(
     a_damaged_record_holds_nobody_up,
     nothing_is_sold_without_a_remote,
     wrong_settings_stop_the_plugin_and_not_the_node,
+    settings_can_be_named_by_the_environment,
 );
 
 async fn parameters(flavor: Flavor) {
@@ -197,4 +198,16 @@ async fn wrong_settings_stop_the_plugin_and_not_the_node(flavor: Flavor) {
         assert!(!error.message.contains("not a token"), "a secret is not shown: {error}");
     }
     host.node.call("getinfo", json!({})).await.expect("the node goes on");
+}
+
+async fn settings_can_be_named_by_the_environment(flavor: Flavor) {
+    let Some(daemons) = daemons(flavor, "settings_can_be_named_by_the_environment") else { return };
+    let dir = testbed::Workdir::new("settings").expect("a directory");
+    let path = dir.join("lnplaylive.toml");
+    std::fs::write(&path, QUICK).expect("written");
+    let config =
+        HostConfig::new(daemons).plugin(PluginRun::Direct, None).env("LNPLAYLIVE_CONFIG", path.as_os_str());
+    let host = Host::start(config).await.expect("a host");
+    let products = host.node.call("lnplaylive-products", json!({})).await.expect("products");
+    assert_eq!(products["products"][0]["sku"], "T", "{products}");
 }
