@@ -128,10 +128,11 @@ pub fn funding_transaction(
     Ok(serialize_hex(&transaction))
 }
 
-/// Mines until `coinbases` can be spent, and one block in any case: after a long pause bitcoind, and with it the
-/// nodes, would wait for the rest of a chain whose last block is old.
-pub async fn mature(bitcoind: &Bitcoind, key: &MiningKey, coinbases: u32) -> Result<(), RpcError> {
-    let missing = (coinbases + MATURITY).saturating_sub(bitcoind.height().await?);
+/// Mines until `coinbases` can be spent and the chain is as `high` as the nodes may have seen it: a bitcoind that was
+/// killed has lost its last blocks, and nodes do not start on a chain that has become shorter. Mines one block in any
+/// case: after a long pause bitcoind, and with it the nodes, would wait for the rest of a chain whose last block is old.
+pub async fn mature(bitcoind: &Bitcoind, key: &MiningKey, coinbases: u32, high: u32) -> Result<(), RpcError> {
+    let missing = (coinbases + MATURITY).max(high).saturating_sub(bitcoind.height().await?);
     bitcoind.mine(missing.max(1), &key.address()).await
 }
 

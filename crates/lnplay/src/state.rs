@@ -107,6 +107,11 @@ impl StateDir {
         self.root.join("channels.json")
     }
 
+    /// Where the height of the chain is kept.
+    pub fn height(&self) -> PathBuf {
+        self.root.join("height.json")
+    }
+
     /// The socket on which the supervisor answers.
     pub fn control(&self) -> PathBuf {
         self.root.join("control.sock")

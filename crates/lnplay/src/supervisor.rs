@@ -209,7 +209,8 @@ impl Shared {
         let total = Amount::from_sat(coins::PER_NODE * u64::from(self.spec.node_count));
         let coinbases = chain::coinbases_for(total);
         self.progress("mature-chain", 0, 1, "Mining the first blocks");
-        chain::mature(&self.bitcoind, key, coinbases).await?;
+        let high = state::read_json(&self.dir.height())?.unwrap_or(0);
+        chain::mature(&self.bitcoind, key, coinbases, high).await?;
 
         let funding: Option<Funding> = state::read_json(&self.dir.funding())?;
         let started = self.start_nodes(funding.is_none(), stop).await?;
@@ -335,10 +336,18 @@ impl Shared {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         let address = key.address();
-        let (mut flushed, mut failing) = (Instant::now(), false);
+        let (mut flushed, mut failing, mut high) = (Instant::now(), false, 0);
         loop {
             ticks.tick().await;
             let mut mined = self.bitcoind.mine(1, &address).await;
+            if let Ok(height) = self.bitcoind.height().await
+                && high < height
+            {
+                high = height;
+                if let Err(error) = state::write_json(&self.dir.height(), &high) {
+                    warn!("{error:#}");
+                }
+            }
             if mined.is_ok() && flushed.elapsed() >= FLUSH_EVERY {
                 flushed = Instant::now();
                 mined = self.bitcoind.flush().await;
