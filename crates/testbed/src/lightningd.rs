@@ -237,6 +237,11 @@ impl Setup {
             command.arg(format!("--plugin={}", plugin.display()));
         }
         command.args(self.config.options.iter().map(|option| format!("--{option}")));
+        // The plugin takes its settings from variables of this name; those around a test are not the test's.
+        let ours = |name: &OsString| name.to_string_lossy().starts_with("LNPLAYLIVE_");
+        for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+            command.env_remove(name);
+        }
         command.envs(self.config.env.iter().map(|(name, value)| (name, value)));
         Process::spawn(&self.config.name, &mut command, &self.log())
     }

@@ -144,8 +144,8 @@ impl Server {
             })
         })
         .await?;
-        let address = own_address();
-        let url = set_up(&socket, address, &bridge).await?;
+        let Place { address, subnet } = Place::own();
+        let url = set_up(&socket, address, &bridge, &subnet).await?;
         let token = token(&socket, "testbed").await?;
         let client = trusted(kind, &url, &token).await?;
         Ok(Self { kind, dir, url, address, client, _keeper: keeper })
@@ -227,25 +227,38 @@ fn make_dir(kind: Kind) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A loopback address that is this server's, so that those that run at the same time do not take each other's ports.
-fn own_address() -> Ipv4Addr {
-    static SERVERS: AtomicU8 = AtomicU8::new(0);
-    let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
-    Ipv4Addr::new(127, 200 + SERVERS.fetch_add(1, Ordering::Relaxed) % 50, high, low)
+/// What a server has to itself, so that those that run at the same time, in this process and in others, do not get in each
+/// other's way.
+struct Place {
+    /// A loopback address, for the API and for instances' ports.
+    address: Ipv4Addr,
+    /// The bridge's address and prefix, from the range for measurements in laboratories (RFC 2544), which nobody's network uses.
+    subnet: String,
+}
+
+impl Place {
+    fn own() -> Self {
+        static SERVERS: AtomicU8 = AtomicU8::new(0);
+        let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
+        Self {
+            address: Ipv4Addr::new(127, 200 + server % 50, high, low),
+            subnet: format!("198.{}.{low}.{}/27", 18 + high % 2, server % 8 * 32 + 1),
+        }
+    }
 }
 
 /// Gives a fresh daemon its API address, pool, bridge and profile; returns the API's URL.
-async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str) -> Result<String> {
+async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str, subnet: &str) -> Result<String> {
     let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
     // Free now, and on an address that nobody else uses.
     let free = TcpListener::bind((address, 0)).and_then(|l| l.local_addr());
     let port = free.map_err(|source| Error::System { doing: "finding a free port", source })?.port();
     call("PATCH", "/1.0", json!({"config": {"core.https_address": format!("{address}:{port}")}})).await?;
     call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
-    // A subnet that is not in use is the daemon's to find. Of the machine it changes nothing: neither packet filter nor
-    // forwarding.
+    // Nothing of the machine changes: neither its packet filter nor its forwarding.
     let network = json!({"name": bridge, "type": "bridge", "config": {
-        "ipv4.address": "auto", "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
+        "ipv4.address": subnet, "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
         "ipv6.address": "none", "dns.mode": "none",
     }});
     call("POST", "/1.0/networks", network).await?;

@@ -1,0 +1,44 @@
+//! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus COMMAND [ARGUMENT…]
+//!
+//! The command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an
+//! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. With `LNPLAYLIVE_TEST_IMAGE` the server has the image
+//! `lnplay`. For example:
+//!
+//! ```sh
+//! cargo run -p testbed --example with-remote -- incus sh -c \
+//!     'cargo run --bin lnplaylive-demo -- --remote $REMOTE_URL --remote-token-file $REMOTE_TOKEN_FILE'
+//! ```
+
+use std::process::ExitCode;
+
+use testbed::lxd::{self, Kind, Server};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let kind = match arguments.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("lxd") => Kind::Lxd,
+        Some("incus") => Kind::Incus,
+        _ => anyhow::bail!("usage: with-remote lxd|incus COMMAND [ARGUMENT…]"),
+    };
+    let Some(program) = arguments.next() else { anyhow::bail!("with-remote: name a command to run") };
+    if let Some(why) = lxd::unavailable(kind) {
+        anyhow::bail!("{} cannot run here: {why}", kind.name());
+    }
+    let server = match lxd::image() {
+        Ok(image) => Server::with_image(kind, &image).await?,
+        Err(_) => Server::start(kind).await?,
+    };
+    let token = tempfile::NamedTempFile::new()?;
+    std::fs::write(token.path(), server.token("with-remote").await?)?;
+    let mut command = tokio::process::Command::new(program);
+    for prefix in [&kind.name().to_uppercase(), "REMOTE"] {
+        command.env(format!("{prefix}_URL"), server.url());
+        command.env(format!("{prefix}_TOKEN_FILE"), token.path());
+    }
+    // SIGINT reaches the command as well; this waits for it.
+    let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+    let status = command.args(arguments).status().await?;
+    ignored.abort();
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1).into())
+}

@@ -1,0 +1,205 @@
+//! Environments on real LXD and Incus servers: private ones, with containers that boot, SSH, and `lnplay` inside.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use e2e::{LONG, dial, figure, strings, text};
+use figment::Figment;
+use figment::providers::{Format as _, Toml};
+use lnplaylive::order::{Leftover, PortBlock};
+use lnplaylive::{OrderId, ProjectName, Settings};
+use provisioner::Provisioner;
+use testbed::lxd::{Kind, Server, image, unavailable};
+use testbed::{Daemons, RemoteKind, Remotes, Shop, ShopConfig};
+
+/// One test for each kind of server, by the name of the function that makes the checks.
+macro_rules! on_both {
+    ($($check:ident),+ $(,)?) => {
+        mod lxd { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::lxd::Kind::Lxd).await;
+        })+ }
+        mod incus { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::lxd::Kind::Incus).await;
+        })+ }
+    };
+}
+
+on_both!(
+    eight_nodes_and_down_again,
+    a_server_that_dies_loses_its_order_to_the_other,
+    ten_environments_at_once,
+);
+
+/// A small product, and passing faults soon tried again.
+const SMALL: &str = r#"
+[[products]]
+sku = "T"
+node_count = 1
+msat_per_node_hour = 1000
+
+[provisioning]
+concurrency = 10
+backoff_ms = 100
+max_backoff_ms = 1000
+"#;
+
+/// This many servers with the image for environments, or nothing when there can be none here.
+async fn servers(kind: Kind, count: usize, test: &str) -> Option<Vec<Server>> {
+    if let Some(why) = unavailable(kind) {
+        testbed::skip(&format!("{}::{test}", kind.name()), &why);
+        return None;
+    }
+    let image = match image() {
+        Ok(image) => image,
+        Err(why) => {
+            testbed::skip(&format!("{}::{test}", kind.name()), &why);
+            return None;
+        }
+    };
+    let mut servers = Vec::new();
+    for _ in 0..count {
+        servers.push(Server::with_image(kind, &image).await.expect("a server"));
+    }
+    Some(servers)
+}
+
+/// A shop that provisions on a server, and its directory for what the test adds.
+async fn shop(server: &Server, settings: String, dir: &Path) -> Shop {
+    let token_file = write_token(server, dir).await;
+    let daemons = Daemons::auto().expect("real or simulated ones");
+    let remotes = Remotes::Existing { url: server.url().into(), token_file };
+    Shop::start(ShopConfig { remotes, settings, ..ShopConfig::new(daemons) }).await.expect("a shop")
+}
+
+async fn write_token(server: &Server, dir: &Path) -> PathBuf {
+    let file = dir.join(format!("token-{}", server.address()));
+    std::fs::write(&file, server.token("lnplaylive").await.expect("a token")).expect("written");
+    file
+}
+
+/// Projects on a server that are not there from the start.
+async fn projects(server: &Server) -> Vec<ProjectName> {
+    let projects = server.client().projects().await.expect("a list");
+    let ours = projects.iter().filter(|p| p.name != "default");
+    ours.map(|p| p.name.parse().expect("a name of ours")).collect()
+}
+
+async fn eight_nodes_and_down_again(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "eight_nodes_and_down_again").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let shop = shop(&servers[0], String::new(), dir.path()).await;
+
+    let order = shop.order(8, 48).await.expect("an order");
+    let id = text(&order, "invoice_id");
+    shop.host.customer.pay(text(&order, "bolt11_invoice")).await.expect("paid");
+    let paid = Instant::now();
+    let mut steps: Vec<(String, Duration)> = Vec::new();
+    let status = shop
+        .follow(id, LONG, |status| {
+            let step = status["deployment_details"]["progress"]["step"].as_str().unwrap_or("-");
+            if steps.last().is_none_or(|(last, _)| last != step) {
+                steps.push((step.to_owned(), paid.elapsed()));
+            }
+        })
+        .await
+        .expect("it ends");
+    let took = paid.elapsed();
+    assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+    let strings = strings(&status);
+    assert_eq!(strings.len(), 8);
+    dial(&strings).await;
+    let steps: Vec<_> = steps.iter().map(|(s, at)| format!("{s} {:.1} s", at.as_secs_f32())).collect();
+    figure(&format!(
+        "{}: paid to connection strings, 8 nodes: {:.1} s ({})",
+        kind.name(),
+        took.as_secs_f32(),
+        steps.join(", ")
+    ));
+    let is = shop.remote_kind().await.expect("it says so");
+    assert_eq!(is, if kind == Kind::Lxd { RemoteKind::Lxd } else { RemoteKind::Incus });
+
+    let projects_up = projects(&servers[0]).await;
+    let [project] = &projects_up[..] else { panic!("one order, one project: {projects_up:?}") };
+    // SSH, then the nodes.
+    let first = strings.iter().map(|s| s.endpoint.port).min().expect("eight of them") - 1;
+    let leftover =
+        Leftover { remote: "remote".into(), project: project.clone(), ports: PortBlock { first, count: 9 } };
+    // As the shop has them, and nothing from this process's environment.
+    let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
+    let settings: Settings = Figment::from(settings).extract().expect("the shop's");
+    let state = shop.host.node.dir().join("regtest/lnplaylive");
+    let provisioner = Provisioner::new(&settings, &state).expect("a provisioner");
+    let order: OrderId = id.parse().expect("an order's id");
+    provisioner.take_down(order, &leftover).await.expect("taken down");
+    assert_eq!(projects(&servers[0]).await, []);
+    for port in first..first + 9 {
+        TcpListener::bind((servers[0].address(), port)).expect("its ports are free again");
+    }
+    provisioner.take_down(order, &leftover).await.expect("there is nothing left to do");
+}
+
+async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {
+    let test = "a_server_that_dies_loses_its_order_to_the_other";
+    let Some(servers) = servers(kind, 2, test).await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let second = format!(
+        "{SMALL}\n[[remotes]]\nname = \"second\"\nurl = {:?}\ntoken_file = {:?}\ninstance_type = \"container\"\n\
+         listen_address = \"{}\"\n",
+        servers[1].url(),
+        write_token(&servers[1], dir.path()).await,
+        servers[1].address(),
+    );
+    let shop = shop(&servers[0], second, dir.path()).await;
+    let order = shop.buy(1, 1).await.expect("paid");
+    let id = text(&order, "invoice_id");
+    // Dies as soon as something of the order is on it.
+    let dead = testbed::until("the order to be placed", LONG, async || {
+        for (at, server) in servers.iter().enumerate() {
+            if !projects(server).await.is_empty() {
+                return Ok(testbed::Step::Done(at));
+            }
+        }
+        Ok(testbed::Step::NotYet("no project".into()))
+    })
+    .await
+    .expect("it is placed");
+    servers[dead].kill().expect("killed");
+    let status = shop.follow(id, LONG, |_| ()).await.expect("it ends");
+    assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+    let survivor = &servers[1 - dead];
+    let strings = strings(&status);
+    dial(&strings).await;
+    assert!(strings.iter().all(|s| s.endpoint.host == survivor.address().to_string()), "{strings:?}");
+    assert_eq!(projects(survivor).await.len(), 1);
+}
+
+async fn ten_environments_at_once(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "ten_environments_at_once").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let shop = shop(&servers[0], SMALL.into(), dir.path()).await;
+    let mut orders = Vec::new();
+    for _ in 0..10 {
+        orders.push(shop.order(1, 1).await.expect("an order"));
+    }
+    for order in &orders {
+        shop.host.customer.pay(text(order, "bolt11_invoice")).await.expect("paid");
+    }
+    let paid = Instant::now();
+    let mut nodes = BTreeSet::new();
+    for order in &orders {
+        let status = shop.follow(text(order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
+        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+        let strings = strings(&status);
+        dial(&strings).await;
+        nodes.extend(strings.into_iter().map(|s| s.node_id));
+    }
+    assert_eq!(nodes.len(), 10, "no node is sold twice");
+    assert_eq!(projects(&servers[0]).await.len(), 10);
+    figure(&format!(
+        "{}: ten environments of one node, paid together: all there after {:.1} s",
+        kind.name(),
+        paid.elapsed().as_secs_f32()
+    ));
+}
