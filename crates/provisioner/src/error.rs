@@ -51,7 +51,7 @@ pub enum Error {
         /// The token's file.
         file: std::path::PathBuf,
         /// In the server's words.
-        source: lxd_client::Error,
+        source: Box<lxd_client::Error>,
     },
     /// There is no image to make instances from.
     #[error(
@@ -63,8 +63,10 @@ pub enum Error {
         /// The alias that was looked for.
         alias: String,
     },
-    /// A port of the placement is in use by something that is not ours.
-    #[error("remote {remote:?}: instance in {project}: one of its ports {first} to {last} is taken")]
+    /// A port of the placement could not be opened: most likely something that is not ours has it.
+    #[error(
+        "remote {remote:?}: instance in {project}: one of its ports {first} to {last} is taken or cannot be opened"
+    )]
     PortTaken {
         /// The remote's name.
         remote: String,
@@ -75,7 +77,7 @@ pub enum Error {
         /// The last one.
         last: u16,
         /// In the server's words.
-        source: lxd_client::Error,
+        source: Box<lxd_client::Error>,
     },
     /// A call of the LXD API.
     #[error(transparent)]

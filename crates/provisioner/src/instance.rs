@@ -51,11 +51,17 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     if runs {
         return Ok(());
     }
-    // The server says so in words only, LXD and Incus alike.
-    if error.to_string().contains("address already in use") {
+    // The servers say so in words only; that an address is in use Incus does not always come to hear from its helper.
+    if error.to_string().contains("starting proxy device") {
         let PortBlock { first, count } = placement.ports;
         let remote = placement.remote.clone();
-        return Err(Error::PortTaken { remote, project, first, last: first + (count - 1), source: error });
+        return Err(Error::PortTaken {
+            remote,
+            project,
+            first,
+            last: first + (count - 1),
+            source: error.into(),
+        });
     }
     Err(error.into())
 }

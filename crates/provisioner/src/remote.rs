@@ -200,9 +200,11 @@ impl Remote {
 
     fn not_enrolled(&self, source: lxd_client::Error) -> Error {
         match (source.kind(), &self.settings.token_file) {
-            (ErrorKind::Forbidden(_), Some(file)) => {
-                Error::TokenRefused { remote: self.settings.name.clone(), file: file.clone(), source }
-            }
+            (ErrorKind::Forbidden(_), Some(file)) => Error::TokenRefused {
+                remote: self.settings.name.clone(),
+                file: file.clone(),
+                source: source.into(),
+            },
             _ => source.into(),
         }
     }

@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 use lnplaylive::order::Severity;
 use provisioner::{Error, choose};
 use sim_lxd::Fault;
-use support::{GOOD, World, names, order};
+use support::{GOOD, World, names, order, quoted};
 
 /// Something that servers take for an image.
 fn image(dir: &Path, name: &str) -> std::path::PathBuf {
@@ -29,7 +29,7 @@ async fn without_images(lines: &str) -> World {
 async fn several_orders_at_once_bring_it_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
-    let world = without_images(&format!("image_file = {file:?}\n")).await;
+    let world = without_images(&format!("image_file = {}\n", quoted(&file))).await;
     let orders: Vec<_> = (0..4).map(|_| order(1)).collect();
     let mut used = Vec::new();
     let mut placements = Vec::new();
@@ -51,7 +51,8 @@ async fn several_orders_at_once_bring_it_once() {
 async fn metadata_and_disk_apart_are_brought_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let (metadata, rootfs) = (image(dir.path(), "metadata.tar"), image(dir.path(), "rootfs.tar"));
-    let lines = format!("image_metadata_file = {metadata:?}\nimage_rootfs_file = {rootfs:?}\n");
+    let lines =
+        format!("image_metadata_file = {}\nimage_rootfs_file = {}\n", quoted(&metadata), quoted(&rootfs));
     let world = without_images(&lines).await;
     world.provision(&order(2)).await.expect("provisioned");
     assert_eq!(world.calls("POST", "/1.0/images"), 1);
@@ -61,7 +62,7 @@ async fn metadata_and_disk_apart_are_brought_too() {
 async fn one_that_is_there_is_not_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
-    let world = World::with(GOOD, 1, &format!("image_file = {file:?}\n")).await;
+    let world = World::with(GOOD, 1, &format!("image_file = {}\n", quoted(&file))).await;
     world.provision(&order(1)).await.expect("provisioned");
     assert_eq!(world.calls("POST", "/1.0/images"), 0);
 }
@@ -70,7 +71,7 @@ async fn one_that_is_there_is_not_replaced() {
 async fn an_upload_that_fails_is_tried_again_by_the_next() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
-    let world = without_images(&format!("image_file = {file:?}\n")).await;
+    let world = without_images(&format!("image_file = {}\n", quoted(&file))).await;
     let order = order(1);
     let placement = world.place(&order).await;
     let full = Fault::FailOperation("no space left on device".into());
@@ -111,7 +112,7 @@ async fn a_missing_one_that_cannot_be_brought_is_said_so() {
 async fn one_that_vanished_is_brought_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
-    let world = World::with(GOOD, 1, &format!("image_file = {file:?}\n")).await;
+    let world = World::with(GOOD, 1, &format!("image_file = {}\n", quoted(&file))).await;
     world.provision(&order(1)).await.expect("provisioned");
     world.remote().remove_image_alias("lnplay");
     world.provision(&order(1)).await.expect("provisioned");

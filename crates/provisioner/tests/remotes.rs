@@ -10,7 +10,7 @@ use std::sync::{
 use lnplaylive::order::Severity;
 use provisioner::{Error, Memory, NoRoom, Provisioner, choose};
 use sim_lxd::Fault;
-use support::{GOOD, World, order, placement, provisioner, remote_settings, until, write};
+use support::{GOOD, World, order, placement, provisioner, quoted, remote_settings, until, write};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Why no remote can take an environment.
@@ -165,7 +165,7 @@ async fn a_client_certificate_that_has_expired_is_said_so() {
     let key = write(dir, "client.key", &key.serialize_pem());
     let token = dir.join("token-0");
     let settings = remote_settings("sim-0", &world.remote().url(), &token, world.address, 0)
-        + &format!("cert_file = {cert:?}\nkey_file = {key:?}\n");
+        + &format!("cert_file = {}\nkey_file = {}\n", quoted(&cert), quoted(&key));
     let own = provisioner(&settings, dir).expect("settings");
     says(&refusal(&own).await, &["sim-0", "client certificate has expired at 2020-01-01"]);
     assert!(world.provisioner.survey().await[0].load.is_ok(), "the token was not wasted on it");

@@ -177,7 +177,10 @@ async fn description(client: &Client) {
     let resources = client.resources().await.expect("resources");
     assert!(resources.cpu_total > 0 && resources.memory_used < resources.memory_total, "{resources:?}");
     assert!(!server.environment.server_clustered);
-    expect_rejected(client.cluster_members().await);
+    expect_kind(
+        client.cluster_members().await,
+        |k| matches!(k, ErrorKind::Rejected { text, .. } if text == "Server is not clustered"),
+    );
 }
 
 async fn operations(client: &Client) {
@@ -252,19 +255,10 @@ fn spec(name: &str, image: ImageSource) -> InstanceSpec {
 /// What a project has of its own is listed, keeps it from being deleted, and can be removed.
 async fn contents(client: &Client) {
     let name = format!("conformance-{:08x}", rand::random::<u32>());
-    // Bridges of a server are named for all projects, and in 15 characters.
-    let network = format!("cf-{:08x}", rand::random::<u32>());
-    let config = config_map([("features.networks", "true"), ("features.profiles", "true")]);
-    client.create_project(&name, "made by a test", &config).await.expect("created");
+    client.create_project(&name, "made by a test", &config_map([])).await.expect("created");
     let volumes = Collection::StorageVolumes { pool: "default".into() };
-    let mut made = vec![(Collection::Profiles, "more"), (volumes, "data")];
-    // A project's own networks need OVN on a real server.
-    let own = Collection::Networks;
-    match client.create(&own, &name, &network, &config_map([])).await {
-        Ok(()) => made.push((own, &network)),
-        Err(error) => eprintln!("skipped: networks of a project's own ({error})"),
-    }
-    for (collection, item) in &made[..2] {
+    let made = [(Collection::Profiles, "more"), (volumes, "data")];
+    for (collection, item) in &made {
         client.create(collection, &name, item, &config_map([])).await.expect("created");
         expect_conflict(client.create(collection, &name, item, &config_map([])).await);
     }
@@ -274,8 +268,9 @@ async fn contents(client: &Client) {
     assert!(contents.contains(&Content::Profile("more".into())), "{contents:?}");
     let volume = Content::Volume { pool: "default".into(), name: "data".into() };
     assert!(contents.contains(&volume), "{contents:?}");
+    // Not asked again when only the volume is left: LXD 5.0.2 deletes the project then, and leaves the volume's directory.
+    expect_conflict(client.delete_project(&name).await);
     for (collection, item) in &made {
-        expect_conflict(client.delete_project(&name).await);
         client.delete(collection, &name, item).await.expect("deleted");
         expect_not_found(client.delete(collection, &name, item).await);
     }
@@ -435,7 +430,8 @@ async fn booted(client: &Client, project: &str, alias: &str) {
     let mut spec = from_image("j");
     spec.devices.insert("p".into(), proxy(&format!("tcp:127.0.0.1:{}", taken.1), "tcp:127.0.0.1:22"));
     client.create_instance(project, &spec, LONG).await.expect("created");
-    expect_failed(client.start_instance(project, "j", LONG).await, "bind: address already in use");
+    // Incus does not always come to hear why its helper could not listen ("bind: address already in use").
+    expect_failed(client.start_instance(project, "j", LONG).await, "starting proxy device");
     assert_eq!(client.instance(project, "j").await.expect("there").status, Status::Stopped);
     client.delete_instance(project, "j", LONG).await.expect("deleted");
 }

@@ -162,12 +162,18 @@ pub(crate) fn remote_settings(
     index: usize,
 ) -> String {
     format!(
-        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token:?}\ninstance_type = \"container\"\n\
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token}\ninstance_type = \"container\"\n\
          listen_address = \"{address}\"\nssh_host = \"{address}\"\n\
          ports = {{ first = {first}, last = {last} }}\n",
+        token = quoted(token),
         first = 20000 + 1000 * index,
         last = 20999 + 1000 * index,
     )
+}
+
+/// A path as it stands in settings.
+pub(crate) fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
 }
 
 /// A provisioner of these settings, which keeps its keys in `dir`.

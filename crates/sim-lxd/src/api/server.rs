@@ -129,7 +129,7 @@ pub(super) async fn resources(State(shared): Ctx) -> Answer {
 pub(super) async fn list_members(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
     let model = shared.model();
     if model.members.is_empty() {
-        return refuse(StatusCode::BAD_REQUEST, "This server is not clustered");
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "Server is not clustered");
     }
     let members = model.members.iter().map(|(name, online)| {
         let (status, message) = match online {
