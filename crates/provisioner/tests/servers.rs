@@ -6,12 +6,12 @@
 
 mod support;
 
-use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use lnplaylive::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Identity};
 use provisioner::{Error, choose};
-use support::{LONG, leftover, names, order, placement, provisioner, quoted, remote_settings};
+use support::{LONG, leftover, names, order, own_address, placement, provisioner, quoted, remote_settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lxd() {
@@ -60,7 +60,7 @@ async fn up_and_down(kind: &str) {
     let file = image(dir.path());
     let orders = [order(8), order(1)];
     let alias = format!("provisioner-{}", u32::from_be_bytes(orders[0].id.short()));
-    let settings = remote_settings("real", &url, token.as_ref(), Ipv4Addr::LOCALHOST, 0)
+    let settings = remote_settings("real", &url, token.as_ref(), own_address(), 0)
         + &format!("image = {alias:?}\nimage_file = {}\n", quoted(&file));
     let provisioner = provisioner(&settings, dir.path()).expect("settings");
 

@@ -190,7 +190,7 @@ pub(crate) fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 /// A loopback address that no other test of this machine has, as far as chance allows.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
     let next = NEXT.get_or_init(|| AtomicU16::new(1));
     let [high, low] = u16::try_from(std::process::id() % 0xffff).expect("small").to_be_bytes();
