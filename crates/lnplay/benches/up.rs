@@ -90,7 +90,7 @@ impl Drop for Running {
         // The nodes before bitcoind, which they would ask for ever.
         for child in self.0.iter_mut().rev() {
             if let Ok(pid) = i32::try_from(child.id()) {
-                drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+                let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
             }
             drop(child.wait());
         }
