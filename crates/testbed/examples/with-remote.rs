@@ -1,6 +1,6 @@
 //! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus COMMAND [ARGUMENT…]
 //!
-//! The command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an
+//! Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an
 //! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. With `LNPLAYLIVE_TEST_IMAGE` the server has the image
 //! `lnplay`. For example:
 //!
@@ -13,6 +13,9 @@ use std::process::ExitCode;
 
 use testbed::lxd::{self, Kind, Server};
 
+/// The exit status that says that no such server can run on this machine.
+const NO_SERVER_HERE: u8 = 77;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
@@ -23,7 +26,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     };
     let Some(program) = arguments.next() else { anyhow::bail!("with-remote: name a command to run") };
     if let Some(why) = lxd::unavailable(kind) {
-        anyhow::bail!("{} cannot run here: {why}", kind.name());
+        eprintln!("{why}");
+        return Ok(NO_SERVER_HERE.into());
     }
     let server = match lxd::image() {
         Ok(image) => Server::with_image(kind, &image).await?,
