@@ -95,7 +95,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits until both ends of every channel have seen it open.
+    /// Waits until both ends of every channel have seen it open. Known to fail where a node was killed in the instant that
+    /// a channel was mined: Core Lightning 26.04.1 then keeps its end in `CHANNELD_AWAITING_LOCKIN`, whatever comes after.
+    /// The error names the node; such an environment has to be made anew.
     async fn see_channels(
         &self,
         openings: &[Opening],
