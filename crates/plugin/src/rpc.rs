@@ -280,6 +280,13 @@ async fn remotes(desk: &Arc<Desk>, params: Value) -> Answer {
                 "name": report.name,
                 "healthy": true,
                 "environments": load.environments,
+                "being_made": load.coming.len(),
+                "memory_total_bytes": load.memory.total,
+                "memory_used_bytes": load.memory.used,
+                "cpus": load.cpus,
+                "cpu_load": load.cpu_load,
+                "cluster_members": load.members.map(|m| m.total),
+                "cluster_members_online": load.members.map(|m| m.online),
             }),
             Err(error) => json!({ "name": report.name, "healthy": false, "error": error }),
         })

@@ -54,6 +54,9 @@ impl Provisioner {
     /// Sets the remotes up; nothing is sent. Keys and certificates are in `state_dir`, which is made
     /// where it is missing. Fails on what will never work: a certificate or a token that is none.
     pub fn new(settings: &Settings, state_dir: &Path) -> Result<Self, Error> {
+        if let Err(error) = ssh::remove_stale_keys() {
+            tracing::warn!("SSH keys of an earlier run may be left in the temporary directory: {error}");
+        }
         let call_timeout = Duration::from_secs(settings.provisioning.call_timeout_secs.into());
         let remotes: Result<Vec<_>, _> = settings
             .remotes

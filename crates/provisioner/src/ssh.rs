@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,27 @@ async fn attempt(
     receiver.await.unwrap_or_else(|_| Err(openssh::Error::Connect(ErrorKind::Interrupted.into())))
 }
 
+/// What the directories of keys are called; the process id and random letters follow.
+const KEYS_PREFIX: &str = "lnplaylive-ssh-";
+
+/// Removes the keys that a process left which was killed while it had a connection.
+pub(crate) fn remove_stale_keys() -> std::io::Result<()> {
+    // Only where it can be seen who is alive.
+    if !Path::new("/proc/self").exists() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|n| n.strip_prefix(KEYS_PREFIX)?.split_once('-'));
+        let owner = owner.and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 struct Target<'a> {
     remote: &'a settings::Remote,
     placement: &'a Placement,
@@ -105,7 +127,8 @@ impl Target<'_> {
 
     /// Writes our key and the instance's pinned host key to a directory that only we can read.
     fn write_keys(&self) -> std::io::Result<TempDir> {
-        let dir = tempfile::Builder::new().prefix("lnplaylive-ssh-").tempdir()?;
+        let prefix = format!("{KEYS_PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let write = |name: &str, text: &str| {
             let mut options = std::fs::OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(0o600).open(dir.path().join(name))?;

@@ -123,3 +123,24 @@ async fn a_deployment_that_is_dropped_leaves_no_ssh_behind() {
     }
     world.take_down(&order, &placement).await;
 }
+
+/// A process that is killed cannot clean up after itself: the next one does.
+#[tokio::test]
+async fn keys_that_a_killed_process_left_are_removed() {
+    let mut ended = std::process::Command::new("true").spawn().expect("it starts");
+    let pid = ended.id();
+    ended.wait().expect("it ends");
+    let temp = std::env::temp_dir();
+    let (stale, alive) = (
+        temp.join(format!("lnplaylive-ssh-{pid}-stale")),
+        temp.join(format!("lnplaylive-ssh-{}-alive", std::process::id())),
+    );
+    for dir in [&stale, &alive] {
+        std::fs::create_dir_all(dir).expect("made");
+        std::fs::write(dir.join("key"), "a key").expect("written");
+    }
+    drop(World::new(GOOD).await);
+    let left = [stale.exists(), alive.exists()];
+    std::fs::remove_dir_all(&alive).expect("ours");
+    assert_eq!(left, [false, true]);
+}

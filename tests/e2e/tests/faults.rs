@@ -146,6 +146,28 @@ async fn an_order_that_fails_for_good_can_be_retried() {
     assert_eq!(error.expect_err("it is done").code, Some(7005));
 }
 
+/// The less loaded remote always comes first, so it must not use up all attempts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_starts_nothing_does_not_use_up_the_attempts() {
+    let shop = shop(2).await;
+    for remote in &shop.remotes {
+        let order = shop.buy(1, 1).await.expect("paid");
+        provisioned_once(&shop, text(&order, "invoice_id")).await;
+        assert_eq!(projects(remote).len(), 1, "one each");
+    }
+    let fault = || Fault::FailOperation("no space left on device".into());
+    shop.remotes[0].faults().on("PUT", "/1.0/instances/lnplay/state", 1000, fault());
+    for _ in 0..3 {
+        let order = shop.buy(1, 1).await.expect("paid");
+        provisioned_once(&shop, text(&order, "invoice_id")).await;
+    }
+    assert_eq!(projects(&shop.remotes[0]).len(), 1);
+    assert_eq!(projects(&shop.remotes[1]).len(), 4);
+    let starts = shop.remotes[0].faults().calls();
+    let starts = starts.iter().filter(|c| c.method == "PUT" && c.path.ends_with("/state")).count();
+    assert!(starts <= 1 + 3 * 2, "tried once for each order, and stopped: {starts}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_that_hangs_does_not_hold_up_the_other() {
     let shop = shop(2).await;
