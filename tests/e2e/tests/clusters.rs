@@ -1,8 +1,10 @@
 //! Environments on real LXD and Incus servers: private ones, with containers that boot, SSH, and `lnplay` inside.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{LONG, dial, figure, strings, text};
@@ -10,9 +12,10 @@ use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use lnplaylive::order::{Leftover, PortBlock};
 use lnplaylive::{OrderId, ProjectName, Settings};
+use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType};
 use provisioner::Provisioner;
 use testbed::lxd::{Kind, Server, image, unavailable};
-use testbed::{Daemons, RemoteKind, Remotes, Shop, ShopConfig};
+use testbed::{Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step};
 
 /// One test for each kind of server, by the name of the function that makes the checks.
 macro_rules! on_both {
@@ -30,6 +33,7 @@ on_both!(
     eight_nodes_and_down_again,
     a_server_that_dies_loses_its_order_to_the_other,
     ten_environments_at_once,
+    nothing_is_left_when_its_starter_is_killed,
 );
 
 /// A small product, and passing faults soon tried again.
@@ -125,7 +129,7 @@ async fn eight_nodes_and_down_again(kind: Kind) {
     // SSH, then the nodes.
     let first = strings.iter().map(|s| s.endpoint.port).min().expect("eight of them") - 1;
     let leftover =
-        Leftover { remote: "remote".into(), project: project.clone(), ports: PortBlock { first, count: 9 } };
+        Leftover { remote: "remote".into(), project: *project, ports: PortBlock { first, count: 9 } };
     // As the shop has them, and nothing from this process's environment.
     let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
     let settings: Settings = Figment::from(settings).extract().expect("the shop's");
@@ -145,10 +149,10 @@ async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {
     let Some(servers) = servers(kind, 2, test).await else { return };
     let dir = testbed::Workdir::new("cl").expect("a directory");
     let second = format!(
-        "{SMALL}\n[[remotes]]\nname = \"second\"\nurl = {:?}\ntoken_file = {:?}\ninstance_type = \"container\"\n\
+        "{SMALL}\n[[remotes]]\nname = \"second\"\nurl = {:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
          listen_address = \"{}\"\n",
         servers[1].url(),
-        write_token(&servers[1], dir.path()).await,
+        write_token(&servers[1], dir.path()).await.display(),
         servers[1].address(),
     );
     let shop = shop(&servers[0], second, dir.path()).await;
@@ -158,10 +162,10 @@ async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {
     let dead = testbed::until("the order to be placed", LONG, async || {
         for (at, server) in servers.iter().enumerate() {
             if !projects(server).await.is_empty() {
-                return Ok(testbed::Step::Done(at));
+                return Ok(Step::Done(at));
             }
         }
-        Ok(testbed::Step::NotYet("no project".into()))
+        Ok(Step::NotYet("no project".into()))
     })
     .await
     .expect("it is placed");
@@ -202,4 +206,67 @@ async fn ten_environments_at_once(kind: Kind) {
         kind.name(),
         paid.elapsed().as_secs_f32()
     ));
+}
+
+/// Runs this test again as a process that starts a server with a container and is then killed.
+async fn nothing_is_left_when_its_starter_is_killed(kind: Kind) {
+    const ROLE: &str = "CLUSTERS_TEST_VICTIM";
+    let test = "nothing_is_left_when_its_starter_is_killed";
+    if std::env::var_os(ROLE).is_some() {
+        let servers = servers(kind, 1, test).await.expect("the other process would not be here");
+        let spec = InstanceSpec {
+            name: "i".into(),
+            kind: InstanceType::Container,
+            image: ImageSource::Alias("lnplay".into()),
+            config: ConfigMap::new(),
+            devices: DeviceMap::new(),
+            profiles: None,
+        };
+        servers[0].client().create_instance("default", &spec, LONG).await.expect("created");
+        servers[0].client().start_instance("default", "i", LONG).await.expect("started");
+        println!("\ndir={}", servers[0].dir().display());
+        std::future::pending::<()>().await;
+    }
+    let name = format!("{}::{test}", kind.name());
+    if let Some(why) = unavailable(kind) {
+        return testbed::skip(&name, &why);
+    }
+    if let Err(why) = image() {
+        return testbed::skip(&name, &why);
+    }
+    let mut victim = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "--nocapture", &name])
+        .env(ROLE, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this binary starts");
+    let mut lines = BufReader::new(victim.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let dir = lines.find_map(|line| line.strip_prefix("dir=").map(PathBuf::from)).expect("it gets that far");
+    assert_ne!(remains(&dir), Vec::<String>::new());
+    victim.kill().expect("it is ours");
+    victim.wait().expect("it is ours");
+    testbed::until("nothing to be left", LONG, async || {
+        let remains = remains(&dir);
+        Ok(if remains.is_empty() { Step::Done(()) } else { Step::NotYet(remains.join(", ")) })
+    })
+    .await
+    .expect("it is taken down");
+}
+
+/// What there is of a server: its directory, processes, mounts and bridge.
+fn remains(dir: &Path) -> Vec<String> {
+    let name = dir.file_name().and_then(|n| n.to_str()).expect("a name");
+    let mut found = Vec::new();
+    for path in [dir.to_owned(), Path::new("/sys/class/net").join(name)] {
+        found.extend(path.exists().then(|| path.display().to_string()));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
+    found.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
+    for process in std::fs::read_dir("/proc").expect("readable").flatten() {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        found.extend(command.contains(name).then_some(command));
+    }
+    found
 }

@@ -5,7 +5,7 @@
 //! `keeper.sh` waits for that.
 //!
 //! What the machine has to bring: root with all capabilities (the daemons mount and make bridges), cgroups, subordinate user
-//! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor AppArmor
+//! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor `AppArmor`
 //! nor a packet filter is needed, nor systemd on the machine: containers bring their own. They are unprivileged.
 
 mod socket;
@@ -15,7 +15,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -25,7 +24,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::wait::{Step, until};
-use crate::{Error, Result};
+use crate::{Error, Result, loopback_address};
 
 /// Names the image that [`image`] finds.
 pub const IMAGE: &str = "LNPLAYLIVE_TEST_IMAGE";
@@ -144,8 +143,8 @@ impl Server {
             })
         })
         .await?;
-        let Place { address, subnet } = Place::own();
-        let url = set_up(&socket, address, &bridge, &subnet).await?;
+        let address = loopback_address();
+        let url = set_up(&socket, address, &bridge).await?;
         let token = token(&socket, "testbed").await?;
         let client = trusted(kind, &url, &token).await?;
         Ok(Self { kind, dir, url, address, client, _keeper: keeper })
@@ -176,6 +175,11 @@ impl Server {
     /// The API's URL. Its host is a loopback address that no other server of this kind has.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where all that the server has is; the bridge has its name, and so have its processes in their arguments or environment.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The address in [`Server::url`].
@@ -227,29 +231,15 @@ fn make_dir(kind: Kind) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// What a server has to itself, so that those that run at the same time, in this process and in others, do not get in each
-/// other's way.
-struct Place {
-    /// A loopback address, for the API and for instances' ports.
-    address: Ipv4Addr,
-    /// The bridge's address and prefix, from the range for measurements in laboratories (RFC 2544), which nobody's network uses.
-    subnet: String,
-}
-
-impl Place {
-    fn own() -> Self {
-        static SERVERS: AtomicU8 = AtomicU8::new(0);
-        let server = SERVERS.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
-        Self {
-            address: Ipv4Addr::new(127, 200 + server % 50, high, low),
-            subnet: format!("198.{}.{low}.{}/27", 18 + high % 2, server % 8 * 32 + 1),
-        }
-    }
+/// The bridge's address and prefix: of its own like the server's `address`, and from the range for measurements in laboratories
+/// (RFC 2544), which nobody's network uses.
+fn subnet(address: Ipv4Addr) -> String {
+    let [_, server, high, low] = address.octets();
+    format!("198.{}.{low}.{}/27", 18 + high % 2, server % 8 * 32 + 1)
 }
 
 /// Gives a fresh daemon its API address, pool, bridge and profile; returns the API's URL.
-async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str, subnet: &str) -> Result<String> {
+async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str) -> Result<String> {
     let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
     // Free now, and on an address that nobody else uses.
     let free = TcpListener::bind((address, 0)).and_then(|l| l.local_addr());
@@ -258,7 +248,7 @@ async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str, subnet: &str) ->
     call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
     // Nothing of the machine changes: neither its packet filter nor its forwarding.
     let network = json!({"name": bridge, "type": "bridge", "config": {
-        "ipv4.address": subnet, "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
+        "ipv4.address": subnet(address), "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
         "ipv6.address": "none", "dns.mode": "none",
     }});
     call("POST", "/1.0/networks", network).await?;
