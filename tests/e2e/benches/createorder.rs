@@ -1,16 +1,19 @@
 //! What `lnplaylive-createorder` costs, idle and while twenty environments are being provisioned.
 //!
+//! The server for the environments is a process of its own with the lowest priority, as it would be another machine.
 //! The floor is the node's own `invoice`, called in turn with it, in the same conditions: an order cannot cost less.
 //!
 //! ```text
 //! cargo bench -p e2e --bench createorder -- [real|simulated]
 //! ```
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{LONG, text};
-use serde_json::json;
-use testbed::{Daemons, Flavor, Shop, ShopConfig};
+use serde_json::{Value, json};
+use testbed::{Binary, Daemons, Flavor, Remotes, Shop, ShopConfig, Workdir};
 
 /// Orders that are provisioned meanwhile, each of eight nodes.
 const ORDERS: usize = 20;
@@ -28,8 +31,11 @@ async fn main() {
         Some(other) => panic!("`{other}` is neither real nor simulated"),
     };
     let daemons = Daemons::of(flavor).expect("the daemons");
+    let dir = Workdir::new("bench").expect("a directory");
+    let server = Server::start(flavor, &dir);
     let settings = "[shop]\nmax_unpaid_orders = 100000\n".to_owned();
-    let shop = Shop::start(ShopConfig { settings, ..ShopConfig::new(daemons) }).await.expect("a shop");
+    let config = ShopConfig { settings, remotes: server.remotes.clone(), ..ShopConfig::new(daemons) };
+    let shop = Shop::start(config).await.expect("a shop");
 
     let mut idle = Times::default();
     for _ in 0..IDLE_PAIRS {
@@ -81,6 +87,42 @@ async fn main() {
         ms(p99),
         BAR.as_millis()
     );
+}
+
+/// A simulated LXD server that runs until this is dropped.
+struct Server {
+    process: Child,
+    remotes: Remotes,
+}
+
+impl Server {
+    fn start(flavor: Flavor, dir: &Workdir) -> Self {
+        let demo = Binary::Plugin.path().expect("built").with_file_name("lnplaylive-demo");
+        let mut process = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(demo)
+            .args(["remote", "--lightning", &flavor.to_string()])
+            .stdout(Stdio::piped())
+            .env_remove("CARGO")
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("it prints where it is");
+        let about: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let token_file = dir.join("token");
+        std::fs::write(&token_file, text(&about, "token")).expect("written");
+        Self { process, remotes: Remotes::Existing { url: text(&about, "url").to_owned(), token_file } }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Not by SIGKILL: it has instances to end.
+        let pid = self.process.id().to_string();
+        Command::new("kill").arg(pid).status().expect("kill runs");
+        self.process.wait().expect("it ends");
+    }
 }
 
 #[derive(Default)]
