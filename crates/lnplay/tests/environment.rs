@@ -1,7 +1,7 @@
 //! Environments brought up by the executable itself, on simulated and on real daemons.
 //!
 //! The real ones are found on PATH or named by `BITCOIND` and `LIGHTNINGD`; without them their half says so and passes.
-//! The simulated ones, which `cargo build --workspace --bins` makes, are in `LNPLAYLIVE_BIN_DIR` or where cargo put this
+//! The simulated ones, which `cargo build --workspace --bins` makes, are in `TESTBED_BIN_DIR` or where cargo put this
 //! test.
 
 use std::collections::HashSet;
@@ -63,7 +63,7 @@ struct Daemons {
 impl Daemons {
     fn simulated() -> Self {
         let beside = std::env::current_exe().expect("a path");
-        let dirs = match std::env::var_os("LNPLAYLIVE_BIN_DIR") {
+        let dirs = match std::env::var_os("TESTBED_BIN_DIR") {
             Some(dir) => vec![PathBuf::from(dir)],
             None => beside.ancestors().skip(1).take(2).map(Path::to_owned).collect(),
         };

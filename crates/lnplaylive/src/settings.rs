@@ -357,9 +357,9 @@ impl Settings {
                 .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
             figment = figment.merge(Toml::file_exact(path));
         }
-        let reserved = ["config", "bin_dir", "vite"];
+        // The one that names the file is no setting itself.
         let environment = Env::prefixed("LNPLAYLIVE_")
-            .filter(move |key| !reserved.iter().any(|r| key.as_str().eq_ignore_ascii_case(r)))
+            .filter(|key| !key.as_str().eq_ignore_ascii_case("config"))
             .split("__");
         let mut settings: Self = figment.merge(environment).extract().map_err(describe)?;
         settings.remotes.extend(settings.remote.take());

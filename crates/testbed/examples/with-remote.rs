@@ -1,7 +1,7 @@
 //! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus COMMAND [ARGUMENT…]
 //!
 //! Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an
-//! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. With `LNPLAYLIVE_TEST_IMAGE` the server has the image
+//! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. With `TESTBED_TEST_IMAGE` the server has the image
 //! `lnplay`. For example:
 //!
 //! ```sh

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::{Error, Result};
 
 /// Names a directory that holds our programs; then nothing is looked for elsewhere and nothing is built.
-pub const BIN_DIR: &str = "LNPLAYLIVE_BIN_DIR";
+pub const BIN_DIR: &str = "TESTBED_BIN_DIR";
 
 /// One of this workspace's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ impl Binary {
         }
     }
 
-    /// Finds it: in `LNPLAYLIVE_BIN_DIR` if that is set, else beside the running executable or one directory up (tests run
+    /// Finds it: in `TESTBED_BIN_DIR` if that is set, else beside the running executable or one directory up (tests run
     /// from `target/…/deps`).
     pub fn path(self) -> Result<PathBuf> {
         let dirs = match std::env::var_os(BIN_DIR) {

@@ -5,10 +5,10 @@ use std::io::Write;
 /// Says that a test, or a part of one, did not run, and why.
 ///
 /// The reason goes to stderr, which test runners hide for tests that pass, and is appended to the file named by
-/// `LNPLAYLIVE_SKIPS`, which `tests/run` prints at the end.
+/// `TESTBED_SKIPS`, which `tests/run` prints at the end.
 pub fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("skipped: {what}: {why}");
-    if let Some(path) = std::env::var_os("LNPLAYLIVE_SKIPS") {
+    if let Some(path) = std::env::var_os("TESTBED_SKIPS") {
         let file = std::fs::File::options().append(true).create(true).open(&path);
         // One write, so that lines of tests running at the same time do not mix.
         let line = format!("{what}: {why}\n");

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// A fresh directory for one testbed.
 ///
 /// Dropping it removes it, unless the thread is panicking (a failed assertion), [`Workdir::keep`] was called, or
-/// `LNPLAYLIVE_KEEP` is set: then it stays, and its path goes to stderr.
+/// `TESTBED_KEEP` is set: then it stays, and its path goes to stderr.
 #[derive(Debug)]
 pub struct Workdir {
     dir: Option<tempfile::TempDir>,
@@ -60,8 +60,8 @@ impl Drop for Workdir {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.keep("the test failed");
-        } else if std::env::var_os("LNPLAYLIVE_KEEP").is_some() {
-            self.keep("LNPLAYLIVE_KEEP is set");
+        } else if std::env::var_os("TESTBED_KEEP").is_some() {
+            self.keep("TESTBED_KEEP is set");
         }
     }
 }
@@ -75,7 +75,7 @@ mod tests {
         let fine = Workdir::new("tb").expect("a directory");
         let gone = fine.path().to_owned();
         drop(fine);
-        assert!(!gone.exists() || std::env::var_os("LNPLAYLIVE_KEEP").is_some());
+        assert!(!gone.exists() || std::env::var_os("TESTBED_KEEP").is_some());
 
         let failing = std::thread::spawn(|| {
             let dir = Workdir::new("tb").expect("a directory");

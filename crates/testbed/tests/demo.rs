@@ -21,7 +21,7 @@ fn demo(dir: &Workdir, args: &[&str]) -> Command {
     // Without CARGO it builds nothing: whoever runs this test has.
     demo.args(args).env("TMPDIR", dir.path()).env_remove("CARGO").stdin(Stdio::null());
     // What the test run tells its tests is no setting of the shop's.
-    demo.env_remove("LNPLAYLIVE_SKIPS").env_remove("LNPLAYLIVE_KEEP");
+    demo.env_remove("TESTBED_SKIPS").env_remove("TESTBED_KEEP");
     demo
 }
 

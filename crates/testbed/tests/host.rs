@@ -63,7 +63,7 @@ async fn sells_and_stops(flavor: Flavor) {
 
     drop(host);
     common::nothing_runs_in(&dir).await;
-    assert!(!dir.exists() || std::env::var_os("LNPLAYLIVE_KEEP").is_some(), "what went well is removed");
+    assert!(!dir.exists() || std::env::var_os("TESTBED_KEEP").is_some(), "what went well is removed");
     println!("all after {:?}", began.elapsed());
 }
 

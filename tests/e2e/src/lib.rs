@@ -53,7 +53,7 @@ pub fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
 /// Says what a test has measured; `tests/run` shows it at the end.
 pub fn figure(text: &str) {
     eprintln!("figure: {text}");
-    if let Some(path) = std::env::var_os("LNPLAYLIVE_FIGURES") {
+    if let Some(path) = std::env::var_os("TESTBED_FIGURES") {
         let file = std::fs::File::options().append(true).create(true).open(&path).expect("it can be written");
         // One write, so that lines of tests running at the same time do not mix.
         (&file).write_all(format!("{text}\n").as_bytes()).expect("there is room");

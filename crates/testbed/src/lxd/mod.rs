@@ -27,7 +27,7 @@ use crate::wait::{Step, until};
 use crate::{Error, Result, loopback_address};
 
 /// Names the image that [`image`] finds.
-pub const IMAGE: &str = "LNPLAYLIVE_TEST_IMAGE";
+pub const IMAGE: &str = "TESTBED_TEST_IMAGE";
 
 /// The alias that environments' instances are made from.
 const ALIAS: &str = "lnplay";
@@ -104,7 +104,7 @@ pub fn unavailable(kind: Kind) -> Option<String> {
     None
 }
 
-/// The image for environments, made by `tests/image/build` and named by `LNPLAYLIVE_TEST_IMAGE`.
+/// The image for environments, made by `tests/image/build` and named by `TESTBED_TEST_IMAGE`.
 pub fn image() -> Result<PathBuf> {
     let hint = "make it with tests/image/build (as root), or run tests/run lxd".into();
     let missing = |looked| Error::Missing { program: "the test image".into(), looked, hint };
@@ -340,7 +340,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let keep = std::thread::panicking() || std::env::var_os("LNPLAYLIVE_KEEP").is_some();
+        let keep = std::thread::panicking() || std::env::var_os("TESTBED_KEEP").is_some();
         if let Some(mut stdin) = self.stdin.take()
             && keep
             && stdin.write_all(b"keep\n").is_ok()
