@@ -1,8 +1,8 @@
 //! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus COMMAND [ARGUMENT…]
 //!
-//! Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an
-//! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. With `TESTBED_TEST_IMAGE` the server has the image
-//! `lnplay`. For example:
+//! Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL`
+//! and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an unused enrolment token, and in `REMOTE_URL`
+//! and `REMOTE_TOKEN_FILE`. With `TESTBED_TEST_IMAGE` the server has the image `lnplay`. For example:
 //!
 //! ```sh
 //! cargo run -p testbed --example with-remote -- incus sh -c \

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{LONG, dial, figure, strings, text};
+use e2e::{LONG, dial, figure, strings, text, try_dial};
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use lnplaylive::order::{Leftover, PortBlock};
 use lnplaylive::{OrderId, ProjectName, Settings};
-use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType};
+use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Stop};
 use provisioner::Provisioner;
+use serde_json::Value;
 use testbed::lxd::{Kind, Server, image, unavailable};
-use testbed::{Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step};
+use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step};
 
 /// One test for each kind of server, by the name of the function that makes the checks.
 macro_rules! on_both {
@@ -31,6 +32,7 @@ macro_rules! on_both {
 
 on_both!(
     eight_nodes_and_down_again,
+    the_demo_buys_on_it,
     a_server_that_dies_loses_its_order_to_the_other,
     ten_environments_at_once,
     nothing_is_left_when_its_starter_is_killed,
@@ -90,6 +92,28 @@ async fn projects(server: &Server) -> Vec<ProjectName> {
     ours.map(|p| p.name.parse().expect("a name of ours")).collect()
 }
 
+/// `cargo demo -- --once --json --remote URL --remote-token-file FILE`.
+async fn the_demo_buys_on_it(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "the_demo_buys_on_it").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let token_file = write_token(&servers[0], dir.path()).await;
+    let demo = Binary::Plugin.path().expect("built").with_file_name("lnplaylive-demo");
+    let output = tokio::process::Command::new(demo)
+        .args(["--once", "--json", "--remote", servers[0].url(), "--remote-token-file"])
+        .arg(token_file)
+        // It builds nothing: whoever runs this test has.
+        .env_remove("CARGO")
+        .output()
+        .await
+        .expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert_eq!(report["remote"], kind.name());
+    assert_eq!(report["status"]["deployment_details"]["status"], "provisioned", "{report}");
+    // The demo is gone, what was bought stays.
+    dial(&strings(&report["status"])).await;
+}
+
 async fn eight_nodes_and_down_again(kind: Kind) {
     let Some(servers) = servers(kind, 1, "eight_nodes_and_down_again").await else { return };
     let dir = testbed::Workdir::new("cl").expect("a directory");
@@ -126,6 +150,22 @@ async fn eight_nodes_and_down_again(kind: Kind) {
 
     let projects_up = projects(&servers[0]).await;
     let [project] = &projects_up[..] else { panic!("one order, one project: {projects_up:?}") };
+
+    // A reboot, as its server's operator might want one: the same nodes answer to the same strings.
+    let (client, name) = (servers[0].client(), project.to_string());
+    client.stop_instance(&name, "lnplay", Stop::Clean, LONG).await.expect("stopped");
+    client.start_instance(&name, "lnplay", LONG).await.expect("started");
+    testbed::until("the nodes to be back", LONG, async || {
+        for string in &strings {
+            if let Err(error) = try_dial(string).await {
+                return Ok(Step::NotYet(format!("{string:?}: {error}")));
+            }
+        }
+        Ok(Step::Done(()))
+    })
+    .await
+    .expect("they come back");
+
     // SSH, then the nodes.
     let first = strings.iter().map(|s| s.endpoint.port).min().expect("eight of them") - 1;
     let leftover =
