@@ -30,7 +30,6 @@ pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
 pub use remote::{Load, Members, Memory, RemoteReport};
 
-use project::Marks;
 use remote::Remote;
 
 /// The port that nodes' WebSockets begin at inside an instance.
@@ -161,7 +160,7 @@ impl Provisioner {
         expires_at: Timestamp,
     ) -> Result<(), Error> {
         let client = self.remote(&placement.remote)?.client().await?;
-        project::mark(&client, order, placement, &Marks { provisioned: true, expires_at }).await
+        project::mark_handed_over(&client, order, placement, expires_at).await
     }
 
     /// Removes whatever there is of a placement that was given up. Succeeds on what is gone, and on a

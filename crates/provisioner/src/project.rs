@@ -31,12 +31,6 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// How often the hand-over is written anew after somebody else has changed the project in the same moment.
 const MARK_TRIES: u32 = 3;
 
-/// What changes about a project once its environment is handed over.
-pub(crate) struct Marks {
-    pub(crate) provisioned: bool,
-    pub(crate) expires_at: Timestamp,
-}
-
 /// A project that is ours by name and keys.
 pub(crate) struct Ours {
     pub(crate) ports: Option<PortBlock>,
@@ -90,11 +84,11 @@ fn not_ours(client: &Client, project: &str) -> Error {
 }
 
 /// Writes what changes at the hand-over; nothing where that was written before.
-pub(crate) async fn mark(
+pub(crate) async fn mark_handed_over(
     client: &Client,
     order: OrderId,
     placement: &Placement,
-    marks: &Marks,
+    expires_at: Timestamp,
 ) -> Result<(), Error> {
     let name = placement.project.to_string();
     let mut tries = 1;
@@ -104,11 +98,9 @@ pub(crate) async fn mark(
             return Err(not_ours(client, &name));
         }
         let before = project.config.clone();
-        let expires = marks.expires_at.max(placement.project.expires()).as_second();
+        let expires = expires_at.max(placement.project.expires()).as_second();
         project.config.insert(KEY_EXPIRES.into(), expires.to_string());
-        if marks.provisioned {
-            project.config.insert(KEY_STATE.into(), PROVISIONED.into());
-        }
+        project.config.insert(KEY_STATE.into(), PROVISIONED.into());
         if project.config == before {
             return Ok(());
         }

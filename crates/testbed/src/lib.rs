@@ -33,17 +33,17 @@ mod skip;
 mod wait;
 mod workdir;
 
+pub use crate::daemons::{Daemons, Flavor};
 pub use binaries::Binary;
 pub use bitcoind::Bitcoind;
 pub use cln_rpc::RpcError;
-pub use daemons::{Daemons, Flavor};
 pub use error::Error;
 pub use host::{Host, HostConfig, PluginRun};
 pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;
 pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, loopback_address, simulated_remote};
-pub use skip::skip;
+pub use skip::{daemons, skip};
 pub use wait::{Step, until};
 pub use workdir::Workdir;
 

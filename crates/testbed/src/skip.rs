@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::{Daemons, Flavor};
+
 /// Says that a test, or a part of one, did not run, and why.
 ///
 /// The reason goes to stderr, which test runners hide for tests that pass, and is appended to the file named by
@@ -15,5 +17,17 @@ pub fn skip(what: &str, why: &dyn std::fmt::Display) {
         if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
             eprintln!("writing to {}: {error}", path.display());
         }
+    }
+}
+
+/// The daemons for a test, or nothing, said with [`skip`], when they are real and not here.
+pub fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
+    match Daemons::of(flavor) {
+        Ok(daemons) => Some(daemons),
+        Err(error) if flavor == Flavor::Real => {
+            skip(test, &error);
+            None
+        }
+        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
     }
 }

@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use common::{daemons, nothing_runs_in};
+use common::nothing_runs_in;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use testbed::{Flavor, Workdir};
+use testbed::{Flavor, Workdir, daemons};
 
 on_both!(buys_once, what_was_bought_can_be_used_afterwards, keeps_running_when_asked, stops_in_the_middle);
 

@@ -18,7 +18,7 @@ async fn status(host: &Host, label: &str) -> Value {
 }
 
 async fn sells_and_stops(flavor: Flavor) {
-    let Some(daemons) = common::daemons(flavor, "sells_and_stops") else { return };
+    let Some(daemons) = testbed::daemons(flavor, "sells_and_stops") else { return };
     let began = Instant::now();
     let mut host = Host::start(HostConfig::new(daemons)).await.expect("a host");
     println!("up in {:?}", began.elapsed());
@@ -68,7 +68,7 @@ async fn sells_and_stops(flavor: Flavor) {
 }
 
 async fn public_rune(flavor: Flavor) {
-    let Some(daemons) = common::daemons(flavor, "public_rune") else { return };
+    let Some(daemons) = testbed::daemons(flavor, "public_rune") else { return };
     let host = Host::start(HostConfig::new(daemons)).await.expect("a host");
     let rune = host.create_public_rune().await.expect("a rune");
     let check = async |method: &str| {
@@ -83,7 +83,7 @@ async fn public_rune(flavor: Flavor) {
 }
 
 async fn half_way(flavor: Flavor) {
-    let Some(daemons) = common::daemons(flavor, "half_way") else { return };
+    let Some(daemons) = testbed::daemons(flavor, "half_way") else { return };
     let config = HostConfig::new(daemons).option("no-such-option=1");
     let error = Host::start(config).await.expect_err("lightningd refuses that");
     let text = error.to_string();

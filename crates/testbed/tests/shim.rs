@@ -34,7 +34,7 @@ fn seen(shim: &Shim) -> Vec<String> {
 }
 
 async fn kills_where_told(flavor: Flavor) {
-    let Some(daemons) = common::daemons(flavor, "kills_where_told") else { return };
+    let Some(daemons) = testbed::daemons(flavor, "kills_where_told") else { return };
     let config = HostConfig::new(daemons).plugin(PluginRun::Shimmed, None).program(writer());
     let mut host = Host::start(config).await.expect("a host");
     let dir = host.workdir().path().to_owned();

@@ -7,7 +7,8 @@ use lnplaylive::ConnectionString;
 use serde_json::{Value, json};
 use sim_lightning::commando::{self, Client};
 use sim_lxd::SimRemote;
-use testbed::{Daemons, Flavor, Shop};
+use testbed::Shop;
+pub use testbed::daemons;
 
 /// The longest that an order may take in a test: far more than it does, so that only a stuck one fails.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -36,18 +37,6 @@ macro_rules! on_both {
             super::$check(testbed::Flavor::Simulated).await;
         })+ }
     };
-}
-
-/// The daemons, or nothing when they are real and not here.
-pub fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
-    match Daemons::of(flavor) {
-        Ok(daemons) => Some(daemons),
-        Err(error) if flavor == Flavor::Real => {
-            testbed::skip(test, &error);
-            None
-        }
-        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
-    }
 }
 
 /// Says what a test has measured; `tests/run` shows it at the end.

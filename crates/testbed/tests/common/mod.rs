@@ -3,19 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testbed::{Daemons, Flavor, Step, until};
-
-/// The daemons, or nothing when they are real and not here.
-pub(crate) fn daemons(flavor: Flavor, test: &str) -> Option<Daemons> {
-    match Daemons::of(flavor) {
-        Ok(daemons) => Some(daemons),
-        Err(error) if flavor == Flavor::Real => {
-            testbed::skip(test, &error);
-            None
-        }
-        Err(error) => panic!("the stand-ins are part of this workspace: {error}"),
-    }
-}
+use testbed::{Step, until};
 
 /// Waits until no process has anything to do with a directory.
 pub(crate) async fn nothing_runs_in(dir: &Path) {
