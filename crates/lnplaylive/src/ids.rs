@@ -96,6 +96,11 @@ impl ProjectName {
         self.to_string().split_off(PREFIX.len())
     }
 
+    /// The project of the environment with that name in public URLs.
+    pub fn from_environment(name: &str) -> Result<Self, NameError> {
+        format!("{PREFIX}{name}").parse()
+    }
+
     /// The first four bytes of the order's UUID.
     pub fn order_short(&self) -> [u8; 4] {
         self.order

@@ -1,7 +1,7 @@
 //! The domain of lnplay.live: what is sold, how an order lives, how things are named and written down.
 //!
 //! Everything here is plain functions over plain data. There is no network, no file system but for
-//! [`settings`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
+//! [`settings`] and [`routes`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
 //! rule can be read, and tested, by itself.
 
 pub mod catalogue;
@@ -10,6 +10,7 @@ pub mod environment;
 pub mod ids;
 pub mod order;
 pub mod progress;
+pub mod routes;
 pub mod secret;
 pub mod settings;
 
@@ -19,5 +20,6 @@ pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec};
 pub use ids::{OrderId, ProjectName};
 
 pub use order::{Event, Order, Placement, Policy, State, Work};
+pub use routes::{Route, RouteTable};
 pub use secret::Secret;
 pub use settings::Settings;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use url::Url;
 
@@ -47,6 +48,22 @@ pub struct Settings {
     /// the node's directory.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
+    /// The web server's settings.
+    #[serde(default, skip_serializing)]
+    pub frontend: Others,
+    /// The culler's settings.
+    #[serde(default, skip_serializing)]
+    pub culler: Others,
+}
+
+/// A table of another program that reads the same file. It is that program's to check, so it is skipped here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Others;
+
+impl<'de> Deserialize<'de> for Others {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// What is sold, and how.

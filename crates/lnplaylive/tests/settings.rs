@@ -61,6 +61,14 @@ fn the_environment_has_the_last_word() {
 }
 
 #[test]
+fn other_programs_settings_are_left_to_them() {
+    let toml =
+        "[frontend]\nlisten = \"nonsense\"\n[frontend.limits]\nanything = 1\n[culler]\ngrace_mins = -1";
+    let with_others = load(toml, &[("LNPLAYLIVE_FRONTEND__LISTEN", "x"), ("LNPLAYLIVE_CULLER__MORE", "1")]);
+    assert_eq!(with_others, load("", &[]));
+}
+
+#[test]
 fn a_wrong_setting_is_refused_by_its_name() {
     let with = |line: &str| format!("{REMOTE}{line}\n");
     for (toml, expected) in [
