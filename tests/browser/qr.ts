@@ -1,0 +1,53 @@
+// Reads QR codes as a phone does: from pixels, with zbar.
+
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import type { Locator } from "@playwright/test";
+
+const run = promisify(execFile);
+/** The smallest print that cameras are expected to read. */
+const DPI = "200";
+
+async function inDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
+  const directory = await mkdtemp(path.join(tmpdir(), "qr-"));
+  try {
+    return await work(directory);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+/** The texts of all codes in images. */
+async function read(files: string[]): Promise<string[]> {
+  const options = ["--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable"];
+  const { stdout } = await run("zbarimg", [...options, ...files], { maxBuffer: 16 << 20 }).catch((error) => {
+    // Status 4: no code was found.
+    if (error.code === 4) return { stdout: error.stdout as string };
+    throw error;
+  });
+  return stdout.split("\n").filter((line) => line !== "");
+}
+
+/** The text of the one code that is shown in `element`. */
+export async function shown(element: Locator): Promise<string | undefined> {
+  const texts = await inDirectory(async (directory) => {
+    const file = path.join(directory, "shown.png");
+    await element.screenshot({ path: file });
+    return await read([file]);
+  });
+  return texts[0];
+}
+
+/** The texts of all codes that are printed in a PDF. */
+export async function printed(pdf: Buffer): Promise<string[]> {
+  return await inDirectory(async (directory) => {
+    const file = path.join(directory, "cards.pdf");
+    await writeFile(file, pdf);
+    await run("pdftoppm", ["-r", DPI, "-gray", file, path.join(directory, "page")]);
+    const pages = (await readdir(directory)).filter((name) => name.startsWith("page"));
+    return await read(pages.map((name) => path.join(directory, name)));
+  });
+}
