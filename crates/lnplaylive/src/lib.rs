@@ -6,8 +6,10 @@
 
 pub mod catalogue;
 pub mod connection;
+pub mod culling;
 pub mod environment;
 pub mod ids;
+pub mod marks;
 pub mod order;
 pub mod progress;
 pub mod routes;

@@ -101,6 +101,12 @@ impl Client {
         self.transport.calls_made()
     }
 
+    /// How far the server's clock is ahead of this machine's, as its last answer to this client and its clones told
+    /// (to about a second; the time that the answer took counts as well). `None` until one has.
+    pub fn server_clock_ahead(&self) -> Option<jiff::SignedDuration> {
+        self.transport.clock_ahead()
+    }
+
     /// Makes the server trust this client, with a token from its operator.
     ///
     /// A client that is trusted already keeps its token. If the answer to the enrolment is lost, calling this again is

@@ -1,10 +1,14 @@
 //! One HTTP call: sent, bounded, counted, and its answer taken out of the API's envelope.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 use reqwest::{Method, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -142,7 +146,8 @@ pub(crate) struct Transport {
     limits: Limits,
     calls: AtomicU64,
     /// The end of the client's certificate.
-    valid_until: Option<jiff::Timestamp>,
+    valid_until: Option<Timestamp>,
+    clock_ahead: Mutex<Option<SignedDuration>>,
 }
 
 impl Transport {
@@ -151,7 +156,7 @@ impl Transport {
         base: Url,
         tls: rustls::ClientConfig,
         limits: Limits,
-        valid_until: Option<jiff::Timestamp>,
+        valid_until: Option<Timestamp>,
     ) -> Result<Self> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -167,7 +172,15 @@ impl Transport {
             .user_agent(concat!("lnplaylive/", env!("CARGO_PKG_VERSION")))
             .build();
         match http {
-            Ok(http) => Ok(Self { remote, base, http, limits, calls: AtomicU64::new(0), valid_until }),
+            Ok(http) => Ok(Self {
+                remote,
+                base,
+                http,
+                limits,
+                calls: AtomicU64::new(0),
+                valid_until,
+                clock_ahead: Mutex::default(),
+            }),
             Err(e) => {
                 let kind = ErrorKind::Invalid("the HTTP client cannot be set up".into());
                 Err(Error::new(&remote, "set up", kind).with_source(e))
@@ -181,6 +194,19 @@ impl Transport {
 
     pub(crate) fn calls_made(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How far the server's clock was ahead of ours at the last answer that told.
+    pub(crate) fn clock_ahead(&self) -> Option<SignedDuration> {
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_clock(&self, date: Option<&header::HeaderValue>) {
+        let date = date.and_then(|value| DateTimeParser::new().parse_timestamp(value.as_bytes()).ok());
+        if let Some(theirs) = date {
+            let ahead = theirs.duration_since(Timestamp::now());
+            *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
     }
 
     /// Makes the call and parses the answer's metadata.
@@ -231,7 +257,7 @@ impl Transport {
     /// Says so if the client's certificate is out of date: why a server does not trust this client, then.
     pub(crate) fn check_client_certificate(&self, action: &str) -> Result<()> {
         match self.valid_until {
-            Some(end) if end < jiff::Timestamp::now() => {
+            Some(end) if end < Timestamp::now() => {
                 Err(self.error(action, ErrorKind::ClientCertificateExpired(end)))
             }
             _ => Ok(()),
@@ -270,6 +296,7 @@ impl Transport {
         let broken = |e: reqwest::Error| self.error(action, from_connection(&e)).with_source(e.without_url());
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status().as_u16();
+        self.note_clock(response.headers().get(header::DATE));
         let etag = response.headers().get(header::ETAG).and_then(|v| v.to_str().ok());
         let etag = etag.map(|v| ETag(v.to_owned()));
         let limit = self.limits.answer_bytes;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use hyper::Method;
+use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -78,6 +79,7 @@ struct State {
     planned: Vec<(When, Fault)>,
     log: Vec<Call>,
     ssh: Option<SshFault>,
+    clock_ahead: Option<SignedDuration>,
 }
 
 impl Faults {
@@ -101,11 +103,17 @@ impl Faults {
         self.lock().ssh = Some(fault);
     }
 
+    /// Sets the server's clock wrong by this much, as the `Date` of its answers tells.
+    pub fn on_clock(&self, ahead: SignedDuration) {
+        self.lock().clock_ahead = Some(ahead);
+    }
+
     /// Forgets all faults; calls that hang lose their connection.
     pub fn clear(&self) {
         let mut state = self.lock();
         state.planned.clear();
         state.ssh = None;
+        state.clock_ahead = None;
         drop(state);
         self.inner.cleared.notify_waiters();
     }
@@ -137,6 +145,12 @@ impl Faults {
 
     pub(crate) fn ssh(&self) -> Option<SshFault> {
         self.lock().ssh
+    }
+
+    /// The date to answer with, if the clock is wrong.
+    pub(crate) fn date(&self) -> Option<String> {
+        let now = jiff::Timestamp::now().checked_add(self.lock().clock_ahead?).ok()?;
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
     }
 
     /// Returns when [`Faults::clear`] is called.

@@ -163,6 +163,12 @@ impl SimRemote {
         }
     }
 
+    /// Puts a project there with this configuration, whatever its name.
+    pub fn add_project(&self, name: &str, config: BTreeMap<String, String>) {
+        let project = crate::model::Project::new(String::new(), config);
+        self.shared.model().projects.insert(name.to_owned(), project);
+    }
+
     /// All projects, `default` included.
     pub fn projects(&self) -> Vec<ProjectSnapshot> {
         let model = self.shared.model();

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
-use hyper::{Request, StatusCode, body::Incoming, service::service_fn};
+use hyper::{Request, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -106,7 +106,10 @@ impl Server {
         if fault == Some(Fault::DropAfter) {
             return dropped.await;
         }
-        let Ok(answer) = answer;
+        let Ok(mut answer) = answer;
+        if let Some(date) = self.faults.date().and_then(|date| date.parse().ok()) {
+            answer.headers_mut().insert(header::DATE, date);
+        }
         Ok(answer)
     }
 }

@@ -171,6 +171,8 @@ async fn expired_certificate(url: &str, client: &Client) {
 }
 
 async fn description(client: &Client) {
+    let ahead = client.server_clock_ahead().expect("it has answered");
+    assert!(ahead.abs() < jiff::SignedDuration::from_mins(1), "the same machine's clock: {ahead}");
     let server = client.server().await.expect("a description");
     assert!(["lxd", "incus"].contains(&server.environment.server.as_str()), "{server:?}");
     assert!(server.has_extension("projects") && !server.environment.addresses.is_empty(), "{server:?}");
