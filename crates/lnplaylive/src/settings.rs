@@ -5,6 +5,8 @@
 //! `LNPLAYLIVE_REMOTE__NAME`, `LNPLAYLIVE_REMOTE__URL`, `LNPLAYLIVE_REMOTE__TOKEN_FILE` and so on.
 //! Secrets are named by files, never written into settings: a systemd credential, a docker secret.
 
+mod culler;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use crate::catalogue::{Catalogue, Product, default_products};
 use crate::environment::{MAX_NODES, expand_url_template};
 use crate::order::{Policy, PortBlock};
 use crate::secret::Secret;
+
+pub use culler::{Culler, CullerSettings};
 
 /// The environment variable that names the settings file.
 pub const CONFIG_VARIABLE: &str = "LNPLAYLIVE_CONFIG";
@@ -362,23 +366,54 @@ fn describe(error: figment::Error) -> SettingsError {
     SettingsError::Read(text)
 }
 
+/// What is set: `defaults`, then the file, then the environment.
+fn layers(defaults: Figment, file: Option<&Path>) -> Result<Figment, SettingsError> {
+    let mut figment = defaults;
+    if let Some(path) = file {
+        // Opened here as well: figment takes a file that is not there for an empty one.
+        std::fs::File::open(path).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    // The one that names the file is no setting itself.
+    let environment =
+        Env::prefixed("LNPLAYLIVE_").filter(|key| !key.as_str().eq_ignore_ascii_case("config")).split("__");
+    Ok(figment.merge(environment))
+}
+
+fn range(key: &str, value: u32, allowed: std::ops::RangeInclusive<u32>) -> Result<(), SettingsError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = allowed.into_inner();
+    Err(wrong(key, format!("is {value}; it must be from {least} to {most}")))
+}
+
+fn validate_remotes(remotes: &[Remote]) -> Result<(), SettingsError> {
+    for (at, remote) in remotes.iter().enumerate() {
+        remote.validate(&format!("remotes[{at}]"))?;
+        if remotes[..at].iter().any(|other| other.name == remote.name) {
+            return Err(wrong(format!("remotes[{at}].name"), format!("`{}` stands twice", remote.name)));
+        }
+    }
+    Ok(())
+}
+
 impl Settings {
     /// Reads the settings: defaults, then `file` where one is named, then the environment. Checks
     /// everything, secret files included: they must be readable.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let mut figment = Figment::from(Serialized::default("shop", Shop::default()))
-            .merge(Serialized::default("provisioning", Provisioning::default()));
-        if let Some(path) = file {
-            // Opened here as well: figment takes a file that is not there for an empty one.
-            std::fs::File::open(path)
-                .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-            figment = figment.merge(Toml::file_exact(path));
+        let settings = Self::read(file)?;
+        for (at, remote) in settings.remotes.iter().enumerate() {
+            remote.check_files(&format!("remotes[{at}]"))?;
         }
-        // The one that names the file is no setting itself.
-        let environment = Env::prefixed("LNPLAYLIVE_")
-            .filter(|key| !key.as_str().eq_ignore_ascii_case("config"))
-            .split("__");
-        let mut settings: Self = figment.merge(environment).extract().map_err(describe)?;
+        Ok(settings)
+    }
+
+    /// As [`Settings::load`], on a machine that need not have the files that the settings name.
+    pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let defaults = Figment::from(Serialized::default("shop", Shop::default()))
+            .merge(Serialized::default("provisioning", Provisioning::default()));
+        let mut settings: Self = layers(defaults, file)?.extract().map_err(describe)?;
         settings.remotes.extend(settings.remote.take());
         settings.validate()?;
         Ok(settings)
@@ -387,13 +422,6 @@ impl Settings {
     /// Checks what the types cannot say.
     fn validate(&self) -> Result<(), SettingsError> {
         self.catalogue()?;
-        let range = |key: &str, value: u32, allowed: std::ops::RangeInclusive<u32>| {
-            if allowed.contains(&value) {
-                return Ok(());
-            }
-            let (least, most) = allowed.into_inner();
-            Err(wrong(key, format!("is {value}; it must be from {least} to {most}")))
-        };
         let Shop { invoice_expiry_secs, max_unpaid_orders, unpaid_retention_secs, .. } = self.shop;
         range("shop.invoice_expiry_secs", invoice_expiry_secs, 5..=86_400)?;
         range("shop.max_unpaid_orders", max_unpaid_orders, 1..=100_000)?;
@@ -412,13 +440,7 @@ impl Settings {
         range("provisioning.allowance_mins", p.allowance_mins, 0..=1440)?;
         range("provisioning.block_time_secs", p.block_time_secs, 1..=3600)?;
         range("provisioning.call_timeout_secs", p.call_timeout_secs, 1..=600)?;
-        for (at, remote) in self.remotes.iter().enumerate() {
-            remote.validate(&format!("remotes[{at}]"))?;
-            if self.remotes[..at].iter().any(|other| other.name == remote.name) {
-                return Err(wrong(format!("remotes[{at}].name"), format!("`{}` stands twice", remote.name)));
-            }
-        }
-        Ok(())
+        validate_remotes(&self.remotes)
     }
 
     /// The catalogue that these settings describe.
@@ -470,28 +492,14 @@ impl Remote {
             }
             _ => {}
         }
-        for (name, file) in
-            [("token_file", &self.token_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)]
-        {
-            if let Some(path) = file {
-                read_secret(path)
-                    .map_err(|e| wrong(key(name), format!("cannot read {}: {e}", path.display())))?;
-            }
-        }
         if let Some(print) = &self.server_fingerprint
             && (print.len() != 64 || !print.bytes().all(|b| b.is_ascii_hexdigit()))
         {
             return Err(wrong(key("server_fingerprint"), "a fingerprint is 64 hex digits"));
         }
         self.validate_image(key)?;
-        let range = |name: &str, value: u32, most: u32| {
-            if (1..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(wrong(key(name), format!("is {value}; it must be from 1 to {most}")))
-        };
-        range("max_memory_percent", self.max_memory_percent, 100)?;
-        range("boot_timeout_secs", self.boot_timeout_secs, 3600)?;
+        range(&key("max_memory_percent"), self.max_memory_percent, 1..=100)?;
+        range(&key("boot_timeout_secs"), self.boot_timeout_secs, 1..=3600)?;
         if self.ports.first < 1024 || self.ports.last < self.ports.first {
             return Err(wrong(key("ports"), "1024 <= first <= last is needed"));
         }
@@ -520,14 +528,28 @@ impl Remote {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Sees whether the files are there.
+    fn check_files(&self, at: &str) -> Result<(), SettingsError> {
+        let unreadable = |name: &str, path: &Path, error: std::io::Error| {
+            wrong(format!("{at}.{name}"), format!("cannot read {}: {error}", path.display()))
+        };
+        for (name, file) in
+            [("token_file", &self.token_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)]
+        {
+            if let Some(path) = file {
+                read_secret(path).map_err(|e| unreadable(name, path, e))?;
+            }
+        }
         for (name, file) in [
             ("image_file", &self.image_file),
             ("image_metadata_file", &self.image_metadata_file),
             ("image_rootfs_file", &self.image_rootfs_file),
         ] {
             if let Some(path) = file {
-                std::fs::File::open(path)
-                    .map_err(|e| wrong(key(name), format!("cannot read {}: {e}", path.display())))?;
+                std::fs::File::open(path).map_err(|e| unreadable(name, path, e))?;
             }
         }
         Ok(())

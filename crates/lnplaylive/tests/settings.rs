@@ -4,7 +4,7 @@ use std::path::Path;
 
 use figment::Jail;
 use lnplaylive::Settings;
-use lnplaylive::settings::InstanceType;
+use lnplaylive::settings::{CullerSettings, InstanceType};
 
 const REMOTE: &str = r#"
     [[remotes]]
@@ -129,4 +129,56 @@ fn port_blocks_do_not_overlap_and_stay_in_range() {
     let freed = used.remove(3);
     assert_eq!(remote.free_block(8, &used, 0), Some(freed));
     assert_eq!(remote.free_block(9, &used, 0), None);
+}
+
+/// What the culler makes of `toml`.
+#[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
+fn culler(toml: &str, environment: &[(&str, &str)]) -> Result<CullerSettings, String> {
+    let mut result = None;
+    Jail::expect_with(|jail| {
+        jail.create_file("lnplaylive.toml", toml)?;
+        for (key, value) in environment {
+            jail.set_env(key, value);
+        }
+        result = Some(CullerSettings::read(Some(Path::new("lnplaylive.toml"))).map_err(|e| e.to_string()));
+        Ok(())
+    });
+    result.expect("it ran")
+}
+
+#[test]
+fn the_culler_reads_the_remotes_and_its_own_table() {
+    // There is no file `token` here, and what is wrong elsewhere is not the culler's business.
+    let toml = format!(
+        "state_dir = \"state\"\nproducts = []\n[shop]\nmax_hours = \"many\"\n[culler]\ngrace_mins = 30\n[frontend]\nx = 1\n{REMOTE}"
+    );
+    let settings = culler(&toml, &[("LNPLAYLIVE_CULLER__CONCURRENCY", "2")]).expect("good settings");
+    assert_eq!(settings.remotes[0].name, "eu-1");
+    assert_eq!(settings.state_dir().expect("it is named"), Path::new("state"));
+    assert_eq!((settings.culler.grace_mins, settings.culler.concurrency), (30, 2));
+    let error = culler("", &[]).expect("defaults").state_dir().expect_err("nothing names it").to_string();
+    assert!(error.starts_with("settings: state_dir"), "{error}");
+    for (toml, expected) in [
+        ("[culler]\ncolour = 1", "culler.colour"),
+        ("[culler]\ngrace_mins = -1", "culler.grace_mins"),
+        ("[culler]\nconcurrency = 0", "culler.concurrency: is 0"),
+        ("[culler]\nmax_mins = 0", "culler.max_mins: is 0"),
+        ("[[remotes]]\nname = \"a\"\nurl = \"https://x\"", "remotes[0].token_file"),
+    ] {
+        let error = culler(toml, &[]).expect_err(toml);
+        assert!(error.starts_with("settings: ") && error.contains(expected), "`{error}`: `{expected}`");
+    }
+}
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
+fn settings_can_be_read_where_their_files_are_not() {
+    Jail::expect_with(|jail| {
+        jail.create_file("lnplaylive.toml", REMOTE)?;
+        let file = Path::new("lnplaylive.toml");
+        let error = Settings::load(Some(file)).expect_err("there is no token").to_string();
+        assert!(error.contains("remotes[0].token_file: cannot read token"), "{error}");
+        assert_eq!(Settings::read(Some(file)).expect("good settings").remotes.len(), 1);
+        Ok(())
+    });
 }

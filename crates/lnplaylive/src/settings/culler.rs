@@ -1,0 +1,78 @@
+//! What the culler reads of the settings: the remotes, where their keys are, and its own table.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use serde::{Deserialize, Serialize};
+
+use super::{Remote, SettingsError, describe, layers, range, validate_remotes, wrong};
+
+/// The culler's settings. Of the same file as the shop's; the tables that it does not know are other programs'.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct CullerSettings {
+    /// Where environments are.
+    #[serde(default)]
+    pub remotes: Vec<Remote>,
+    /// One more remote, for settings by environment variables.
+    #[serde(default)]
+    remote: Option<Remote>,
+    /// Where the client key pair and the remotes' certificates are kept: the shop's directory, or one of the culler's own.
+    #[serde(default)]
+    state_dir: Option<PathBuf>,
+    /// Its own table.
+    #[serde(default)]
+    pub culler: Culler,
+}
+
+/// How to cull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Culler {
+    /// Minutes between the end of an environment and its removal.
+    pub grace_mins: u32,
+    /// How many projects of a remote are removed at a time.
+    pub concurrency: u32,
+    /// Seconds that stopping an instance by force may take.
+    pub stop_timeout_secs: u32,
+    /// Seconds that one call of a remote's API may take; operations have their own time.
+    pub call_timeout_secs: u32,
+    /// Minutes that a pass may take. What is not removed by then is left to the next one.
+    pub max_mins: u32,
+}
+
+impl Default for Culler {
+    fn default() -> Self {
+        Self { grace_mins: 10, concurrency: 4, stop_timeout_secs: 60, call_timeout_secs: 30, max_mins: 45 }
+    }
+}
+
+impl CullerSettings {
+    /// Reads the settings: defaults, then `file` where one is named, then the environment. The files that they name need
+    /// not be there.
+    pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let mut settings: Self = layers(Figment::new(), file)?.extract().map_err(describe)?;
+        settings.remotes.extend(settings.remote.take());
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Where the keys are. Nothing but a setting can say: the shop's default is in its node's directory.
+    pub fn state_dir(&self) -> Result<&Path, SettingsError> {
+        self.state_dir.as_deref().ok_or_else(|| {
+            wrong(
+                "state_dir",
+                "is missing; name the directory that keeps the remotes' client keys and certificates",
+            )
+        })
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        let c = &self.culler;
+        range("culler.grace_mins", c.grace_mins, 0..=525_600)?;
+        range("culler.concurrency", c.concurrency, 1..=64)?;
+        range("culler.stop_timeout_secs", c.stop_timeout_secs, 1..=600)?;
+        range("culler.call_timeout_secs", c.call_timeout_secs, 1..=600)?;
+        range("culler.max_mins", c.max_mins, 1..=1440)?;
+        validate_remotes(&self.remotes)
+    }
+}
