@@ -1,0 +1,74 @@
+/**
+ * Connection strings: links whose fragment holds all that is needed to control one node.
+ *
+ * The format is that of `crates/lnplaylive/src/connection.rs`; a fragment never reaches a server.
+ */
+
+/** What a connection string says. */
+export interface ConnectionString {
+  /** The whole link. Whoever has it has the node. */
+  readonly link: string;
+  /** 66 hex digits. */
+  readonly nodeId: string;
+  /** Where its WebSocket is. */
+  readonly url: string;
+  readonly rune: string;
+  readonly name: string | null;
+  /** As CSS writes it, `#rrggbb`. */
+  readonly color: string | null;
+}
+
+/** A link that cannot be used; the message is for people. */
+export class LinkFormatError extends Error {
+  override name = 'LinkFormatError';
+}
+
+function bad(what: string): LinkFormatError {
+  return new LinkFormatError(
+    `This link is incomplete or damaged: ${what}. Scan the card again, or copy the whole link.`,
+  );
+}
+
+/** Reads a connection string. Parameters that we do not know are left to those who do. */
+export function parseConnectionString(link: string): ConnectionString {
+  const at = link.indexOf('#');
+  const fragment = new URLSearchParams(at < 0 ? '' : link.slice(at + 1));
+  const get = (key: string) => fragment.get(key) ?? '';
+
+  const [nodeId, place, ...more] = get('address').split('@');
+  if (nodeId === undefined || !/^0[23][0-9a-f]{64}$/.test(nodeId)) throw bad('it does not name a node');
+  if (place === undefined || more.length > 0 || /[/?#\s]/.test(place))
+    throw bad('it does not say where the node is');
+  const type = get('type');
+  if (type !== '' && type !== 'direct') throw bad(`its type is “${type.slice(0, 20)}”`);
+  const scheme = get('value');
+  if (scheme !== 'ws:' && scheme !== 'wss:') throw bad('it does not say how the node is reached');
+  const path = get('path');
+  if (path !== '' && !path.startsWith('/')) throw bad('the path in it is none');
+  const rune = get('rune');
+  if (!/^[A-Za-z0-9_=-]+$/.test(rune)) throw bad('the key is missing');
+
+  let url: URL;
+  try {
+    url = new URL(`${scheme}//${place}${path}`);
+  } catch {
+    throw bad('it does not say where the node is');
+  }
+  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('the path in it is none');
+  const color = get('color');
+  return {
+    link,
+    nodeId,
+    url: url.href,
+    rune,
+    name: fragment.get('name'),
+    color: /^[0-9a-fA-F]{6}$/.test(color) ? `#${color.toLowerCase()}` : null,
+  };
+}
+
+/** Whether a page at `here` may open the node's WebSocket: browsers refuse `ws:` to a page that came over https. */
+export function isBlockedAsMixed(url: string, here: URL): boolean {
+  if (here.protocol !== 'https:' || !url.startsWith('ws:')) return false;
+  const host = new URL(url).hostname;
+  return host !== 'localhost' && host !== '[::1]' && !host.startsWith('127.');
+}

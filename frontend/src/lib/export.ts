@@ -1,0 +1,58 @@
+/** Connection strings as files. */
+import { parseConnectionString } from './connection-string';
+
+/** What a spreadsheet or a script wants to know of a node. */
+interface Row {
+  readonly number: number;
+  readonly name: string;
+  readonly color: string;
+  readonly node_id: string;
+  readonly websocket_url: string;
+  readonly connection_string: string;
+}
+
+function rows(links: readonly string[]): readonly Row[] {
+  return links.map((link, i) => {
+    const { name, color, nodeId, url } = parseConnectionString(link);
+    return {
+      number: i + 1,
+      name: name ?? `Node ${i + 1}`,
+      color: color ?? '',
+      node_id: nodeId,
+      websocket_url: url,
+      connection_string: link,
+    };
+  });
+}
+
+/** One cell; spreadsheets run what begins like a formula, so that gets an apostrophe. */
+function cell(value: string | number): string {
+  const text = String(value);
+  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return `"${safe.replaceAll('"', '""')}"`;
+}
+
+/** Comma-separated values (RFC 4180) with a line of headings. */
+export function toCsv(links: readonly string[]): string {
+  const keys = ['number', 'name', 'color', 'node_id', 'websocket_url', 'connection_string'] as const;
+  const lines = rows(links).map((row) => keys.map((key) => cell(row[key])).join(','));
+  return [keys.join(','), ...lines, ''].join('\r\n');
+}
+
+/** A JSON document with the same. */
+export function toJson(links: readonly string[]): string {
+  return `${JSON.stringify({ nodes: rows(links) }, null, 2)}\n`;
+}
+
+/** Hands a file to the browser, as if it had been downloaded. */
+export function save(content: Blob, name: string): void {
+  const url = URL.createObjectURL(content);
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = name;
+  link.click();
+  // Safari reads the file after the click has returned.
+  setTimeout(() => {
+    URL.revokeObjectURL(url);
+  }, 60_000);
+}

@@ -1,0 +1,173 @@
+/** A connection that stays: dials again when it is lost, and gives every call a time limit. */
+import {
+  LinkError,
+  type Dial,
+  type Fault,
+  type LinkState,
+  type NodeAddress,
+  type Params,
+  type Session,
+} from './node';
+
+/** Time for an answer to an ordinary call, in milliseconds, connecting included. */
+const CALL_LIMIT = 20_000;
+
+/** How long to wait before trying again for the `failures`-th time, in milliseconds: 0.5 s, doubling up to 30 s. */
+export function backoff(failures: number, random: number): number {
+  const longest = Math.min(30_000, 500 * 2 ** Math.max(0, failures - 1));
+  // Half of it at random, so that a restarted node is not hit by everybody at once.
+  return Math.round(longest / 2 + (longest / 2) * random);
+}
+
+/** How a call is made. */
+export interface CallOptions {
+  /** Milliseconds. */
+  readonly limit?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** A lasting connection to one node. */
+export class Link {
+  readonly #address: NodeAddress;
+  readonly #dial: Dial;
+  readonly #stop = new AbortController();
+  readonly #listeners = new Set<(state: LinkState) => void>();
+  #state: LinkState = { kind: 'connecting' };
+  #session: Session | null = null;
+  #wake: () => void = () => undefined;
+
+  constructor(address: NodeAddress, dial: Dial) {
+    this.#address = address;
+    this.#dial = dial;
+    void this.#run();
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  /** Calls the listener with the state, now and at each change; returns how to stop that. */
+  subscribe(listener: (state: LinkState) => void): () => void {
+    this.#listeners.add(listener);
+    listener(this.#state);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Ends a wait between two attempts, for instance because the network is back. */
+  retryNow(): void {
+    this.#wake();
+  }
+
+  /** Ends all of it. */
+  close(): void {
+    this.#stop.abort();
+    this.#session?.end();
+    this.#wake();
+  }
+
+  /**
+   * Calls a method. Rejects with an `RpcError` if the node says no, with a `LinkError` if there was no answer; then
+   * nobody knows whether it was done.
+   */
+  async call(
+    method: string,
+    params: Params,
+    { limit = CALL_LIMIT, signal }: CallOptions = {},
+  ): Promise<unknown> {
+    const gone = new AbortController();
+    let fault: Fault = 'timeout';
+    const stop = (why: Fault) => () => {
+      fault = why;
+      gone.abort();
+    };
+    const timer = setTimeout(stop('timeout'), limit);
+    const [onClose, onAbort] = [stop('closed'), stop('closed')];
+    this.#stop.signal.addEventListener('abort', onClose);
+    signal?.addEventListener('abort', onAbort);
+    if (this.#stop.signal.aborted || signal?.aborted === true) onClose();
+
+    const stopped = new Promise<never>((_, reject) => {
+      const fail = () => {
+        reject(new LinkError(fault));
+      };
+      if (gone.signal.aborted) fail();
+      else gone.signal.addEventListener('abort', fail);
+    });
+    try {
+      const session = await Promise.race([this.#connected(gone.signal), stopped]);
+      const lost = session.ended.then(() => {
+        throw new LinkError('lost');
+      });
+      try {
+        return await Promise.race([session.call(method, params), lost, stopped]);
+      } catch (error) {
+        // A silent connection may be a dead one: the next call gets another.
+        if (error instanceof LinkError && error.fault === 'timeout') session.end();
+        throw error;
+      }
+    } catch (error) {
+      const waiting = this.#state;
+      const nobody = error instanceof LinkError && error.fault === 'timeout' && waiting.kind === 'waiting';
+      throw nobody ? new LinkError(waiting.fault) : error;
+    } finally {
+      clearTimeout(timer);
+      this.#stop.signal.removeEventListener('abort', onClose);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #connected(gone: AbortSignal): Promise<Session> {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (this.#session === null) return;
+        this.#listeners.delete(look);
+        resolve(this.#session);
+      };
+      this.#listeners.add(look);
+      gone.addEventListener('abort', () => this.#listeners.delete(look));
+      look();
+    });
+  }
+
+  #set(state: LinkState): void {
+    this.#state = state;
+    for (const listener of this.#listeners) listener(state);
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0;
+    while (!this.#stop.signal.aborted) {
+      this.#set({ kind: 'connecting' });
+      let fault: Fault = 'lost';
+      try {
+        const session = await this.#dial(this.#address);
+        if (this.#stop.signal.aborted) {
+          session.end();
+          return;
+        }
+        this.#session = session;
+        this.#set({ kind: 'connected' });
+        failures = 0;
+        await session.ended;
+      } catch (error) {
+        fault = error instanceof LinkError ? error.fault : 'unreachable';
+      }
+      this.#session = null;
+      failures += 1;
+      const pause = backoff(failures, Math.random());
+      this.#set({ kind: 'waiting', fault, retryAt: Date.now() + pause });
+      await this.#pause(pause);
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      if (this.#stop.signal.aborted) this.#wake();
+    });
+  }
+}

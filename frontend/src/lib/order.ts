@@ -1,0 +1,162 @@
+/** An order: what is asked for, what the shop answers, and what a page shows of it. */
+import { maybeText, maybeTime, number, numberOr, object, text, texts, type Json } from './shape';
+
+/** What somebody wants. The optional parts are only sent if they were chosen. */
+export interface Wish {
+  readonly nodeCount: number;
+  readonly hours: number;
+  readonly coinDistribution?: string;
+  readonly channelSetup?: string;
+  /** One a node. */
+  readonly names?: readonly string[];
+  /** Text for the cards. */
+  readonly title?: string;
+}
+
+/** The parameters of `lnplaylive-createorder`. */
+export function orderParams(wish: Wish): Json {
+  return {
+    node_count: wish.nodeCount,
+    hours: wish.hours,
+    ...(wish.coinDistribution === undefined ? {} : { coin_distribution: wish.coinDistribution }),
+    ...(wish.channelSetup === undefined ? {} : { channel_setup: wish.channelSetup }),
+    ...(wish.names === undefined ? {} : { names: wish.names }),
+    ...(wish.title === undefined ? {} : { title: wish.title }),
+  };
+}
+
+/** An order with its invoice, as `lnplaylive-createorder` answers. Times are milliseconds since 1970. */
+export interface Invoice {
+  readonly invoiceId: string;
+  readonly bolt11: string;
+  readonly amountMsat: number;
+  readonly nodeCount: number;
+  readonly hours: number;
+  readonly expiresAt: number;
+}
+
+/** Reads the answer of `lnplaylive-createorder`. */
+export function readInvoice(value: unknown): Invoice {
+  const from = object(value, 'the order');
+  return {
+    invoiceId: text(from, 'invoice_id'),
+    bolt11: text(from, 'bolt11_invoice'),
+    amountMsat: number(from, 'amount_msat'),
+    nodeCount: number(from, 'node_count'),
+    hours: number(from, 'hours'),
+    expiresAt: maybeTime(from, 'invoice_expires_at') ?? 0,
+  };
+}
+
+/** How far the deployment is; `percent` over all steps. */
+export interface Progress {
+  readonly percent: number;
+  readonly message: string;
+}
+
+/** Where an order stands. */
+export type Stage =
+  | { readonly kind: 'unpaid' }
+  | { readonly kind: 'lapsed' }
+  | { readonly kind: 'working'; readonly progress: Progress }
+  | { readonly kind: 'ready'; readonly endsAt: number | null; readonly connectionStrings: readonly string[] }
+  | { readonly kind: 'over'; readonly endedAt: number | null }
+  | { readonly kind: 'failed'; readonly message: string | null; readonly contact: string | null };
+
+/** An order's status, as `lnplaylive-invoicestatus` answers. */
+export interface Status {
+  readonly invoiceId: string;
+  readonly nodeCount: number;
+  readonly hours: number;
+  /** Another number whenever something else would be shown. */
+  readonly revision: number;
+  /** The buyer's text for the cards. */
+  readonly title: string | null;
+  readonly stage: Stage;
+}
+
+function readProgress(details: Json): Progress {
+  const given = details['progress'];
+  const progress = typeof given === 'object' && given !== null ? (given as Json) : {};
+  const total = Math.max(1, numberOr(progress, 'total', 100));
+  const percent = (100 * numberOr(progress, 'done', 0)) / total;
+  return {
+    percent: Math.round(Math.min(100, Math.max(0, percent))),
+    message: maybeText(progress, 'message') ?? 'Working on it',
+  };
+}
+
+function readStage(invoiceStatus: string, given: unknown): Stage {
+  if (invoiceStatus === 'expired') return { kind: 'lapsed' };
+  if (invoiceStatus !== 'paid') return { kind: 'unpaid' };
+  if (typeof given !== 'object' || given === null) {
+    return { kind: 'working', progress: { percent: 0, message: 'Paid. Choosing a server' } };
+  }
+  const details = given as Json;
+  switch (details['status']) {
+    case 'provisioned':
+      return {
+        kind: 'ready',
+        endsAt: maybeTime(details, 'vm_expiration_date'),
+        connectionStrings: texts(details, 'connection_strings'),
+      };
+    case 'expired':
+      return { kind: 'over', endedAt: maybeTime(details, 'vm_expiration_date') };
+    case 'failed':
+      return {
+        kind: 'failed',
+        message: maybeText(details, 'message'),
+        contact: maybeText(details, 'contact'),
+      };
+    default:
+      return { kind: 'working', progress: readProgress(details) };
+  }
+}
+
+/** Reads the answer of `lnplaylive-invoicestatus` and `lnplaylive-waitstatus`. */
+export function readStatus(value: unknown): Status {
+  const from = object(value, 'the order’s status');
+  return {
+    invoiceId: text(from, 'invoice_id'),
+    nodeCount: number(from, 'node_count'),
+    hours: number(from, 'hours'),
+    revision: number(from, 'revision'),
+    title: maybeText(from, 'title'),
+    stage: readStage(text(from, 'invoice_status'), from['deployment_details']),
+  };
+}
+
+/** Whether nothing will change any more, so that there is nothing to wait for. */
+export function isFinal(stage: Stage): boolean {
+  // A failed order can be tried again by the operator.
+  return stage.kind === 'over' || stage.kind === 'lapsed';
+}
+
+/** Names for nodes as typed in a text area, one a line or separated by commas. */
+export type NamesInput =
+  { readonly ok: true; readonly names: readonly string[] } | { readonly ok: false; readonly why: string };
+
+/** What an alias may have at most, in bytes: a limit of the Lightning protocol. */
+const MAX_ALIAS = 32;
+
+/** Reads names for `count` nodes; with none, the shop gives its own. */
+export function readNames(typed: string, count: number): NamesInput {
+  const names = typed
+    .split(/[\n,;]/)
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+  if (names.length === 0) return { ok: true, names };
+  const long = names.find((name) => new TextEncoder().encode(name).length > MAX_ALIAS);
+  if (long !== undefined)
+    return { ok: false, why: `“${long}” is too long: a name has at most ${MAX_ALIAS} letters.` };
+  if (new Set(names.map((name) => name.toLowerCase())).size < names.length) {
+    return { ok: false, why: 'Each name can be used once, so that people can tell the nodes apart.' };
+  }
+  if (names.length !== count) {
+    return {
+      ok: false,
+      why: `There are ${names.length} names for ${count} nodes; give one for each, or none.`,
+    };
+  }
+  return { ok: true, names };
+}

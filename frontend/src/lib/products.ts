@@ -1,0 +1,103 @@
+/** What the shop sells, as `lnplaylive-products` says. */
+import { list, maybeText, maybeTime, number, numberOr, object, text, texts } from './shape';
+
+/** One size of environment. */
+export interface Product {
+  readonly sku: string;
+  readonly nodeCount: number;
+  readonly msatPerNodeHour: number;
+  readonly available: boolean;
+  /** How many more could be sold now; null if the shop does not say. */
+  readonly availableCount: number | null;
+  /** When a sold-out one frees up, in milliseconds since 1970; null if nobody knows. */
+  readonly nextAvailableAt: number | null;
+}
+
+/** The whole offer. */
+export interface Catalogue {
+  /** Smallest first. */
+  readonly products: readonly Product[];
+  readonly minHours: number;
+  readonly maxHours: number;
+  /** Ways to share out the coins; empty if the shop offers no choice. */
+  readonly coinDistributions: readonly string[];
+  /** Channels to begin with; empty if the shop offers no choice. */
+  readonly channelSetups: readonly string[];
+  readonly contact: string | null;
+}
+
+/** Reads the answer of `lnplaylive-products`. */
+export function readCatalogue(value: unknown): Catalogue {
+  const from = object(value, 'the catalogue');
+  const products = list(from, 'products').map((item): Product => {
+    const product = object(item, 'a product');
+    const available = product['available'] !== false;
+    const counted = numberOr(product, 'available_count', -1);
+    return {
+      sku: text(product, 'sku'),
+      nodeCount: number(product, 'node_count'),
+      msatPerNodeHour: number(product, 'msat_per_node_hour'),
+      available: available && counted !== 0,
+      availableCount: counted < 0 ? null : counted,
+      nextAvailableAt: maybeTime(product, 'next_available_at'),
+    };
+  });
+  return {
+    products: products.sort((a, b) => a.nodeCount - b.nodeCount),
+    minHours: Math.max(1, numberOr(from, 'min_hours', 1)),
+    maxHours: Math.max(1, numberOr(from, 'max_hours', 504)),
+    coinDistributions: texts(from, 'coin_distributions'),
+    channelSetups: texts(from, 'channel_setups'),
+    contact: maybeText(from, 'contact'),
+  };
+}
+
+/** A length of time that people ask for. */
+export interface Preset {
+  readonly name: string;
+  readonly hours: number;
+}
+
+const PRESETS: readonly Preset[] = [
+  { name: 'An evening', hours: 4 },
+  { name: 'A day', hours: 24 },
+  { name: 'A weekend', hours: 48 },
+  { name: 'A week', hours: 168 },
+];
+
+/** The presets that the shop sells. */
+export function presets({ minHours, maxHours }: Pick<Catalogue, 'minHours' | 'maxHours'>): readonly Preset[] {
+  return PRESETS.filter(({ hours }) => hours >= minHours && hours <= maxHours);
+}
+
+/** Hours as somebody typed or dragged them, made into hours that are sold. */
+export function hoursWithin(
+  hours: number,
+  { minHours, maxHours }: Pick<Catalogue, 'minHours' | 'maxHours'>,
+): number {
+  return Number.isFinite(hours) ? Math.min(maxHours, Math.max(minHours, Math.round(hours))) : minHours;
+}
+
+/**
+ * Between hours and a slider's position from 0 to 1000: most environments live for a day or two, so the
+ * slider is logarithmic and lands on hours that are easy to say.
+ */
+export const slider = {
+  position(hours: number, min: number, max: number): number {
+    return max <= min ? 0 : Math.round((1000 * Math.log(hours / min)) / Math.log(max / min));
+  },
+  hours(position: number, min: number, max: number): number {
+    const exact = min * (max / min) ** (position / 1000);
+    const step = exact < 12 ? 1 : exact < 48 ? 2 : exact < 120 ? 6 : 12;
+    return Math.min(max, Math.max(min, Math.round(exact / step) * step));
+  },
+};
+
+/** How a product's availability is said. */
+export function availability(product: Product, when: (ms: number) => string): string {
+  if (!product.available) {
+    return product.nextAvailableAt === null ? 'Sold out' : `Sold out until ${when(product.nextAvailableAt)}`;
+  }
+  const { availableCount } = product;
+  return availableCount !== null && availableCount <= 3 ? `Only ${availableCount} left` : 'Available now';
+}

@@ -1,0 +1,55 @@
+/** Which page an address shows. */
+
+/** A page of the app. */
+export type Route =
+  | { readonly page: 'landing' }
+  | { readonly page: 'order' }
+  | { readonly page: 'find' }
+  | { readonly page: 'status'; readonly invoiceId: string }
+  | { readonly page: 'connect' }
+  | { readonly page: 'nowhere' };
+
+/** An order's id as the shop makes them: nothing else is worth a question to the node. */
+const INVOICE_ID = /^lnplaylive-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+/** Whether this can be an order's id. */
+export function isInvoiceId(value: string): boolean {
+  return INVOICE_ID.test(value);
+}
+
+/** The page at a path. */
+export function routeOf(path: string): Route {
+  const parts = path.split('/').filter((part) => part !== '');
+  const [first, second] = parts;
+  if (parts.length === 0) return { page: 'landing' };
+  if (parts.length === 1 && first === 'order') return { page: 'order' };
+  if (parts.length === 1 && first === 'orders') return { page: 'find' };
+  if (parts.length === 1 && first === 'connect') return { page: 'connect' };
+  // Rubbish after /orders/ gets the page that says there is no such order.
+  if (first === 'orders') return { page: 'status', invoiceId: parts.length === 2 ? (second ?? '') : '' };
+  return { page: 'nowhere' };
+}
+
+/** The order's id in what somebody pasted: its whole address, or the id alone; null if there is none. */
+export function findInvoiceId(pasted: string): string | null {
+  const found = /lnplaylive-[0-9a-f-]{36}/.exec(pasted.trim().toLowerCase())?.[0];
+  return found !== undefined && isInvoiceId(found) ? found : null;
+}
+
+/** The document's title. An order's id is a secret, so it is never part of one. */
+export function titleOf(route: Route): string {
+  switch (route.page) {
+    case 'landing':
+      return 'lnplay.live: a Lightning network for your room';
+    case 'order':
+      return 'Order a network · lnplay.live';
+    case 'find':
+      return 'Find my order · lnplay.live';
+    case 'status':
+      return 'Your network · lnplay.live';
+    case 'connect':
+      return 'Your node · lnplay.live';
+    case 'nowhere':
+      return 'Nothing here · lnplay.live';
+  }
+}

@@ -1,0 +1,83 @@
+/** The shop as all pages share it: its configuration, the connection to its node, what it sells. */
+import { loadConfig, type ShopConfig } from './config';
+import { sentence } from './errors';
+import { Link } from './node/link';
+import { dial } from './node/lnmessage';
+import type { LinkState } from './node/node';
+import { products } from './node/shop';
+import type { Catalogue } from './products';
+
+/** How old availability may get while somebody looks at it, in milliseconds. */
+const REFRESH = 60_000;
+
+class Shop {
+  config = $state.raw<ShopConfig | null>(null);
+  /** Why there is no configuration, in a sentence. */
+  configProblem = $state<string | null>(null);
+  link = $state.raw<Link | null>(null);
+  linkState = $state.raw<LinkState>({ kind: 'connecting' });
+  catalogue = $state.raw<Catalogue | null>(null);
+  /** Why the catalogue is not there or old, in a sentence. */
+  catalogueProblem = $state<string | null>(null);
+  /** Whether the browser believes to have a network. */
+  online = $state(navigator.onLine);
+
+  #started = false;
+
+  /** Connects, once; pages that need the node call it. */
+  start(): void {
+    if (this.#started) return;
+    this.#started = true;
+    addEventListener('offline', () => {
+      this.online = false;
+    });
+    addEventListener('online', () => {
+      this.online = true;
+      this.retry();
+    });
+    setInterval(() => {
+      if (!document.hidden && this.linkState.kind === 'connected') void this.#refresh();
+    }, REFRESH);
+    void this.#load();
+  }
+
+  /** Tries again now whatever did not work. */
+  retry(): void {
+    if (this.link !== null) this.link.retryNow();
+    else if (this.#started) void this.#load();
+  }
+
+  /** Whom to ask for help. */
+  get contact(): string | null {
+    return this.config?.contact ?? this.catalogue?.contact ?? null;
+  }
+
+  async #load(): Promise<void> {
+    this.configProblem = null;
+    try {
+      this.config = await loadConfig(new URL(location.href));
+    } catch (error) {
+      this.configProblem = sentence(error);
+      return;
+    }
+    const { nodeId, websocketUrl: url, rune } = this.config;
+    this.link = new Link({ nodeId, url, rune }, dial);
+    this.link.subscribe((state) => {
+      this.linkState = state;
+      if (state.kind === 'connected') void this.#refresh();
+    });
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.link === null) return;
+    try {
+      this.catalogue = await products(this.link);
+      this.catalogueProblem = null;
+    } catch (error) {
+      this.catalogueProblem = sentence(error);
+    }
+  }
+}
+
+/** The one shop of the page. */
+export const shop = new Shop();
