@@ -1,0 +1,64 @@
+//! The organiser's logo: decoded within bounds, and made no larger than print can show.
+
+use std::fmt;
+use std::io::Cursor;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::imageops::FilterType;
+use image::{ImageFormat, ImageReader, Limits};
+
+use super::CardsError;
+
+/// The largest file, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+/// The most pixels on a side that are decoded.
+const MAX_SIDE: u32 = 4096;
+/// What decoding may take of memory, in bytes: an image of that size, with what the decoder needs.
+const MAX_MEMORY: u64 = 160 << 20;
+/// What is kept on a side: 300 dots an inch over six centimetres.
+const KEPT_SIDE: u32 = 720;
+
+/// A picture.
+pub(super) struct Logo {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// Four bytes a pixel, line by line.
+    pub(super) rgba: Vec<u8>,
+}
+
+impl fmt::Debug for Logo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Logo({}x{})", self.width, self.height)
+    }
+}
+
+impl Logo {
+    /// Reads `data:image/png;base64,…` or `data:image/jpeg;base64,…`.
+    pub(super) fn from_data_url(url: &str) -> Result<Self, CardsError> {
+        let formats =
+            [("data:image/png;base64,", ImageFormat::Png), ("data:image/jpeg;base64,", ImageFormat::Jpeg)];
+        let found = formats.iter().find_map(|(prefix, format)| Some((url.strip_prefix(prefix)?, *format)));
+        let (data, format) =
+            found.ok_or(CardsError::Logo("must be a data URL of a PNG or JPEG picture, in base64"))?;
+        if data.len() / 4 * 3 > MAX_BYTES {
+            return Err(CardsError::Logo("is larger than 1 MB"));
+        }
+        let bytes = STANDARD.decode(data).map_err(|_| CardsError::Logo("is not base64"))?;
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut limits = Limits::default();
+        (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
+        limits.max_alloc = Some(MAX_MEMORY);
+        reader.limits(limits);
+        let image = reader.decode().map_err(|error| {
+            CardsError::Logo(match error {
+                image::ImageError::Limits(_) => "has too many pixels: 4096 on a side are possible",
+                _ => "is not a picture that can be read",
+            })
+        })?;
+        let large = image.width() > KEPT_SIDE || image.height() > KEPT_SIDE;
+        let image = if large { image.resize(KEPT_SIDE, KEPT_SIDE, FilterType::Triangle) } else { image };
+        let rgba = image.into_rgba8();
+        Ok(Self { width: rgba.width(), height: rgba.height(), rgba: rgba.into_raw() })
+    }
+}
