@@ -3,7 +3,8 @@
 //! In the environment a key is `LNPLAYLIVE_` and its name, nested by two underscores:
 //! `LNPLAYLIVE_SHOP__INVOICE_EXPIRY_SECS=300`. One remote can be described without a file, by
 //! `LNPLAYLIVE_REMOTE__NAME`, `LNPLAYLIVE_REMOTE__URL`, `LNPLAYLIVE_REMOTE__TOKEN_FILE` and so on.
-//! Secrets are named by files, never written into settings: a systemd credential, a docker secret.
+//! Secrets are named by files, never written into settings: a systemd credential, a docker secret. One that is named
+//! without a directory is a credential of the service that reads the settings (`$CREDENTIALS_DIRECTORY`), if it has any.
 
 mod culler;
 
@@ -388,6 +389,17 @@ fn range(key: &str, value: u32, allowed: std::ops::RangeInclusive<u32>) -> Resul
     Err(wrong(key, format!("is {value}; it must be from {least} to {most}")))
 }
 
+/// systemd gives each service a directory of its own, so that no path fits several that share the settings.
+fn find_credentials(remotes: &mut [Remote]) {
+    let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) else { return };
+    for remote in remotes {
+        let files = [&mut remote.token_file, &mut remote.cert_file, &mut remote.key_file];
+        for file in files.into_iter().flatten().filter(|file| file.is_relative()) {
+            *file = dir.join(&*file);
+        }
+    }
+}
+
 fn validate_remotes(remotes: &[Remote]) -> Result<(), SettingsError> {
     for (at, remote) in remotes.iter().enumerate() {
         remote.validate(&format!("remotes[{at}]"))?;
@@ -415,6 +427,7 @@ impl Settings {
             .merge(Serialized::default("provisioning", Provisioning::default()));
         let mut settings: Self = layers(defaults, file)?.extract().map_err(describe)?;
         settings.remotes.extend(settings.remote.take());
+        find_credentials(&mut settings.remotes);
         settings.validate()?;
         Ok(settings)
     }

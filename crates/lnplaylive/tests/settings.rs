@@ -182,3 +182,19 @@ fn settings_can_be_read_where_their_files_are_not() {
         Ok(())
     });
 }
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
+fn secrets_without_a_directory_are_credentials_of_the_service() {
+    Jail::expect_with(|jail| {
+        jail.create_dir("credentials")?;
+        jail.create_file("credentials/token", "s3cret\n")?;
+        jail.create_file("lnplaylive.toml", REMOTE)?;
+        jail.set_env("CREDENTIALS_DIRECTORY", jail.directory().join("credentials").display());
+        let file = Some(Path::new("lnplaylive.toml"));
+        let expected = Some(jail.directory().join("credentials/token"));
+        assert_eq!(Settings::load(file).expect("settings").remotes[0].token_file, expected);
+        assert_eq!(CullerSettings::read(file).expect("settings").remotes[0].token_file, expected);
+        Ok(())
+    });
+}

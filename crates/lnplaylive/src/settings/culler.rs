@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
-use super::{Remote, SettingsError, describe, layers, range, validate_remotes, wrong};
+use super::{Remote, SettingsError, describe, find_credentials, layers, range, validate_remotes, wrong};
 
 /// The culler's settings. Of the same file as the shop's; the tables that it does not know are other programs'.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -52,6 +52,7 @@ impl CullerSettings {
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let mut settings: Self = layers(Figment::new(), file)?.extract().map_err(describe)?;
         settings.remotes.extend(settings.remote.take());
+        find_credentials(&mut settings.remotes);
         settings.validate()?;
         Ok(settings)
     }
