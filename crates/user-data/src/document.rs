@@ -1,0 +1,299 @@
+//! The document as it is written, checked while it is read.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// What is wrong with a document. Each names the key; none shows a value that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserDataError(String);
+
+impl UserDataError {
+    pub(crate) fn new(key: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self(format!("user-data: {key}: {reason}"))
+    }
+}
+
+impl fmt::Display for UserDataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UserDataError {}
+
+/// A whole document.
+#[derive(Debug)]
+pub struct UserData {
+    /// What the machine is.
+    pub host: Host,
+    /// The remotes, with their secrets apart.
+    pub remotes: Vec<Remote>,
+    /// Every other table: `lnplaylive.toml`'s.
+    pub settings: Table,
+}
+
+/// The table `[host]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Whether the web shop and its front door are on.
+    #[serde(rename = "DEPLOY_LNPLAYLIVE_FRONTEND", default)]
+    pub deploy_frontend: bool,
+    /// The name that leads to the machine.
+    #[serde(default)]
+    pub domain: Option<Domain>,
+    /// Whom the certificate authority writes to.
+    #[serde(default)]
+    pub email: Option<Email>,
+    /// The network that buyers pay on.
+    #[serde(default)]
+    pub network: Network,
+    /// Where other nodes find this one.
+    #[serde(default)]
+    pub announce: Option<Announce>,
+    /// The node's name.
+    #[serde(default)]
+    pub alias: Option<Alias>,
+    /// Whether there is a volume for what has to outlive the machine.
+    #[serde(default = "yes")]
+    pub state_volume: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The real one.
+    #[default]
+    Bitcoin,
+    /// A public one for tests.
+    Signet,
+    /// One of our own.
+    Regtest,
+}
+
+impl Network {
+    /// As lightningd calls it.
+    pub fn lightning(self) -> &'static str {
+        match self {
+            Self::Bitcoin => "bitcoin",
+            Self::Signet => "signet",
+            Self::Regtest => "regtest",
+        }
+    }
+
+    /// As bitcoind calls it.
+    pub fn chain(self) -> &'static str {
+        match self {
+            Self::Bitcoin => "main",
+            Self::Signet => "signet",
+            Self::Regtest => "regtest",
+        }
+    }
+}
+
+/// Text that was checked when it was read: it ends up in files with a syntax of their own.
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident, $ok:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, &'static str> {
+                let ok: fn(&str) -> bool = $ok;
+                if ok(&text) { Ok(Self(text)) } else { Err($rule) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_domain(text: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(label) && text.parse::<IpAddr>().is_err()
+}
+
+checked!(
+    /// A host name.
+    Domain,
+    is_domain,
+    "it must be a full host name, such as shop.example"
+);
+
+checked!(
+    /// An e-mail address.
+    Email,
+    |text| {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b".+-_".contains(&c);
+        text.split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && user.bytes().all(plain) && is_domain(host))
+    },
+    "it must be an e-mail address of letters, digits and . + - _"
+);
+
+checked!(
+    /// A node's alias.
+    Alias,
+    // lightningd's own limit; and a line of its configuration ends with it.
+    |text| (1..=32).contains(&text.len()) && !text.chars().any(char::is_control) && text.trim() == text,
+    "it must be 1 to 32 bytes, without control characters or white space at its ends"
+);
+
+/// Where other nodes find this one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Announce {
+    host: String,
+    port: u16,
+}
+
+impl TryFrom<String> for Announce {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let rule = "it must be HOST:PORT, where an IPv6 address stands in brackets";
+        let (host, port) = text.rsplit_once(':').ok_or(rule)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(rule)?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) if bare == host => {}
+            Ok(IpAddr::V6(_)) if host == format!("[{bare}]") => {}
+            Err(_) if is_domain(host) => {}
+            _ => return Err(rule),
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Announce {
+    /// As lightningd's `announce-addr` wants it: a name without `dns:` it would look up at its start, and end if it cannot.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if is_domain(&self.host) { "dns:" } else { "" };
+        write!(f, "{prefix}{}:{}", self.host, self.port)
+    }
+}
+
+/// One `[[remotes]]`.
+pub struct Remote {
+    /// Its name, which is a part of files' names: letters, digits, hyphens and underscores.
+    pub name: String,
+    /// How its secrets are proved.
+    pub access: Access,
+    /// Everything else that it has.
+    pub settings: Table,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What lets us in. Not shown by anything.
+pub enum Access {
+    /// An enrolment token, for the first run.
+    Token(String),
+    /// A client certificate that the server trusts already, and its key, both PEM.
+    Certificate {
+        /// The certificate.
+        certificate: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+impl UserData {
+    /// Reads a document.
+    pub fn parse(text: &str) -> Result<Self, UserDataError> {
+        if text.trim().is_empty() {
+            return Err(UserDataError::new(
+                "there is none",
+                "this image is told by it what to be; see user-data.example",
+            ));
+        }
+        // The message alone: the rest of the error quotes the line, which may hold a token.
+        let at = |e: &toml::de::Error| {
+            let line = e.span().map(|span| text[..span.start.min(text.len())].split('\n').count());
+            line.map_or_else(|| "the document".to_owned(), |line| format!("line {line}"))
+        };
+        let mut document: Table =
+            toml::from_str(text).map_err(|e| UserDataError::new(at(&e), e.message().to_owned()))?;
+        let host = document.remove("host").unwrap_or_else(|| Value::Table(Table::new()));
+        let host: Host =
+            host.try_into().map_err(|e: toml::de::Error| UserDataError::new("host", e.message().trim()))?;
+        if host.deploy_frontend && host.domain.is_none() {
+            return Err(UserDataError::new(
+                "host.domain",
+                "it is needed with DEPLOY_LNPLAYLIVE_FRONTEND: certificates are made out to it",
+            ));
+        }
+        let remotes = match document.remove("remotes") {
+            None => Vec::new(),
+            Some(Value::Array(remotes)) => {
+                remotes.into_iter().enumerate().map(|(at, r)| remote(at, r)).collect::<Result<_, _>>()?
+            }
+            Some(_) => return Err(UserDataError::new("remotes", "write each remote as a table [[remotes]]")),
+        };
+        Ok(Self { host, remotes, settings: document })
+    }
+}
+
+fn remote(at: usize, value: Value) -> Result<Remote, UserDataError> {
+    let key = |name: &str| format!("remotes[{at}].{name}");
+    let Value::Table(mut settings) = value else {
+        return Err(UserDataError::new(format!("remotes[{at}]"), "it must be a table"));
+    };
+    let mut text = |name: &str| match settings.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
+        Some(_) => Err(UserDataError::new(key(name), "it must be text")),
+    };
+    let (name, token) = (text("name")?, text("token")?);
+    let (certificate, private_key) = (text("certificate")?, text("key")?);
+    let name = name
+        .filter(|n| n.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_') && n.len() <= 63)
+        .ok_or_else(|| {
+            UserDataError::new(key("name"), "a name is 1 to 63 letters, digits, hyphens and underscores")
+        })?;
+    for files in ["token_file", "cert_file", "key_file"] {
+        if settings.contains_key(files) {
+            return Err(UserDataError::new(
+                key(files),
+                "write the secret itself: token, or certificate and key",
+            ));
+        }
+    }
+    let access = match (token, certificate, private_key) {
+        (Some(token), None, None) => Access::Token(token),
+        (None, Some(certificate), Some(key)) => Access::Certificate { certificate, key },
+        (None, None, None) => {
+            return Err(UserDataError::new(
+                key("token"),
+                "it is missing, and so are certificate and key: the server lets nobody in without",
+            ));
+        }
+        _ => return Err(UserDataError::new(key("token"), "write either token, or certificate and key")),
+    };
+    Ok(Remote { name, access, settings })
+}

@@ -1,0 +1,149 @@
+//! What the services read, made of the document.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use crate::document::{Access, Remote, UserData, UserDataError};
+
+/// A file to be written.
+#[derive(PartialEq, Eq)]
+pub struct File {
+    /// Below the directory that is written to.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+    /// Whether only root may read it.
+    pub secret: bool,
+}
+
+/// What the image knows without being told.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The image's own `lnplaylive.toml`, over which the document's tables are laid.
+    pub base: Table,
+    /// A directory with `container` and `virtual-machine`, each with `metadata.tar.xz` and `rootfs`.
+    pub images: PathBuf,
+    /// Where the files will be.
+    pub out: PathBuf,
+}
+
+/// The files that the document asks for: `host.env` (of which `STATE_VOLUME` is for the boot alone), `lightning.conf`,
+/// `lnplaylive.toml`, a certificate for each remote that has one, and below `credentials` the secrets.
+pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, UserDataError> {
+    let host = &document.host;
+    let mut files = Vec::new();
+    let mut public = |path: &str, text: String| files.push(File { path: path.into(), text, secret: false });
+
+    let set = |name: &str, value: &dyn std::fmt::Display| format!("{name}={value}\n");
+    let mut environment = [
+        set("DEPLOY_LNPLAYLIVE_FRONTEND", &host.deploy_frontend),
+        set("BITCOIN_CHAIN", &host.network.chain()),
+        set("LIGHTNING_NETWORK", &host.network.lightning()),
+        set("STATE_VOLUME", &host.state_volume),
+    ]
+    .concat();
+    if let Some(domain) = &host.domain {
+        environment += &set("SHOP_DOMAIN", domain);
+    }
+    if let Some(email) = &host.email {
+        environment += &set("ACME_OPTIONS", &format_args!("\"email {email}\""));
+    }
+    public("host.env", environment);
+
+    let mut lightning = String::new();
+    if let Some(alias) = &host.alias {
+        lightning += &set("alias", alias);
+    }
+    if let Some(announce) = &host.announce {
+        lightning += &set("announce-addr", announce);
+    }
+    public("lightning.conf", lightning);
+
+    let mut settings = around.base.clone();
+    if let Some(domain) = host.domain.as_ref().filter(|_| host.deploy_frontend) {
+        let page = Value::String(format!("https://{domain}/connect"));
+        lay_over(
+            &mut settings,
+            [("shop".into(), [("connect_page".into(), page)].into_iter().collect::<Table>().into())]
+                .into_iter()
+                .collect(),
+        );
+    }
+    lay_over(&mut settings, document.settings.clone());
+    let mut remotes = Vec::new();
+    for remote in &document.remotes {
+        remotes.push(Value::Table(remote_table(remote, document, around)));
+        match &remote.access {
+            Access::Token(token) => files.push(secret(&remote.name, "token", token)),
+            Access::Certificate { certificate, key } => {
+                files.push(File {
+                    path: certificate_path(&remote.name),
+                    text: format!("{certificate}\n"),
+                    secret: false,
+                });
+                files.push(secret(&remote.name, "key", key));
+            }
+        }
+    }
+    settings.insert("remotes".into(), Value::Array(remotes));
+    let text = toml::to_string(&settings).map_err(|e| UserDataError::new("settings", e))?;
+    files.push(File { path: "lnplaylive.toml".into(), text, secret: false });
+    Ok(files)
+}
+
+/// The remote as `lnplaylive.toml` has it. Secrets are named without a directory: they are the credentials of whichever service
+/// reads it, `remotes_NAME.token` or `.key`.
+fn remote_table(remote: &Remote, document: &UserData, around: &Surroundings) -> Table {
+    let mut table = remote.settings.clone();
+    table.insert("name".into(), remote.name.clone().into());
+    let credential = |kind: &str| Value::String(format!("remotes_{}.{kind}", remote.name));
+    match &remote.access {
+        Access::Token(_) => {
+            table.insert("token_file".into(), credential("token"));
+        }
+        Access::Certificate { .. } => {
+            let path = around.out.join(certificate_path(&remote.name));
+            table.insert("cert_file".into(), path.display().to_string().into());
+            table.insert("key_file".into(), credential("key"));
+        }
+    }
+    if !table.keys().any(|key| key.starts_with("image_")) {
+        let kind = table.get("instance_type").and_then(Value::as_str).unwrap_or("virtual-machine");
+        let image = around.images.join(Path::new(kind).file_name().unwrap_or_default());
+        for (key, file) in [("image_metadata_file", "metadata.tar.xz"), ("image_rootfs_file", "rootfs")] {
+            table.insert(key.into(), image.join(file).display().to_string().into());
+        }
+    }
+    if let Some(domain) = document.host.domain.as_ref().filter(|_| document.host.deploy_frontend) {
+        // Through this machine's gateway: a page from https may not speak with a ws:// of somebody else.
+        table
+            .entry("public_url_template")
+            .or_insert_with(|| format!("wss://{domain}/e/{{environment}}/{{node}}").into());
+    }
+    table
+}
+
+fn certificate_path(remote: &str) -> PathBuf {
+    format!("{remote}.crt").into()
+}
+
+fn secret(remote: &str, kind: &str, text: &str) -> File {
+    File {
+        path: Path::new("credentials").join(format!("{remote}.{kind}")),
+        text: format!("{text}\n"),
+        secret: true,
+    }
+}
+
+/// Tables are merged key by key; everything else is replaced.
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}

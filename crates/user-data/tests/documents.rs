@@ -1,0 +1,171 @@
+//! What a host makes of its user-data.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use lnplaylive_user_data::{File, Surroundings, UserData, files};
+use toml::Table;
+
+const EXAMPLE: &str = include_str!("../../../nixos/images/user-data.example");
+
+fn around() -> Surroundings {
+    let base =
+        toml::from_str("state_dir = \"/state\"\n[shop]\nroutes_file = \"/state/routes\"\n").expect("TOML");
+    Surroundings { base, images: "/images".into(), out: "/run/lnplaylive".into() }
+}
+
+fn made(text: &str) -> Vec<File> {
+    let document = UserData::parse(text).expect("a good document");
+    files(&document, &around()).expect("files")
+}
+
+fn text<'a>(files: &'a [File], path: &str) -> &'a str {
+    let file = files.iter().find(|f| f.path == Path::new(path));
+    &file.unwrap_or_else(|| panic!("no {path}")).text
+}
+
+fn refused(text: &str) -> String {
+    UserData::parse(text).expect_err("must be refused").to_string()
+}
+
+fn settings(files: &[File]) -> Table {
+    toml::from_str(text(files, "lnplaylive.toml")).expect("TOML")
+}
+
+#[test]
+fn the_example_is_a_whole_host() {
+    let files = made(EXAMPLE);
+    assert_eq!(
+        text(&files, "host.env"),
+        "DEPLOY_LNPLAYLIVE_FRONTEND=true\nBITCOIN_CHAIN=main\nLIGHTNING_NETWORK=bitcoin\nSTATE_VOLUME=true\n\
+         SHOP_DOMAIN=shop.example\nACME_OPTIONS=\"email operator@shop.example\"\n"
+    );
+    assert_eq!(text(&files, "lightning.conf"), "alias=shop.example\nannounce-addr=dns:shop.example:9735\n");
+    let settings = settings(&files);
+    assert_eq!(settings["state_dir"].as_str(), Some("/state"));
+    assert_eq!(settings["shop"]["routes_file"].as_str(), Some("/state/routes"));
+    assert_eq!(settings["shop"]["connect_page"].as_str(), Some("https://shop.example/connect"));
+    let remote = &settings["remotes"][0];
+    assert_eq!(remote["token_file"].as_str(), Some("remotes_eu-1.token"));
+    assert_eq!(remote["image_rootfs_file"].as_str(), Some("/images/container/rootfs"));
+    assert_eq!(remote["public_url_template"].as_str(), Some("wss://shop.example/e/{environment}/{node}"));
+    assert!(remote.get("token").is_none(), "a secret is in the settings");
+}
+
+#[test]
+fn secrets_are_in_files_of_their_own_and_nowhere_else() {
+    let with_key = "[[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\nserver_fingerprint = \"00\"\n\
+        certificate = \"CERT\"\nkey = \"S3CRET\"\n[[remotes]]\nname = \"b\"\nurl = \"https://b:8443\"\ntoken = \"S3CRET\"\n";
+    let files = made(with_key);
+    let secret: Vec<_> = files.iter().filter(|f| f.secret).map(|f| f.path.clone()).collect();
+    assert_eq!(secret, [PathBuf::from("credentials/a.key"), PathBuf::from("credentials/b.token")]);
+    for file in &files {
+        assert_eq!(file.text.contains("S3CRET"), file.secret, "{}", file.path.display());
+    }
+    let document = UserData::parse(with_key).expect("a good document");
+    assert!(!format!("{document:?}").contains("S3CRET"), "Debug shows a secret");
+}
+
+#[test]
+fn what_was_set_wins_over_what_would_be() {
+    let files = made(
+        "[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true\ndomain = \"shop.example\"\n[shop]\nconnect_page = \"https://other.example/\"\n\
+         [[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\ntoken = \"t\"\npublic_url_template = \"ws://a:{port}\"\n\
+         image_file = \"/mine\"\n",
+    );
+    let settings = settings(&files);
+    assert_eq!(settings["shop"]["connect_page"].as_str(), Some("https://other.example/"));
+    assert_eq!(settings["shop"]["routes_file"].as_str(), Some("/state/routes"));
+    assert_eq!(settings["remotes"][0]["public_url_template"].as_str(), Some("ws://a:{port}"));
+    assert!(settings["remotes"][0].get("image_rootfs_file").is_none());
+}
+
+#[test]
+fn addresses_are_announced_as_they_are_and_names_as_names() {
+    for (written, announced) in
+        [("203.0.113.7:9735", "203.0.113.7:9735"), ("[2001:db8::1]:9735", "[2001:db8::1]:9735")]
+    {
+        let files = made(&format!("[host]\nannounce = \"{written}\"\n"));
+        assert_eq!(text(&files, "lightning.conf"), format!("announce-addr={announced}\n"));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let key = |text: &str, key: &str| {
+        let error = refused(text);
+        assert!(error.contains(key), "{error} does not name {key}");
+    };
+    key("", "there is none");
+    key("[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true\n", "host.domain");
+    key("[host]\ndomian = \"shop.example\"\n", "domian");
+    key("[host]\nnetwork = \"mainnet\"\n", "mainnet");
+    key("[host]\nnetwork = \"bitcoin\"\nnetwork = \"signet\"\n", "duplicate key `network`");
+    key("[[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\n", "remotes[0].token");
+    key("[[remotes]]\nname = \"a\"\ntoken = \"t\"\nkey = \"k\"\n", "remotes[0].token");
+    key("[[remotes]]\nname = \"../a\"\ntoken = \"t\"\n", "remotes[0].name");
+    key("[[remotes]]\nname = \"a\"\ntoken_file = \"/etc/shadow\"\ntoken = \"t\"\n", "token_file");
+    key("remotes = 1\n", "remotes");
+    // Nothing that is written to a file may begin a line of its own, or end an option.
+    for wrong in
+        ["shop.example\\nX=1", "shop example", "-a.example", "localhost", "203.0.113.7", "a\\\"b.example"]
+    {
+        key(&format!("[host]\ndomain = \"{wrong}\"\n"), "host");
+    }
+    for wrong in ["a\\nrpc-file=/x", "", " a", "123456789012345678901234567890123"] {
+        key(&format!("[host]\nalias = \"{wrong}\"\n"), "host");
+    }
+    for wrong in ["a@shop.example }", "a", "a@b\\nc.example", "@shop.example"] {
+        key(&format!("[host]\nemail = \"{wrong}\"\n"), "host");
+    }
+    for wrong in ["shop.example", "shop.example:0", "shop.example:99999", "2001:db8::1:9735", "a b.example:1"]
+    {
+        key(&format!("[host]\nannounce = \"{wrong}\"\n"), "host");
+    }
+}
+
+#[test]
+fn an_error_shows_no_token() {
+    let error = refused("[[remotes]]\nname = \"a\"\ntoken = \"S3CRET\" rubbish\n");
+    assert!(!error.contains("S3CRET"), "{error}");
+    assert!(error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn the_program_writes_what_services_may_read_and_only_that() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (input, base, out) =
+        (dir.path().join("user-data"), dir.path().join("base.toml"), dir.path().join("out"));
+    std::fs::write(&input, EXAMPLE).expect("written");
+    std::fs::write(&base, "state_dir = \"/state\"\n").expect("written");
+    let run = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lnplaylive-user-data"));
+        command
+            .arg("apply")
+            .arg(&input)
+            .arg("--base")
+            .arg(&base)
+            .args(["--images", "/images"])
+            .arg("--out")
+            .arg(&out);
+        command.output().expect("it runs")
+    };
+    let output = run();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mode = |path: &str| {
+        std::fs::metadata(out.join(path)).unwrap_or_else(|e| panic!("{path}: {e}")).permissions().mode()
+            & 0o777
+    };
+    assert_eq!(mode("credentials"), 0o700);
+    assert_eq!(mode("credentials/eu-1.token"), 0o600);
+    assert_eq!(mode("host.env"), 0o644);
+    assert_eq!(mode("lnplaylive.toml"), 0o644);
+    // At the next boot the same.
+    assert!(run().status.success());
+
+    std::fs::write(&input, EXAMPLE.replace("https://203", "http://203")).expect("written");
+    let output = run();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("remotes[0].url"), "{said}");
+}
