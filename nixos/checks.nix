@@ -1,0 +1,71 @@
+# What `nix flake check` proves.
+{
+  self,
+  nixpkgs,
+  lib,
+  pkgs,
+}:
+let
+  inherit (pkgs.stdenv.hostPlatform) system;
+  rust = import ./rust.nix { inherit lib pkgs; };
+  root = ../.;
+
+  # Every file in tests/vm is a test of that name.
+  files = lib.attrNames (
+    lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (builtins.readDir (root + "/tests/vm"))
+  );
+  virtualMachines = lib.listToAttrs (
+    map (
+      file:
+      lib.nameValuePair "vm-${lib.removeSuffix ".nix" file}" (
+        pkgs.testers.runNixOSTest (
+          import (root + "/tests/vm/${file}") {
+            inherit self nixpkgs;
+            harness = import (root + "/tests/vm/harness") { inherit self lib system; };
+          }
+        )
+      )
+    ) files
+  );
+
+  nixFiles = lib.fileset.toSource {
+    inherit root;
+    fileset = lib.fileset.fileFilter (file: file.hasExt "nix") root;
+  };
+in
+lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system}
+// virtualMachines
+// {
+  inherit (rust) clippy tests fmt;
+
+  dev-shell = self.devShells.${system}.default;
+
+  # Each assertion of the modules fires when it should, and only then.
+  assertions = import (root + "/tests/nix/assertions.nix") {
+    inherit
+      self
+      nixpkgs
+      lib
+      pkgs
+      ;
+  };
+
+  # The units of the host as systemd reads them: complete, and with little to gain for who takes one over.
+  units = import (root + "/tests/nix/units.nix") { inherit self lib pkgs; };
+
+  nix =
+    pkgs.runCommand "lnplaylive-nix"
+      {
+        nativeBuildInputs = [
+          pkgs.deadnix
+          pkgs.nixfmt
+          pkgs.statix
+        ];
+      }
+      ''
+        find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +
+        deadnix --fail ${nixFiles}
+        statix check ${nixFiles}
+        touch $out
+      '';
+}

@@ -1,0 +1,12 @@
+# One of each for `nixos-rebuild` and `nix repl`; images of both platforms are packages.
+{ self, nixpkgs }:
+let
+  systems = import ./systems.nix {
+    inherit self nixpkgs;
+    system = "x86_64-linux";
+  };
+in
+{
+  lnplaylive = systems.host;
+  lnplay = systems.container;
+}
