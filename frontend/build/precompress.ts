@@ -1,7 +1,8 @@
 /** Writes `.br` and `.gz` beside each file that gets smaller by it, so that the server need not compress. */
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
+import { join, resolve } from 'node:path';
+import { brotliCompressSync, constants } from 'node:zlib';
+import { gzipSync } from 'fflate';
 import type { Plugin } from 'vite';
 
 const COMPRESSIBLE = /\.(css|html|js|json|svg|txt|webmanifest)$/;
@@ -9,11 +10,9 @@ const COMPRESSIBLE = /\.(css|html|js|json|svg|txt|webmanifest)$/;
 /** Below this one packet holds the file anyway. */
 const WORTH_IT = 512;
 
-/** `gzip -9` with nothing of the machine in its header: no time, and 255, "unknown", for the system. */
-function gzip(content: Buffer): Buffer {
-  const packed = gzipSync(content, { level: 9 });
-  packed[9] = 255;
-  return packed;
+/** With a library of its own: what zlib makes of the same bytes depends on the build of Node.js. */
+function gzip(content: Uint8Array): Uint8Array {
+  return gzipSync(content, { level: 9, mtime: 0 });
 }
 
 function brotli(content: Buffer): Buffer {
@@ -32,7 +31,7 @@ export function precompress(): Plugin {
     name: 'precompress',
     apply: 'build',
     configResolved(config) {
-      directory = join(config.root, config.build.outDir);
+      directory = resolve(config.root, config.build.outDir);
     },
     closeBundle: {
       order: 'post',

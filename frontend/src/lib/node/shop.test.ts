@@ -1,0 +1,96 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { Status } from '../order';
+import type { Link } from './link';
+import { LinkError, RpcError } from './node';
+import { createOrder, watchOrder } from './shop';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const ORDER = { invoice_id: 'i', bolt11_invoice: 'lnbcrt1', amount_msat: 1, node_count: 8, hours: 1 };
+const status = (revision: number, invoice_status: string) => ({
+  invoice_id: 'i',
+  node_count: 8,
+  hours: 1,
+  revision,
+  invoice_status,
+  deployment_details: 'not_deployed',
+});
+const tooSoon = new RpcError(19537, 'Invalid rune: Not permitted: too soon');
+
+/** A link that gives these answers, one a call. */
+function link(...answers: unknown[]) {
+  const call = vi.fn((method: string, params: unknown) => {
+    void method;
+    void params;
+    const answer = answers.shift();
+    if (answer === undefined) return new Promise<never>(() => undefined);
+    return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+  });
+  return { call, link: { call } as unknown as Link };
+}
+
+it('orders again by itself when the world was faster', async () => {
+  const { call, link: node } = link(tooSoon, tooSoon, ORDER);
+  const onBusy = vi.fn();
+  const order = createOrder(node, { nodeCount: 8, hours: 1 }, onBusy);
+  await vi.advanceTimersByTimeAsync(10_000);
+  await expect(order).resolves.toMatchObject({ invoiceId: 'i' });
+  expect(onBusy).toHaveBeenCalledTimes(2);
+  expect(call).toHaveBeenCalledTimes(3);
+});
+
+it('gives up at some point, and at once on any other error', async () => {
+  const busy = createOrder(link(...Array<Error>(99).fill(tooSoon)).link, { nodeCount: 8, hours: 1 }, vi.fn());
+  const expectation = expect(busy).rejects.toBe(tooSoon);
+  await vi.advanceTimersByTimeAsync(60_000);
+  await expectation;
+  // It may have been made: nobody orders twice by accident.
+  const { call, link: node } = link(new LinkError('lost'), ORDER);
+  await expect(createOrder(node, { nodeCount: 8, hours: 1 }, vi.fn())).rejects.toBeInstanceOf(LinkError);
+  expect(call).toHaveBeenCalledTimes(1);
+});
+
+it('asks once, then waits for news, until there can be none', async () => {
+  const { call, link: node } = link(status(1, 'unpaid'), status(2, 'expired'));
+  const seen: Status[] = [];
+  const watcher = { onStatus: (s: Status) => void seen.push(s), onTrouble: vi.fn(), onMissing: vi.fn() };
+  await watchOrder(node, 'i', watcher, new AbortController().signal);
+  expect(seen.map(({ stage }) => stage.kind)).toEqual(['unpaid', 'lapsed']);
+  expect(call.mock.calls.map(([method]) => method)).toEqual([
+    'lnplaylive-invoicestatus',
+    'lnplaylive-waitstatus',
+  ]);
+  expect(call.mock.calls[1]?.[1]).toMatchObject({ invoice_id: 'i', revision: 1 });
+});
+
+it('goes on after trouble, and does not hammer a node that answers at once', async () => {
+  const { call, link: node } = link(
+    status(1, 'unpaid'),
+    new LinkError('lost'),
+    status(1, 'unpaid'),
+    status(1, 'unpaid'),
+  );
+  const stop = new AbortController();
+  const watcher = { onStatus: vi.fn(), onTrouble: vi.fn(), onMissing: vi.fn() };
+  const watching = watchOrder(node, 'i', watcher, stop.signal);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(call).toHaveBeenCalledTimes(2);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(call).toHaveBeenCalledTimes(5);
+  expect(watcher.onTrouble).toHaveBeenCalledTimes(1);
+  stop.abort();
+  void watching;
+});
+
+it('says when there is no such order', async () => {
+  const { link: node } = link(new RpcError(7000, 'no such order'));
+  const watcher = { onStatus: vi.fn(), onTrouble: vi.fn(), onMissing: vi.fn() };
+  await watchOrder(node, 'i', watcher, new AbortController().signal);
+  expect(watcher.onMissing).toHaveBeenCalledTimes(1);
+});

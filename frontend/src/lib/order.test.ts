@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest';
+import { isFinal, orderParams, readInvoice, readNames, readStatus } from './order';
+import { ShapeError } from './shape';
+
+const STATUS = {
+  invoice_id: 'lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624',
+  node_count: 8,
+  hours: 48,
+  payment_type: 'bolt11',
+  invoice_status: 'paid',
+  revision: 30003,
+  deployment_details: 'not_deployed' as unknown,
+};
+const details = (more: object) => ({
+  vm_expiration_date: '2026-11-24T15:46:10Z',
+  lnlive_plugin_version: '0.1.0',
+  progress: { step: 'start-nodes', done: 35, total: 100, message: 'Starting the nodes' },
+  connection_strings: [],
+  ...more,
+});
+
+describe('orderParams', () => {
+  it('sends what was chosen and nothing else', () => {
+    expect(orderParams({ nodeCount: 8, hours: 4 })).toEqual({ node_count: 8, hours: 4 });
+    expect(
+      orderParams({
+        nodeCount: 8,
+        hours: 4,
+        channelSetup: 'star',
+        coinDistribution: 'pow',
+        names: ['a'],
+        title: 't',
+      }),
+    ).toEqual({
+      node_count: 8,
+      hours: 4,
+      channel_setup: 'star',
+      coin_distribution: 'pow',
+      names: ['a'],
+      title: 't',
+    });
+  });
+});
+
+describe('readStatus', () => {
+  const stage = (more: object) => readStatus({ ...STATUS, ...more }).stage;
+
+  it('follows an order through its life', () => {
+    expect(stage({ invoice_status: 'unpaid' })).toEqual({ kind: 'unpaid' });
+    expect(stage({ invoice_status: 'expired' })).toEqual({ kind: 'lapsed' });
+    expect(stage({})).toMatchObject({ kind: 'working', progress: { percent: 0 } });
+    expect(stage({ deployment_details: details({ status: 'queued' }) }).kind).toBe('working');
+    expect(stage({ deployment_details: details({ status: 'starting_deployment' }) })).toEqual({
+      kind: 'working',
+      progress: { percent: 35, message: 'Starting the nodes' },
+    });
+    expect(
+      stage({ deployment_details: details({ status: 'provisioned', connection_strings: ['a', 'b'] }) }),
+    ).toEqual({
+      kind: 'ready',
+      endsAt: Date.parse('2026-11-24T15:46:10Z'),
+      connectionStrings: ['a', 'b'],
+    });
+    expect(stage({ deployment_details: details({ status: 'expired' }) }).kind).toBe('over');
+    expect(stage({ deployment_details: details({ status: 'failed', message: 'm', contact: null }) })).toEqual(
+      {
+        kind: 'failed',
+        message: 'm',
+        contact: null,
+      },
+    );
+  });
+
+  it('shows a status that it does not know as work in progress', () => {
+    expect(stage({ deployment_details: details({ status: 'polishing' }) }).kind).toBe('working');
+  });
+
+  it('keeps the percentage within its bounds', () => {
+    const at = (progress: object) => stage({ deployment_details: details({ status: 'queued', progress }) });
+    expect(at({ done: 7, total: 5, message: 'x' })).toMatchObject({ progress: { percent: 100 } });
+    expect(at({ done: -1, total: 0 })).toMatchObject({ progress: { percent: 0, message: 'Working on it' } });
+  });
+
+  it.each([null, [], {}, { ...STATUS, revision: '3' }])('refuses %j', (value) => {
+    expect(() => readStatus(value)).toThrow(ShapeError);
+  });
+});
+
+it('waits for nothing that can still change', () => {
+  expect(isFinal({ kind: 'failed', message: null, contact: null })).toBe(false);
+  expect(isFinal({ kind: 'over', endedAt: null })).toBe(true);
+});
+
+it('reads an invoice', () => {
+  const invoice = { invoice_id: 'i', bolt11_invoice: 'lnbcrt1', amount_msat: 5000, node_count: 8, hours: 1 };
+  expect(readInvoice({ ...invoice, invoice_expires_at: '2026-11-22T15:41:08Z' })).toMatchObject({
+    amountMsat: 5000,
+    expiresAt: Date.parse('2026-11-22T15:41:08Z'),
+  });
+  expect(() => readInvoice({ ...invoice, bolt11_invoice: null })).toThrow(ShapeError);
+});
+
+describe('readNames', () => {
+  it('takes lines, commas, or nothing', () => {
+    expect(readNames(' Ann,Bob\n Zoë ;Dan', 4)).toEqual({ ok: true, names: ['Ann', 'Bob', 'Zoë', 'Dan'] });
+    expect(readNames(' \n', 4)).toEqual({ ok: true, names: [] });
+  });
+
+  it.each([
+    ['too few', 'Ann', 2],
+    ['too many', 'a,b,c', 2],
+    ['the same twice', 'Ann,ann', 2],
+    ['too long', `${'x'.repeat(33)},b`, 2],
+    ['too long in bytes', `${'ë'.repeat(17)},b`, 2],
+  ])('refuses %s', (_, typed, count) => {
+    expect(readNames(typed, count).ok).toBe(false);
+  });
+});

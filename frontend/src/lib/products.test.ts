@@ -1,0 +1,69 @@
+import { expect, it } from 'vitest';
+import { availability, hoursWithin, presets, readCatalogue, slider } from './products';
+import { ShapeError } from './shape';
+
+const A = { sku: 'A', node_count: 8, msat_per_node_hour: 200000, available: true };
+
+it('reads a catalogue without the newer keys', () => {
+  const catalogue = readCatalogue({
+    products: [{ ...A, sku: 'B', node_count: 16 }, A],
+    min_hours: 1,
+    max_hours: 504,
+  });
+  expect(catalogue.products.map(({ nodeCount }) => nodeCount)).toEqual([8, 16]);
+  expect(catalogue.products[0]).toMatchObject({
+    available: true,
+    availableCount: null,
+    nextAvailableAt: null,
+  });
+  expect(catalogue).toMatchObject({ coinDistributions: [], channelSetups: [], contact: null });
+});
+
+it('reads availability, options and contact', () => {
+  const next = '2026-11-24T15:46:10Z';
+  const catalogue = readCatalogue({
+    products: [{ ...A, available: false, available_count: 0, next_available_at: next }],
+    min_hours: 2,
+    max_hours: 24,
+    coin_distributions: ['pow'],
+    channel_setups: ['star'],
+    contact: 'help@shop.example',
+  });
+  expect(catalogue.products[0]).toMatchObject({ available: false, nextAvailableAt: Date.parse(next) });
+  expect(catalogue).toMatchObject({ minHours: 2, coinDistributions: ['pow'], contact: 'help@shop.example' });
+  const [product] = catalogue.products;
+  if (product === undefined) throw new Error('no product');
+  expect(availability(product, (ms) => new Date(ms).toISOString())).toBe(
+    'Sold out until 2026-11-24T15:46:10.000Z',
+  );
+  const some = { ...product, available: true };
+  expect(availability({ ...some, availableCount: 2 }, String)).toBe('Only 2 left');
+  expect(availability({ ...some, availableCount: 9 }, String)).toBe('Available now');
+});
+
+it.each([null, 'x', { products: ['x'] }, { products: [{ ...A, node_count: '8' }] }])(
+  'refuses %j',
+  (value) => {
+    expect(() => readCatalogue(value)).toThrow(ShapeError);
+  },
+);
+
+it('offers the presets that are sold', () => {
+  expect(presets({ minHours: 1, maxHours: 504 }).map(({ hours }) => hours)).toEqual([4, 24, 48, 168]);
+  expect(presets({ minHours: 5, maxHours: 24 }).map(({ hours }) => hours)).toEqual([24]);
+});
+
+it('makes typed hours into hours that are sold', () => {
+  const limits = { minHours: 1, maxHours: 504 };
+  expect([NaN, -4, 0, 3.6, 504, 505, Infinity].map((hours) => hoursWithin(hours, limits))).toEqual([
+    1, 1, 1, 4, 504, 504, 1,
+  ]);
+});
+
+it('has a slider that reaches both ends, never goes back, and finds the presets', () => {
+  const at = (position: number) => slider.hours(position, 1, 504);
+  expect([at(0), at(1000)]).toEqual([1, 504]);
+  const all = Array.from({ length: 1001 }, (_, position) => at(position));
+  expect(all.every((hours, i) => i === 0 || hours >= (all[i - 1] ?? 0))).toBe(true);
+  expect([4, 24, 48, 168].every((hours) => at(slider.position(hours, 1, 504)) === hours)).toBe(true);
+});
