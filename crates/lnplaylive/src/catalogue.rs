@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::customisation::Customisation;
 use crate::environment::MAX_NODES;
 
 /// A product's short name, such as `A`.
@@ -152,7 +153,8 @@ impl Catalogue {
             .ok_or(QuoteError::Hours { min: self.min_hours, max: self.max_hours })?;
         // No overflow: `new` has checked the most that can be bought.
         let amount_msat = product.msat_per_node_hour * u64::from(product.node_count) * u64::from(hours);
-        Ok(Terms { sku: product.sku.clone(), node_count: product.node_count, hours, amount_msat })
+        let Product { sku, node_count, .. } = product.clone();
+        Ok(Terms { sku, node_count, hours, amount_msat, customisation: Customisation::default() })
     }
 }
 
@@ -187,6 +189,9 @@ pub struct Terms {
     pub hours: u32,
     /// Price in millisatoshi.
     pub amount_msat: u64,
+    /// What the buyer has chosen beside.
+    #[serde(default, skip_serializing_if = "Customisation::is_default")]
+    pub customisation: Customisation,
 }
 
 #[cfg(test)]

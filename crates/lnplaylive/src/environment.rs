@@ -24,6 +24,26 @@ pub enum CoinDistribution {
     Pow,
 }
 
+impl CoinDistribution {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Egalitarian, Self::Political, Self::Poisson, Self::Pow];
+
+    /// Its name, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Egalitarian => "egalitarian",
+            Self::Political => "political",
+            Self::Poisson => "poisson",
+            Self::Pow => "pow",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+}
+
 /// Which channels are opened before the environment is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +57,26 @@ pub enum ChannelSetup {
     Circular,
     /// Node 0 to node 1, node 1 to all the rest.
     Prism,
+}
+
+impl ChannelSetup {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Star, Self::Circular, Self::Prism];
+
+    /// Its name, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Star => "star",
+            Self::Circular => "circular",
+            Self::Prism => "prism",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
 }
 
 /// TCP ports of an environment. Node `i` listens for WebSockets at `listen_first + i` inside the

@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod connection;
 pub mod culling;
+pub mod customisation;
 pub mod environment;
 pub mod ids;
 pub mod marks;
@@ -18,6 +19,7 @@ pub mod settings;
 
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
+pub use customisation::Customisation;
 pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec};
 pub use ids::{OrderId, ProjectName};
 

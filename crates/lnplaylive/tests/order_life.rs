@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::catalogue::Catalogue;
+use lnplaylive::customisation::{Customisation, Title};
 use lnplaylive::order::{Access, KeyPair, Placement, PortBlock, Severity};
-use lnplaylive::{ConnectionString, Event, Order, OrderId, Policy, ProjectName, Secret, State, Work};
+use lnplaylive::{
+    ChannelSetup, CoinDistribution, ConnectionString, Event, Order, OrderId, Policy, ProjectName, Secret,
+    State, Work,
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -221,4 +225,36 @@ fn private_keys_are_gone_from_the_record_once_handed_over() {
     let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
     let order = order.apply(event, at(2), &policy).expect("in order");
     assert!(!serde_json::to_string(&order).expect("JSON").contains("private"));
+}
+
+#[test]
+fn a_record_from_before_customisation_is_read() {
+    let record = r#"{"id": "lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624",
+        "terms": {"sku": "A", "node_count": 8, "hours": 48, "amount_msat": 76800000},
+        "created_at": "2026-11-22T15:31:08Z", "invoice_expires_at": "2026-11-22T15:41:08Z", "revision": 1,
+        "state": "failed", "paid_at": "2026-11-22T15:31:20Z", "reason": "no space left on device",
+        "leftovers": [], "history": [{"at": "2026-11-22T15:31:20Z", "what": "paid"}]}"#;
+    let order: Order = serde_json::from_str(record).expect("a record of the first version");
+    assert!(order.terms.customisation.is_default());
+    let retried = order.apply(Event::Retry, at(0), &Policy::default()).expect("it can be gone on with");
+    let again = serde_json::to_value(&retried).expect("JSON");
+    assert_eq!(again["terms"], serde_json::from_str::<serde_json::Value>(record).expect("JSON")["terms"]);
+}
+
+#[test]
+fn what_the_buyer_has_chosen_is_in_the_record() {
+    let mut order = order();
+    let names: Vec<_> = ["Zoë", "Bob", "c", "d", "e", "f", "g", "h"].into();
+    order.terms.customisation = Customisation {
+        coin_distribution: CoinDistribution::Pow,
+        channel_setup: ChannelSetup::Prism,
+        title: Title::new("Lightning for beginners"),
+        names: Vec::new(),
+    }
+    .with_names(&names, 8)
+    .expect("good names");
+    let json = serde_json::to_string(&order).expect("JSON");
+    assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), order);
+    let spoilt = json.replace("Bob", "B\\nb");
+    assert!(serde_json::from_str::<Order>(&spoilt).is_err(), "a name with a control character: {spoilt}");
 }

@@ -4,6 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::rpc::Failure;
 
+/// The most that the parameters of one call may be, in bytes of JSON: several times what 64 names in any
+/// script take.
+const MAX_BYTES: usize = 64 * 1024;
+
 /// The parameters of one call.
 pub(crate) struct Params(Map<String, Value>);
 
@@ -14,6 +18,9 @@ impl Params {
             [] => "this method takes no parameters".to_owned(),
             _ => format!("the parameters are {}", allowed.join(", ")),
         };
+        if params.to_string().len() > MAX_BYTES {
+            return Err(Failure::params(format!("the parameters are more than {MAX_BYTES} bytes")));
+        }
         let given = match params {
             Value::Null => Map::new(),
             Value::Array(values) if values.len() > allowed.len() => {
@@ -56,6 +63,13 @@ impl Params {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| Failure::params(format!("{name} must be a string")))?;
         Ok(Some(text))
+    }
+
+    /// A list of strings; empty if there is none.
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<&str>, Failure> {
+        let Some(value) = self.0.get(name) else { return Ok(Vec::new()) };
+        let wrong = || Failure::params(format!("{name} must be a list of strings"));
+        value.as_array().ok_or_else(wrong)?.iter().map(|one| one.as_str().ok_or_else(wrong)).collect()
     }
 
     /// A string that must be there, whatever it is.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cln_plugin::{Builder, RpcMethodBuilder};
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::OrderId;
+use lnplaylive::customisation::{CustomisationError, Title};
+use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, OrderId};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};
@@ -100,7 +101,8 @@ pub(crate) fn register(builder: Builder<Arc<Desk>, Stdin, Stdout>) -> Builder<Ar
         };
     }
     methods! {
-        "lnplaylive-createorder" "node_count hours" create_order "Order an environment; returns its invoice";
+        "lnplaylive-createorder" "node_count hours [coin_distribution] [channel_setup] [names] [title]" create_order
+            "Order an environment; returns its invoice";
         "lnplaylive-invoicestatus" "payment_type invoice_id" invoice_status "How an order stands";
         "lnplaylive-waitstatus" "invoice_id revision [timeout]" wait_status
             "How an order stands, as soon as its revision is not the one given";
@@ -126,10 +128,14 @@ async fn answer(handler: impl Future<Output = Answer> + Send + 'static) -> anyho
 }
 
 async fn create_order(desk: &Arc<Desk>, params: Value) -> Answer {
-    let params = Params::read(params, &["node_count", "hours"])?;
+    let params = Params::read(
+        params,
+        &["node_count", "hours", "coin_distribution", "channel_setup", "names", "title"],
+    )?;
     let node_count = params.integer("node_count")?.unwrap_or(NOT_A_NUMBER);
     let hours = params.integer("hours")?.unwrap_or(NOT_A_NUMBER);
-    let terms = desk.catalogue.quote(node_count, hours).map_err(|e| Failure::params(e.to_string()))?;
+    let mut terms = desk.catalogue.quote(node_count, hours).map_err(|e| Failure::params(e.to_string()))?;
+    terms.customisation = customisation(&params, terms.node_count)?;
     if !desk.provisioner.has_remotes() {
         return Err(Failure::nothing_for_sale());
     }
@@ -146,6 +152,26 @@ async fn create_order(desk: &Arc<Desk>, params: Value) -> Answer {
         "invoice_expires_at": order.invoice_expires_at,
         "expires_after": order.created_at.checked_add(lives).unwrap_or(Timestamp::MAX),
     }))
+}
+
+/// Reads what a buyer may choose beside the size.
+fn customisation(params: &Params, node_count: u32) -> Result<Customisation, Failure> {
+    let refused = |error: CustomisationError| Failure::params(error.to_string());
+    let coins = params.text("coin_distribution")?.map(|name| {
+        CoinDistribution::from_name(name).ok_or_else(|| refused(CustomisationError::CoinDistribution))
+    });
+    let channels = params
+        .text("channel_setup")?
+        .map(|name| ChannelSetup::from_name(name).ok_or_else(|| refused(CustomisationError::ChannelSetup)));
+    let title =
+        params.text("title")?.map(|text| Title::new(text).ok_or_else(|| refused(CustomisationError::Title)));
+    let chosen = Customisation {
+        coin_distribution: coins.transpose()?.unwrap_or_default(),
+        channel_setup: channels.transpose()?.unwrap_or_default(),
+        title: title.transpose()?,
+        names: Vec::new(),
+    };
+    chosen.with_names(&params.texts("names")?, node_count).map_err(refused)
 }
 
 /// Reads an order's id. Whatever is wrong with it, there is no such order.
@@ -276,8 +302,8 @@ async fn remotes(desk: &Arc<Desk>, params: Value) -> Answer {
             Ok(load) => json!({
                 "name": report.name,
                 "healthy": true,
-                "environments": load.environments,
-                "being_made": load.coming.len(),
+                "environments": load.environments.len(),
+                "being_made": load.coming().count(),
                 "memory_total_bytes": load.memory.total,
                 "memory_used_bytes": load.memory.used,
                 "cpus": load.cpus,

@@ -65,10 +65,14 @@ impl Snapshot {
             State::Created => "unpaid",
             _ => "paid",
         };
+        let chosen = &terms.customisation;
         json!({
             "invoice_id": id,
             "node_count": terms.node_count,
             "hours": terms.hours,
+            "coin_distribution": chosen.coin_distribution,
+            "channel_setup": chosen.channel_setup,
+            "title": chosen.title,
             "payment_type": "bolt11",
             "invoice_status": invoice_status,
             "deployment_details": self.deployment(now),

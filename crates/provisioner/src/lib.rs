@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use lnplaylive::environment::{EnvironmentSpec, Ports};
 use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
-use lnplaylive::{ConnectionString, OrderId, Settings};
+use lnplaylive::{ConnectionString, Customisation, OrderId, Settings};
 
 pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
@@ -137,14 +137,15 @@ impl Provisioner {
 
     fn spec(&self, order: &Order, placement: &Placement, remote: &Remote) -> EnvironmentSpec {
         let environment = placement.project.environment();
+        let Customisation { coin_distribution, channel_setup, names, .. } = &order.terms.customisation;
         EnvironmentSpec {
             seed: u64::from(u32::from_be_bytes(order.id.short())),
             environment,
             node_count: order.terms.node_count,
             block_time: self.defaults.block_time,
-            coin_distribution: lnplaylive::CoinDistribution::default(),
-            channel_setup: lnplaylive::ChannelSetup::default(),
-            names: Vec::new(),
+            coin_distribution: *coin_distribution,
+            channel_setup: *channel_setup,
+            names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             colors: Vec::new(),
             ports: Ports { listen_first: LISTEN_FIRST, public_first: placement.ports.first_node() },
             public_url_template: remote.settings.public_url_template(),

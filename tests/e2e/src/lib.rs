@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -62,11 +63,15 @@ pub fn strings(status: &Value) -> Vec<ConnectionString> {
 
 /// Dials a connection string with its own rune: the node must be the one that stands in it.
 pub async fn try_dial(string: &ConnectionString) -> Result<(), commando::Error> {
-    let node_id = string.node_id.as_str();
-    let client = Client::connect(&string.endpoint.to_string(), node_id).await?;
-    let info = client.call(&string.rune, "getinfo", json!({})).await?;
-    assert_eq!(info["id"], node_id);
+    let info = try_ask(string, "getinfo").await?;
+    assert_eq!(info["id"], string.node_id.as_str());
     Ok(())
+}
+
+/// Calls a method without parameters, through a connection string and with its rune.
+pub async fn try_ask(string: &ConnectionString, method: &str) -> Result<Value, commando::Error> {
+    let client = Client::connect(&string.endpoint.to_string(), string.node_id.as_str()).await?;
+    client.call(&string.rune, method, json!({})).await
 }
 
 /// Dials all; each must answer.
@@ -74,6 +79,21 @@ pub async fn dial(strings: &[ConnectionString]) {
     for string in strings {
         try_dial(string).await.unwrap_or_else(|e| panic!("{string:?}: {e}"));
     }
+}
+
+/// Follows orders that are paid until each is provisioned, and dials all their nodes. Returns the strings of each.
+pub async fn follow_and_dial(shop: &Shop, orders: &[Value]) -> Vec<Vec<ConnectionString>> {
+    let mut all = Vec::new();
+    for order in orders {
+        let status = shop.follow(text(order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
+        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+        let strings = strings(&status);
+        dial(&strings).await;
+        all.push(strings);
+    }
+    let nodes: BTreeSet<_> = all.iter().flatten().map(|s| &s.node_id).collect();
+    assert_eq!(nodes.len(), all.iter().map(Vec::len).sum::<usize>(), "no node is sold twice");
+    all
 }
 
 /// Projects on a remote that are not there from the start, and the orders that own them.

@@ -40,12 +40,50 @@ async fn parameters(flavor: Flavor) {
         (json!({"node_count": 8, "hours": true}), hours),
         (json!({"node_count": 8, "hours": long}), hours),
         (json!({"node_count": 8, "hours": "99999999999999999999999"}), hours),
-        (json!([8, 1, 2]), "3 parameters are too many; the parameters are node_count, hours"),
+        (
+            json!([8, 1, 2, 3, 4, 5, 6]),
+            "7 parameters are too many; the parameters are node_count, hours, coin_distribution, channel_setup, \
+             names, title",
+        ),
         (
             json!({"node_count": 8, "hours": 1, "colour": 1}),
-            "unknown parameter `colour`; the parameters are node_count, hours",
+            "unknown parameter `colour`; the parameters are node_count, hours, coin_distribution, channel_setup, \
+             names, title",
         ),
+        (json!({"title": "a".repeat(70_000)}), "the parameters are more than 65536 bytes"),
     ] {
+        let error = shop.host.node.call("lnplaylive-createorder", &params).await.expect_err("refused");
+        assert_eq!((error.code, error.message.as_str()), (Some(-32602), message), "{params}");
+    }
+    let coins = "coin_distribution must be one of egalitarian, political, poisson, pow";
+    let channels = "channel_setup must be one of none, star, circular, prism";
+    let name = "names[7]: a name is 1 to 32 bytes long, not blank, and without control characters";
+    let title = "title must be 1 to 80 characters long, not blank, and without control characters";
+    let named = |last: &str| json!(["a", "a", "a", "a", "a", "a", "a", last]);
+    for (key, value, message) in [
+        ("coin_distribution", json!("fair"), coins),
+        ("coin_distribution", json!("Poisson"), coins),
+        ("coin_distribution", json!(""), coins),
+        ("coin_distribution", json!(1), "coin_distribution must be a string"),
+        ("channel_setup", json!("mesh"), channels),
+        ("channel_setup", json!(["star"]), "channel_setup must be a string"),
+        ("names", json!("Alice"), "names must be a list of strings"),
+        ("names", json!([1, 2, 3, 4, 5, 6, 7, 8]), "names must be a list of strings"),
+        ("names", json!(vec!["a"; 7]), "names has 7 entries for 8 nodes; give one for each node, or none"),
+        ("names", json!(vec!["a"; 9]), "names has 9 entries for 8 nodes; give one for each node, or none"),
+        ("names", named(""), name),
+        ("names", named("  "), name),
+        ("names", named("a\nb"), name),
+        ("names", named("a\u{0}"), name),
+        ("names", named(&"a".repeat(33)), name),
+        ("names", named(&"a".repeat(500)), name),
+        ("names", named(&"é".repeat(17)), name),
+        ("title", json!(""), title),
+        ("title", json!("a\tb"), title),
+        ("title", json!("a".repeat(81)), title),
+        ("title", json!(false), "title must be a string"),
+    ] {
+        let params = json!({"node_count": 8, "hours": 1, key: value});
         let error = shop.host.node.call("lnplaylive-createorder", &params).await.expect_err("refused");
         assert_eq!((error.code, error.message.as_str()), (Some(-32602), message), "{params}");
     }
@@ -53,7 +91,12 @@ async fn parameters(flavor: Flavor) {
     let unknown = unknown.expect_err("refused");
     assert!(unknown.code == Some(-32602) && unknown.message.len() < 200, "{unknown}");
     // Numbers come as strings from browsers and `lightning-cli`.
-    for params in [json!({"node_count": "8", "hours": "48"}), json!(["8", 48]), json!([8, "48"])] {
+    for params in [
+        json!({"node_count": "8", "hours": "48"}),
+        json!(["8", 48]),
+        json!([8, "48"]),
+        json!([8, 48, null, null, []]),
+    ] {
         let order = shop.host.node.call("lnplaylive-createorder", params).await.expect("an order");
         assert_eq!(order["amount_msat"], 76_800_000);
     }

@@ -1,13 +1,12 @@
 //! Environments on real LXD and Incus servers: private ones, with containers that boot, SSH, and `lnplay` inside.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{LONG, dial, figure, strings, text, try_dial};
+use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_dial};
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use lnplaylive::order::{Leftover, PortBlock};
@@ -231,15 +230,7 @@ async fn ten_environments_at_once(kind: Kind) {
         shop.host.customer.pay(text(order, "bolt11_invoice")).await.expect("paid");
     }
     let paid = Instant::now();
-    let mut nodes = BTreeSet::new();
-    for order in &orders {
-        let status = shop.follow(text(order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
-        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
-        let strings = strings(&status);
-        dial(&strings).await;
-        nodes.extend(strings.into_iter().map(|s| s.node_id));
-    }
-    assert_eq!(nodes.len(), 10, "no node is sold twice");
+    follow_and_dial(&shop, &orders).await;
     assert_eq!(projects(&servers[0]).await.len(), 10);
     figure(&format!(
         "{}: ten environments of one node, paid together: all there after {:.1} s",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{LONG, QUICK, daemons, dial, on_both, projects, strings, text};
+use e2e::{QUICK, daemons, follow_and_dial, on_both, projects, text};
 use testbed::{Flavor, Shop, ShopConfig};
 
 on_both!(twenty_orders_paid_together);
@@ -18,15 +18,7 @@ async fn twenty_orders_paid_together(flavor: Flavor) {
     for order in &orders {
         shop.host.customer.pay(text(order, "bolt11_invoice")).await.expect("paid");
     }
-    let mut nodes = BTreeSet::new();
-    for order in &orders {
-        let status = shop.follow(text(order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
-        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
-        let strings = strings(&status);
-        dial(&strings).await;
-        nodes.extend(strings.into_iter().map(|s| s.node_id));
-    }
-    assert_eq!(nodes.len(), 20, "no node is sold twice");
+    follow_and_dial(&shop, &orders).await;
     let owners: BTreeSet<_> = projects(&shop.remotes[0]).into_iter().map(|(_, owner)| owner).collect();
     let ids: BTreeSet<_> = orders.iter().map(|o| text(o, "invoice_id").to_owned()).collect();
     assert_eq!(owners, ids);

@@ -16,7 +16,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::{
-    ConnectionString, Event, Order, OrderId, Placement, Policy, ProjectName, Settings, Sku, Terms,
+    ConnectionString, Customisation, Event, Order, OrderId, Placement, Policy, ProjectName, Settings, Sku,
+    Terms,
     order::{Leftover, PortBlock},
 };
 use provisioner::{Error, Provisioner, choose, keys};
@@ -200,7 +201,8 @@ pub(crate) fn own_address() -> Ipv4Addr {
 
 /// An order that was just paid.
 pub(crate) fn order(node_count: u32) -> Order {
-    let terms = Terms { sku: Sku("T".into()), node_count, hours: 1, amount_msat: 1000 };
+    let customisation = Customisation::default();
+    let terms = Terms { sku: Sku("T".into()), node_count, hours: 1, amount_msat: 1000, customisation };
     let now = Timestamp::now();
     let order = Order::new(OrderId::random(), terms, now, now);
     order.apply(Event::Paid, now, &Policy::default()).expect("a payment")
