@@ -12,6 +12,7 @@ pub mod environment;
 pub mod ids;
 pub mod marks;
 pub mod order;
+pub mod ports;
 pub mod progress;
 pub mod routes;
 pub mod secret;

@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::catalogue::{Catalogue, Product, default_products};
 use crate::environment::{MAX_NODES, expand_url_template};
-use crate::order::{Policy, PortBlock};
+use crate::order::Policy;
 use crate::secret::Secret;
 
 pub use culler::{Culler, CullerSettings};
@@ -289,34 +289,6 @@ impl Remote {
     /// The template of nodes' WebSocket URLs.
     pub fn public_url_template(&self) -> String {
         self.public_url_template.clone().unwrap_or_else(|| format!("ws://{}:{{port}}", self.host()))
-    }
-
-    /// A free port block for an environment of `node_count` nodes, given those in use: the first one,
-    /// or, so that what failed is not tried again, the one `skip` blocks on if there is one.
-    pub fn free_block(&self, node_count: u32, used: &[PortBlock], skip: u32) -> Option<PortBlock> {
-        let mut used = used.to_vec();
-        let first = self.first_free_block(node_count, &used)?;
-        let mut block = first;
-        for _ in 0..skip {
-            used.push(block);
-            block = self.first_free_block(node_count, &used).unwrap_or(first);
-        }
-        Some(block)
-    }
-
-    fn first_free_block(&self, node_count: u32, used: &[PortBlock]) -> Option<PortBlock> {
-        let count = u16::try_from(node_count + 1).ok()?;
-        let mut used = used.to_vec();
-        used.sort_by_key(|b| b.first);
-        let mut first = self.ports.first;
-        for block in used {
-            let candidate = PortBlock { first, count };
-            if candidate.overlaps(&block) {
-                first = block.first.checked_add(block.count)?.max(first);
-            }
-        }
-        let last = first.checked_add(count - 1)?;
-        (last <= self.ports.last).then_some(PortBlock { first, count })
     }
 }
 

@@ -109,28 +109,6 @@ fn a_wrong_setting_is_refused_by_its_name() {
     assert!(error.to_string().contains("/nonexistent/lnplaylive.toml"), "{error}");
 }
 
-#[test]
-fn port_blocks_do_not_overlap_and_stay_in_range() {
-    let mut settings =
-        load(&format!("{REMOTE}ports = {{ first = 20000, last = 20099 }}\n"), &[]).expect("good");
-    let remote = settings.remotes.remove(0);
-    let mut used = vec![];
-    while let Some(block) = remote.free_block(8, &used, 0) {
-        assert!(used.iter().all(|other| !block.overlaps(other)), "{block:?} in {used:?}");
-        assert!(block.first >= 20000 && block.first + block.count - 1 <= 20099, "{block:?}");
-        used.push(block);
-    }
-    assert_eq!(used.len(), 11, "100 ports hold eleven blocks of nine");
-    for skip in 0..20 {
-        assert_eq!(remote.free_block(8, &used, skip), None);
-        let block = remote.free_block(8, &[], skip).expect("all are free");
-        assert!(skip >= 11 || block == used[skip as usize], "{skip}: {block:?}");
-    }
-    let freed = used.remove(3);
-    assert_eq!(remote.free_block(8, &used, 0), Some(freed));
-    assert_eq!(remote.free_block(9, &used, 0), None);
-}
-
 /// What the culler makes of `toml`.
 #[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
 fn culler(toml: &str, environment: &[(&str, &str)]) -> Result<CullerSettings, String> {

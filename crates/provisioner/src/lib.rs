@@ -4,6 +4,7 @@
 //! before: whoever resumes calls the same step again. "Could not ask" is never taken for "not there".
 //! Nothing on a remote is touched that does not carry the key of the order it is touched for.
 
+mod availability;
 mod cloud_init;
 mod error;
 mod image;
@@ -13,6 +14,7 @@ mod placement;
 mod project;
 mod remote;
 mod size;
+mod space;
 mod ssh;
 
 use std::path::Path;
@@ -26,9 +28,10 @@ use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
 use lnplaylive::{ConnectionString, Customisation, OrderId, Settings};
 
+pub use availability::{Claims, MOST_COUNTED, Room};
 pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
-pub use remote::{Load, Members, Memory, RemoteReport};
+pub use remote::{Environment, Load, Members, Memory, RemoteReport};
 
 use remote::Remote;
 

@@ -6,8 +6,8 @@ use lnplaylive::order::PortBlock;
 use lnplaylive::settings;
 use thiserror::Error;
 
-use crate::remote::{Load, RemoteReport};
-use crate::size;
+use crate::remote::RemoteReport;
+use crate::space::{Rank, Space};
 
 /// A remote that could take an environment.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,11 @@ pub fn choose(
     let mut best: Option<((bool, Rank), Choice)> = None;
     for Candidate { settings, report } in candidates {
         let name = settings.name.as_str();
-        match room(settings, report, node_count, reserved, failed) {
+        let fit = report.load.as_ref().map_err(Clone::clone).and_then(|load| {
+            let reserved = reserved.iter().filter(|(remote, _)| *remote == name);
+            Space::new(settings, load, reserved.map(|(_, ports)| *ports)).fit(node_count, failed)
+        });
+        match fit {
             Ok((ports, rank)) => {
                 let rank = (avoid.contains(&name), rank);
                 if best.as_ref().is_none_or(|(other, _)| rank < *other) {
@@ -70,96 +74,14 @@ pub fn choose(
     best.map(|(_, choice)| choice).ok_or(NoRoom(reasons))
 }
 
-/// How loaded a remote is, less is better: memory or processors in percent, whichever is scarcer, then environments.
-/// Whole percents, because less is chance.
-type Rank = (u64, u32);
-
-/// The ports that a remote has for it, and how loaded the remote would be.
-fn room(
-    settings: &settings::Remote,
-    report: &RemoteReport,
-    node_count: u32,
-    reserved: &[(&str, PortBlock)],
-    failed: u32,
-) -> Result<(PortBlock, Rank), String> {
-    let load = report.load.as_ref().map_err(Clone::clone)?;
-    let Load { ports, environments, memory, .. } = load;
-    let mut used = ports.clone();
-    let mut coming = load.coming.clone();
-    for (remote, block) in reserved {
-        if *remote == settings.name && !used.contains(block) {
-            used.push(*block);
-            coming.push(*block);
-        }
-    }
-    let unreported = u32::try_from(used.len() - ports.len()).unwrap_or(u32::MAX);
-    let environments = environments.saturating_add(unreported);
-    if settings.max_environments.is_some_and(|max| environments >= max) {
-        return Err(format!("has {environments} environments, as many as max_environments allows"));
-    }
-    // What is being made counts in full: when its memory will be taken is not known.
-    let needed = |nodes| size::needed(settings.instance_type, nodes);
-    let spoken_for: u64 = coming.iter().map(|block| needed(u32::from(block.count.saturating_sub(1)))).sum();
-    let percent = |part: u64| part.saturating_mul(100) / memory.total.max(1);
-    let wanted = memory.used.saturating_add(spoken_for).saturating_add(needed(node_count));
-    if percent(wanted) > u64::from(settings.max_memory_percent) {
-        let (mib, most) = (1024 * 1024, settings.max_memory_percent);
-        return Err(format!(
-            "has {} of {} MiB of memory in use and {} promised; with {} more it would be above the {most}% \
-             that max_memory_percent allows",
-            memory.used / mib,
-            memory.total / mib,
-            spoken_for / mib,
-            needed(node_count) / mib,
-        ));
-    }
-    let block = settings
-        .free_block(node_count, &used, failed)
-        .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
-    Ok((block, (percent(wanted).max(busy_percent(load)), environments)))
-}
-
-/// How busy the processors are, where the remote tells.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a percentage; casts of floats saturate"
-)]
-fn busy_percent(load: &Load) -> u64 {
-    load.cpu_load.map_or(0, |busy| (busy * 100.0 / load.cpus.max(1) as f64) as u64)
-}
-
-impl Candidate<'_> {
-    /// How many environments of `node_count` nodes the remote has room for now, as far as it tells: the fewest of
-    /// ports, memory and `max_environments`. `reserved` as in [`choose`].
-    pub fn room(&self, node_count: u32, reserved: &[(&str, PortBlock)]) -> u32 {
-        let mut reserved = reserved.to_vec();
-        let mut count = 0;
-        while let Ok((block, _)) = room(self.settings, self.report, node_count, &reserved, 0) {
-            reserved.push((&self.settings.name, block));
-            count += 1;
-        }
-        count
-    }
-
-    /// How many environments of `node_count` nodes its ports are enough for.
-    pub fn free_port_blocks(&self, node_count: u32) -> u32 {
-        let Ok(load) = &self.report.load else { return 0 };
-        let mut used = load.ports.clone();
-        let mut count = 0;
-        while let Some(block) = self.settings.free_block(node_count, &used, 0) {
-            used.push(block);
-            count += 1;
-        }
-        count
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use lnplaylive::{OrderId, ProjectName};
+
     use super::*;
-    use crate::remote::Memory;
+    use crate::availability::{Claims, Room};
+    use crate::remote::{Environment, Load, Memory};
 
     fn remotes(names: &[&str]) -> Vec<settings::Remote> {
         names
@@ -174,16 +96,18 @@ mod tests {
             .collect()
     }
 
-    fn load(environments: u32, ports: Vec<PortBlock>) -> Load {
-        let memory = Memory { total: 64 << 30, used: 2 << 30 };
-        Load { environments, ports, coming: Vec::new(), memory, cpus: 4, cpu_load: None, members: None }
+    fn environment(n: u16, provisioned: bool) -> Environment {
+        let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
+        let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
+        let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
+        Environment { project, expires_at, ports, provisioned }
     }
 
-    fn report(name: &str, environments: u32) -> RemoteReport {
-        let ports = (0..environments)
-            .map(|n| PortBlock { first: 20000 + 9 * u16::try_from(n).expect("small"), count: 9 })
-            .collect();
-        RemoteReport { name: name.into(), load: Ok(load(environments, ports)) }
+    fn report(name: &str, environments: u16) -> RemoteReport {
+        let memory = Memory { total: 64 << 30, used: 2 << 30 };
+        let environments = (0..environments).map(|n| environment(n, true)).collect();
+        let load = Load { environments, memory, cpus: 4, cpu_load: None, members: None };
+        RemoteReport { name: name.into(), load: Ok(load) }
     }
 
     fn pick(
@@ -229,9 +153,9 @@ mod tests {
     }
 
     fn with(name: &str, change: impl FnOnce(&mut Load)) -> RemoteReport {
-        let mut load = load(0, Vec::new());
-        change(&mut load);
-        RemoteReport { name: name.into(), load: Ok(load) }
+        let mut report = report(name, 0);
+        report.load.as_mut().map(change).expect("it has reported");
+        report
     }
 
     #[test]
@@ -251,7 +175,7 @@ mod tests {
         pick(&[fits], &[], &[]).expect("room");
         let coming = with("a", |load| {
             load.memory = memory(limit - (1 << 20));
-            load.coming = vec![PortBlock { first: 20000, count: 9 }];
+            load.environments = vec![environment(0, false)];
         });
         let error = pick(&[coming], &[], &[]).expect_err("no room");
         assert!(error.to_string().contains("max_memory_percent"), "{error}");
@@ -264,12 +188,12 @@ mod tests {
         let remotes = remotes(&["a"]);
         let room = |report: &RemoteReport, nodes| {
             let candidate = Candidate { settings: &remotes[0], report };
-            (candidate.room(nodes, &[]), candidate.free_port_blocks(nodes))
+            Room::new(&[candidate], &Claims::default()).count(nodes)
         };
-        assert_eq!(room(&report("a", 1), 8), (2, 10), "three environments at most");
-        assert_eq!(room(&report("a", 1), 64), (1, 1), "91 ports are left");
+        assert_eq!(room(&report("a", 1), 8), 2, "three environments at most");
+        assert_eq!(room(&report("a", 1), 64), 1, "91 ports are left");
         let tight = with("a", |load| load.memory = Memory { total: 4 << 30, used: 1 << 30 });
-        assert_eq!(room(&tight, 8), (2, 11), "2.6 GiB may be used");
-        assert_eq!(room(&RemoteReport { name: "a".into(), load: Err("down".into()) }, 8), (0, 0));
+        assert_eq!(room(&tight, 8), 2, "2.6 GiB may be used");
+        assert_eq!(room(&RemoteReport { name: "a".into(), load: Err("down".into()) }, 8), 0);
     }
 }

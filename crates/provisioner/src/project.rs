@@ -8,7 +8,7 @@ use lnplaylive::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
 use tokio::time::{Instant, sleep};
 
-use crate::Error;
+use crate::{Environment, Error};
 
 /// The order that a project belongs to.
 const KEY_ORDER: &str = "user.lnplaylive.order";
@@ -31,23 +31,20 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// How often the hand-over is written anew after somebody else has changed the project in the same moment.
 const MARK_TRIES: u32 = 3;
 
-/// A project that is ours by name and keys.
-pub(crate) struct Ours {
-    pub(crate) ports: Option<PortBlock>,
-    /// Whether it was handed over.
-    pub(crate) provisioned: bool,
-}
-
-/// Whether a project is one of ours, and what stands in its keys.
-pub(crate) fn recognise(project: &Project) -> Option<Ours> {
+/// The environment in a project, if the project is ours by name and keys.
+pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let name: ProjectName = project.name.parse().ok()?;
     let order: OrderId = project.config.get(KEY_ORDER)?.parse().ok()?;
     let ports = project.config.get(KEY_PORTS).and_then(|text| {
         let (first, count) = text.split_once('-')?;
         Some(PortBlock { first: first.parse().ok()?, count: count.parse().ok()? })
     });
+    let expires = project.config.get(KEY_EXPIRES).and_then(|text| text.parse().ok());
+    let expires = expires.and_then(|second| Timestamp::from_second(second).ok());
+    let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
     let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == PROVISIONED);
-    (name.order_short() == order.short()).then_some(Ours { ports, provisioned })
+    let ours = name.order_short() == order.short();
+    ours.then_some(Environment { project: name, expires_at, ports, provisioned })
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {

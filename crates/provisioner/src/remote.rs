@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use lnplaylive::ProjectName;
 use lnplaylive::order::PortBlock;
 use lnplaylive::settings::{self, read_secret};
 use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Resources, Token};
@@ -24,11 +26,7 @@ const MEMBERS_AGE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
     /// Our environments on it, those that are being made included.
-    pub environments: u32,
-    /// The ports that they use.
-    pub ports: Vec<PortBlock>,
-    /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
-    pub coming: Vec<PortBlock>,
+    pub environments: Vec<Environment>,
     /// The machine's memory; of a cluster that of all members that are online.
     pub memory: Memory,
     /// Threads that it can run at a time.
@@ -37,6 +35,31 @@ pub struct Load {
     pub cpu_load: Option<f64>,
     /// The members of a cluster; `None` of a single server.
     pub members: Option<Members>,
+}
+
+/// One of our environments, as its remote has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Environment {
+    /// The project that it is in.
+    pub project: ProjectName,
+    /// When it ends: the later of what the project's name and its key say.
+    pub expires_at: Timestamp,
+    /// Its ports; `None` where they cannot be read.
+    pub ports: Option<PortBlock>,
+    /// Whether it was handed over.
+    pub provisioned: bool,
+}
+
+impl Load {
+    /// The ports that environments use.
+    pub fn ports(&self) -> impl Iterator<Item = PortBlock> {
+        self.environments.iter().filter_map(|e| e.ports)
+    }
+
+    /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
+    pub fn coming(&self) -> impl Iterator<Item = PortBlock> {
+        self.environments.iter().filter(|e| !e.provisioned).filter_map(|e| e.ports)
+    }
 }
 
 /// Memory, in bytes.
@@ -225,7 +248,7 @@ impl Remote {
         let Connection { client, clustered } = self.connection().await?;
         self.image.check(client, &self.settings).await?;
         let projects = client.projects().await?;
-        let ours: Vec<_> = projects.iter().filter_map(project::recognise).collect();
+        let environments = projects.iter().filter_map(project::recognise).collect();
         let (machines, members) = if *clustered {
             let members = client.cluster_members().await?;
             let online: Vec<_> = members.iter().filter(|m| m.is_online()).map(|m| &*m.server_name).collect();
@@ -236,9 +259,7 @@ impl Remote {
             (Machines::of(&client.resources().await?), None)
         };
         Ok(Load {
-            environments: u32::try_from(ours.len()).unwrap_or(u32::MAX),
-            coming: ours.iter().filter(|o| !o.provisioned).filter_map(|o| o.ports).collect(),
-            ports: ours.into_iter().filter_map(|o| o.ports).collect(),
+            environments,
             memory: machines.memory,
             cpus: machines.cpus,
             cpu_load: machines.cpu_load,

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use lnplaylive::order::Severity;
-use provisioner::{Error, Memory, NoRoom, Provisioner, choose};
+use provisioner::{Claims, Error, Memory, NoRoom, Provisioner, Room, choose};
 use sim_lxd::Fault;
 use support::{GOOD, World, order, placement, provisioner, quoted, remote_settings, until, write};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,13 +39,13 @@ async fn a_report_tells_what_placement_needs() {
     world.provisioner.bring_up(&second, &placement).await.expect("it runs");
     let reports = world.provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
-    assert_eq!(load.environments, 2);
+    assert_eq!(load.environments.len(), 2);
     assert_eq!(load.memory, Memory { total: 16 << 30, used: 4 << 30 });
-    assert_eq!(load.coming, [placement.ports], "the other one was handed over");
+    assert_eq!(load.coming().collect::<Vec<_>>(), [placement.ports], "the other one was handed over");
     assert!(load.cpus > 0 && load.members.is_none());
     let candidates = world.provisioner.candidates(&reports);
-    assert_eq!(candidates[0].free_port_blocks(8), (1000 - 9 - 2) / 9);
-    assert!(candidates[0].room(8, &[]) < candidates[0].free_port_blocks(8), "memory is scarcer");
+    let room = Room::new(&candidates, &Claims::default()).count(8);
+    assert!(room > 0 && room < (1000 - 9 - 2) / 9, "memory is scarcer than ports: {room}");
     world.remote().set_memory(16 << 30, 15 << 30);
     says(&refusal(&world.provisioner).await, &["sim-0", "15360 of 16384 MiB", "max_memory_percent"]);
 }

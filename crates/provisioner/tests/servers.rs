@@ -74,7 +74,8 @@ async fn up_and_down(kind: &str) {
     }
     let reports = provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
-    assert_eq!((&load.ports[..], &load.coming[..]), (&[runs.ports][..], &[runs.ports][..]));
+    assert_eq!(load.ports().collect::<Vec<_>>(), [runs.ports]);
+    assert_eq!(load.coming().collect::<Vec<_>>(), [runs.ports]);
 
     // Its ports are taken: it is made and does not start.
     let stuck = placement(&orders[1], "real", PortBlock { first: runs.ports.first, count: 2 });

@@ -28,7 +28,7 @@ pub(crate) struct Model {
 }
 
 /// Enough for whatever a test does not ask about: what runs in instances here takes no memory worth counting.
-const MEMORY: (u64, u64) = (64 << 30, 2 << 30);
+const MEMORY: (u64, u64) = (1 << 40, 2 << 30);
 
 #[derive(Debug, Default)]
 pub(crate) struct Project {
