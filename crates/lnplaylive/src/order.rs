@@ -4,7 +4,7 @@
 //! created --paid--> queued --placed--> placing --instance runs--> deploying --handed over--> provisioned
 //!    |                 ^  |               |                           |
 //!    |                 |  +- no remote    +---- step failed ----------+--- out of attempts ---> failed
-//! (invoice expired:    |     answers         (placement given up)                                 |
+//! (invoice expired:    |     answers         (placement given up)     or: operator cancels        |
 //!  removed)            +-----------------------------<---------------------- operator: retry ----+
 //! ```
 //!
@@ -195,6 +195,9 @@ pub enum State {
         paid_at: Timestamp,
         /// What went wrong last.
         reason: String,
+        /// Whether nothing went wrong but the operator called it off.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancelled: bool,
     },
 }
 
@@ -317,6 +320,13 @@ pub enum Event {
     LeftoverGone(ProjectName),
     /// The operator asks to try again.
     Retry,
+    /// The operator calls it off: what was paid is to be paid back.
+    Cancel,
+    /// The operator lets the environment live longer.
+    Extended {
+        /// When it ends now.
+        expires_at: Timestamp,
+    },
 }
 
 /// An event that makes no sense where the order stands. Nothing has changed.
@@ -444,6 +454,27 @@ impl Order {
                 (State::Queued { paid_at, attempts: fresh }, "retried by the operator".to_owned())
             }
 
+            (
+                State::Queued { paid_at, .. }
+                | State::Placing { paid_at, .. }
+                | State::Deploying { paid_at, .. },
+                Event::Cancel,
+            ) => {
+                if let Some(Placement { remote, project, ports, .. }) = self.state.placement() {
+                    let leftover = Leftover { remote: remote.clone(), project: *project, ports: *ports };
+                    self.leftovers.push(leftover);
+                }
+                let reason = "cancelled by the operator".to_owned();
+                (State::Failed { paid_at, reason: reason.clone(), cancelled: true }, reason)
+            }
+
+            (State::Provisioned { paid_at, mut handover }, Event::Extended { expires_at })
+                if expires_at > handover.expires_at =>
+            {
+                handover.expires_at = expires_at;
+                (State::Provisioned { paid_at, handover }, format!("extended, until {expires_at}"))
+            }
+
             (state, Event::LeftoverGone(project)) if self.leftovers.iter().any(|l| l.project == project) => {
                 self.leftovers.retain(|l| l.project != project);
                 (state, format!("removed {project}"))
@@ -482,7 +513,7 @@ impl Order {
         attempts.faults = 0;
         attempts.failed += 1;
         if attempts.failed >= policy.max_attempts {
-            return State::Failed { paid_at, reason: reason.to_owned() };
+            return State::Failed { paid_at, reason: reason.to_owned(), cancelled: false };
         }
         State::Queued { paid_at, attempts }
     }
@@ -499,6 +530,8 @@ impl Event {
             Self::StepFailed { .. } => "a failed step",
             Self::LeftoverGone(_) => "a removed leftover",
             Self::Retry => "a retry",
+            Self::Cancel => "a cancellation",
+            Self::Extended { .. } => "a later end",
         }
     }
 }

@@ -87,6 +87,10 @@ pub struct Shop {
     pub max_unpaid_orders: u32,
     /// Seconds that an order is kept, and shown as expired, after its invoice has expired.
     pub unpaid_retention_secs: u32,
+    /// Whom buyers of orders that failed are told to ask: an e-mail address, a URL, or a few words.
+    pub contact: Option<String>,
+    /// Where the route table is written for the gateway of the web shop's server. None: nowhere.
+    pub routes_file: Option<PathBuf>,
 }
 
 impl Default for Shop {
@@ -98,6 +102,8 @@ impl Default for Shop {
             invoice_expiry_secs: 600,
             max_unpaid_orders: 1000,
             unpaid_retention_secs: 60,
+            contact: None,
+            routes_file: None,
         }
     }
 }
@@ -122,6 +128,8 @@ pub struct Provisioning {
     pub block_time_secs: u32,
     /// Seconds that one call of a remote's API may take; operations have their own time.
     pub call_timeout_secs: u32,
+    /// Seconds between two surveys of the remotes, which tell what can be sold.
+    pub survey_secs: u32,
 }
 
 impl Default for Provisioning {
@@ -135,6 +143,7 @@ impl Default for Provisioning {
             allowance_mins: 15,
             block_time_secs: 5,
             call_timeout_secs: 30,
+            survey_secs: 15,
         }
     }
 }
@@ -416,6 +425,11 @@ impl Settings {
         {
             return Err(wrong("shop.connect_page", "it must be an http or https URL without a fragment"));
         }
+        if let Some(contact) = &self.shop.contact
+            && (contact.trim().is_empty() || contact.len() > 200 || contact.chars().any(char::is_control))
+        {
+            return Err(wrong("shop.contact", "it must be 1 to 200 bytes without control characters"));
+        }
         let p = &self.provisioning;
         range("provisioning.concurrency", p.concurrency, 1..=256)?;
         range("provisioning.max_attempts", p.max_attempts, 1..=100)?;
@@ -425,6 +439,7 @@ impl Settings {
         range("provisioning.allowance_mins", p.allowance_mins, 0..=1440)?;
         range("provisioning.block_time_secs", p.block_time_secs, 1..=3600)?;
         range("provisioning.call_timeout_secs", p.call_timeout_secs, 1..=600)?;
+        range("provisioning.survey_secs", p.survey_secs, 1..=3600)?;
         validate_remotes(&self.remotes)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::catalogue::Catalogue;
 use lnplaylive::customisation::{Customisation, Title};
-use lnplaylive::order::{Access, KeyPair, Placement, PortBlock, Severity};
+use lnplaylive::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
 use lnplaylive::{
     ChannelSetup, CoinDistribution, ConnectionString, Event, Order, OrderId, Policy, ProjectName, Secret,
     State, Work,
@@ -48,6 +48,8 @@ enum Kind {
     Failed { passing: bool },
     LeftoverGone,
     Retry,
+    Cancel,
+    Extended { hours: i64 },
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -60,6 +62,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
         4 => any::<bool>().prop_map(|passing| Kind::Failed { passing }),
         2 => Just(Kind::LeftoverGone),
         1 => Just(Kind::Retry),
+        1 => Just(Kind::Cancel),
+        1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
     ]
 }
 
@@ -80,6 +84,8 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
             order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project),
         ),
         Kind::Retry => Event::Retry,
+        Kind::Cancel => Event::Cancel,
+        Kind::Extended { hours } => Event::Extended { expires_at: at(second + 172_800 + 3600 * hours) },
     }
 }
 
@@ -114,9 +120,12 @@ proptest! {
                 prop_assert_eq!(order.state.paid_at(), Some(paid_at));
             }
             prop_assert_eq!(&order.terms, &before.terms);
-            // What was handed over stays handed over.
+            // What was handed over stays handed over, and never ends earlier.
             if let State::Provisioned { handover, .. } = &order.state {
-                prop_assert_eq!(handed_over.get_or_insert(handover.clone()), handover);
+                let first: &mut Handover = handed_over.get_or_insert(handover.clone());
+                prop_assert!(handover.expires_at >= first.expires_at);
+                first.expires_at = handover.expires_at;
+                prop_assert_eq!(first, handover);
                 prop_assert_eq!(handover.connection_strings.len(), 8);
             } else {
                 prop_assert!(handed_over.is_none());
@@ -257,4 +266,24 @@ fn what_the_buyer_has_chosen_is_in_the_record() {
     assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), order);
     let spoilt = json.replace("Bob", "B\\nb");
     assert!(serde_json::from_str::<Order>(&spoilt).is_err(), "a name with a control character: {spoilt}");
+}
+
+#[test]
+fn a_cancelled_order_leaves_what_it_had_to_be_removed_and_can_be_taken_up_again() {
+    let policy = Policy::default();
+    let created = order();
+    created.apply(Event::Cancel, at(1), &policy).expect_err("nothing was paid: the shop just removes it");
+    let placement = placement(&created, 500_000);
+    let paid = created.apply(Event::Paid, at(1), &policy).expect("paid");
+    let placed = paid.apply(Event::Placed(placement.clone()), at(2), &policy).expect("placed");
+    let cancelled = placed.apply(Event::Cancel, at(3), &policy).expect("cancelled");
+    assert!(matches!(&cancelled.state, State::Failed { cancelled: true, .. }));
+    assert_eq!(cancelled.leftovers[0].project, placement.project);
+    assert_eq!(cancelled.work(), Work::CleanUp);
+    cancelled
+        .apply(Event::InstanceRuns, at(4), &policy)
+        .expect_err("whatever still went on there is no news");
+    cancelled.apply(Event::Cancel, at(4), &policy).expect_err("once is enough");
+    let again = cancelled.apply(Event::Retry, at(5), &policy).expect("the operator has thought again");
+    assert!(matches!(again.work(), Work::Place(_)));
 }

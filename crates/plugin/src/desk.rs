@@ -4,18 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use cln_rpc::model::requests::DelinvoiceStatus;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::catalogue::{Catalogue, Terms};
-use lnplaylive::order::{Leftover, Policy, Refused};
+use lnplaylive::order::{Policy, PortBlock, Refused};
 use lnplaylive::settings::{Provisioning, SettingsError, Shop};
 use lnplaylive::{Event, Order, OrderId, Settings, State};
 use provisioner::Provisioner;
 use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::node::{InvoiceStatus, Node, NodeError, Removal};
+use crate::routes::Routes;
 use crate::rpc::Failure;
+use crate::stock::Stock;
 use crate::store::{self, Damaged, Record, Shelf};
 use crate::view::Snapshot;
 use crate::worker;
@@ -28,7 +31,8 @@ const MAX_STRANGE_LABELS: usize = 1000;
 /// Between two tries to write to the datastore: it is the node itself that is slow.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long callers wait for the open orders to be read. It takes milliseconds, unless the node is starting as well.
+/// How long callers wait for the open orders to be read, and for the remotes to be asked once. It takes milliseconds,
+/// unless the node is starting as well or a remote does not answer.
 const START_TIME: Duration = Duration::from_secs(10);
 
 /// All open orders, and what is needed to move them.
@@ -46,6 +50,12 @@ pub(crate) struct Desk {
     pub(crate) choosing: AsyncMutex<()>,
     /// Held while waiting for news.
     pub(crate) waiting: Semaphore,
+    /// What can be sold.
+    pub(crate) stock: Stock,
+    /// Where the web shop's gateway finds the environments.
+    pub(crate) routes: Routes,
+    /// Held while the operator moves an environment's end.
+    pub(crate) extending: AsyncMutex<()>,
     /// One permit for each unpaid order that may still be made.
     unpaid: Arc<Semaphore>,
     open: RwLock<HashMap<OrderId, Arc<Case>>>,
@@ -218,6 +228,9 @@ impl Desk {
             workers: Semaphore::new(permits(settings.provisioning.concurrency)),
             choosing: AsyncMutex::new(()),
             waiting: Semaphore::new(MAX_WAITING),
+            stock: Stock::new(Duration::from_secs(settings.provisioning.survey_secs.into())),
+            routes: Routes::new(settings),
+            extending: AsyncMutex::new(()),
             unpaid: Arc::new(Semaphore::new(permits(settings.shop.max_unpaid_orders))),
             shop: settings.shop.clone(),
             provisioning: settings.provisioning.clone(),
@@ -279,14 +292,28 @@ impl Desk {
         self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Looks at all open orders as they are recorded.
+    pub(crate) fn for_each_order(&self, mut look: impl FnMut(&Order)) {
+        for case in self.open.read().unwrap_or_else(PoisonError::into_inner).values() {
+            look(&case.shown.borrow().order);
+        }
+    }
+
     /// The records that cannot be read.
     pub(crate) fn damaged(&self) -> Vec<Damaged> {
         lock(&self.damaged).clone()
     }
 
-    /// Makes an order and its invoice.
-    pub(crate) async fn create_order(&self, terms: Terms) -> Result<NewOrder, Failure> {
+    /// Returns once it is known what can be sold; callers are told when that takes too long.
+    pub(crate) async fn ready_to_sell(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_TIME;
         self.ready().await?;
+        self.stock.ready(deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Makes an order and its invoice, if there is a place for what is ordered.
+    pub(crate) async fn create_order(self: &Arc<Self>, terms: Terms) -> Result<NewOrder, Failure> {
+        self.ready_to_sell().await?;
         let Ok(permit) = Arc::clone(&self.unpaid).try_acquire_owned() else {
             return Err(Failure::busy(self.seconds_until_a_place_is_free()));
         };
@@ -294,9 +321,12 @@ impl Desk {
         let expiry = SignedDuration::from_secs(self.shop.invoice_expiry_secs.into());
         let expires = now.checked_add(expiry).unwrap_or(Timestamp::MAX);
         let order = Order::new(OrderId::random(), terms, now, expires);
+        let hold = self.hold(order.id, order.terms.node_count, expires)?;
         // The record first: an invoice without one would be money for nothing.
         let record = store::insert(&self.node, order.clone()).await.map_err(|e| Failure::node(&e))?;
         let case = self.adopt(record, Some(permit));
+        // From here on the open order holds the place.
+        drop(hold);
         let label = order.id.to_string();
         let description =
             format!("lnplay.live: {} nodes for {} hours", order.terms.node_count, order.terms.hours);
@@ -376,9 +406,14 @@ impl Desk {
     /// Asks the node about every unpaid order: what was paid while nobody listened is found here.
     pub(crate) async fn find_payments(self: &Arc<Self>) -> Result<(), NodeError> {
         for case in self.cases().into_iter().filter(|c| c.is_unpaid()) {
-            if self.node.invoice_status(&case.id.to_string()).await? == InvoiceStatus::Paid {
-                self.paid(&case).await;
-            }
+            self.find_payment(&case).await?;
+        }
+        Ok(())
+    }
+
+    async fn find_payment(self: &Arc<Self>, case: &Arc<Case>) -> Result<(), NodeError> {
+        if self.node.invoice_status(&case.id.to_string()).await? == InvoiceStatus::Paid {
+            self.paid(case).await;
         }
         Ok(())
     }
@@ -392,23 +427,33 @@ impl Desk {
             if due > now {
                 continue;
             }
-            match self.remove_unpaid(&case).await {
-                Ok(true) => {}
+            let swept = match self.remove_unpaid(&case, &[DelinvoiceStatus::EXPIRED]).await {
+                // Paid, or by the node's clock not expired yet.
                 Ok(false) => self.find_payment(&case).await,
-                Err(error) => tracing::warn!("order {case}: could not be swept: {error}"),
+                other => other.map(drop),
+            };
+            if let Err(error) = swept {
+                tracing::warn!("order {case}: could not be swept: {error}");
             }
         }
     }
 
-    /// Removes the invoice if it has expired, then the record. False if it has not.
-    async fn remove_unpaid(&self, case: &Case) -> Result<bool, NodeError> {
+    /// Removes the invoice if it has one of these states, then the record. False if it has none of them.
+    async fn remove_unpaid(&self, case: &Case, states: &[DelinvoiceStatus]) -> Result<bool, NodeError> {
         // Held throughout, so that a payment that is being recorded is not overtaken.
         let kept = case.record.lock().await;
         if !matches!(kept.record.order.state, State::Created) {
             return Ok(true);
         }
-        match self.node.remove_expired_invoice(&case.id.to_string()).await? {
-            Removal::NotExpired => return Ok(false),
+        let mut removal = Removal::OtherState;
+        for state in states {
+            removal = self.node.remove_invoice(&case.id.to_string(), *state).await?;
+            if removal != Removal::OtherState {
+                break;
+            }
+        }
+        match removal {
+            Removal::OtherState => return Ok(false),
             Removal::Removed => {}
             Removal::Missing => {
                 tracing::warn!("order {case}: it never got its invoice, or somebody removed it");
@@ -419,15 +464,6 @@ impl Desk {
             _ => self.forget(case.id),
         }
         Ok(true)
-    }
-
-    async fn find_payment(self: &Arc<Self>, case: &Arc<Case>) {
-        match self.node.invoice_status(&case.id.to_string()).await {
-            Ok(InvoiceStatus::Paid) => self.paid(case).await,
-            // By the node's clock it has not expired yet.
-            Ok(_) => {}
-            Err(error) => tracing::warn!("order {case}: could not ask about its invoice: {error}"),
-        }
     }
 
     /// Moves the record of an order that is over to the closed ones.
@@ -476,21 +512,85 @@ impl Desk {
         Ok(case.snapshot())
     }
 
-    /// The ports that open orders have, or may have, on remotes.
-    pub(crate) fn reserved_ports(&self) -> Vec<(String, lnplaylive::order::PortBlock)> {
-        let mut reserved = Vec::new();
-        for case in self.cases() {
-            let order = case.order();
-            reserved.extend(order.state.placement().map(|p| (p.remote.clone(), p.ports)));
-            reserved
-                .extend(order.leftovers.into_iter().map(|Leftover { remote, ports, .. }| (remote, ports)));
+    /// The operator calls an order off. `None`: it was not paid, and there is nothing of it any more.
+    pub(crate) async fn cancel(self: &Arc<Self>, id: OrderId) -> Result<Option<Snapshot>, Failure> {
+        let case = match self.find(id).await? {
+            Found::Open(case) => case,
+            Found::Closed(order) => {
+                let state = order.state.name();
+                return Err(Failure::pointless(format!("an order that is {state} cannot be cancelled")));
+            }
+        };
+        if case.is_unpaid() {
+            let states = [DelinvoiceStatus::UNPAID, DelinvoiceStatus::EXPIRED];
+            let removed = self.remove_unpaid(&case, &states).await.map_err(|e| Failure::node(&e))?;
+            if removed && case.is_unpaid() {
+                tracing::info!("order {case}: cancelled by the operator before it was paid");
+                return Ok(None);
+            }
+            // Paid in this moment.
+            self.find_payment(&case).await.map_err(|e| Failure::node(&e))?;
         }
+        case.apply(self, Event::Cancel).await.map_err(|e| Failure::refused(&e))?;
+        tracing::warn!("order {case}: cancelled by the operator; its price is to be paid back by hand");
+        case.nudge.notify_one();
+        worker::start(self, &case);
+        Ok(Some(case.snapshot()))
+    }
+
+    /// The operator lets an environment live longer.
+    pub(crate) async fn extend(self: &Arc<Self>, id: OrderId, hours: u32) -> Result<Snapshot, Failure> {
+        // One at a time, or two would add to the same end.
+        let _turn = self.extending.lock().await;
+        let found = self.find(id).await?;
+        let order = found.snapshot().order;
+        let State::Provisioned { handover, .. } = &order.state else {
+            let state = order.state.name();
+            return Err(Failure::pointless(format!(
+                "an order that is {state} has no end that could be moved"
+            )));
+        };
+        if handover.expires_at <= Timestamp::now() {
+            return Err(Failure::pointless(format!("the environment has ended at {}", handover.expires_at)));
+        }
+        let hours = SignedDuration::from_hours(hours.into());
+        let expires_at = handover.expires_at.checked_add(hours).unwrap_or(Timestamp::MAX);
+        // The remote first: what it does not know must not be promised. Should the record not be written, the same call
+        // leads to the same end.
+        let moved = self.provisioner.extend(id, &handover.remote, handover.project, expires_at).await;
+        moved.map_err(|e| Failure::remote(&e))?;
+        let event = Event::Extended { expires_at };
+        let snapshot = match found {
+            Found::Open(case) => {
+                case.apply(self, event).await.map_err(|e| Failure::refused(&e))?;
+                case.snapshot()
+            }
+            Found::Closed(order) => {
+                let order = order
+                    .apply(event, Timestamp::now(), &self.policy)
+                    .map_err(|e| Failure::refused(&e.into()))?;
+                store::rewrite_closed(&self.node, &order).await.map_err(|e| Failure::node(&e))?;
+                Snapshot::of(order)
+            }
+        };
+        // The route to it ends later, too.
+        self.stock.nudge.notify_one();
+        Ok(snapshot)
+    }
+
+    /// The ports that open orders have, or may have, on remotes.
+    pub(crate) fn reserved_ports(&self) -> Vec<(String, PortBlock)> {
+        let mut reserved = Vec::new();
+        self.for_each_order(|order| {
+            reserved.extend(order.state.placement().map(|p| (p.remote.clone(), p.ports)));
+            reserved.extend(order.leftovers.iter().map(|l| (l.remote.clone(), l.ports)));
+        });
         reserved
     }
 }
 
 /// Without the fraction, which would only be noise to people.
-fn whole_seconds(time: Timestamp) -> Timestamp {
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 

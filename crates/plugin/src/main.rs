@@ -1,20 +1,26 @@
 //! The Core Lightning plugin that sells environments.
 //!
-//! A thin adapter: [`rpc`] reads parameters and writes answers, [`desk`] holds the open orders and is
-//! the only one to move them, [`store`] keeps them in the node's datastore, [`worker`] provisions
-//! what was paid, [`sweeper`] finds what was paid unnoticed or never. What to do is decided in the
+//! A thin adapter: [`rpc`] and [`ops`] read parameters and write answers, [`desk`] holds the open orders
+//! and is the only one to move them, [`store`] keeps them in the node's datastore, [`worker`] provisions
+//! what was paid, [`sweeper`] finds what was paid unnoticed or never, [`stock`] knows what can be sold,
+//! [`routes`] tells the web shop's gateway where environments are. What to do is decided in the
 //! crate `lnplaylive`, what is done on remotes is in the crate `provisioner`.
 
 mod desk;
 mod node;
+mod ops;
 mod params;
+mod routes;
 mod rpc;
+mod stock;
 mod store;
 mod sweeper;
 mod view;
 mod worker;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,12 +48,30 @@ const END_TIME: Duration = Duration::from_millis(200);
 /// What handlers share.
 type Handle = Plugin<Arc<Desk>>;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    // lightningd starts plugins without arguments.
+    if !arguments.is_empty() {
+        return Ok(command(&arguments));
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(run());
     // Work under way is dropped, and with it its SSH keys; the thread that reads standard input is not waited for.
     runtime.shutdown_timeout(END_TIME);
-    result
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// `check-config FILE`: says what is wrong with settings, on a machine that need not have the files that they name.
+fn command(arguments: &[OsString]) -> ExitCode {
+    let wrong = match arguments {
+        [command, file] if command == "check-config" => match Settings::read(Some(Path::new(file))) {
+            Ok(_) => return ExitCode::SUCCESS,
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        },
+        _ => "this is a plugin: lightningd runs it (--plugin); by hand, only `lnplaylive-plugin check-config FILE`".into(),
+    };
+    eprintln!("{wrong}");
+    ExitCode::from(2)
 }
 
 async fn run() -> anyhow::Result<()> {

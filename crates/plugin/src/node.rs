@@ -68,14 +68,14 @@ pub(crate) enum InvoiceStatus {
     Missing,
 }
 
-/// What came of removing an expired invoice.
+/// What came of removing an invoice that must be in a given state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
     Removed,
     /// It was not there.
     Missing,
-    /// It is there and has not expired: it may have been paid.
-    NotExpired,
+    /// It is there and in another state: it may have been paid.
+    OtherState,
 }
 
 /// The node that we are a plugin of.
@@ -151,14 +151,17 @@ impl Node {
         })
     }
 
-    /// Removes an invoice if it has expired, in one step: one that was paid meanwhile stays.
-    pub(crate) async fn remove_expired_invoice(&self, label: &str) -> Result<Removal, NodeError> {
-        let request =
-            DelinvoiceRequest { label: label.to_owned(), status: DelinvoiceStatus::EXPIRED, desconly: None };
+    /// Removes an invoice if it is in that state, in one step: one that was paid meanwhile stays.
+    pub(crate) async fn remove_invoice(
+        &self,
+        label: &str,
+        status: DelinvoiceStatus,
+    ) -> Result<Removal, NodeError> {
+        let request = DelinvoiceRequest { label: label.to_owned(), status, desconly: None };
         match self.call(&request).await {
             Ok(_) => Ok(Removal::Removed),
             Err(error) if error.has_code(&[code::INVOICE_NOT_FOUND]) => Ok(Removal::Missing),
-            Err(error) if error.has_code(&[code::INVOICE_STATUS_UNEXPECTED]) => Ok(Removal::NotExpired),
+            Err(error) if error.has_code(&[code::INVOICE_STATUS_UNEXPECTED]) => Ok(Removal::OtherState),
             Err(error) => Err(error),
         }
     }

@@ -50,12 +50,17 @@ impl Params {
         self.required(name).map(as_integer)
     }
 
-    /// A number of seconds, or the default where there is none.
+    /// A whole number that is not negative, if there is one.
+    pub(crate) fn optional_integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let number = as_integer(value).filter(|n| *n >= 0);
+        let wrong = || Failure::params(format!("{name} must be a whole number, 0 or more"));
+        number.ok_or_else(wrong).map(Some)
+    }
+
+    /// The same, or the default where there is none.
     pub(crate) fn integer_or(&self, name: &str, default: i64) -> Result<i64, Failure> {
-        let Some(value) = self.0.get(name) else { return Ok(default) };
-        as_integer(value)
-            .filter(|n| *n >= 0)
-            .ok_or_else(|| Failure::params(format!("{name} must be a whole number, 0 or more")))
+        Ok(self.optional_integer(name)?.unwrap_or(default))
     }
 
     /// A string, if there is one.

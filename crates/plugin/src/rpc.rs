@@ -2,7 +2,7 @@
 //!
 //! Those that begin with `lnplaylive-` can be called by anybody on the internet: they reveal an order
 //! only to who holds its id, and change nothing but to add a new order. Those that begin with
-//! `lnplayops-` are the operator's.
+//! `lnplayops-` are the operator's, and in [`crate::ops`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use std::time::Duration;
 use cln_plugin::{Builder, RpcMethodBuilder};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::customisation::{CustomisationError, Title};
-use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, OrderId};
+use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, OrderId, Product};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Handle;
-use crate::desk::{ApplyError, Desk, Found, NewOrder};
+use crate::desk::{ApplyError, Desk, Found, NewOrder, whole_seconds};
 use crate::node::NodeError;
+use crate::ops;
 use crate::params::Params;
-use crate::store::{self, Shelf};
 use crate::view::Snapshot;
 
 /// The longest that `lnplaylive-waitstatus` waits, in seconds.
@@ -75,7 +75,32 @@ impl Failure {
 
     /// Something that the operator asked for and that makes no sense.
     pub(crate) fn refused(error: &ApplyError) -> Self {
-        Self::new(7005, error.to_string())
+        Self::pointless(error.to_string())
+    }
+
+    /// The same in other words.
+    pub(crate) fn pointless(message: impl Into<String>) -> Self {
+        Self::new(7005, message)
+    }
+
+    /// No place for what was ordered.
+    pub(crate) fn sold_out(next: Option<Timestamp>) -> Self {
+        let next = next.map_or_else(String::new, |at| format!(", next one frees up at {at}"));
+        Self::new(7006, format!("sold out{next}"))
+    }
+
+    /// Whether there is a place is not known: no remote has answered for so long.
+    pub(crate) fn cannot_tell(silence: Duration) -> Self {
+        let seconds = silence.as_secs();
+        Self::new(
+            7007,
+            format!("nothing can be sold now: no remote has answered for {seconds} seconds; try again later"),
+        )
+    }
+
+    /// A remote did not do what the operator asked for.
+    pub(crate) fn remote(error: &provisioner::Error) -> Self {
+        Self::new(7008, error.chain())
     }
 
     /// The node did not do its part. Details are for the log.
@@ -85,12 +110,12 @@ impl Failure {
     }
 }
 
-type Answer = Result<Value, Failure>;
+pub(crate) type Answer = Result<Value, Failure>;
 
 /// Adds our methods to the plugin.
 pub(crate) fn register(builder: Builder<Arc<Desk>, Stdin, Stdout>) -> Builder<Arc<Desk>, Stdin, Stdout> {
     macro_rules! methods {
-        ($($name:literal $usage:literal $handler:ident $description:literal;)+) => {
+        ($($name:literal $usage:literal $description:literal => $handler:path;)+) => {
             builder$(.rpcmethod_from_builder(
                 RpcMethodBuilder::new($name, |plugin: Handle, params| {
                     answer(async move { $handler(plugin.state(), params).await })
@@ -101,15 +126,19 @@ pub(crate) fn register(builder: Builder<Arc<Desk>, Stdin, Stdout>) -> Builder<Ar
         };
     }
     methods! {
-        "lnplaylive-createorder" "node_count hours [coin_distribution] [channel_setup] [names] [title]" create_order
-            "Order an environment; returns its invoice";
-        "lnplaylive-invoicestatus" "payment_type invoice_id" invoice_status "How an order stands";
-        "lnplaylive-waitstatus" "invoice_id revision [timeout]" wait_status
-            "How an order stands, as soon as its revision is not the one given";
-        "lnplaylive-products" "" products "What can be ordered, and what it costs";
-        "lnplayops-orders" "[which]" orders "Orders: open (default), closed or all";
-        "lnplayops-retry" "invoice_id" retry "Try again to provision an order that failed or waits";
-        "lnplayops-remotes" "" remotes "How the remotes are";
+        "lnplaylive-createorder" "node_count hours [coin_distribution] [channel_setup] [names] [title]"
+            "Order an environment; returns its invoice" => create_order;
+        "lnplaylive-invoicestatus" "payment_type invoice_id" "How an order stands" => invoice_status;
+        "lnplaylive-waitstatus" "invoice_id revision [timeout]"
+            "How an order stands, as soon as its revision is not the one given" => wait_status;
+        "lnplaylive-products" "" "What can be ordered, and what it costs" => products;
+        "lnplayops-orders" "[which] [state] [older_than] [newer_than] [limit]"
+            "Orders: open (default), closed or all; by state, and by age in hours" => ops::orders;
+        "lnplayops-order" "invoice_id" "One order with its whole history" => ops::order;
+        "lnplayops-retry" "invoice_id" "Try again to provision an order that failed or waits" => ops::retry;
+        "lnplayops-cancel" "invoice_id" "Call an order off that is not provisioned yet" => ops::cancel;
+        "lnplayops-extend" "invoice_id hours" "Let an environment live longer" => ops::extend;
+        "lnplayops-remotes" "" "How the remotes are" => ops::remotes;
     }
 }
 
@@ -175,7 +204,7 @@ fn customisation(params: &Params, node_count: u32) -> Result<Customisation, Fail
 }
 
 /// Reads an order's id. Whatever is wrong with it, there is no such order.
-fn order_id(params: &Params) -> Result<OrderId, Failure> {
+pub(crate) fn order_id(params: &Params) -> Result<OrderId, Failure> {
     params.required_text("invoice_id")?.parse().map_err(|_| Failure::no_such_order())
 }
 
@@ -187,7 +216,7 @@ async fn invoice_status(desk: &Arc<Desk>, params: Value) -> Answer {
         Some(_) => return Err(Failure::params("payment_type must be bolt11")),
     }
     let found = desk.find(order_id(&params)?).await?;
-    Ok(found.snapshot().buyers(Timestamp::now()))
+    Ok(found.snapshot().buyers(Timestamp::now(), desk.shop.contact.as_deref()))
 }
 
 async fn wait_status(desk: &Arc<Desk>, params: Value) -> Answer {
@@ -201,7 +230,7 @@ async fn wait_status(desk: &Arc<Desk>, params: Value) -> Answer {
         Ok(_permit) => news(&found, known, deadline).await,
         Err(_) => found.snapshot(),
     };
-    Ok(snapshot.buyers(Timestamp::now()))
+    Ok(snapshot.buyers(Timestamp::now(), desk.shop.contact.as_deref()))
 }
 
 /// Waits until something else is shown than what has the revision `known`.
@@ -234,85 +263,33 @@ async fn news(found: &Found, known: u64, deadline: Instant) -> Snapshot {
     }
 }
 
-#[expect(clippy::unused_async, reason = "handlers are async, and this one has nothing to wait for")]
 async fn products(desk: &Arc<Desk>, params: Value) -> Answer {
     Params::read(params, &[])?;
-    let available = desk.provisioner.has_remotes();
-    let products: Vec<_> = desk
-        .catalogue
-        .products()
-        .iter()
-        .map(|p| {
+    desk.ready_to_sell().await?;
+    let now = Timestamp::now();
+    let products: Vec<_> = desk.with_room(|room| {
+        let product = |p: &Product| {
+            let count = room.count(p.node_count);
+            // What is over and only waits to be removed frees up at any moment.
+            let next =
+                (count == 0).then(|| room.next(p.node_count)).flatten().map(|at| whole_seconds(at.max(now)));
             json!({
                 "sku": p.sku,
                 "node_count": p.node_count,
                 "msat_per_node_hour": p.msat_per_node_hour,
-                "available": available,
+                "available": count > 0,
+                "available_count": count,
+                "next_available_at": next,
             })
-        })
-        .collect();
+        };
+        desk.catalogue.products().iter().map(product).collect()
+    });
     Ok(json!({
         "products": products,
         "min_hours": desk.catalogue.min_hours(),
         "max_hours": desk.catalogue.max_hours(),
+        "coin_distributions": CoinDistribution::ALL,
+        "channel_setups": ChannelSetup::ALL,
+        "contact": desk.shop.contact,
     }))
-}
-
-async fn orders(desk: &Arc<Desk>, params: Value) -> Answer {
-    let params = Params::read(params, &["which"])?;
-    desk.ready().await?;
-    let (open, closed) = match params.text("which")? {
-        None | Some("open") => (true, false),
-        Some("closed") => (false, true),
-        Some("all") => (true, true),
-        Some(_) => return Err(Failure::params("which must be open, closed or all")),
-    };
-    let mut listed: Vec<Snapshot> = Vec::new();
-    let mut damaged = Vec::new();
-    if open {
-        listed.extend(desk.cases().iter().map(|c| c.snapshot()));
-        damaged.extend(desk.damaged());
-    }
-    if closed {
-        let (records, more) = store::list(&desk.node, Shelf::Closed).await.map_err(|e| Failure::node(&e))?;
-        listed.extend(records.into_iter().map(|r| Snapshot::of(r.order)));
-        damaged.extend(more);
-    }
-    listed.sort_by_key(|s| s.order.created_at);
-    let now = Timestamp::now();
-    let orders: Vec<_> = listed.iter().map(|s| s.operators(now)).collect();
-    let damaged: Vec<_> = damaged.iter().map(|d| json!({ "invoice_id": d.key, "error": d.error })).collect();
-    Ok(json!({ "orders": orders, "damaged": damaged }))
-}
-
-async fn retry(desk: &Arc<Desk>, params: Value) -> Answer {
-    let params = Params::read(params, &["invoice_id"])?;
-    let snapshot = desk.retry(order_id(&params)?).await?;
-    Ok(snapshot.operators(Timestamp::now()))
-}
-
-async fn remotes(desk: &Arc<Desk>, params: Value) -> Answer {
-    Params::read(params, &[])?;
-    let remotes: Vec<_> = desk
-        .provisioner
-        .survey()
-        .await
-        .into_iter()
-        .map(|report| match report.load {
-            Ok(load) => json!({
-                "name": report.name,
-                "healthy": true,
-                "environments": load.environments.len(),
-                "being_made": load.coming().count(),
-                "memory_total_bytes": load.memory.total,
-                "memory_used_bytes": load.memory.used,
-                "cpus": load.cpus,
-                "cpu_load": load.cpu_load,
-                "cluster_members": load.members.map(|m| m.total),
-                "cluster_members_online": load.members.map(|m| m.online),
-            }),
-            Err(error) => json!({ "name": report.name, "healthy": false, "error": error }),
-        })
-        .collect();
-    Ok(json!({ "remotes": remotes }))
 }

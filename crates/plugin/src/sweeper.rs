@@ -1,4 +1,5 @@
-//! Finds what was paid while nobody listened, and removes what was never paid.
+//! What goes on in the background: finds what was paid while nobody listened, removes what was never paid, and sees
+//! how the remotes are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Between two tries to read the datastore at start-up.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Loads the open orders, looks for payments that were missed, and then sweeps for ever.
+/// Loads the open orders, looks for payments that were missed, and then sweeps for ever; beside that, surveys for ever.
 pub(crate) fn spawn(desk: Arc<Desk>) {
+    let surveyor = Arc::clone(&desk);
+    tokio::spawn(async move { surveyor.keep_surveying().await });
     tokio::spawn(async move {
         until_it_works("read the open orders", || desk.load()).await;
         until_it_works("look for payments", || desk.find_payments()).await;

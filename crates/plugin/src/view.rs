@@ -21,6 +21,10 @@ const STEPS: [(&str, u32, u32); 5] = [
     ("open-channels", 90, 99),
 ];
 
+/// The states that operators can ask for.
+pub(crate) const STATES: [&str; 8] =
+    ["created", "queued", "placing", "deploying", "provisioned", "expired", "failed", "cancelled"];
+
 /// How far all is when `done` of `total` units of a step are.
 fn share(step: &str, done: u32, total: u32) -> u32 {
     let (_, from, to) = STEPS.into_iter().find(|(name, ..)| *name == step).unwrap_or((step, 25, 99));
@@ -57,8 +61,8 @@ impl Snapshot {
         self.order.revision * REVISION_STEP + self.ticks.min(REVISION_STEP - 2) + u64::from(over)
     }
 
-    /// The answer of `lnplaylive-invoicestatus`.
-    pub(crate) fn buyers(&self, now: Timestamp) -> Value {
+    /// The answer of `lnplaylive-invoicestatus`. `contact`: whom to ask about an order that failed.
+    pub(crate) fn buyers(&self, now: Timestamp, contact: Option<&str>) -> Value {
         let Order { id, terms, state, .. } = &self.order;
         let invoice_status = match state {
             State::Created if self.order.invoice_expires_at <= now => "expired",
@@ -75,12 +79,12 @@ impl Snapshot {
             "title": chosen.title,
             "payment_type": "bolt11",
             "invoice_status": invoice_status,
-            "deployment_details": self.deployment(now),
+            "deployment_details": self.deployment(now, contact),
             "revision": self.revision(now),
         })
     }
 
-    fn deployment(&self, now: Timestamp) -> Value {
+    fn deployment(&self, now: Timestamp, contact: Option<&str>) -> Value {
         let nothing = Vec::new();
         let (status, expires, strings) = match &self.order.state {
             State::Created => return "not_deployed".into(),
@@ -96,13 +100,18 @@ impl Snapshot {
             }
             State::Failed { .. } => ("failed", None, &nothing),
         };
-        json!({
+        let mut details = json!({
             "status": status,
             "vm_expiration_date": expires,
             "lnlive_plugin_version": VERSION,
             "progress": self.overall(),
             "connection_strings": strings,
-        })
+        });
+        if let State::Failed { cancelled, .. } = self.order.state {
+            details["contact"] = json!(contact);
+            details["message"] = json!(failure_message(cancelled, contact));
+        }
+        details
     }
 
     /// Progress over all steps, in percent. The shares are what the steps took when measured.
@@ -127,7 +136,17 @@ impl Snapshot {
                 None => at("booting", 20, "Your server is booting"),
             },
             State::Provisioned { .. } => at("provisioned", 100, "Ready"),
+            State::Failed { cancelled: true, .. } => at("failed", 100, "Cancelled by the operator"),
             State::Failed { .. } => at("failed", 100, "It could not be deployed; the operator has been told"),
+        }
+    }
+
+    /// The state as operators see it: that of the record, or that an environment has ended, or that it was called off.
+    pub(crate) fn state(&self, now: Timestamp) -> &'static str {
+        match &self.order.state {
+            State::Provisioned { handover, .. } if handover.expires_at <= now => "expired",
+            State::Failed { cancelled: true, .. } => "cancelled",
+            state => state.name(),
         }
     }
 
@@ -138,20 +157,21 @@ impl Snapshot {
             State::Provisioned { handover, .. } => (Some(&handover.remote), Some(handover.project)),
             _ => (state.placement().map(|p| &p.remote), state.placement().map(|p| p.project)),
         };
-        let expired = matches!(state, State::Provisioned { handover, .. } if handover.expires_at <= now);
         let expires_at = match state {
             State::Provisioned { handover, .. } => Some(handover.expires_at),
             _ => project.map(|p| p.expires()),
         };
         let leftovers: Vec<_> =
             leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
+        let owed = matches!(state, State::Failed { .. }).then_some(terms.amount_msat);
         json!({
             "invoice_id": id,
-            "state": if expired { "expired" } else { state.name() },
+            "state": self.state(now),
             "sku": terms.sku,
             "node_count": terms.node_count,
             "hours": terms.hours,
             "amount_msat": terms.amount_msat,
+            "to_pay_back_msat": owed,
             "created_at": created_at,
             "invoice_expires_at": invoice_expires_at,
             "paid_at": state.paid_at(),
@@ -162,4 +182,44 @@ impl Snapshot {
             "last_event": history.last(),
         })
     }
+
+    /// The answer of `lnplayops-order`. Connection strings are the buyer's and left out.
+    pub(crate) fn whole(&self, now: Timestamp) -> Value {
+        let Order { terms, state, history, .. } = &self.order;
+        let chosen = &terms.customisation;
+        let attempts = state.attempts();
+        let ports = state.placement().map(|p| p.ports);
+        let mut whole = self.operators(now);
+        let more = json!({
+            "coin_distribution": chosen.coin_distribution,
+            "channel_setup": chosen.channel_setup,
+            "names": chosen.names,
+            "title": chosen.title,
+            "progress": self.overall(),
+            "failed_placements": attempts.map(|a| a.failed),
+            "faults_in_a_row": attempts.map(|a| a.faults),
+            "next_try_at": attempts.map(|a| a.not_before),
+            "first_port": ports.map(|p| p.first),
+            "port_count": ports.map(|p| p.count),
+            "history": history,
+        });
+        if let (Value::Object(whole), Value::Object(more)) = (&mut whole, more) {
+            whole.remove("last_event");
+            whole.extend(more);
+        }
+        whole
+    }
+}
+
+/// What buyers are told of an order that came to nothing.
+fn failure_message(cancelled: bool, contact: Option<&str>) -> String {
+    let what = if cancelled {
+        "The operator has cancelled this order."
+    } else {
+        "It could not be deployed, and will not be tried again by itself."
+    };
+    let whom = contact.unwrap_or("the shop's operator");
+    format!(
+        "{what} Your payment is on record: ask {whom} for a new try or your money back, and name this order's id."
+    )
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::order::{Placement, Severity};
 use lnplaylive::{Event, Order, ProjectName, Work};
-use provisioner::{choose, keys};
+use provisioner::{Environment, choose, keys};
 use tokio::time::{sleep, timeout};
 
 use crate::desk::{ApplyError, Case, Desk};
@@ -48,6 +48,8 @@ async fn run(desk: Arc<Desk>, case: Arc<Case>) {
             },
             Work::CleanUp => {
                 let result = worker.clean_up(&order).await;
+                // There may be a place again.
+                desk.stock.nudge.notify_one();
                 if !case.order().leftovers.is_empty() {
                     pause.wait().await;
                 }
@@ -110,7 +112,7 @@ impl Worker<'_> {
         let desk = self.desk;
         // Ports that were spoken for before the remotes were asked, or are when the choice is made.
         let mut reserved = desk.reserved_ports();
-        let reports = desk.provisioner.survey().await;
+        let reports = desk.survey().await;
         let choosing = desk.choosing.lock().await;
         reserved.extend(desk.reserved_ports());
         let reserved: Vec<_> = reserved.iter().map(|(remote, ports)| (remote.as_str(), *ports)).collect();
@@ -169,6 +171,11 @@ impl Worker<'_> {
             // However long it took, the buyer gets the hours that were paid for.
             let expires_at = paid_until(order, Timestamp::now()).max(placement.project.expires());
             provisioner.hand_over(order.id, placement, expires_at).await?;
+            let (project, ports) = (placement.project, Some(placement.ports));
+            let environment = Environment { project, expires_at, ports, provisioned: true };
+            self.desk.stock.note_hand_over(&placement.remote, environment);
+            // Before anybody has the connection strings.
+            self.desk.write_routes().await;
             Ok(Event::HandedOver { expires_at, connection_strings })
         };
         match result.await {

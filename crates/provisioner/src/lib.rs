@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use lnplaylive::environment::{EnvironmentSpec, Ports};
 use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
-use lnplaylive::{ConnectionString, Customisation, OrderId, Settings};
+use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 
 pub use availability::{Claims, MOST_COUNTED, Room};
 pub use error::Error;
@@ -83,14 +83,15 @@ impl Provisioner {
     }
 
     /// The remotes' settings next to what they reported, for [`choose`].
-    pub fn candidates<'a>(&'a self, reports: &'a [RemoteReport]) -> Vec<Candidate<'a>> {
-        self.remotes
-            .iter()
-            .filter_map(|remote| {
-                let report = reports.iter().find(|r| r.name == remote.settings.name)?;
-                Some(Candidate { settings: &remote.settings, report })
-            })
-            .collect()
+    pub fn candidates<'a>(
+        &'a self,
+        reports: impl IntoIterator<Item = &'a RemoteReport>,
+    ) -> Vec<Candidate<'a>> {
+        let of = |report: &'a RemoteReport| {
+            let settings = &self.remote(&report.name).ok()?.settings;
+            Some(Candidate { settings, report })
+        };
+        reports.into_iter().filter_map(of).collect()
     }
 
     fn remote(&self, name: &str) -> Result<&Remote, Error> {
@@ -165,6 +166,18 @@ impl Provisioner {
     ) -> Result<(), Error> {
         let client = self.remote(&placement.remote)?.client().await?;
         project::mark_handed_over(&client, order, placement, expires_at).await
+    }
+
+    /// Moves the end of an environment that was handed over: the project's key; its name stays.
+    pub async fn extend(
+        &self,
+        order: OrderId,
+        remote: &str,
+        project: ProjectName,
+        expires_at: Timestamp,
+    ) -> Result<(), Error> {
+        let client = self.remote(remote)?.client().await?;
+        project::move_end(&client, order, project, expires_at).await
     }
 
     /// Removes whatever there is of a placement that was given up. Succeeds on what is gone, and on a

@@ -28,8 +28,8 @@ const DELETE_TIME: Duration = Duration::from_secs(120);
 const SETTLE_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at such an instance.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
-/// How often the hand-over is written anew after somebody else has changed the project in the same moment.
-const MARK_TRIES: u32 = 3;
+/// How often a change is written anew after somebody else has changed the project in the same moment.
+const CHANGE_TRIES: u32 = 3;
 
 /// The environment in a project, if the project is ours by name and keys.
 pub(crate) fn recognise(project: &Project) -> Option<Environment> {
@@ -87,7 +87,35 @@ pub(crate) async fn mark_handed_over(
     placement: &Placement,
     expires_at: Timestamp,
 ) -> Result<(), Error> {
-    let name = placement.project.to_string();
+    let expires = expires_at.max(placement.project.expires());
+    update(client, order, placement.project, |config| {
+        config.insert(KEY_EXPIRES.into(), expires.as_second().to_string());
+        config.insert(KEY_STATE.into(), PROVISIONED.into());
+    })
+    .await
+}
+
+/// Moves the end; nothing where it is there already.
+pub(crate) async fn move_end(
+    client: &Client,
+    order: OrderId,
+    project: ProjectName,
+    expires_at: Timestamp,
+) -> Result<(), Error> {
+    update(client, order, project, |config| {
+        config.insert(KEY_EXPIRES.into(), expires_at.as_second().to_string());
+    })
+    .await
+}
+
+/// Changes the configuration of an order's project.
+async fn update(
+    client: &Client,
+    order: OrderId,
+    project: ProjectName,
+    change: impl Fn(&mut ConfigMap),
+) -> Result<(), Error> {
+    let name = project.to_string();
     let mut tries = 1;
     loop {
         let mut project = client.project(&name).await?;
@@ -95,14 +123,12 @@ pub(crate) async fn mark_handed_over(
             return Err(not_ours(client, &name));
         }
         let before = project.config.clone();
-        let expires = expires_at.max(placement.project.expires()).as_second();
-        project.config.insert(KEY_EXPIRES.into(), expires.to_string());
-        project.config.insert(KEY_STATE.into(), PROVISIONED.into());
+        change(&mut project.config);
         if project.config == before {
             return Ok(());
         }
         match client.update_project(&project).await {
-            Err(error) if error.is_conflict() && tries < MARK_TRIES => tries += 1,
+            Err(error) if error.is_conflict() && tries < CHANGE_TRIES => tries += 1,
             other => return Ok(other?),
         }
     }

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use testbed::{Flavor, Host, HostConfig, PluginRun, Remotes, Shop, ShopConfig};
 
 on_both!(
-    parameters,
+    parameters_of_an_order,
+    what_a_buyer_may_choose,
+    ids_and_other_parameters,
     invoices_that_are_not_ours,
     a_damaged_record_holds_nobody_up,
     nothing_is_sold_without_a_remote,
@@ -13,8 +15,8 @@ on_both!(
     settings_can_be_named_by_the_environment,
 );
 
-async fn parameters(flavor: Flavor) {
-    let Some(daemons) = daemons(flavor, "parameters") else { return };
+async fn parameters_of_an_order(flavor: Flavor) {
+    let Some(daemons) = daemons(flavor, "parameters_of_an_order") else { return };
     let shop = Shop::start(ShopConfig::new(daemons)).await.expect("a shop");
     let long = "a".repeat(10_000);
     let counts = "node_count must be one of 8, 16, 32, 64";
@@ -55,6 +57,24 @@ async fn parameters(flavor: Flavor) {
         let error = shop.host.node.call("lnplaylive-createorder", &params).await.expect_err("refused");
         assert_eq!((error.code, error.message.as_str()), (Some(-32602), message), "{params}");
     }
+    let unknown = shop.host.node.call("lnplaylive-createorder", json!({ long.clone(): 1 })).await;
+    let unknown = unknown.expect_err("refused");
+    assert!(unknown.code == Some(-32602) && unknown.message.len() < 200, "{unknown}");
+    // Numbers come as strings from browsers and `lightning-cli`.
+    for params in [
+        json!({"node_count": "8", "hours": "48"}),
+        json!(["8", 48]),
+        json!([8, "48"]),
+        json!([8, 48, null, null, []]),
+    ] {
+        let order = shop.host.node.call("lnplaylive-createorder", params).await.expect("an order");
+        assert_eq!(order["amount_msat"], 76_800_000);
+    }
+}
+
+async fn what_a_buyer_may_choose(flavor: Flavor) {
+    let Some(daemons) = daemons(flavor, "what_a_buyer_may_choose") else { return };
+    let shop = Shop::start(ShopConfig::new(daemons)).await.expect("a shop");
     let coins = "coin_distribution must be one of egalitarian, political, poisson, pow";
     let channels = "channel_setup must be one of none, star, circular, prism";
     let name = "names[7]: a name is 1 to 32 bytes long, not blank, and without control characters";
@@ -87,20 +107,12 @@ async fn parameters(flavor: Flavor) {
         let error = shop.host.node.call("lnplaylive-createorder", &params).await.expect_err("refused");
         assert_eq!((error.code, error.message.as_str()), (Some(-32602), message), "{params}");
     }
-    let unknown = shop.host.node.call("lnplaylive-createorder", json!({ long.clone(): 1 })).await;
-    let unknown = unknown.expect_err("refused");
-    assert!(unknown.code == Some(-32602) && unknown.message.len() < 200, "{unknown}");
-    // Numbers come as strings from browsers and `lightning-cli`.
-    for params in [
-        json!({"node_count": "8", "hours": "48"}),
-        json!(["8", 48]),
-        json!([8, "48"]),
-        json!([8, 48, null, null, []]),
-    ] {
-        let order = shop.host.node.call("lnplaylive-createorder", params).await.expect("an order");
-        assert_eq!(order["amount_msat"], 76_800_000);
-    }
+}
 
+async fn ids_and_other_parameters(flavor: Flavor) {
+    let Some(daemons) = daemons(flavor, "ids_and_other_parameters") else { return };
+    let shop = Shop::start(ShopConfig::new(daemons)).await.expect("a shop");
+    let long = "a".repeat(10_000);
     for id in [
         json!("lnplaylive-00000000-0000-4000-8000-000000000000"),
         json!("nonsense"),
