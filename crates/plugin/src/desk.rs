@@ -7,10 +7,10 @@ use std::time::Duration;
 use cln_rpc::model::requests::DelinvoiceStatus;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::catalogue::{Catalogue, Terms};
-use lnplaylive::order::{Policy, PortBlock, Refused};
+use lnplaylive::order::{Policy, Refused};
 use lnplaylive::settings::{Provisioning, SettingsError, Shop};
 use lnplaylive::{Event, Order, OrderId, Settings, State};
-use provisioner::Provisioner;
+use provisioner::{Placed, Provisioner};
 use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -578,14 +578,20 @@ impl Desk {
         Ok(snapshot)
     }
 
-    /// The ports that open orders have, or may have, on remotes.
-    pub(crate) fn reserved_ports(&self) -> Vec<(String, PortBlock)> {
-        let mut reserved = Vec::new();
+    /// What open orders have, or may have, on remotes.
+    pub(crate) fn placed(&self) -> Vec<Placed> {
+        let mut placed = Vec::new();
         self.for_each_order(|order| {
-            reserved.extend(order.state.placement().map(|p| (p.remote.clone(), p.ports)));
-            reserved.extend(order.leftovers.iter().map(|l| (l.remote.clone(), l.ports)));
+            placed.extend(order.state.placement().map(|p| {
+                let until = Some(p.project.expires());
+                Placed { remote: p.remote.clone(), ports: p.ports, until }
+            }));
+            placed.extend(order.leftovers.iter().map(|l| {
+                let remote = l.remote.clone();
+                Placed { remote, ports: l.ports, until: None }
+            }));
         });
-        reserved
+        placed
     }
 }
 

@@ -50,9 +50,10 @@ type Handle = Plugin<Arc<Desk>>;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    // lightningd starts plugins without arguments.
-    if !arguments.is_empty() {
-        return Ok(command(&arguments));
+    if let [command, files @ ..] = &arguments[..]
+        && command == "check-config"
+    {
+        return Ok(check_config(files));
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(run());
@@ -62,13 +63,13 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// `check-config FILE`: says what is wrong with settings, on a machine that need not have the files that they name.
-fn command(arguments: &[OsString]) -> ExitCode {
-    let wrong = match arguments {
-        [command, file] if command == "check-config" => match Settings::read(Some(Path::new(file))) {
+fn check_config(files: &[OsString]) -> ExitCode {
+    let wrong = match files {
+        [file] => match Settings::read(Some(Path::new(file))) {
             Ok(_) => return ExitCode::SUCCESS,
             Err(error) => format!("{:#}", anyhow::Error::from(error)),
         },
-        _ => "this is a plugin: lightningd runs it (--plugin); by hand, only `lnplaylive-plugin check-config FILE`".into(),
+        _ => "usage: lnplaylive-plugin check-config FILE".to_owned(),
     };
     eprintln!("{wrong}");
     ExitCode::from(2)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::{OrderId, State};
-use provisioner::{Claims, Environment, Load, RemoteReport, Room};
+use provisioner::{Claims, Environment, Load, Placed, RemoteReport, Room};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -185,9 +185,15 @@ impl Desk {
     /// What is spoken for.
     fn claims(&self, selling: &HashMap<OrderId, (u32, Timestamp)>) -> Claims {
         let now = Timestamp::now();
-        let mut claims = Claims { placed: self.reserved_ports(), ..Claims::default() };
-        for one in lock(&self.stock.handed_over).iter() {
-            claims.placed.extend(one.environment.ports.map(|ports| (one.remote.clone(), ports)));
+        let mut claims = Claims { placed: self.placed(), ..Claims::default() };
+        for HandedOver { remote, environment, .. } in lock(&self.stock.handed_over).iter() {
+            let until = Some(environment.expires_at);
+            let placed = environment.ports.map(|ports| Placed { remote: remote.clone(), ports, until });
+            // Its order may still be open, and have said so.
+            claims
+                .placed
+                .retain(|p| placed.as_ref().is_none_or(|q| (&p.remote, p.ports) != (&q.remote, q.ports)));
+            claims.placed.extend(placed);
         }
         let mut open = selling.clone();
         self.for_each_order(|order| {

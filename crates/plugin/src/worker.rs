@@ -111,11 +111,11 @@ impl Worker<'_> {
         self.clean_up(order).await?;
         let desk = self.desk;
         // Ports that were spoken for before the remotes were asked, or are when the choice is made.
-        let mut reserved = desk.reserved_ports();
+        let mut reserved = desk.placed();
         let reports = desk.survey().await;
         let choosing = desk.choosing.lock().await;
-        reserved.extend(desk.reserved_ports());
-        let reserved: Vec<_> = reserved.iter().map(|(remote, ports)| (remote.as_str(), *ports)).collect();
+        reserved.extend(desk.placed());
+        let reserved: Vec<_> = reserved.iter().map(|p| (p.remote.as_str(), p.ports)).collect();
         let order = self.case.order();
         let avoid: Vec<_> = gone_wrong.iter().chain(&order.leftovers).map(|l| l.remote.as_str()).collect();
         let failed = order.state.attempts().map_or(0, |a| a.failed);

@@ -16,12 +16,23 @@ pub const MOST_COUNTED: u32 = 1000;
 /// What is spoken for, and may not be in the remotes' reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// Ports, by remote, of what has been placed.
-    pub placed: Vec<(String, PortBlock)>,
+    /// What has been placed.
+    pub placed: Vec<Placed>,
     /// Paid and not placed yet: how many nodes each has.
     pub paid: Vec<u32>,
     /// Invoices that may still be paid: how many nodes, and until when.
     pub unpaid: Vec<(u32, Timestamp)>,
+}
+
+/// What has been placed on a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The remote's name.
+    pub remote: String,
+    /// Its ports there.
+    pub ports: PortBlock,
+    /// When it ends; `None` of what is to go before that.
+    pub until: Option<Timestamp>,
 }
 
 /// Something that has to find a place.
@@ -55,9 +66,11 @@ impl<'a> Room<'a> {
         let mut room = Self { spaces: Vec::new(), leases: Vec::new(), waiting: Vec::new() };
         for Candidate { settings, report } in candidates {
             let Ok(load) = &report.load else { continue };
-            let placed = claims.placed.iter().filter(|(remote, _)| *remote == settings.name);
+            let reported = |ports| load.ports().any(|other| other == ports);
+            let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
             let space = room.spaces.len();
-            room.spaces.push(Space::new(settings, load, placed.map(|(_, ports)| *ports)));
+            room.spaces.push(Space::new(settings, load, placed.clone().map(|p| p.ports)));
+            room.leases.extend(placed.filter_map(|p| Some(Lease { until: p.until?, space, ports: p.ports })));
             room.leases.extend(load.environments.iter().filter_map(|environment| {
                 Some(Lease { until: environment.expires_at, space, ports: environment.ports? })
             }));
@@ -142,5 +155,131 @@ impl<'a> Room<'a> {
         let fits = places.filter_map(|(at, space)| Some((space.fit(node_count, 0).ok()?, at)));
         let ((ports, _), space) = fits.min_by_key(|((_, rank), _)| *rank)?;
         Some((space, ports))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lnplaylive::settings;
+    use lnplaylive::{OrderId, ProjectName};
+
+    use super::*;
+    use crate::remote::{Environment, Load, Memory, RemoteReport};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).expect("in range")
+    }
+
+    fn remote(name: &str, more: &str) -> settings::Remote {
+        let json = format!(r#"{{"name": "{name}", "url": "https://192.0.2.1:8443", {more}}}"#);
+        serde_json::from_str(&json).expect("settings")
+    }
+
+    /// A remote with environments of eight nodes that end at these seconds.
+    fn report(name: &str, ends: &[i64]) -> RemoteReport {
+        let environment = |(n, end): (u16, &i64)| Environment {
+            project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
+            expires_at: at(*end),
+            ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
+            provisioned: true,
+        };
+        let load = Load {
+            environments: (0..).zip(ends).map(environment).collect(),
+            memory: Memory { total: 1 << 40, used: 0 },
+            cpus: 4,
+            cpu_load: None,
+            members: None,
+        };
+        RemoteReport { name: name.into(), load: Ok(load) }
+    }
+
+    fn with_room<T>(
+        remotes: &[(settings::Remote, RemoteReport)],
+        claims: &Claims,
+        look: impl FnOnce(&Room<'_>) -> T,
+    ) -> T {
+        let candidates: Vec<_> =
+            remotes.iter().map(|(settings, report)| Candidate { settings, report }).collect();
+        look(&Room::new(&candidates, claims))
+    }
+
+    #[test]
+    fn what_is_spoken_for_is_not_there_any_more() {
+        let remotes = [
+            (remote("a", r#""max_environments": 3"#), report("a", &[])),
+            (remote("b", r#""max_environments": 2"#), report("b", &[100])),
+        ];
+        let count = |claims: &Claims| with_room(&remotes, claims, |room| room.count(8));
+        assert_eq!(count(&Claims::default()), 4);
+        let on = |remote: &str, first| Placed {
+            remote: remote.to_owned(),
+            ports: PortBlock { first, count: 9 },
+            until: None,
+        };
+        let placed = vec![on("a", 20000), on("b", 20000), on("elsewhere", 20000)];
+        assert_eq!(count(&Claims { placed, ..Claims::default() }), 3, "the one on b is in its report");
+        assert_eq!(count(&Claims { paid: vec![8], ..Claims::default() }), 3);
+        assert_eq!(count(&Claims { unpaid: vec![(8, at(50)); 4], ..Claims::default() }), 0);
+    }
+
+    #[test]
+    fn the_next_place_is_where_something_ends_first() {
+        let remotes = [(remote("a", r#""max_environments": 2"#), report("a", &[200, 300]))];
+        let next = |claims: &Claims| with_room(&remotes, claims, |room| room.next(8));
+        assert_eq!(next(&Claims::default()), Some(at(200)));
+        let paid = Claims { paid: vec![8], ..Claims::default() };
+        assert_eq!(next(&paid), Some(at(300)), "who has paid gets the first");
+        assert_eq!(next(&Claims { paid: vec![8, 8], ..Claims::default() }), None);
+
+        let remotes = [(remote("a", r#""max_environments": 2"#), report("a", &[200]))];
+        let unpaid = Claims { unpaid: vec![(8, at(150))], ..Claims::default() };
+        assert_eq!(
+            with_room(&remotes, &unpaid, |room| room.next(8)),
+            Some(at(150)),
+            "an invoice expires earlier"
+        );
+    }
+
+    #[test]
+    fn what_the_remote_has_not_reported_yet_ends_as_well() {
+        let remotes = [(remote("a", r#""max_environments": 1"#), report("a", &[]))];
+        let ports = PortBlock { first: 20000, count: 9 };
+        let placed = vec![Placed { remote: "a".into(), ports, until: Some(at(70)) }];
+        let claims = Claims { placed, ..Claims::default() };
+        assert_eq!(with_room(&remotes, &claims, |room| (room.has(8), room.next(8))), (false, Some(at(70))));
+    }
+
+    #[test]
+    fn enough_has_to_end() {
+        // Nine times nine ports, and no room for 65 in a row until the first eight of them have ended.
+        let ends: Vec<_> = (1..=9).collect();
+        let ports = r#""ports": {"first": 20000, "last": 20080}"#;
+        let remotes = [(remote("a", ports), report("a", &ends))];
+        let next = |nodes| with_room(&remotes, &Claims::default(), |room| room.next(nodes));
+        assert_eq!(next(8), Some(at(1)));
+        assert_eq!(next(64), Some(at(8)));
+        assert_eq!(next(200), None, "never");
+    }
+
+    #[test]
+    fn who_has_paid_and_waits_keeps_others_off_what_it_waits_for() {
+        let small = r#""ports": {"first": 20000, "last": 20080}"#;
+        let full = (remote("full", small), report("full", &[10, 20, 30, 40]));
+        let tiny = (remote("tiny", r#""ports": {"first": 20000, "last": 20040}"#), report("tiny", &[]));
+        let paid = Claims { paid: vec![64], ..Claims::default() };
+        let count = |remotes: &[_], claims: &Claims| with_room(remotes, claims, |room| room.count(8));
+        assert_eq!(count(std::slice::from_ref(&full), &Claims::default()), 5);
+        assert_eq!(count(std::slice::from_ref(&full), &paid), 0, "or it would wait for ever");
+        assert_eq!(count(&[full, tiny], &paid), 4, "it does not wait for what is too small for it");
+    }
+
+    #[test]
+    fn nothing_is_known_where_nobody_has_told() {
+        let silent = RemoteReport { name: "a".into(), load: Err("down".into()) };
+        let remotes = [(remote("a", r#""max_environments": 2"#), silent)];
+        with_room(&remotes, &Claims::default(), |room| {
+            assert!(!room.is_known() && !room.has(8));
+            assert_eq!((room.count(8), room.next(8)), (0, None));
+        });
     }
 }

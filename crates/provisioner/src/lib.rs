@@ -28,7 +28,7 @@ use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
 use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 
-pub use availability::{Claims, MOST_COUNTED, Room};
+pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
 pub use remote::{Environment, Load, Members, Memory, RemoteReport};

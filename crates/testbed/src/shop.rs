@@ -127,7 +127,12 @@ impl Shop {
             // A plugin that ends in the middle of its work leaves the directory of its SSH connection, keys included. The
             // name is short because ssh's sockets are below it.
             .env("TMPDIR", workdir.subdir("t")?);
-        Ok(Self { host: Host::start(host).await?, remotes, daemons: config.daemons, existing, workdir })
+        let host = Host::start(host).await?;
+        if config.plugin != PluginRun::Absent {
+            // Answers once the plugin has asked the remotes, and knows what can be ordered.
+            host.node.ask("lnplaylive-products", json!({})).await?;
+        }
+        Ok(Self { host, remotes, daemons: config.daemons, existing, workdir })
     }
 
     /// What the host and the environments run on.

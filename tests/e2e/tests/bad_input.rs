@@ -126,6 +126,9 @@ async fn ids_and_other_parameters(flavor: Flavor) {
             ("lnplaylive-invoicestatus", json!({"invoice_id": id})),
             ("lnplaylive-waitstatus", json!({"invoice_id": id, "revision": 0, "timeout": 1})),
             ("lnplayops-retry", json!({"invoice_id": id})),
+            ("lnplayops-order", json!({"invoice_id": id})),
+            ("lnplayops-cancel", json!({"invoice_id": id})),
+            ("lnplayops-extend", json!({"invoice_id": id, "hours": 1})),
         ] {
             let error = shop.host.node.call(method, &params).await.expect_err("refused");
             assert_eq!(

@@ -122,6 +122,9 @@ async fn an_order_that_fails_for_good_can_be_retried() {
     let status = shop.follow(id, e2e::LONG, |_| ()).await.expect("it ends");
     assert_eq!(status["deployment_details"]["status"], "failed", "{status}");
     assert_eq!(status["invoice_status"], "paid");
+    assert_eq!(status["deployment_details"]["contact"], json!(null), "the settings name none");
+    let message = text(&status["deployment_details"], "message");
+    assert!(message.contains("the shop's operator") && !message.contains("sim-0"), "{message}");
     remote.faults().clear();
     testbed::until("the order to be closed", e2e::LONG, async || {
         let closed = shop.host.node.call("lnplayops-orders", json!({"which": "closed"})).await;
@@ -136,6 +139,7 @@ async fn an_order_that_fails_for_good_can_be_retried() {
         assert_eq!(order["state"], "failed");
         assert_eq!(order["invoice_id"], id);
         assert_eq!(order["amount_msat"], 1000);
+        assert_eq!(order["to_pay_back_msat"], 1000);
     })
     .expect("nothing is left to do for it");
     assert_eq!(projects(remote), [], "nothing is left of it");
