@@ -90,6 +90,14 @@ pub enum Error {
         /// What it is.
         object: String,
     },
+    /// Too late: the project is being removed.
+    #[error("remote {remote:?}: project {project} is being removed, its time was up; nothing was changed")]
+    BeingRemoved {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+    },
     /// SSH to an instance.
     #[error("remote {remote:?}: instance in {project}: SSH to {address}: {what}")]
     Ssh {

@@ -12,6 +12,7 @@ mod instance;
 pub mod keys;
 mod placement;
 mod project;
+mod projects;
 mod remote;
 mod size;
 mod space;
@@ -31,6 +32,8 @@ use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use error::Error;
 pub use placement::{Candidate, Choice, NoRoom, choose};
+pub use project::Removal;
+pub use projects::{Listing, Projects, Seen};
 pub use remote::{Environment, Load, Members, Memory, RemoteReport};
 
 use remote::Remote;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lnplaylive::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage};
 use lnplaylive::order::{Leftover, Placement, PortBlock};
 use lnplaylive::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
@@ -10,17 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Environment, Error};
 
-/// The order that a project belongs to.
-const KEY_ORDER: &str = "user.lnplaylive.order";
-/// When it ends, in unix seconds; the later of this and the name counts.
-const KEY_EXPIRES: &str = "user.lnplaylive.expires";
-/// Its ports on the remote, `first-count`.
-const KEY_PORTS: &str = "user.lnplaylive.ports";
-/// `placing` until handed over, then `provisioned`.
-const KEY_STATE: &str = "user.lnplaylive.state";
-const PROVISIONED: &str = "provisioned";
-
-/// The longest that stopping an instance by force may take.
+/// The longest that stopping an instance by force may take, if the caller does not say.
 const STOP_TIME: Duration = Duration::from_secs(60);
 /// The longest that deleting an instance may take: its disk has to go.
 const DELETE_TIME: Duration = Duration::from_secs(120);
@@ -42,7 +33,7 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let expires = project.config.get(KEY_EXPIRES).and_then(|text| text.parse().ok());
     let expires = expires.and_then(|second| Timestamp::from_second(second).ok());
     let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
-    let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == PROVISIONED);
+    let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
     let ours = name.order_short() == order.short();
     ours.then_some(Environment { project: name, expires_at, ports, provisioned })
 }
@@ -61,7 +52,8 @@ pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placemen
         (KEY_ORDER, order.to_string()),
         (KEY_EXPIRES, placement.project.expires().as_second().to_string()),
         (KEY_PORTS, format!("{first}-{count}")),
-        (KEY_STATE, "placing".to_owned()),
+        (KEY_STATE, Stage::Placing.as_str().to_owned()),
+        (KEY_CREATED, Timestamp::now().as_second().to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -90,7 +82,7 @@ pub(crate) async fn mark_handed_over(
     let expires = expires_at.max(placement.project.expires());
     update(client, order, placement.project, |config| {
         config.insert(KEY_EXPIRES.into(), expires.as_second().to_string());
-        config.insert(KEY_STATE.into(), PROVISIONED.into());
+        config.insert(KEY_STATE.into(), Stage::Provisioned.as_str().into());
     })
     .await
 }
@@ -122,6 +114,9 @@ async fn update(
         if !belongs_to(&project, order) {
             return Err(not_ours(client, &name));
         }
+        if project.config.contains_key(KEY_REMOVING) {
+            return Err(Error::BeingRemoved { remote: client.name().to_owned(), project: name });
+        }
         let before = project.config.clone();
         change(&mut project.config);
         if project.config == before {
@@ -142,29 +137,83 @@ pub(crate) async fn remove(client: &Client, order: OrderId, leftover: &Leftover)
         tracing::warn!("{}; left alone", not_ours(client, &name));
         return Ok(());
     }
+    empty_and_delete(client, &project, STOP_TIME).await
+}
+
+/// How [`remove_if`] ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It was there, and is not any more.
+    Removed,
+    /// Somebody else has removed it.
+    Gone,
+    /// It is there: what it says now is no reason to remove it.
+    Spared,
+}
+
+/// Removes the project and all that is in it, if `is_due` says so of what stands there now.
+///
+/// From then on the project says that it is being removed, so that nobody extends it or hands it over meanwhile. Its keys
+/// go last, with the project: what was begun here and not finished is found, and gone on with, by whoever decides anew.
+pub(crate) async fn remove_if(
+    client: &Client,
+    name: &str,
+    stop_time: Duration,
+    is_due: impl Fn(&Project) -> bool,
+) -> Result<Removal, Error> {
+    let mut tries = 1;
+    let project = loop {
+        let Some(mut project) = client.project(name).await.found()? else { return Ok(Removal::Gone) };
+        if !is_due(&project) {
+            return Ok(Removal::Spared);
+        }
+        if project.config.contains_key(KEY_REMOVING) {
+            break project;
+        }
+        project.config.insert(KEY_REMOVING.into(), Timestamp::now().as_second().to_string());
+        match client.update_project(&project).await {
+            Ok(()) => break project,
+            Err(error) if error.is_not_found() => return Ok(Removal::Gone),
+            Err(error) if error.is_conflict() && tries < MARK_TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    match empty_and_delete(client, &project, stop_time).await {
+        Ok(()) => Ok(Removal::Removed),
+        Err(error) => match client.project(name).await.found() {
+            // Whoever was in our way was at the same work.
+            Ok(None) => Ok(Removal::Gone),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Removes all that is in the project, and then the project.
+async fn empty_and_delete(client: &Client, project: &Project, stop_time: Duration) -> Result<(), Error> {
+    let name = &project.name;
     let mut contents = project.contents();
     contents.sort_by_key(order_of_removal);
     for content in contents {
         let has_own = |feature| project.has_own(feature);
         match content {
-            Content::Instance(instance) => remove_instance(client, &name, &instance).await?,
+            Content::Instance(instance) => remove_instance(client, name, &instance, stop_time).await?,
             Content::Profile(profile) if profile != "default" && has_own("profiles") => {
-                client.delete(&Collection::Profiles, &name, &profile).await.found()?;
+                client.delete(&Collection::Profiles, name, &profile).await.found()?;
             }
             Content::Network(network) if has_own("networks") => {
-                client.delete(&Collection::Networks, &name, &network).await.found()?;
+                client.delete(&Collection::Networks, name, &network).await.found()?;
             }
             Content::Volume { pool, name: volume } if has_own("storage.volumes") => {
-                client.delete(&Collection::StorageVolumes { pool }, &name, &volume).await.found()?;
+                client.delete(&Collection::StorageVolumes { pool }, name, &volume).await.found()?;
             }
             Content::Image(image) if has_own("images") => {
-                client.delete_image(&name, &image, DELETE_TIME).await.found()?;
+                client.delete_image(name, &image, DELETE_TIME).await.found()?;
             }
             // If it keeps the project from being deleted, that will say so.
             _ => {}
         }
     }
-    client.delete_project(&name).await.found()?;
+    client.delete_project(name).await.found()?;
     Ok(())
 }
 
@@ -178,10 +227,15 @@ fn order_of_removal(content: &Content) -> u8 {
 }
 
 /// Stops and deletes an instance. Not there any more, or stopped already, is fine.
-async fn remove_instance(client: &Client, project: &str, name: &str) -> Result<(), Error> {
+async fn remove_instance(
+    client: &Client,
+    project: &str,
+    name: &str,
+    stop_time: Duration,
+) -> Result<(), Error> {
     let deadline = Instant::now() + SETTLE_TIME;
     loop {
-        match client.stop_instance(project, name, Stop::Force, STOP_TIME).await {
+        match client.stop_instance(project, name, Stop::Force, stop_time).await {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) if error.is_transient() => return Err(error.into()),
             // Whether it has to be stopped the deletion will tell.

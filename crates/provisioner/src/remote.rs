@@ -146,19 +146,20 @@ impl Remote {
             create_private_dir(&dir).map_err(|e| state(e.into()))?;
             Identity::load_or_create(&dir, "lnplaylive").map_err(|e| state(e.into()))?
         };
-        let token = settings
-            .token_file
-            .as_deref()
-            .map(|path| {
-                let text = read_secret(path).map_err(|e| unusable("token_file", path, e.into()))?;
-                Token::parse(text.expose()).map_err(|e| unusable("token_file", path, e.into()))
-            })
-            .transpose()?;
         let pin = dir.join("server.fingerprint");
         let pinned = match std::fs::read_to_string(&pin) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(state(error.into())),
+        };
+        let token = match settings.token_file.as_deref().map(|path| (path, read_secret(path))) {
+            None => None,
+            // It has done its work on the first run: it may be gone, or kept from this program.
+            Some((_, Err(_))) if pinned.is_some() => None,
+            Some((path, text)) => {
+                let text = text.map_err(|e| unusable("token_file", path, e.into()))?;
+                Some(Token::parse(text.expose()).map_err(|e| unusable("token_file", path, e.into()))?)
+            }
         };
         let fingerprint = settings
             .server_fingerprint
