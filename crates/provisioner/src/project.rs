@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lnplaylive::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage};
-use lnplaylive::order::{Leftover, Placement, PortBlock};
+use lnplaylive::order::{Leftover, Placement, PortBlock, Severity};
 use lnplaylive::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
 use tokio::time::{Instant, sleep};
@@ -13,11 +13,13 @@ use crate::{Environment, Error};
 
 /// The longest that stopping an instance by force may take, if the caller does not say.
 const STOP_TIME: Duration = Duration::from_secs(60);
-/// The longest that deleting an instance may take: its disk has to go.
+/// The longest that deleting an instance may take, if the caller does not say: its disk has to go.
 const DELETE_TIME: Duration = Duration::from_secs(120);
 /// The longest that an instance may change between running and stopped after a start that failed, as Incus has it do.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// Between two looks at such an instance.
+/// For how long a removal is tried again that the server refuses, as it does while another one is at it.
+const REPEAT_TIME: Duration = Duration::from_secs(5);
+/// Between two looks at something that is about to change.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// How often a change is written anew after somebody else has changed the project in the same moment.
 const CHANGE_TRIES: u32 = 3;
@@ -137,7 +139,7 @@ pub(crate) async fn remove(client: &Client, order: OrderId, leftover: &Leftover)
         tracing::warn!("{}; left alone", not_ours(client, &name));
         return Ok(());
     }
-    empty_and_delete(client, &project, STOP_TIME).await
+    empty_and_delete(client, &project, STOP_TIME, DELETE_TIME).await
 }
 
 /// How [`remove_if`] ended well.
@@ -158,11 +160,11 @@ pub enum Removal {
 pub(crate) async fn remove_if(
     client: &Client,
     name: &str,
-    stop_time: Duration,
+    operation_time: Duration,
     is_due: impl Fn(&Project) -> bool,
 ) -> Result<Removal, Error> {
     let mut tries = 1;
-    let project = loop {
+    let mut project = loop {
         let Some(mut project) = client.project(name).await.found()? else { return Ok(Removal::Gone) };
         if !is_due(&project) {
             return Ok(Removal::Spared);
@@ -178,25 +180,39 @@ pub(crate) async fn remove_if(
             Err(error) => return Err(error.into()),
         }
     };
-    match empty_and_delete(client, &project, stop_time).await {
-        Ok(()) => Ok(Removal::Removed),
-        Err(error) => match client.project(name).await.found() {
-            // Whoever was in our way was at the same work.
-            Ok(None) => Ok(Removal::Gone),
-            _ => Err(error),
-        },
+    let deadline = Instant::now() + REPEAT_TIME;
+    loop {
+        let Err(error) = empty_and_delete(client, &project, operation_time, operation_time).await else {
+            return Ok(Removal::Removed);
+        };
+        match client.project(name).await.found() {
+            Ok(None) => return Ok(Removal::Gone),
+            // Perhaps somebody else is at the same work, and was in our way.
+            Ok(Some(now)) if error.severity() == Severity::Final && Instant::now() < deadline => {
+                project = now;
+            }
+            _ => return Err(error),
+        }
+        sleep(SETTLE_PAUSE).await;
     }
 }
 
 /// Removes all that is in the project, and then the project.
-async fn empty_and_delete(client: &Client, project: &Project, stop_time: Duration) -> Result<(), Error> {
+async fn empty_and_delete(
+    client: &Client,
+    project: &Project,
+    stop_time: Duration,
+    delete_time: Duration,
+) -> Result<(), Error> {
     let name = &project.name;
     let mut contents = project.contents();
     contents.sort_by_key(order_of_removal);
     for content in contents {
         let has_own = |feature| project.has_own(feature);
         match content {
-            Content::Instance(instance) => remove_instance(client, name, &instance, stop_time).await?,
+            Content::Instance(instance) => {
+                remove_instance(client, name, &instance, stop_time, delete_time).await?;
+            }
             Content::Profile(profile) if profile != "default" && has_own("profiles") => {
                 client.delete(&Collection::Profiles, name, &profile).await.found()?;
             }
@@ -207,7 +223,7 @@ async fn empty_and_delete(client: &Client, project: &Project, stop_time: Duratio
                 client.delete(&Collection::StorageVolumes { pool }, name, &volume).await.found()?;
             }
             Content::Image(image) if has_own("images") => {
-                client.delete_image(name, &image, DELETE_TIME).await.found()?;
+                client.delete_image(name, &image, delete_time).await.found()?;
             }
             // If it keeps the project from being deleted, that will say so.
             _ => {}
@@ -232,6 +248,7 @@ async fn remove_instance(
     project: &str,
     name: &str,
     stop_time: Duration,
+    delete_time: Duration,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + SETTLE_TIME;
     loop {
@@ -241,7 +258,7 @@ async fn remove_instance(
             // Whether it has to be stopped the deletion will tell.
             _ => {}
         }
-        match client.delete_instance(project, name, DELETE_TIME).await.found() {
+        match client.delete_instance(project, name, delete_time).await.found() {
             Err(error) if error.is_conflict() && Instant::now() < deadline => sleep(SETTLE_PAUSE).await,
             other => return Ok(other.map(drop)?),
         }

@@ -53,16 +53,16 @@ impl Projects {
     /// Removes a project and all that is in it, if `is_due` says so of what the remote says of it, and of its clock (as in
     /// [`Listing::clock_ahead`]), right before.
     ///
-    /// May be repeated at any time, and be done by several at a time. Each instance is stopped by force, in at most
-    /// `stop_time`; an error leaves what was not removed yet, always the project and its keys.
+    /// May be repeated at any time, and be done by several at a time. Stopping an instance, by force, takes at most
+    /// `operation_time`, and so does deleting it. An error leaves what was not removed yet, always the project and its keys.
     pub async fn remove(
         &self,
         project: &str,
-        stop_time: Duration,
+        operation_time: Duration,
         is_due: impl Fn(&Seen, Option<SignedDuration>) -> bool,
     ) -> Result<Removal, Error> {
         let client = self.remote.client().await?;
-        project::remove_if(&client, project, stop_time, |p| {
+        project::remove_if(&client, project, operation_time, |p| {
             let seen = Seen { name: p.name.clone(), config: p.config.clone() };
             is_due(&seen, client.server_clock_ahead())
         })

@@ -32,8 +32,8 @@ pub struct Culler {
     pub grace_mins: u32,
     /// How many projects of a remote are removed at a time.
     pub concurrency: u32,
-    /// Seconds that stopping an instance by force may take.
-    pub stop_timeout_secs: u32,
+    /// Seconds that stopping an instance by force may take, and as many for deleting it.
+    pub operation_timeout_secs: u32,
     /// Seconds that one call of a remote's API may take; operations have their own time.
     pub call_timeout_secs: u32,
     /// Minutes that a pass may take. What is not removed by then is left to the next one.
@@ -42,7 +42,13 @@ pub struct Culler {
 
 impl Default for Culler {
     fn default() -> Self {
-        Self { grace_mins: 10, concurrency: 4, stop_timeout_secs: 60, call_timeout_secs: 30, max_mins: 45 }
+        Self {
+            grace_mins: 10,
+            concurrency: 4,
+            operation_timeout_secs: 120,
+            call_timeout_secs: 30,
+            max_mins: 45,
+        }
     }
 }
 
@@ -71,7 +77,7 @@ impl CullerSettings {
         let c = &self.culler;
         range("culler.grace_mins", c.grace_mins, 0..=525_600)?;
         range("culler.concurrency", c.concurrency, 1..=64)?;
-        range("culler.stop_timeout_secs", c.stop_timeout_secs, 1..=600)?;
+        range("culler.operation_timeout_secs", c.operation_timeout_secs, 1..=600)?;
         range("culler.call_timeout_secs", c.call_timeout_secs, 1..=600)?;
         range("culler.max_mins", c.max_mins, 1..=1440)?;
         validate_remotes(&self.remotes)

@@ -1,0 +1,141 @@
+//! One pass over the remotes that removes environments whose time is up, and then ends. A timer runs it.
+//!
+//! What is removed is decided in [`lnplaylive::culling`], how in the crate `provisioner`. There is no state but what the
+//! remotes say: the next pass is the retry, and one that was killed is finished by the next.
+//!
+//! Exit status: 0, all that was due is gone; 1, something failed, on a project or a whole remote, and is left to the next pass;
+//! 2, the command line or the settings are wrong, and nothing was asked of any remote.
+
+mod pass;
+mod report;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
+use lnplaylive::settings::{CONFIG_VARIABLE, CullerSettings, Remote};
+use tracing_subscriber::EnvFilter;
+
+use pass::Pass;
+use report::Report;
+
+/// Removes environments whose time is up, from all remotes, in one pass
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks a settings file and does nothing else; the files that it names need not be there
+    CheckConfig {
+        /// The settings file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The settings file, lnplaylive.toml [default: named by `LNPLAYLIVE_CONFIG`]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Remove nothing; say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON document instead of lines
+    #[arg(long)]
+    json: bool,
+    /// Only this remote; may be given several times
+    #[arg(long, value_name = "NAME")]
+    remote: Vec<String>,
+    /// How long after its end an environment is removed, such as 90s, 10m or 2h [default: the setting `culler.grace_mins`]
+    #[arg(long, value_name = "DURATION", value_parser = parse_grace, allow_hyphen_values = true)]
+    grace: Option<SignedDuration>,
+}
+
+fn main() -> ExitCode {
+    let Cli { command, options } = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    if let Some(Command::CheckConfig { file }) = command {
+        return match CullerSettings::read(Some(&file)) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => wrong_settings(&error),
+        };
+    }
+    let file = options.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+    let settings = match CullerSettings::read(file.as_deref()) {
+        Ok(settings) => settings,
+        Err(error) => return wrong_settings(&error),
+    };
+    let (state_dir, remotes) = match (settings.state_dir(), chosen(&settings, &options.remote)) {
+        (Ok(state_dir), Ok(remotes)) => (state_dir, remotes),
+        (Err(error), _) => return wrong_settings(&error),
+        (_, Err(error)) => return wrong_settings(&*error),
+    };
+    cull(&options, &settings, state_dir, &remotes)
+}
+
+fn cull(options: &Options, settings: &CullerSettings, state_dir: &Path, remotes: &[&Remote]) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if remotes.is_empty() {
+        tracing::warn!("the settings name no remotes, so there is nothing to do");
+    }
+    let grace = options.grace.unwrap_or(SignedDuration::from_mins(settings.culler.grace_mins.into()));
+    let pass = Pass { settings: &settings.culler, state_dir, grace, dry_run: options.dry_run };
+    let report = runtime.block_on(pass.run(remotes));
+    if let Err(error) = print(&report, options.json) {
+        tracing::error!("cannot write to standard output: {error}");
+        return ExitCode::FAILURE;
+    }
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let text = if json { serde_json::to_string(report)? + "\n" } else { report.to_string() };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// The remotes that were asked for; all if none was.
+fn chosen<'a>(
+    settings: &'a CullerSettings,
+    names: &[String],
+) -> Result<Vec<&'a Remote>, Box<dyn std::error::Error>> {
+    if let Some(unknown) = names.iter().find(|name| settings.remotes.iter().all(|r| r.name != **name)) {
+        return Err(format!("settings: remotes: there is none named {unknown:?}").into());
+    }
+    Ok(settings.remotes.iter().filter(|r| names.is_empty() || names.contains(&r.name)).collect())
+}
+
+fn parse_grace(text: &str) -> Result<SignedDuration, String> {
+    match text.parse::<SignedDuration>() {
+        Ok(grace) if !grace.is_negative() => Ok(grace),
+        Ok(_) => Err("nothing is removed before its end: it must not be negative".into()),
+        Err(_) => Err("it must be a duration with units, such as 90s, 10m or 2h".into()),
+    }
+}
+
+fn wrong_settings(mut error: &dyn std::error::Error) -> ExitCode {
+    let mut text = error.to_string();
+    while let Some(cause) = error.source() {
+        text = format!("{text}: {cause}");
+        error = cause;
+    }
+    // Not a log line: it is for who has just called us, by hand or to check a file.
+    eprintln!("{text}");
+    ExitCode::from(2)
+}
