@@ -176,7 +176,7 @@ pub(crate) async fn remove_if(
         match client.update_project(&project).await {
             Ok(()) => break project,
             Err(error) if error.is_not_found() => return Ok(Removal::Gone),
-            Err(error) if error.is_conflict() && tries < MARK_TRIES => tries += 1,
+            Err(error) if error.is_conflict() && tries < CHANGE_TRIES => tries += 1,
             Err(error) => return Err(error.into()),
         }
     };
