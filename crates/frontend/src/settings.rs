@@ -154,6 +154,25 @@ fn describe(error: figment::Error) -> SettingsError {
 }
 
 impl Settings {
+    /// The settings that must be, with the defaults of all others.
+    pub fn new(dist_dir: PathBuf, node_id: NodeId, rune_file: PathBuf) -> Self {
+        Self {
+            listen: default_listen(),
+            metrics_listen: None,
+            dist_dir,
+            node_id: Some(node_id),
+            node_id_file: None,
+            rune_file,
+            websocket_url: None,
+            contact: None,
+            lightning_websocket: None,
+            routes_file: None,
+            trusted_proxies: vec![],
+            card_fonts: vec![],
+            limits: Limits::default(),
+        }
+    }
+
     /// Reads the settings: the file's table if a file is named, then the environment. No other file is
     /// looked at.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {

@@ -193,30 +193,64 @@ async fn stops_in_the_middle(flavor: Flavor) {
     leaves_nothing(&dir).await;
 }
 
+/// Sends one request and gives the answer's head and body.
+fn ask(url: &url::Url, request: &str) -> (String, String) {
+    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head.to_owned(), body.to_owned())
+}
+
+fn get(url: &url::Url, path: &str) -> (String, String) {
+    ask(url, &format!("GET {path} HTTP/1.0\r\n\r\n"))
+}
+
+fn pay(url: &url::Url, bolt11: &str) -> (String, String) {
+    let body = serde_json::json!({"bolt11": bolt11}).to_string();
+    let length = body.len();
+    let head =
+        format!("POST /demo/pay HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    ask(url, &format!("{head}\r\n\r\n{body}"))
+}
+
 #[tokio::test]
-async fn serves_the_shops_address_until_stopped() {
+async fn sells_on_the_shops_address_until_stopped() {
     let dir = workdir();
     let mut demo = Running::start(&mut demo(&dir, &["--lightning", "simulated", "--listen", "127.0.0.1:0"]));
     let line = demo.line_with("/config.json");
     let url: url::Url = line.split_whitespace().last().expect("a URL").parse().expect("a URL");
     demo.line_with("Ctrl-C");
 
-    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(b"GET /config.json HTTP/1.0\r\n\r\n").expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let (head, page) = get(&url, "/orders/anything");
+    assert!(head.contains(" 200 ") && head.contains("text/html") && page.contains("lnplay.live"), "{head}");
+    let (head, body) = get(&url, "/config.json");
     assert!(head.contains(" 200 ") && head.contains("application/json"), "{head}");
     let config = document(body.as_bytes());
-    // What a browser does with it.
+    // What a browser does with it: the same origin's /ws where no other is named.
     let text = |key: &str| config[key].as_str().unwrap_or_else(|| panic!("no {key} in {config}")).to_owned();
-    let client = sim_lightning::commando::Client::connect(&text("websocket_url"), &text("node_id")).await;
+    assert!(config["websocket_url"].is_null(), "{config}");
+    let websocket = format!("ws://{}:{}/ws", url.host_str().expect("a host"), url.port().expect("a port"));
+    let client = sim_lightning::commando::Client::connect(&websocket, &text("node_id")).await;
     let client = client.expect("the node answers");
-    let products = client.call(&text("rune"), "lnplaylive-products", serde_json::json!({})).await;
+    let call = async |method: &str, params: Value| client.call(&text("rune"), method, params).await;
+    let products = call("lnplaylive-products", serde_json::json!({})).await;
     assert_eq!(products.expect("it is allowed")["products"].as_array().map(Vec::len), Some(4));
-    let stranger = client.call(&text("rune"), "lnplayops-orders", serde_json::json!({})).await;
+    let stranger = call("lnplayops-orders", serde_json::json!({})).await;
     assert_eq!(stranger.expect_err("it is not allowed").code(), Some(19537));
+
+    // Its wallet pays what it is asked to, and says why when it cannot.
+    let order = call("lnplaylive-createorder", serde_json::json!([8, 48])).await.expect("an order");
+    assert_eq!(text("demo_wallet"), "/demo/pay");
+    let (head, _) = pay(&url, order["bolt11_invoice"].as_str().expect("an invoice"));
+    assert!(head.contains(" 204 "), "{head}");
+    let asked = serde_json::json!({"payment_type": "bolt11", "invoice_id": order["invoice_id"]});
+    let status = call("lnplaylive-invoicestatus", asked).await.expect("a status");
+    assert_eq!(status["invoice_status"], "paid", "{status}");
+    let (head, body) = pay(&url, "rubbish");
+    assert!(head.contains(" 422 ") && document(body.as_bytes())["error"].is_string(), "{head} {body}");
 
     assert_eq!(demo.stop().0, Some(0));
     leaves_nothing(&dir).await;

@@ -49,6 +49,9 @@ struct Args {
     /// With --remote URL: a file with an enrolment token (`lxc config trust add`, `incus config trust add`)
     #[arg(long, value_name = "FILE")]
     remote_token_file: Option<PathBuf>,
+    /// The built web shop. Default: the directory `frontend-dist` here, or in the source tree under `cargo demo`
+    #[arg(long, value_name = "DIR", conflicts_with = "once")]
+    frontend_dist: Option<PathBuf>,
     /// Where the shop is served, and where attendees' links lead; with --once, only the latter
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
@@ -137,8 +140,8 @@ impl FromStr for RemoteArg {
 /// What to do: the command line, understood.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Start everything and stay.
-    Serve(Business),
+    /// Start everything and stay, with the web shop in this directory if one was named.
+    Serve(Business, Option<PathBuf>),
     /// Buy one environment.
     Once {
         business: Business,
@@ -218,7 +221,7 @@ impl Args {
         let business =
             Business { lightning: self.lightning.lightning, remotes, simulated, listen: self.listen };
         if !self.once {
-            return Ok(Plan::Serve(business));
+            return Ok(Plan::Serve(business, self.frontend_dist));
         }
         // The shop checks this as well; here it is said before anything was started.
         let terms = Catalogue::default()

@@ -9,11 +9,11 @@ mod lingering;
 mod purchase;
 mod screen;
 mod signals;
-mod site;
 mod timeline;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use args::{After, Business, Lightning, Plan};
@@ -58,7 +59,7 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut signals = Signals::new().context("setting up signals")?;
         match plan {
-            Plan::Serve(business) => serve(business, start, &mut signals).await,
+            Plan::Serve(business, dist) => serve(business, dist, start, &mut signals).await,
             Plan::Once { business, terms, json, after } => {
                 once(business, &terms, json, after, start, &mut signals).await
             }
@@ -68,7 +69,12 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts everything and stays.
-async fn serve(business: Business, start: Instant, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+async fn serve(
+    business: Business,
+    dist: Option<PathBuf>,
+    start: Instant,
+    signals: &mut Signals,
+) -> anyhow::Result<ExitCode> {
     let screen = Screen::new(Out::Stdout, start);
     let listener = TcpListener::bind(business.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", business.listen)
@@ -78,31 +84,28 @@ async fn serve(business: Business, start: Instant, signals: &mut Signals) -> any
         return Ok(INTERRUPTED.into());
     };
     let shop = shop?;
-    let node = &shop.host.node;
-    let config = site::ShopConfig {
-        node_id: node.id().to_owned(),
-        websocket_url: format!("ws://127.0.0.1:{}", node.ws_port()),
-        rune: shop.host.create_public_rune().await?,
-    };
+    let rune = shop.host.create_public_rune().await?;
+    let (site, has_pages) = testbed::site(&shop, &rune, dist)?;
+    let url = site_url(address);
     screen.line(format_args!(
         "
-  The shop's address  {url}  (the web shop itself does not exist yet)
-  What it will read   {url}/config.json
+  The shop            {url}{}
+  What it reads       {url}/config.json
     node              {}
-    WebSocket         {}
-    public rune       {}
+    WebSocket         {}/ws
+    public rune       {rune}
 ",
-        config.node_id,
-        config.websocket_url,
-        config.rune,
-        url = site_url(address),
+        if has_pages { "" } else { "  (not built: there is no frontend-dist)" },
+        shop.host.node.id(),
+        url.replacen("http", "ws", 1),
     ));
     screen.line(how_to_buy(&shop));
-    let site = axum::serve(listener, site::router(config)).into_future();
-    if let Some(ended) = signals.unless_stopped(site).await {
-        ended.context("serving the shop's address")?;
-    }
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = tokio::spawn(site.serve(listener.into(), async { drop(ended.await) }));
+    signals.stopped().await;
     screen.line("Stopping.");
+    drop(end);
+    serving.await.context("serving the shop")?;
     shop.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +131,7 @@ fn how_to_buy(shop: &Shop) -> String {
         ),
     };
     format!(
-        "  To see an environment bought, in another terminal: cargo demo -- --once\n{by_hand}\nCtrl-C stops everything."
+        "  To buy in the terminal, in another one: cargo demo -- --once\n{by_hand}\nCtrl-C stops everything."
     )
 }
 

@@ -1,0 +1,96 @@
+//! The web shop of a testbed: the real server, with a wallet that pays for whoever asks.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing::post};
+use lnplaylive_frontend::{Settings, Site};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{Error, Result, Rpc, Shop};
+
+/// Where the demo's wallet is.
+const WALLET: &str = "/demo/pay";
+/// More than any invoice has, in bytes.
+const MAX_REQUEST: usize = 16 << 10;
+/// The longest that a payment over one hop may take before something is wrong.
+const PAYS_WITHIN: Duration = Duration::from_secs(60);
+/// Where the built web shop is, from wherever the demo looks.
+const DIST: &str = "frontend-dist";
+
+/// The shop's site, and whether it has the web shop's pages: those in `dist` if it is given, else what is found. The node
+/// is reached by `/ws` there.
+pub fn site(shop: &Shop, rune: &str, dist: Option<PathBuf>) -> Result<(Site, bool)> {
+    let node = &shop.host.node;
+    let dir = shop.workdir().subdir("site")?;
+    let written = |path: PathBuf, text: &str| match std::fs::write(&path, text) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(Error::File { doing: "writing", path, source }),
+    };
+    let rune_file = written(dir.join("rune"), rune)?;
+    let found = dist.or_else(find_dist);
+    let has_pages = found.is_some();
+    let dist = if let Some(dist) = found {
+        dist
+    } else {
+        let dist = shop.workdir().subdir("site/dist")?;
+        written(dist.join("index.html"), STAND_IN)?;
+        dist
+    };
+    let unusable = |what: &str, why: &dyn std::fmt::Display| Error::Unusable(format!("{what}: {why}"));
+    let id = node.id().parse().map_err(|e| unusable("the node's id", &e))?;
+    let mut settings = Settings::new(dist, id, rune_file);
+    settings.lightning_websocket = Some(format!("127.0.0.1:{}", node.ws_port()));
+    let site = Site::new(settings).map_err(|e| unusable("the web shop", &e))?;
+    Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))
+}
+
+/// Here, or in the source tree that cargo runs us from.
+fn find_dist() -> Option<PathBuf> {
+    let source =
+        std::env::var_os("CARGO_MANIFEST_DIR").map(|dir| PathBuf::from(dir).join("../..").join(DIST));
+    [Some(PathBuf::from(DIST)), source].into_iter().flatten().find(|dir| dir.join("index.html").is_file())
+}
+
+/// A page that says what is missing.
+const STAND_IN: &str = "<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width\">
+<title>lnplay.live demo</title>
+<h1>lnplay.live demo</h1>
+<p>The shop's node is running, but its pages are not here: start the demo where <code>frontend-dist</code> is, or name that
+directory with <code>--frontend-dist</code>. What the pages would read is <a href=\"/config.json\">config.json</a>.</p>
+<p>To see an environment bought, run <code>cargo demo -- --once</code> in a terminal.</p>
+</html>
+";
+
+/// What the wallet is asked.
+#[derive(Deserialize)]
+struct Pay {
+    bolt11: String,
+}
+
+/// The demo's customer pays every invoice that is posted.
+fn wallet(customer: &Rpc) -> Router {
+    let customer = customer.within(PAYS_WITHIN);
+    Router::new().route(WALLET, post(pay).layer(DefaultBodyLimit::max(MAX_REQUEST))).with_state(customer)
+}
+
+async fn pay(State(customer): State<Rpc>, Json(Pay { bolt11 }): Json<Pay>) -> Response {
+    match customer.call("pay", json!({"bolt11": bolt11})).await {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => {
+            // With a code it is the customer's node that refuses, without one it cannot be asked.
+            let status = match error.code {
+                Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                None => StatusCode::BAD_GATEWAY,
+            };
+            (status, Json(json!({"error": error.message}))).into_response()
+        }
+    }
+}
