@@ -11,10 +11,9 @@ export function isTooSoon(error: unknown): boolean {
   return error instanceof RpcError && COMMANDO.includes(error.code) && /too soon/i.test(error.message);
 }
 
-/** Whether trying the same again later can help. */
-export function isPassing(error: unknown): boolean {
-  if (error instanceof LinkError) return true;
-  return error instanceof RpcError && (isTooSoon(error) || error.code === -32603 || error.code === 7002);
+/** Whether the node does not let the holder of this rune do that. */
+export function isRefusedKey(error: unknown): boolean {
+  return error instanceof RpcError && error.code === 0x4c51 && !isTooSoon(error);
 }
 
 /** Whether the shop says that it has no such order. */

@@ -10,6 +10,9 @@ import type { Catalogue } from './products';
 /** How old availability may get while somebody looks at it, in milliseconds. */
 const REFRESH = 60_000;
 
+/** After how long the configuration is asked for again by itself, in milliseconds. */
+const CONFIG_RETRY = 10_000;
+
 class Shop {
   config = $state.raw<ShopConfig | null>(null);
   /** Why there is no configuration, in a sentence. */
@@ -53,19 +56,39 @@ class Shop {
   }
 
   async #load(): Promise<void> {
-    this.configProblem = null;
     try {
       this.config = await loadConfig(new URL(location.href));
+      this.configProblem = null;
     } catch (error) {
       this.configProblem = sentence(error);
+      setTimeout(() => {
+        if (this.link === null) void this.#load();
+      }, CONFIG_RETRY);
       return;
     }
-    const { nodeId, websocketUrl: url, rune } = this.config;
-    this.link = new Link({ nodeId, url, rune }, dial);
-    this.link.subscribe((state) => {
+    if (this.link === null) this.#connect(this.config);
+  }
+
+  #connect({ nodeId, websocketUrl: url, rune }: ShopConfig): void {
+    const link = new Link({ nodeId, url, rune }, dial);
+    this.link = link;
+    link.subscribe((state) => {
+      if (this.link !== link) return;
       this.linkState = state;
       if (state.kind === 'connected') void this.#refresh();
+      // Perhaps the shop has moved to another node since this page was opened.
+      if (state.kind === 'waiting' && state.fault === 'stranger') void this.#look();
     });
+  }
+
+  /** Takes up another configuration, if there is one. */
+  async #look(): Promise<void> {
+    const known = JSON.stringify(this.config);
+    const config = await loadConfig(new URL(location.href)).catch(() => null);
+    if (config === null || JSON.stringify(config) === known || JSON.stringify(this.config) !== known) return;
+    this.link?.close();
+    this.config = config;
+    this.#connect(config);
   }
 
   async #refresh(): Promise<void> {

@@ -16,7 +16,7 @@ import type { Link } from './link';
 const LONG_POLL = 50;
 
 /** Attempts at an order, a good second apart: as many seconds as somebody might wait for a button. */
-const ORDER_ATTEMPTS = 8;
+const ORDER_ATTEMPTS = 12;
 
 /** Waits, or ends early when the signal says so. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
