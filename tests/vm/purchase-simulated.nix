@@ -1,0 +1,13 @@
+# A purchase on the simulated remote: what `purchase` shows, without containers.
+{ harness, ... }:
+{
+  name = "lnplaylive-purchase-simulated";
+  nodes = {
+    inherit (harness) customer;
+    host.imports = [
+      harness.host
+      harness.simulated
+    ];
+  };
+  testScript = harness.prelude + builtins.readFile ./harness/purchase.py;
+}
