@@ -21,7 +21,7 @@ let
         pkgs.testers.runNixOSTest (
           import (root + "/tests/vm/${file}") {
             inherit self nixpkgs;
-            harness = import (root + "/tests/vm/harness") { inherit self lib system; };
+            harness = import (root + "/tests/vm/harness") { inherit self lib; };
           }
         )
       )

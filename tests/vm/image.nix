@@ -5,12 +5,7 @@
   harness,
   ...
 }:
-{
-  lib,
-  config,
-  hostPkgs,
-  ...
-}:
+{ lib, hostPkgs, ... }:
 let
   pkgs = hostPkgs;
   imdsServer = import "${nixpkgs}/nixos/tests/common/imds-server.nix" { inherit pkgs; };

@@ -100,8 +100,14 @@ in
       options = "noatime,nodev,nosuid,noexec";
       requires = [ "lnplaylive-state-volume.service" ];
       after = [ "lnplaylive-state-volume.service" ];
-      # Without a volume it is a directory on the root disk.
-      unitConfig.ConditionPathExists = link;
+      before = [ "umount.target" ];
+      conflicts = [ "umount.target" ];
+      unitConfig = {
+        # Without a volume it is a directory on the root disk.
+        ConditionPathExists = link;
+        # Not a part of local-fs.target: that comes before the network, from which the user-data comes.
+        DefaultDependencies = false;
+      };
       mountConfig.DirectoryMode = "0755";
     }
   ];

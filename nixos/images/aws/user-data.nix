@@ -1,10 +1,5 @@
 # User-data, turned into the files that services are started with, before any of them.
-{
-  config,
-  lib,
-  pkgs,
-  ...
-}:
+{ config, pkgs, ... }:
 let
   cfg = config.services.lnplaylive;
   hardening = import ../../modules/hardening.nix;

@@ -7,12 +7,7 @@
 #   lnplaylive-frontend route table and rune            -
 #   lnplaylive-culler   copy of the LXD client key      -
 #   caddy               certificates                    -
-{
-  config,
-  lib,
-  pkgs,
-  ...
-}:
+{ config, lib, ... }:
 let
   inherit (lib) mkEnableOption mkOption types;
   cfg = config.services.lnplaylive;

@@ -1,9 +1,5 @@
 # Machines and helpers that tests have in common.
-{
-  self,
-  lib,
-  system,
-}:
+{ self, lib }:
 let
   rpc = {
     user = "test";
