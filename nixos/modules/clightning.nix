@@ -224,8 +224,8 @@ in
   config = mkIf cfg.enable {
     assertions = [
       {
-        assertion = lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
-        message = "services.clightning.websocket: ${cfg.websocket} is not on loopback, and the socket has no TLS";
+        assertion = cfg.websocket == null || lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
+        message = "services.clightning.websocket: ${toString cfg.websocket} is not on loopback, and the socket has no TLS";
       }
     ];
 

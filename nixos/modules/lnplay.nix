@@ -14,8 +14,6 @@ let
   # lnplay's own default; the service is found there by `lnplay up`.
   dir = "/var/lib/lnplay";
   hostKey = "/etc/ssh/ssh_host_ed25519_key";
-  # Where cloud-init's NoCloud looks: LXD's own source wants /dev/lxd/sock, and Incus has none.
-  seed = "/var/lib/cloud/seed/nocloud-net";
 in
 {
   options.services.lnplay = {
@@ -131,41 +129,6 @@ in
       cloud-final.enable = false;
     };
 
-    # Written by the server when it makes or copies an instance; in a virtual machine, by its agent.
-    virtualisation.lxc.templates = {
-      hostname = {
-        enable = true;
-        target = "/etc/hostname";
-        template = pkgs.writeText "hostname.tpl" "{{ container.name }}\n";
-        when = [
-          "create"
-          "copy"
-        ];
-      };
-      meta-data = {
-        enable = true;
-        target = "${seed}/meta-data";
-        template = pkgs.writeText "meta-data.tpl" ''
-          instance-id: {{ container.name }}
-          local-hostname: {{ container.name }}
-        '';
-        when = [
-          "create"
-          "copy"
-        ];
-      };
-      user-data = {
-        enable = true;
-        target = "${seed}/user-data";
-        template = pkgs.writeText "user-data.tpl" ''{{ config_get("user.user-data", properties.default) }}'';
-        when = [
-          "create"
-          "copy"
-        ];
-        properties.default = "#cloud-config\n{}\n";
-      };
-    };
-
     networking = {
       hostName = "";
       useNetworkd = true;
@@ -175,7 +138,6 @@ in
     };
     # Nothing of ours waits for an address.
     systemd.network.wait-online.enable = false;
-    systemd.services.register-nix-paths.enable = lib.mkDefault false;
 
     # It lives for hours, and is never upgraded.
     nix.enable = lib.mkDefault false;

@@ -8,7 +8,7 @@
 { lib, hostPkgs, ... }:
 let
   pkgs = hostPkgs;
-  imdsServer = import "${nixpkgs}/nixos/tests/common/imds-server.nix" { inherit pkgs; };
+  imdsServer = import (pkgs.path + "/nixos/tests/common/imds-server.nix") { inherit pkgs; };
 
   # Nothing is changed but what the test driver needs to get in, and where certificates come from.
   image =
@@ -16,8 +16,8 @@ let
       modules = [
         self.nixosModules.default
         ../../nixos/images/aws
-        "${nixpkgs}/nixos/modules/testing/test-instrumentation.nix"
-        "${nixpkgs}/nixos/modules/profiles/qemu-guest.nix"
+        (pkgs.path + "/nixos/modules/testing/test-instrumentation.nix")
+        (pkgs.path + "/nixos/modules/profiles/qemu-guest.nix")
         {
           nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
           amazonImage.format = "qcow2";

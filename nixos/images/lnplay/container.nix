@@ -6,4 +6,6 @@
     "${modulesPath}/virtualisation/lxc-container.nix"
   ];
   networking.useHostResolvConf = false;
+  # Nothing is ever built or installed in it.
+  systemd.services.register-nix-paths.enable = false;
 }
