@@ -1,0 +1,61 @@
+"""The connections to AWS, bounded in time, and for a region that exists."""
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ProfileNotFound
+
+from .errors import NO_CREDENTIALS, StopError, doing
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_s3 import S3Client
+
+# A call that has no answer by then is tried again, four times; the longest call is a part of an upload.
+CONFIG = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
+
+
+@dataclass(frozen=True)
+class Clients:
+    """One client for each service in use, all for the same region."""
+
+    region: str
+    ec2: "EC2Client"
+    s3: "S3Client"
+    iam: "IAMClient"
+
+
+def connect(region: str | None, profile: str | None) -> Clients:
+    """Clients for the region (default: the profile's own) with the credentials found where every AWS tool looks."""
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+    except ProfileNotFound as error:
+        raise StopError(f"there is no AWS profile {profile!r}; see `aws configure list-profiles`") from error
+    region = session.region_name
+    if region is None:
+        raise StopError("no region is named; add --region, such as --region eu-central-1")
+    known = [name for partition in session.get_available_partitions() for name in _regions(session, partition)]
+    if region not in known:
+        close = difflib.get_close_matches(region, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see `aws ec2 describe-regions`"
+        raise StopError(
+            f"region {region!r} is unknown: {hint} "
+            f"(one that is newer than boto3 {boto3.__version__} needs a newer boto3)"
+        )
+    with doing("read the AWS credentials"):
+        if session.get_credentials() is None:
+            raise StopError(NO_CREDENTIALS)
+    return Clients(
+        region=region,
+        ec2=session.client("ec2", config=CONFIG),
+        s3=session.client("s3", config=CONFIG),
+        iam=session.client("iam", config=CONFIG),
+    )
+
+
+def _regions(session: boto3.Session, partition: str) -> list[str]:
+    return session.get_available_regions("ec2", partition_name=partition)

@@ -1,0 +1,117 @@
+"""What the image reads at boot: a TOML document whose format is `nixos/images/user-data.example`."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import StopError
+
+# EC2's, in bytes before base64.
+LIMIT = 16 * 1024
+# A token is some hundred bytes; what is longer is another file.
+TOKEN_LIMIT = 8 * 1024
+
+Network = Literal["bitcoin", "signet", "regtest"]
+InstanceKind = Literal["virtual-machine", "container"]
+DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
+
+
+@dataclass(frozen=True)
+class UserData:
+    """A document that was found to be one, and what the tools need to know of it."""
+
+    text: str
+    domain: str | None
+
+    def __repr__(self) -> str:
+        """Without the text: there are tokens in it."""
+        return f"UserData(domain={self.domain!r})"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An LXD or Incus server, and the file with its enrolment token."""
+
+    name: str
+    url: str
+    token_file: Path
+
+
+def build(
+    domain: str, network: Network, email: str | None, contact: str | None, remotes: list[Remote], kind: InstanceKind
+) -> UserData:
+    """User-data for a shop with its front door open."""
+    if not DOMAIN.fullmatch(domain):
+        raise StopError(f"--domain {domain!r} is not the name of a host, such as shop.example")
+    host: dict[str, str | bool] = {
+        "DEPLOY_LNPLAYLIVE_FRONTEND": True,
+        "domain": domain,
+        "network": network,
+        "announce": f"{domain}:9735",
+        "state_volume": True,
+    }
+    if email is not None:
+        host["email"] = email
+    parts = [_table("[host]", host)]
+    for remote in remotes:
+        if not remote.url.startswith("https://"):
+            raise StopError(f"the remote {remote.name} has the URL {remote.url!r}; it is to begin with https://")
+        entry = {"name": remote.name, "url": remote.url, "token": _token(remote), "instance_type": kind}
+        parts.append(_table("[[remotes]]", entry))
+    if contact is not None:
+        parts += [_table(f"[{table}]", {"contact": contact}) for table in ("shop", "frontend")]
+    return parse("\n".join(parts), "the user-data made from the options")
+
+
+def read(file: Path) -> UserData:
+    """User-data written by hand."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StopError(f"cannot read the user-data {file}: {error}") from error
+    return parse(text, str(file))
+
+
+def parse(text: str, where: str) -> UserData:
+    """Checks what can be checked here; the image checks the rest at boot."""
+    size = len(text.encode())
+    if size > LIMIT:
+        raise StopError(f"{where} has {size} bytes, and EC2 takes {LIMIT}; shorten it, certificates first")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StopError(f"{where} is not TOML: {error}; see nixos/images/user-data.example") from error
+    host: Any = document.get("host")
+    if not isinstance(host, dict):
+        raise StopError(f"{where} has no table [host]; see nixos/images/user-data.example")
+    if host.get("state_volume") is False:
+        raise StopError(f"{where} says state_volume = false, but the node is kept on a volume here; remove that line")
+    domain: Any = host.get("domain")
+    if host.get("DEPLOY_LNPLAYLIVE_FRONTEND") is True and not isinstance(domain, str):
+        raise StopError(f'{where} turns the web shop on without a domain; add domain = "shop.example" to [host]')
+    return UserData(text=text, domain=domain if isinstance(domain, str) else None)
+
+
+def _token(remote: Remote) -> str:
+    try:
+        with remote.token_file.open("rb") as file:
+            token = file.read(TOKEN_LIMIT + 1)
+    except OSError as error:
+        raise StopError(f"cannot read the token of the remote {remote.name}: {error}") from error
+    text = token.decode("ascii", "replace").strip()
+    if len(token) > TOKEN_LIMIT or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise StopError(
+            f"{remote.token_file} does not hold an enrolment token; make one for the remote {remote.name} "
+            "with `incus config trust add lnplaylive` or `lxc config trust add`, and keep what it prints"
+        )
+    return text
+
+
+def _table(header: str, entries: dict[str, Any]) -> str:
+    # JSON's strings and booleans are also TOML's.
+    return "\n".join(
+        [header, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()), ""]
+    )

@@ -1,0 +1,390 @@
+"""`deploy-aws`: first run, later runs, replacing, taking down."""
+
+import base64
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+from standin import REGION, StandIn
+
+Client = Any
+
+VERSION_1 = "lnplaylive-1"
+VERSION_2 = "lnplaylive-2"
+# The one that the image's documentation shows.
+EXAMPLE = Path(__file__).parents[2] / "nixos" / "images" / "user-data.example"
+
+
+@pytest.fixture
+def ami(aws: StandIn) -> str:
+    """What was published."""
+    return aws.add_ami(VERSION_1)
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    """An enrolment token, as a server prints it."""
+    file = tmp_path / "eu-1.token"
+    file.write_text("eyJjbGllbnRfbmFtZSI6Imxu\n")
+    return file
+
+
+@pytest.fixture
+def shop(deploy: Command, ami: str, token: Path) -> dict[str, Any]:
+    """A shop that was deployed."""
+    return deploy("--ami", ami, *told(token)).json
+
+
+def told(token: Path) -> list[str]:
+    """The options that make user-data."""
+    return ["--domain", "shop.example", "--remote", "eu-1", "https://203.0.113.7:8443", str(token)]
+
+
+def instances(ec2: Client, *states: str) -> list[dict[str, Any]]:
+    """The account's instances in these states."""
+    wanted = [{"Name": "instance-state-name", "Values": list(states)}]
+    found = ec2.describe_instances(Filters=wanted)["Reservations"]
+    return [instance for reservation in found for instance in reservation["Instances"]]
+
+
+def data_volume(ec2: Client) -> dict[str, Any]:
+    """The one data volume."""
+    (volume,) = ec2.describe_volumes(Filters=[{"Name": "tag:lnplaylive:role", "Values": ["data"]}])["Volumes"]
+    assert isinstance(volume, dict)
+    return volume
+
+
+def user_data(ec2: Client, instance: str) -> str:
+    """What the instance is told."""
+    value = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"]["Value"]
+    return base64.b64decode(value).decode()
+
+
+def test_a_shop_from_nothing(deploy: Command, ami: str, token: Path, aws: StandIn, ec2: Client) -> None:
+    """Instance, volume, address and ports are as the image and the buyers need them."""
+    outcome = deploy("--ami", ami, *told(token), "--email", "me@shop.example", "--environments", "container")
+
+    made = outcome.json
+    (instance,) = instances(ec2, "running")
+    assert instance["InstanceId"] == made["instance"]
+    assert instance["InstanceType"] == "t3.medium"
+    assert instance["PublicIpAddress"] == made["address"]
+    launched = aws.parameters("RunInstances")
+    assert launched["MetadataOptions.HttpTokens"] == "required"
+    assert launched["MetadataOptions.HttpPutResponseHopLimit"] == "1"
+    assert launched["BlockDeviceMapping.1.DeviceName"] == "/dev/xvda"
+    assert launched["BlockDeviceMapping.1.Ebs.VolumeType"] == "gp3"
+    assert launched["BlockDeviceMapping.1.Ebs.Encrypted"] == "true"
+
+    volume = data_volume(ec2)
+    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (40, "gp3", True)
+    assert [at["InstanceId"] for at in volume["Attachments"]] == [made["instance"]]
+
+    (group,) = instance["SecurityGroups"]
+    assert group["GroupId"] == made["security_group"]
+    permissions = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"][0]["IpPermissions"]
+    assert sorted(permission["FromPort"] for permission in permissions if permission["IpRanges"]) == [80, 443, 9735]
+    assert sorted(permission["FromPort"] for permission in permissions if permission["Ipv6Ranges"]) == [80, 443, 9735]
+
+    document = tomllib.loads(user_data(ec2, made["instance"]))
+    assert document == {
+        "host": {
+            "DEPLOY_LNPLAYLIVE_FRONTEND": True,
+            "domain": "shop.example",
+            "network": "bitcoin",
+            "announce": "shop.example:9735",
+            "state_volume": True,
+            "email": "me@shop.example",
+        },
+        "remotes": [
+            {
+                "name": "eu-1",
+                "url": "https://203.0.113.7:8443",
+                "token": "eyJjbGllbnRfbmFtZSI6Imxu",
+                "instance_type": "container",
+            }
+        ],
+    }
+    assert f"point shop.example to {made['address']}" in outcome.stderr
+    assert "eyJ" not in outcome.stdout + outcome.stderr
+
+
+def test_a_second_run_changes_nothing(deploy: Command, shop: dict[str, Any], ami: str, token: Path, aws: StandIn) -> None:
+    """With the same options, and with none."""
+    aws.calls.clear()
+
+    again = deploy("--ami", ami, *told(token)).json
+    bare = deploy().json
+
+    assert again["did"] == bare["did"] == again["differs"] == []
+    assert {again["instance"], bare["instance"]} == {shop["instance"]}
+    assert bare["domain"] == "shop.example"
+    assert aws.changes() == []
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_only_a_replacement_changes_is_said(deploy: Command, aws: StandIn, token: Path) -> None:
+    """And not done by the way: replacing takes the shop down for minutes."""
+    other = aws.add_ami(VERSION_2)
+    aws.calls.clear()
+
+    outcome = deploy("--ami", other, *told(token), "--contact", "help@shop.example", "--instance-type", "t3.large")
+
+    assert len(outcome.json["differs"]) == 3
+    assert "add --replace" in outcome.stderr
+    assert aws.changes() == []
+
+
+def test_replacing_keeps_volume_address_and_user_data(
+    deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client
+) -> None:
+    """An upgrade needs no more than the new AMI; the old instance is stopped before the volume leaves it."""
+    told_before = user_data(ec2, shop["instance"])
+    other = aws.add_ami(VERSION_2)
+    aws.calls.clear()
+
+    made = deploy("--replace", "--ami", other).json
+
+    assert made["instance"] != shop["instance"]
+    assert (made["address"], made["volume"], made["ami"]) == (shop["address"], shop["volume"], other)
+    assert [each["InstanceId"] for each in instances(ec2, "running", "stopped")] == [made["instance"]]
+    assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [made["instance"]]
+    assert user_data(ec2, made["instance"]) == told_before
+    moving = [call for call in aws.actions() if call in ("StopInstances", "DetachVolume", "RunInstances", "TerminateInstances")]
+    assert moving == ["StopInstances", "DetachVolume", "RunInstances", "TerminateInstances"]
+
+
+def test_a_replacement_that_cannot_start_gives_the_old_one_back(
+    deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client
+) -> None:
+    """A quota does not take the shop down."""
+    other = aws.add_ami(VERSION_2)
+    aws.fail("RunInstances", "VcpuLimitExceeded", "You have requested more vCPU capacity than your limit")
+
+    error = deploy("--replace", "--ami", other).error
+
+    assert "the account's quota of vCPUs is used up" in error
+    assert f"{shop['instance']} is in use again" in error
+    assert [each["InstanceId"] for each in instances(ec2, "running")] == [shop["instance"]]
+    assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [shop["instance"]]
+    aws.heal()
+    assert deploy().json["did"] == []
+
+
+@pytest.mark.parametrize("broken", ["StopInstances", "DetachVolume", "AttachVolume", "AssociateAddress", "TerminateInstances"])
+def test_a_replacement_that_breaks_is_finished_by_the_next_run(
+    deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client, broken: str
+) -> None:
+    """Wherever it breaks, and even if nothing can be given back at that moment."""
+    other = aws.add_ami(VERSION_2)
+    aws.fail(broken, "Unavailable", "The server is overloaded", status=400)
+    aws.fail("StartInstances", "Unavailable", "The server is overloaded", status=400)
+    assert "overloaded" in deploy("--replace", "--ami", other).error
+
+    aws.heal()
+    made = deploy("--ami", other).json
+
+    assert (made["address"], made["volume"], made["ami"]) == (shop["address"], shop["volume"], other)
+    assert [each["InstanceId"] for each in instances(ec2, "running", "stopped")] == [made["instance"]]
+    assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [made["instance"]]
+
+
+@pytest.mark.parametrize(
+    "broken", ["AuthorizeSecurityGroupIngress", "CreateVolume", "AllocateAddress", "RunInstances", "AttachVolume"]
+)
+def test_a_first_run_that_breaks_is_finished_by_the_next_one(
+    deploy: Command, ami: str, token: Path, aws: StandIn, ec2: Client, broken: str
+) -> None:
+    """Nothing is made twice."""
+    aws.fail(broken, "Unavailable", "The server is overloaded", status=400)
+    assert "run the command again to go on, or --destroy it" in deploy("--ami", ami, *told(token)).error
+
+    aws.heal()
+    made = deploy("--ami", ami, *told(token)).json
+
+    assert len(instances(ec2, "running")) == len(ec2.describe_addresses()["Addresses"]) == 1
+    assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [made["instance"]]
+    assert deploy().json["did"] == []
+
+
+def test_a_dry_run_changes_nothing(deploy: Command, ami: str, token: Path, aws: StandIn) -> None:
+    """It says what a run would do, and finds what would stop one."""
+    outcome = deploy("--dry-run", "--ami", ami, *told(token))
+
+    assert "start an instance" in outcome.json["would"]
+    assert "would create the data volume" in outcome.stderr
+    assert "there is no AMI ami-0123" in deploy("--dry-run", "--ami", "ami-0123", *told(token)).error
+    assert aws.changes() == []
+
+
+def test_destroy_keeps_the_node(deploy: Command, shop: dict[str, Any], ami: str, token: Path, ec2: Client) -> None:
+    """And the next deployment finds it."""
+    done = deploy("--destroy", "--yes").json
+
+    assert done["kept"] == [shop["volume"]]
+    assert instances(ec2, "running", "stopped") == []
+    assert ec2.describe_addresses()["Addresses"] == []
+    groups = ec2.describe_security_groups()["SecurityGroups"]
+    assert [group["GroupName"] for group in groups] == ["default"]
+
+    assert deploy("--ami", ami, *told(token)).json["volume"] == shop["volume"]
+
+
+def test_destroy_with_the_data(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
+    """All of it, with a warning; and again, with nothing left to do."""
+    outcome = deploy("--destroy", "--yes", "--delete-data")
+
+    assert outcome.json["kept"] == []
+    assert "without a backup they are lost" in outcome.stderr
+    assert ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
+    assert deploy("--destroy", "--yes", "--delete-data").json["did"] == []
+
+
+def test_destroy_asks(deploy: Command, shop: dict[str, Any], ec2: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody there, or another name, is no consent; the right name is."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert "add --yes" in deploy("--destroy").error
+
+    for typed, status in (("shops\n", 1), ("shop\n", 0)):
+        assert len(instances(ec2, "running")) == 1
+        monkeypatch.setattr("sys.stdin", Terminal(typed))
+        assert deploy("--destroy").status == status
+    assert instances(ec2, "running") == []
+
+
+class Terminal:
+    """Somebody who types one line."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def isatty(self) -> bool:
+        """They are there."""
+        return True
+
+    def readline(self) -> str:
+        """What they type."""
+        return self._line
+
+
+def test_destroy_dry_run(deploy: Command, shop: dict[str, Any], aws: StandIn) -> None:
+    """It changes nothing."""
+    aws.calls.clear()
+    assert f"terminate the instance {shop['instance']}" in deploy("--destroy", "--dry-run").json["would"]
+    assert aws.changes() == []
+
+
+def test_deployments_do_not_meet(deploy: Command, shop: dict[str, Any], ami: str, token: Path, ec2: Client) -> None:
+    """Another name is another shop."""
+    second = deploy("--name", "test", "--ami", ami, *told(token), "--network", "regtest", "--no-elastic-ip").json
+
+    assert second["instance"] != shop["instance"]
+    assert second["volume"] != shop["volume"]
+    assert second["address"] not in (None, shop["address"])
+    deploy("--name", "test", "--destroy", "--yes", "--delete-data").json  # noqa: B018
+    assert deploy().json["did"] == []
+
+
+def test_ssh_is_closed_unless_asked_for(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
+    """And then open to those that are named."""
+    ec2.import_key_pair(KeyName="me", PublicKeyMaterial=b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB me")
+    assert "go together" in deploy("--key-name", "me").error
+    assert "go together" in deploy("--ssh-from", "203.0.113.7/32").error
+
+    assert deploy("--key-name", "me", "--ssh-from", "203.0.113.7/32").json["did"] == ["open its ports"]
+
+    found = ec2.describe_security_groups(GroupIds=[shop["security_group"]])["SecurityGroups"][0]["IpPermissions"]
+    (ssh,) = [permission for permission in found if permission["FromPort"] == 22]
+    assert ssh["IpRanges"] == [{"CidrIp": "203.0.113.7/32"}]
+
+
+def test_the_volume_decides_on_the_zone(deploy: Command, ami: str, token: Path, ec2: Client) -> None:
+    """It cannot leave it, so every instance goes there."""
+    ec2.create_volume(
+        AvailabilityZone=f"{REGION}b",
+        Size=40,
+        TagSpecifications=[
+            {
+                "ResourceType": "volume",
+                "Tags": [
+                    {"Key": "lnplaylive:deployment", "Value": "shop"},
+                    {"Key": "lnplaylive:role", "Value": "data"},
+                ],
+            }
+        ],
+    )
+    elsewhere = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": [f"{REGION}a"]}])["Subnets"][0]
+
+    assert "name --subnet there" in deploy("--ami", ami, *told(token), "--subnet", elsewhere["SubnetId"]).error
+    assert deploy("--ami", ami, *told(token)).json["zone"] == f"{REGION}b"
+
+
+def test_two_nodes_are_not_guessed_between(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
+    """Two volumes, or a volume in use elsewhere, are for a person to sort out."""
+    marks = [{"Key": "lnplaylive:deployment", "Value": "shop"}, {"Key": "lnplaylive:role", "Value": "data"}]
+    second = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    ec2.create_tags(Resources=[second], Tags=marks)
+    assert "more than one data volume" in deploy().error
+    ec2.delete_volume(VolumeId=second)
+
+    ec2.delete_tags(Resources=[shop["instance"]], Tags=[{"Key": "lnplaylive:deployment"}])
+    assert f"attached to {shop['instance']}, which is no instance of the deployment" in deploy().error
+
+
+def test_an_ami_for_another_processor(deploy: Command, aws: StandIn, token: Path) -> None:
+    """Gets instances that run it, and refuses others."""
+    arm = aws.add_ami("lnplaylive-arm", "arm64")
+
+    error = deploy("--ami", arm, *told(token), "--instance-type", "t3.medium").error
+    assert "is for arm64, and t3.medium runs" in error
+    assert "there is no instance type t9.huge" in deploy("--ami", arm, *told(token), "--instance-type", "t9.huge").error
+    assert aws.changes() == []
+    assert deploy("--ami", arm, *told(token)).json["instance_type"] == "t4g.medium"
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the image's example is not there")
+def test_the_documented_user_data_is_taken(deploy: Command, ami: str, ec2: Client) -> None:
+    """As it stands."""
+    made = deploy("--ami", ami, "--user-data", EXAMPLE).json
+
+    assert made["domain"] == "shop.example"
+    assert user_data(ec2, made["instance"]) == EXAMPLE.read_text()
+
+
+def test_wrong_user_data(deploy: Command, ami: str, aws: StandIn, token: Path, tmp_path: Path) -> None:
+    """Stops before anything is made, and never shows a token."""
+    file = tmp_path / "user-data"
+
+    def error_of(text: str) -> str:
+        file.write_text(text)
+        return deploy("--ami", ami, "--user-data", file).error
+
+    assert "is not TOML" in error_of("#!/bin/sh\nrm -rf /")
+    assert "has no table [host]" in error_of("host = 3")
+    assert "without a domain" in error_of("[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true")
+    assert "remove that line" in error_of('[host]\ndomain = "shop.example"\nstate_volume = false')
+    assert "and EC2 takes 16384" in error_of("[host]\n#" + "é" * 8192)
+    assert "cannot read the user-data" in deploy("--ami", ami, "--user-data", tmp_path / "nowhere").error
+    file.write_text("[host]")
+    assert "leave those out" in deploy("--ami", ami, "--user-data", file, "--domain", "shop.example").error
+
+    assert "is not the name of a host" in deploy("--ami", ami, "--domain", "https://shop.example").error
+    assert "need --domain" in deploy("--ami", ami, "--network", "signet").error
+    assert "needs --domain, or --user-data" in deploy("--ami", ami).error
+    assert "a new instance needs --ami" in deploy(*told(token)).error
+    remote = ["--domain", "shop.example", "--remote", "eu-1"]
+    assert "begin with https://" in deploy("--ami", ami, *remote, "http://203.0.113.7", token).error
+    token.write_text("-----BEGIN CERTIFICATE-----\nMIIB\n")
+    error = deploy("--ami", ami, *remote, "https://203.0.113.7:8443", token).error
+    assert "does not hold an enrolment token" in error
+    assert "MIIB" not in error
+    assert aws.changes() == []
+
+
+def test_nothing_to_sell_is_said(deploy: Command, ami: str) -> None:
+    """A shop may open before its first remote."""
+    outcome = deploy("--ami", ami, "--domain", "shop.example", "--network", "signet")
+    assert outcome.status == 0
+    assert "nothing to sell" in outcome.stderr

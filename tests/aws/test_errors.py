@@ -1,0 +1,176 @@
+"""What a person reads when AWS says no: one sentence, with what to do next."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from conftest import BUCKET, Command
+from lnplaylive_aws import importing
+from lnplaylive_aws.errors import StopError, doing, missing_permission
+from lnplaylive_aws.progress import Patience
+from standin import REGION, StandIn
+
+SHOP = ["--domain", "shop.example", "--network", "regtest"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Some image."""
+    file = tmp_path / "disk.raw"
+    file.write_bytes(b"disk")
+    return file
+
+
+def test_without_credentials(deploy: Command, publish: Command, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both commands say how to get some."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for error in (deploy().error, publish(disk, "--architecture", "x86_64").error):
+        assert "no AWS credentials were found; run `aws configure`" in error
+
+
+def test_with_half_of_the_credentials(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said which half."""
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert "aws_secret_access_key" in deploy().error.lower()
+
+
+@pytest.mark.parametrize("code", ["AuthFailure", "ExpiredToken", "InvalidClientTokenId", "RequestExpired"])
+def test_with_credentials_that_aws_refuses(deploy: Command, aws: StandIn, code: str) -> None:
+    """Wrong, old, or of an account without that region."""
+    aws.fail("DescribeInstances", code, status=401)
+    assert "aws sts get-caller-identity" in deploy().error
+
+
+def test_with_a_profile_that_is_not_there(deploy: Command) -> None:
+    """It is named."""
+    assert "no AWS profile 'nobody'" in deploy("--profile", "nobody").error
+
+
+def test_an_unknown_region(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the one that was meant, or without any."""
+    assert "did you mean eu-central-1?" in deploy("--region", "eu-centrl-1").error
+    assert "no region is named" in deploy("--region", "").error
+
+
+def test_aws_out_of_reach(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nobody listens on."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    assert "check --region and the network" in deploy().error
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "said"),
+    [
+        ("RunInstances", "VcpuLimitExceeded", "quota of vCPUs is used up in this region; choose a smaller --instance-type"),
+        ("RunInstances", "InsufficientInstanceCapacity", "no free machine of this type"),
+        ("AllocateAddress", "AddressLimitExceeded", "quota of Elastic IP addresses is used up in this region; release one"),
+        ("CreateVolume", "VolumeLimitExceeded", "choose a smaller --data-gb"),
+        ("CreateSecurityGroup", "SecurityGroupLimitExceeded", "quota of security groups"),
+        ("RunInstances", "PendingVerification", "still verifying this account"),
+        ("RunInstances", "InvalidKeyPair.NotFound", "no (InvalidKeyPair.NotFound)"),
+    ],
+)
+def test_quotas(deploy: Command, aws: StandIn, action: str, code: str, said: str) -> None:
+    """Which one, and what to do about it."""
+    aws.fail(action, code)
+    error = deploy("--ami", aws.add_ami("lnplaylive"), *SHOP).error
+    assert said in error
+    assert error.startswith("error: cannot ")
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["DescribeInstances", "DescribeImages", "CreateSecurityGroup", "CreateVolume", "RunInstances", "AttachVolume"],
+)
+def test_missing_permissions(deploy: Command, aws: StandIn, action: str) -> None:
+    """The action that is to be added to the policy, also where AWS's message does not say it."""
+    ami = aws.add_ami("lnplaylive")
+    aws.fail(action, "UnauthorizedOperation", "You are not authorized to perform this operation.", status=403)
+    assert f"is not allowed to ec2:{action}; add that to its IAM policy" in deploy("--ami", ami, *SHOP).error
+
+
+def test_a_missing_permission_for_a_part_of_an_upload(publish: Command, disk: Path, aws: StandIn) -> None:
+    """boto3 wraps that answer; it is found all the same."""
+    boto3.client("iam", region_name=REGION).create_role(RoleName="vmimport", AssumeRolePolicyDocument="{}")
+    where = {"LocationConstraint": REGION}
+    boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+    aws.fail(f"PUT /{BUCKET}/", "AccessDenied", "Access Denied", status=403)
+    assert "is not allowed to s3:PutObject" in publish(disk, "--architecture", "x86_64").error
+
+
+def test_the_action_in_the_message_wins() -> None:
+    """A call may need a right of another name, such as passing a role."""
+    refused = ClientError(
+        {
+            "Error": {
+                "Code": "UnauthorizedOperation",
+                "Message": "User: arn:aws:iam::1:user/me is not authorized to perform: iam:PassRole on resource: r",
+            }
+        },
+        "RunInstances",
+    )
+    assert missing_permission(refused) == "iam:PassRole"
+    with pytest.raises(StopError, match="cannot start it: .* not allowed to iam:PassRole"), doing("start it"):
+        raise refused
+
+
+def test_an_import_followed_by_stubs() -> None:
+    """States as AWS documents them, at the level of botocore: moto has no imports of its own."""
+    ec2 = boto3.client("ec2", region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b")
+    details = [
+        {"Status": "active", "Progress": "3", "StatusMessage": "pending"},
+        {"Status": "active", "Progress": "3", "StatusMessage": "pending"},
+        {"Status": "active", "Progress": "47", "StatusMessage": "downloading/converting"},
+        {"Status": "completed", "SnapshotId": "snap-1", "StatusMessage": "done"},
+    ]
+    said: list[str] = []
+    with Stubber(ec2) as stub:
+        for detail in details:
+            stub.add_response(
+                "describe_import_snapshot_tasks",
+                {"ImportSnapshotTasks": [{"ImportTaskId": "import-snap-1", "SnapshotTaskDetail": detail}]},
+                {"ImportTaskIds": ["import-snap-1"]},
+            )
+        clock = Clock()
+        patience = Patience(deadline=60, interval=10, now=clock.now, sleep=clock.sleep)
+        assert importing.wait(ec2, "import-snap-1", patience, said.append) == "snap-1"
+        stub.assert_no_pending_responses()
+    assert clock.time == 30
+    assert said == ["import import-snap-1: 3 % pending", "import import-snap-1: 47 % downloading/converting"]
+
+
+class Clock:
+    """Time that passes by sleeping."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        """Lets them pass."""
+        self.time += seconds
+
+
+@pytest.mark.parametrize("module", ["publish_command", "deploy_command"])
+def test_as_a_process(aws: StandIn, module: str, disk: Path) -> None:
+    """Exit status 1 and one line on stderr; 2 for a command line that makes no sense."""
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", f"lnplaylive_aws.{module}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
+
+    rest = [str(disk), "--bucket", "b", "--architecture", "x86_64"] if module == "publish_command" else []
+    stopped = run("--region", "nowhere-1", *rest)
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert len(stopped.stderr.splitlines()) == 1
+    assert run("--poll-secs", "-1", *rest).returncode == 2
