@@ -11,12 +11,15 @@ from typing import Any, Protocol
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 import boto3
+import botocore.loaders
 import pytest
 import standin
 from lnplaylive_aws import deploy_command, publish_command
 from standin import REGION, StandIn
 
 BUCKET = "images-of-ours"
+# One for all sessions: reading the descriptions of EC2 again for each command would take half of the time.
+LOADER = botocore.loaders.create_loader()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def server() -> Iterator[StandIn]:
 def aws(server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     """An empty account, and an environment that leads there and nowhere else."""
     server.reset()
+    monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
