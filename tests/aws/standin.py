@@ -1,7 +1,7 @@
 """AWS on loopback: moto's server, and in front of it what moto lacks.
 
-moto has no imports of snapshots, and forgets most of what an AMI is registered with. Both are added here. Besides, every
-call is recorded, and any can be made to fail the way AWS does. What stays untrue: nothing takes time, quotas and
+Moto has no imports of snapshots, and forgets most of what an AMI is registered with. Both are added here. Besides,
+every call is recorded, and any can be made to fail the way AWS does. What stays untrue: nothing takes time, quotas and
 permissions are only what a test says, and nothing ever boots.
 """
 
@@ -12,16 +12,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-REGION = "eu-central-1"
+REGION: Final = "eu-central-1"
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 Start = Callable[..., Any]
@@ -125,7 +125,7 @@ class StandIn:
 
     @property
     def ec2(self) -> Any:  # noqa: ANN401
-        """moto's own state of EC2."""
+        """Moto's own state of EC2."""
         return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
 
     def add_ami(self, name: str, architecture: str = "x86_64") -> str:
@@ -228,7 +228,10 @@ class StandIn:
 
 def _send(start: Start, text: str, status: int = 200) -> list[bytes]:
     body = text.encode()
-    start(f"{status} {'OK' if status == 200 else 'No'}", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+    start(
+        f"{status} {'OK' if status == 200 else 'No'}",
+        [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))],
+    )
     return [body]
 
 

@@ -79,12 +79,11 @@ def test_a_shop_from_nothing(deploy: Command, ami: str, token: Path, aws: StandI
     assert launched["BlockDeviceMapping.1.Ebs.Encrypted"] == "true"
 
     volume = data_volume(ec2)
-    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (40, "gp3", True)
+    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (50, "gp3", True)
     assert [at["InstanceId"] for at in volume["Attachments"]] == [made["instance"]]
 
-    (group,) = instance["SecurityGroups"]
-    assert group["GroupId"] == made["security_group"]
-    permissions = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"][0]["IpPermissions"]
+    assert launched["NetworkInterface.1.SecurityGroupId.1"] == made["security_group"]
+    permissions = ec2.describe_security_groups(GroupIds=[made["security_group"]])["SecurityGroups"][0]["IpPermissions"]
     assert sorted(permission["FromPort"] for permission in permissions if permission["IpRanges"]) == [80, 443, 9735]
     assert sorted(permission["FromPort"] for permission in permissions if permission["Ipv6Ranges"]) == [80, 443, 9735]
 
@@ -111,7 +110,9 @@ def test_a_shop_from_nothing(deploy: Command, ami: str, token: Path, aws: StandI
     assert "eyJ" not in outcome.stdout + outcome.stderr
 
 
-def test_a_second_run_changes_nothing(deploy: Command, shop: dict[str, Any], ami: str, token: Path, aws: StandIn) -> None:
+def test_a_second_run_changes_nothing(
+    deploy: Command, shop: dict[str, Any], ami: str, token: Path, aws: StandIn
+) -> None:
     """With the same options, and with none."""
     aws.calls.clear()
 
@@ -152,7 +153,11 @@ def test_replacing_keeps_volume_address_and_user_data(
     assert [each["InstanceId"] for each in instances(ec2, "running", "stopped")] == [made["instance"]]
     assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [made["instance"]]
     assert user_data(ec2, made["instance"]) == told_before
-    moving = [call for call in aws.actions() if call in ("StopInstances", "DetachVolume", "RunInstances", "TerminateInstances")]
+    moving = [
+        call
+        for call in aws.actions()
+        if call in ("StopInstances", "DetachVolume", "RunInstances", "TerminateInstances")
+    ]
     assert moving == ["StopInstances", "DetachVolume", "RunInstances", "TerminateInstances"]
 
 
@@ -173,7 +178,9 @@ def test_a_replacement_that_cannot_start_gives_the_old_one_back(
     assert deploy().json["did"] == []
 
 
-@pytest.mark.parametrize("broken", ["StopInstances", "DetachVolume", "AttachVolume", "AssociateAddress", "TerminateInstances"])
+@pytest.mark.parametrize(
+    "broken", ["StopInstances", "DetachVolume", "AttachVolume", "AssociateAddress", "TerminateInstances"]
+)
 def test_a_replacement_that_breaks_is_finished_by_the_next_run(
     deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client, broken: str
 ) -> None:
@@ -289,7 +296,6 @@ def test_deployments_do_not_meet(deploy: Command, shop: dict[str, Any], ami: str
 
 def test_ssh_is_closed_unless_asked_for(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
     """And then open to those that are named."""
-    ec2.import_key_pair(KeyName="me", PublicKeyMaterial=b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB me")
     assert "go together" in deploy("--key-name", "me").error
     assert "go together" in deploy("--ssh-from", "203.0.113.7/32").error
 

@@ -68,9 +68,17 @@ def test_aws_out_of_reach(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("action", "code", "said"),
     [
-        ("RunInstances", "VcpuLimitExceeded", "quota of vCPUs is used up in this region; choose a smaller --instance-type"),
+        (
+            "RunInstances",
+            "VcpuLimitExceeded",
+            "quota of vCPUs is used up in this region; choose a smaller --instance-type",
+        ),
         ("RunInstances", "InsufficientInstanceCapacity", "no free machine of this type"),
-        ("AllocateAddress", "AddressLimitExceeded", "quota of Elastic IP addresses is used up in this region; release one"),
+        (
+            "AllocateAddress",
+            "AddressLimitExceeded",
+            "quota of Elastic IP addresses is used up in this region; release one",
+        ),
         ("CreateVolume", "VolumeLimitExceeded", "choose a smaller --data-gb"),
         ("CreateSecurityGroup", "SecurityGroupLimitExceeded", "quota of security groups"),
         ("RunInstances", "PendingVerification", "still verifying this account"),
@@ -99,8 +107,9 @@ def test_missing_permissions(deploy: Command, aws: StandIn, action: str) -> None
 def test_a_missing_permission_for_a_part_of_an_upload(publish: Command, disk: Path, aws: StandIn) -> None:
     """boto3 wraps that answer; it is found all the same."""
     boto3.client("iam", region_name=REGION).create_role(RoleName="vmimport", AssumeRolePolicyDocument="{}")
-    where = {"LocationConstraint": REGION}
-    boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+    boto3.client("s3", region_name=REGION).create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
     aws.fail(f"PUT /{BUCKET}/", "AccessDenied", "Access Denied", status=403)
     assert "is not allowed to s3:PutObject" in publish(disk, "--architecture", "x86_64").error
 
@@ -117,7 +126,7 @@ def test_the_action_in_the_message_wins() -> None:
         "RunInstances",
     )
     assert missing_permission(refused) == "iam:PassRole"
-    with pytest.raises(StopError, match="cannot start it: .* not allowed to iam:PassRole"), doing("start it"):
+    with pytest.raises(StopError, match=r"cannot start it: .* not allowed to iam:PassRole"), doing("start it"):
         raise refused
 
 

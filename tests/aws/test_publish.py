@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from boto3.s3.transfer import TransferConfig
 from conftest import BUCKET, Command
 from standin import REGION, StandIn
 
@@ -105,7 +106,7 @@ def test_an_arm_image_boots_by_uefi(publish: Command, image: Path, aws: StandIn,
 
     registered = aws.parameters("RegisterImage")
     assert (registered["Architecture"], registered["BootMode"]) == ("arm64", "uefi")
-    iam = boto3.client("iam", region_name=REGION)
+    iam: Client = boto3.client("iam", region_name=REGION)
     trust = iam.get_role(RoleName="vmimport")["Role"]["AssumeRolePolicyDocument"]
     assert trust["Statement"][0]["Principal"] == {"Service": "vmie.amazonaws.com"}
     policy = iam.get_role_policy(RoleName="vmimport", PolicyName=f"lnplaylive-{BUCKET}")["PolicyDocument"]
@@ -122,7 +123,7 @@ def test_create_role_leaves_what_a_role_has(publish: Command, image: Path) -> No
 
     publish(image, "--create-role").json  # noqa: B018
 
-    assert iam.list_role_policies(RoleName="vmimport")["PolicyNames"] == [f"lnplaylive-{BUCKET}", "others"]
+    assert sorted(iam.list_role_policies(RoleName="vmimport")["PolicyNames"]) == [f"lnplaylive-{BUCKET}", "others"]
 
 
 @pytest.mark.usefixtures("role")
@@ -166,7 +167,9 @@ def test_a_new_role_is_given_time(publish: Command, image: Path, aws: StandIn) -
 
 
 @pytest.mark.usefixtures("role")
-def test_where_registering_fails_nothing_is_left(publish: Command, image: Path, aws: StandIn, ec2: Client, s3: Client) -> None:
+def test_where_registering_fails_nothing_is_left(
+    publish: Command, image: Path, aws: StandIn, ec2: Client, s3: Client
+) -> None:
     """Neither the snapshot nor the object; both would be charged for."""
     aws.fail(
         "RegisterImage",
@@ -228,17 +231,22 @@ def test_a_whole_upload_is_not_repeated(publish: Command, image: Path, aws: Stan
 
 
 @pytest.mark.usefixtures("role")
-def test_a_large_image_goes_in_parts(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
+def test_a_large_image_goes_in_parts(
+    publish: Command, image: Path, aws: StandIn, s3: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each with a checksum, and with progress."""
+    parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
+    monkeypatch.setattr("lnplaylive_aws.storage.TRANSFER", parts)
     with (image / "lnplaylive-26.05-x86_64-linux.vhd").open("wb") as file:
-        file.truncate(70 * MIB)
+        file.truncate(12 * MIB)
 
     outcome = publish(image, "--keep-object")
 
     assert outcome.json["created"]
-    assert "uploaded 100 % of 70 MiB" in outcome.stderr
+    assert "uploaded 100 % of 12 MiB" in outcome.stderr
     (key,) = objects(s3)
-    assert s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"] == 70 * MIB
+    assert s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"] == 12 * MIB
+    assert len([call for call in aws.actions() if call.startswith("PUT ")]) == 4
 
 
 @pytest.mark.usefixtures("role")

@@ -36,7 +36,7 @@ def connect(region: str | None, profile: str | None) -> Clients:
     except ProfileNotFound as error:
         raise StopError(f"there is no AWS profile {profile!r}; see `aws configure list-profiles`") from error
     region = session.region_name
-    if region is None:
+    if not region:
         raise StopError("no region is named; add --region, such as --region eu-central-1")
     known = [name for partition in session.get_available_partitions() for name in _regions(session, partition)]
     if region not in known:

@@ -15,8 +15,8 @@ from .instances import ROOT_GIB
 from .progress import Patience, to_stderr
 from .user_data import Remote, UserData
 
-# Of the data volume, in GiB: what the chain and its pruned blocks take, with room to grow.
-DATA_GIB = {"bitcoin": 40, "signet": 20, "regtest": 10}
+# Of the data volume, in GiB: the set of coins (about 12 on bitcoin), 20 of pruned blocks, the node, and room to grow.
+DATA_GIB = {"bitcoin": 50, "signet": 25, "regtest": 10}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,12 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     machine.add_argument("--subnet", help="default: a default subnet")
     machine.add_argument("--no-elastic-ip", action="store_true", help="an address that changes with the instance")
     machine.add_argument(
-        "--data-gb", type=command.whole, metavar="N", help="of a new data volume; default: 40 (bitcoin)"
+        "--data-gb",
+        type=command.whole,
+        metavar="N",
+        help="of a new data volume; default: 50, 25 for signet, 10 for regtest",
     )
     machine.add_argument("--root-gb", type=command.whole, default=ROOT_GIB, metavar="N", help=f"default: {ROOT_GIB}")
     machine.add_argument("--key-name", help="EC2 key pair for SSH as root; with --ssh-from")
     machine.add_argument("--ssh-from", type=_cidr, action="append", default=[], metavar="CIDR", help="who reaches SSH")
-    machine.add_argument("--instance-profile", help="IAM instance profile, for Session Manager instead of SSH")
 
     parser.add_argument("--replace", action="store_true", help="a new instance, with the same volume and address")
     parser.add_argument("--destroy", action="store_true", help="take everything down, but for the data volume")
@@ -93,7 +95,6 @@ def _deploy(options: Namespace) -> None:
         data_gib=options.data_gb or DATA_GIB[options.network or "bitcoin"],
         root_gib=options.root_gb,
         key_name=options.key_name,
-        profile=options.instance_profile,
         ssh_from=tuple(options.ssh_from),
     )
     present = deployment.survey(clients.ec2, options.name, patience)

@@ -73,17 +73,16 @@ class Wanted:
     deployment: str
     # None: as it is; needed for a first instance and to replace one.
     ami: str | None
-    # These, `subnet`, `key_name` and `profile`: None is that of the instance there is, else a default.
+    # These, `subnet` and `key_name`: None is that of the instance there is, else a default.
     type: "InstanceTypeType | None"
     data: UserData | None
     replace: bool = False
     subnet: str | None = None
     elastic_ip: bool = True
     # Of volumes, in GiB.
-    data_gib: int = 40
+    data_gib: int = 50
     root_gib: int = instances.ROOT_GIB
     key_name: str | None = None
-    profile: str | None = None
     # Whoever may use SSH.
     ssh_from: tuple[str, ...] = ()
 
@@ -189,7 +188,6 @@ class Prepared:
     data: UserData
     subnet: network.Subnet | None
     key_name: str | None = None
-    profile: str | None = None
 
 
 def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step]) -> Prepared:
@@ -222,7 +220,6 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
         data=data,
         subnet=subnet,
         key_name=wanted.key_name or (model.key_name if model else None),
-        profile=wanted.profile or (model.profile if model else None),
     )
 
 
@@ -348,7 +345,6 @@ class _Run:
             data=self._prepared.data,
             root_gib=self._wanted.root_gib,
             key_name=self._prepared.key_name,
-            profile=self._prepared.profile,
         )
 
     @property

@@ -35,8 +35,6 @@ class Instance:
     ip: str | None = None
     subnet: str | None = None
     key_name: str | None = None
-    # ARN of its instance profile.
-    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,6 @@ class Launch:
     data: UserData
     root_gib: int
     key_name: str | None
-    # Name or ARN of an instance profile.
-    profile: str | None
 
 
 def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[Instance]:
@@ -82,7 +78,6 @@ def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[In
             ip=each.get("PublicIpAddress"),
             subnet=each.get("SubnetId"),
             key_name=each.get("KeyName") or None,
-            profile=each.get("IamInstanceProfile", {}).get("Arn"),
         )
         for reservation in found
         for each in reservation["Instances"]
@@ -180,9 +175,6 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
     }
     if wanted.key_name is not None:
         request["KeyName"] = wanted.key_name
-    if wanted.profile is not None:
-        is_arn = wanted.profile.startswith("arn:")
-        request["IamInstanceProfile"] = {"Arn": wanted.profile} if is_arn else {"Name": wanted.profile}
     with doing("start the instance"):
         made = ec2.run_instances(**request)["Instances"][0]
     wait(ec2, "instance_running", [made["InstanceId"]], patience)
