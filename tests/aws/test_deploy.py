@@ -327,6 +327,27 @@ def test_the_volume_decides_on_the_zone(deploy: Command, ami: str, token: Path, 
     assert deploy("--ami", ami, *told(token)).json["zone"] == f"{REGION}b"
 
 
+def test_a_volume_that_was_moved_takes_the_instance_along(
+    deploy: Command, shop: dict[str, Any], ami: str, ec2: Client
+) -> None:
+    """To another zone, by a snapshot, as the documentation says."""
+    ec2.stop_instances(InstanceIds=[shop["instance"]])
+    snapshot = ec2.create_snapshot(VolumeId=shop["volume"])["SnapshotId"]
+    marks = [{"Key": "lnplaylive:deployment", "Value": "shop"}, {"Key": "lnplaylive:role", "Value": "data"}]
+    moved = ec2.create_volume(
+        AvailabilityZone=f"{REGION}b",
+        SnapshotId=snapshot,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": marks}],
+    )["VolumeId"]
+    ec2.delete_tags(Resources=[shop["volume"]], Tags=[{"Key": "lnplaylive:deployment"}])
+
+    made = deploy("--replace", "--ami", ami).json
+
+    assert (made["volume"], made["zone"], made["address"]) == (moved, f"{REGION}b", shop["address"])
+    (instance,) = instances(ec2, "running", "stopped")
+    assert instance["Placement"]["AvailabilityZone"] == f"{REGION}b"
+
+
 def test_two_nodes_are_not_guessed_between(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
     """Two volumes, or a volume in use elsewhere, are for a person to sort out."""
     marks = [{"Key": "lnplaylive:deployment", "Value": "shop"}, {"Key": "lnplaylive:role", "Value": "data"}]

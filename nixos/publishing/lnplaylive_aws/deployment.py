@@ -208,7 +208,11 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
         raise StopError(f"{ami.id} is for {ami.architecture}, which nothing here runs on; publish another image")
     instances.check_type(ec2, chosen, ami)
     zone = present.volume.zone if present.volume else None
-    subnet = network.choose_subnet(ec2, wanted.subnet or (model.subnet if model else None), zone, chosen)
+    named = wanted.subnet
+    # Where the last one was, unless the volume has moved since.
+    if named is None and model is not None and zone in (None, model.zone):
+        named = model.subnet
+    subnet = network.choose_subnet(ec2, named, zone, chosen)
     if present.group is not None and present.group.vpc != subnet.vpc:
         raise StopError(
             f"the security group {present.group.id} is in {present.group.vpc}, the subnet {subnet.id} in {subnet.vpc}; "

@@ -33,6 +33,7 @@ class Instance:
     ami: str
     type: "InstanceTypeType"
     ip: str | None = None
+    zone: str | None = None
     subnet: str | None = None
     key_name: str | None = None
 
@@ -76,6 +77,7 @@ def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[In
             ami=each["ImageId"],
             type=each["InstanceType"],
             ip=each.get("PublicIpAddress"),
+            zone=each.get("Placement", {}).get("AvailabilityZone"),
             subnet=each.get("SubnetId"),
             key_name=each.get("KeyName") or None,
         )
