@@ -403,6 +403,9 @@ def test_wrong_user_data(deploy: Command, ami: str, aws: StandIn, token: Path, t
     assert "a new instance needs --ami" in deploy(*told(token)).error
     remote = ["--domain", "shop.example", "--remote", "eu-1"]
     assert "begin with https://" in deploy("--ami", ami, *remote, "http://203.0.113.7", token).error
+    assert "is not an address" in deploy("--ami", ami, "--domain", "shop.example", "--email", "me").error
+    assert "one line of 1 to 200 bytes" in deploy("--ami", ami, "--domain", "shop.example", "--contact", "a\nb").error
+    assert "a name is up to 63" in deploy("--ami", ami, *told(token), *told(token)).error
     token.write_text("-----BEGIN CERTIFICATE-----\nMIIB\n")
     error = deploy("--ami", ami, *remote, "https://203.0.113.7:8443", token).error
     assert "does not hold an enrolment token" in error

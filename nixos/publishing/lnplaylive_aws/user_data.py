@@ -16,6 +16,8 @@ TOKEN_LIMIT = 8 * 1024
 
 Network = Literal["bitcoin", "signet", "regtest"]
 InstanceKind = Literal["virtual-machine", "container"]
+REMOTE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+EMAIL = re.compile(r"[A-Za-z0-9.+_-]+@(?P<domain>.+)")
 DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
 
 
@@ -43,7 +45,7 @@ class Remote:
 def build(
     domain: str, network: Network, email: str | None, contact: str | None, remotes: list[Remote], kind: InstanceKind
 ) -> UserData:
-    """User-data for a shop with its front door open."""
+    """User-data for a shop with its front door open. What the image would refuse is refused here, minutes earlier."""
     if not DOMAIN.fullmatch(domain):
         raise StopError(f"--domain {domain!r} is not the name of a host, such as shop.example")
     host: dict[str, str | bool] = {
@@ -54,14 +56,25 @@ def build(
         "state_volume": True,
     }
     if email is not None:
+        address = EMAIL.fullmatch(email)
+        if address is None or not DOMAIN.fullmatch(address["domain"].lower()):
+            raise StopError(f"--email {email!r} is not an address such as operator@shop.example")
         host["email"] = email
     parts = [_table("[host]", host)]
+    names = [remote.name for remote in remotes]
     for remote in remotes:
+        if not REMOTE_NAME.fullmatch(remote.name) or names.count(remote.name) > 1:
+            raise StopError(
+                f"--remote {remote.name!r}: a name is up to 63 letters, digits, hyphens and underscores, "
+                "and no two remotes have the same"
+            )
         if not remote.url.startswith("https://"):
             raise StopError(f"the remote {remote.name} has the URL {remote.url!r}; it is to begin with https://")
         entry = {"name": remote.name, "url": remote.url, "token": _token(remote), "instance_type": kind}
         parts.append(_table("[[remotes]]", entry))
     if contact is not None:
+        if not contact.strip() or len(contact.encode()) > 200 or not contact.isprintable():
+            raise StopError("--contact is to be one line of 1 to 200 bytes")
         parts += [_table(f"[{table}]", {"contact": contact}) for table in ("shop", "frontend")]
     return parse("\n".join(parts), "the user-data made from the options")
 
