@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from conftest import Command
+from lnplaylive_aws import instances as tool
+from lnplaylive_aws.errors import StopError
 from standin import REGION, StandIn
 
 Client = Any
@@ -175,6 +177,24 @@ def test_a_replacement_that_cannot_start_gives_the_old_one_back(
     assert [each["InstanceId"] for each in instances(ec2, "running")] == [shop["instance"]]
     assert [at["InstanceId"] for at in data_volume(ec2)["Attachments"]] == [shop["instance"]]
     aws.heal()
+    assert deploy().json["did"] == []
+
+
+def test_a_replacement_that_never_runs_is_removed(
+    deploy: Command, shop: dict[str, Any], ami: str, ec2: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS takes the order, and the instance does not come up: the old one goes on, and is the only one."""
+    real = tool.wait
+
+    def wait(client: Client, state: Any, ids: list[str], patience: Any) -> None:  # noqa: ANN401
+        if state == "instance_running" and ids != [shop["instance"]]:
+            raise StopError("cannot wait for it: it did not get there in time")
+        real(client, state, ids, patience)
+
+    monkeypatch.setattr(tool, "wait", wait)
+
+    assert "in use again" in deploy("--replace", "--ami", ami).error
+    assert [each["InstanceId"] for each in instances(ec2, "pending", "running", "stopped")] == [shop["instance"]]
     assert deploy().json["did"] == []
 
 

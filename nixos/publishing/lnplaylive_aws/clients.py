@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -21,12 +22,25 @@ CONFIG = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard"
 
 @dataclass(frozen=True)
 class Clients:
-    """One client for each service in use, all for the same region."""
+    """One client for each service, all for the same region; made when it is first used, which takes a while."""
 
     region: str
-    ec2: "EC2Client"
-    s3: "S3Client"
-    iam: "IAMClient"
+    session: boto3.Session
+
+    @cached_property
+    def ec2(self) -> "EC2Client":
+        """Instances, volumes, images."""
+        return self.session.client("ec2", config=CONFIG)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """Where images are uploaded to."""
+        return self.session.client("s3", config=CONFIG)
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Roles."""
+        return self.session.client("iam", config=CONFIG)
 
 
 def connect(region: str | None, profile: str | None) -> Clients:
@@ -49,12 +63,7 @@ def connect(region: str | None, profile: str | None) -> Clients:
     with doing("read the AWS credentials"):
         if session.get_credentials() is None:
             raise StopError(NO_CREDENTIALS)
-    return Clients(
-        region=region,
-        ec2=session.client("ec2", config=CONFIG),
-        s3=session.client("s3", config=CONFIG),
-        iam=session.client("iam", config=CONFIG),
-    )
+    return Clients(region=region, session=session)
 
 
 def _regions(session: boto3.Session, partition: str) -> list[str]:

@@ -25,8 +25,8 @@ class ImportFailedError(StopError):
 def find(ec2: "EC2Client", sha256: str) -> str | None:
     """The import of this image that is under way, if any."""
     with doing("look for imports under way"):
-        pages = ec2.get_paginator("describe_import_snapshot_tasks").paginate(Filters=tags.filters({tags.IMAGE: sha256}))
-        for page in pages:
+        # All of them: AWS promises no filter by tags for these.
+        for page in ec2.get_paginator("describe_import_snapshot_tasks").paginate():
             for task in page["ImportSnapshotTasks"]:
                 carries = tags.mapping(task.get("Tags")).get(tags.IMAGE) == sha256
                 if carries and task["SnapshotTaskDetail"].get("Status") == "active":

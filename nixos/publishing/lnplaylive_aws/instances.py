@@ -1,6 +1,7 @@
 """Instances: what there is, starting one, stopping, removing."""
 
 import base64
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -179,7 +180,13 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
         request["KeyName"] = wanted.key_name
     with doing("start the instance"):
         made = ec2.run_instances(**request)["Instances"][0]
-    wait(ec2, "instance_running", [made["InstanceId"]], patience)
+    try:
+        wait(ec2, "instance_running", [made["InstanceId"]], patience)
+    except StopError:
+        # It may come up later, when something else has the volume again.
+        with suppress(ClientError):
+            ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        raise
     return Instance(id=made["InstanceId"], state="running", retired=False, ami=wanted.ami.id, type=wanted.type)
 
 
