@@ -63,6 +63,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
+  worker: { format: 'es' },
   server: { proxy },
   preview: {
     proxy,

@@ -72,6 +72,8 @@ export interface Status {
   readonly revision: number;
   /** The buyer's text for the cards. */
   readonly title: string | null;
+  /** The channels it begins with; null if the shop does not say. */
+  readonly channelSetup: string | null;
   readonly stage: Stage;
 }
 
@@ -122,6 +124,7 @@ export function readStatus(value: unknown): Status {
     hours: number(from, 'hours'),
     revision: number(from, 'revision'),
     title: maybeText(from, 'title'),
+    channelSetup: maybeText(from, 'channel_setup'),
     stage: readStage(text(from, 'invoice_status'), from['deployment_details']),
   };
 }

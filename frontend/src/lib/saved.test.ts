@@ -28,6 +28,7 @@ const status = (invoiceId: string, stage: Stage): Status => ({
   hours: 1,
   revision: 1,
   title: null,
+  channelSetup: null,
   stage,
 });
 

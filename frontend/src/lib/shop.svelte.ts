@@ -2,7 +2,7 @@
 import { loadConfig, type ShopConfig } from './config';
 import { sentence } from './errors';
 import { Link } from './node/link';
-import { dial } from './node/lnmessage';
+import { dial } from './node/dial';
 import type { LinkState } from './node/node';
 import { products } from './node/shop';
 import type { Catalogue } from './products';

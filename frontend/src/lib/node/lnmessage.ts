@@ -1,4 +1,5 @@
 /** Dialling a node with `lnmessage`: BOLT 8 and commando over a WebSocket. */
+import LnMessage from 'lnmessage';
 import { LinkError, RpcError, type NodeAddress, type Params, type Session } from './node';
 
 /** Time from dialling to the end of the handshake, in milliseconds. */
@@ -15,9 +16,6 @@ function asRpcError(error: unknown): Error {
 
 /** Dials. The library has no time-outs and reconnects with stale keys, so both are done outside of it. */
 export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session> {
-  const { default: LnMessage } = await import('lnmessage').catch(() => {
-    throw new LinkError('unreachable');
-  });
   const node = new LnMessage({ remoteNodePublicKey: nodeId, ip: 'localhost', port: 443 });
   // It can put together host and port only; a node behind a gateway has a path.
   node.wsUrl = url;
