@@ -36,7 +36,11 @@ impl Pass<'_> {
         let mut report = RemoteReport::new(&remote.name);
         let call_time = Duration::from_secs(self.settings.call_timeout_secs.into());
         let listed = async {
-            let projects = Projects::new(remote, self.state_dir, call_time)?;
+            let mut remote = remote.clone();
+            if !self.settings.enrol {
+                remote.token_file = None;
+            }
+            let projects = Projects::new(&remote, self.state_dir, call_time)?;
             let listing = projects.list().await?;
             Ok((projects, listing))
         };

@@ -81,6 +81,21 @@ async fn settings_come_from_the_environment_too() {
 }
 
 #[tokio::test]
+async fn a_token_can_be_left_to_the_shop() {
+    let sim = Sim::start().await;
+    let token = sim.remote.token("shop");
+    let culler = Culler::new(&[("sim", &sim.remote.url(), &token)], "[culler]\nenrol = false");
+    let ran = culler.run(&[]).await.expect_status(1);
+    assert!(ran.stderr.contains("remote \"sim\" does not trust our client certificate"), "{}", ran.stderr);
+    // It is still good for the shop, and the culler can work with the shop's keys.
+    let shop = Culler::new(&[("sim", &sim.remote.url(), &token)], "");
+    shop.run(&[]).await.expect_status(0);
+    let mut command = culler.command();
+    command.env("LNPLAYLIVE_STATE_DIR", shop.path().join("state"));
+    finish(&mut command).await.expect_status(0);
+}
+
+#[tokio::test]
 async fn without_remotes_there_is_nothing_to_do() {
     let culler = Culler::new(&[], "");
     let ran = culler.run(&["--json"]).await.expect_status(0);

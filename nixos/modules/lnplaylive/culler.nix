@@ -11,15 +11,16 @@ let
   hardening = import ../hardening.nix;
   keys = cfg.settings.state_dir;
 
-  # The plugin's client keys, DIR/REMOTE/FILE, reach this service as credentials, whose names are flat: state_REMOTE_FILE. Put
-  # back in place here, they are a state directory of its own: it never sees the node's, nor runs as its user.
+  # The plugin's client keys, DIR/remotes/REMOTE/FILE, reach this service as credentials, whose names are flat:
+  # state_remotes_REMOTE_FILE. Put back in place here, they are a state directory of its own: it never sees the node's, nor
+  # runs as its user.
   layOut = pkgs.writeShellScript "lnplaylive-culler-keys" ''
     set -eu
-    for file in "$CREDENTIALS_DIRECTORY"/state_*; do
-      name=''${file##*/state_}
+    for file in "$CREDENTIALS_DIRECTORY"/state_remotes_*; do
+      name=''${file##*/state_remotes_}
       for known in client.crt client.key server.fingerprint; do
         case $name in
-          *_"$known") install -D -m 0600 "$file" "$RUNTIME_DIRECTORY/''${name%_"$known"}/$known" ;;
+          *_"$known") install -D -m 0600 "$file" "$RUNTIME_DIRECTORY/remotes/''${name%_"$known"}/$known" ;;
         esac
       done
     done
@@ -52,7 +53,11 @@ in
         "network-online.target"
       ];
       path = [ pkgs.coreutils ];
-      environment.LNPLAYLIVE_STATE_DIR = "/run/lnplaylive-culler";
+      environment = {
+        LNPLAYLIVE_STATE_DIR = "/run/lnplaylive-culler";
+        # The tokens are for the plugin: one that is used with these keys, which are gone with the pass, is lost.
+        LNPLAYLIVE_CULLER__ENROL = "false";
+      };
       unitConfig.RequiresMountsFor = [ keys ];
       serviceConfig =
         hardening.base

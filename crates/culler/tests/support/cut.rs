@@ -12,16 +12,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{Culler, HOUR, Project};
+use super::{Culler, HOUR, Project, snapshot};
 
-/// Has one project culled over and over, killing the culler at one record later each time, and calls `check` when the next
-/// pass is done. Returns how often it was killed.
-pub(crate) async fn kill_at_every_call(
-    client: &Client,
-    culler: &Culler,
-    url: &str,
-    check: impl AsyncFn(&str),
-) -> usize {
+/// Has one project culled over and over, killing the culler at one record later each time. What there was besides is there
+/// and runs when the next pass is done. Returns how often it was killed.
+pub(crate) async fn kill_at_every_call(client: &Client, culler: &Culler, url: &str) -> usize {
+    let before = snapshot(client).await;
     for records in 1..60 {
         Project::ending(-HOUR).make_running(client).await;
         let line = Line::new(url, records).await;
@@ -34,7 +30,7 @@ pub(crate) async fn kill_at_every_call(
         run.kill().await.expect("it is ours");
         culler.redirect(&line.url, url);
         culler.run(&[]).await.expect_status(0);
-        check(&format!("killed after {records} records, {ended:?}")).await;
+        assert_eq!(snapshot(client).await, before, "killed after {records} records, {ended:?}");
         if let Some(status) = ended {
             assert!(status.success(), "nothing was in its way: {status}");
             return records - 1;

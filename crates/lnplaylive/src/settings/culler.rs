@@ -36,6 +36,9 @@ pub struct Culler {
     pub operation_timeout_secs: u32,
     /// Seconds that one call of a remote's API may take; operations have their own time.
     pub call_timeout_secs: u32,
+    /// Whether it may use a remote's token where the remote does not know the client key yet. Not where the culler works with
+    /// a copy of the shop's keys: the token is for the shop.
+    pub enrol: bool,
     /// Minutes that a pass may take. What is not removed by then is left to the next one.
     pub max_mins: u32,
 }
@@ -47,6 +50,7 @@ impl Default for Culler {
             concurrency: 4,
             operation_timeout_secs: 120,
             call_timeout_secs: 30,
+            enrol: true,
             max_mins: 45,
         }
     }

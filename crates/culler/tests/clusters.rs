@@ -1,0 +1,97 @@
+//! Passes over real LXD and Incus servers: private ones, with containers that run.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::cut::kill_at_every_call;
+use support::thirty::end_as_the_rule_says;
+use support::{Culler, HOUR, Project, snapshot};
+use testbed::lxd::{Kind, Server, unavailable};
+
+/// One test for each kind of server, by the name of the function that makes the checks.
+macro_rules! on_both {
+    ($($check:ident),+ $(,)?) => {
+        mod lxd { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::lxd::Kind::Lxd).await;
+        })+ }
+        mod incus { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
+            super::$check(testbed::lxd::Kind::Incus).await;
+        })+ }
+    };
+}
+
+on_both!(
+    thirty_projects_end_as_the_rule_says,
+    whenever_it_is_killed_the_next_pass_finishes,
+    two_at_once_do_no_harm,
+);
+
+/// A server with an image that boots, and a culler that it knows; or nothing when there can be none here.
+async fn scene(kind: Kind, test: &str) -> Option<(Server, Culler)> {
+    let busybox = Path::new("/bin/busybox");
+    let why = unavailable(kind)
+        .or_else(|| (!busybox.exists()).then(|| "there is no /bin/busybox to make an image from".to_owned()));
+    if let Some(why) = why {
+        testbed::skip(&format!("culler: {}::{test}", kind.name()), &why);
+        return None;
+    }
+    let server = Server::start(kind).await.expect("a server");
+    let token = server.token("culler").await.expect("a token");
+    let culler = Culler::new(&[(kind.name(), server.url(), &token)], "");
+    server.upload(&image(culler.path(), busybox)).await.expect("an image");
+    culler.run(&["--dry-run"]).await.expect_status(0);
+    Some((server, culler))
+}
+
+/// An image whose init ends when it is asked to, unless it is made stubborn.
+fn image(dir: &Path, busybox: &Path) -> PathBuf {
+    let root = dir.join("rootfs");
+    for sub in ["bin", "sbin", "proc", "sys", "dev", "etc", "run", "tmp"] {
+        std::fs::create_dir_all(root.join(sub)).expect("a directory");
+    }
+    std::fs::copy(busybox, root.join("bin/busybox")).expect("copied");
+    let init = "#!/bin/busybox sh\nif [ -n \"$STUBBORN\" ]; then trap '' PWR TERM INT; else trap 'exit 0' PWR TERM INT; fi\n\
+                while :; do /bin/busybox sleep 1; done\n";
+    std::fs::write(root.join("sbin/init"), init).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(root.join("sbin/init"), mode).expect("executable");
+    let architecture = std::env::consts::ARCH;
+    let metadata = format!("architecture: {architecture}\ncreation_date: 1700000000\n");
+    std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");
+    let path = dir.join("image.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(dir).arg("-cf").arg(&path).args(["metadata.yaml", "rootfs"]);
+    assert!(tar.status().expect("tar runs").success());
+    path
+}
+
+async fn thirty_projects_end_as_the_rule_says(kind: Kind) {
+    let Some((server, culler)) = scene(kind, "thirty_projects_end_as_the_rule_says").await else { return };
+    end_as_the_rule_says(server.client(), &culler, true).await;
+}
+
+async fn whenever_it_is_killed_the_next_pass_finishes(kind: Kind) {
+    let test = "whenever_it_is_killed_the_next_pass_finishes";
+    let Some((server, culler)) = scene(kind, test).await else { return };
+    Project::ending(HOUR).make_running(server.client()).await;
+    let killed = kill_at_every_call(server.client(), &culler, server.url()).await;
+    assert!(killed >= 9, "a removal is nine calls: {killed}");
+}
+
+async fn two_at_once_do_no_harm(kind: Kind) {
+    let Some((server, culler)) = scene(kind, "two_at_once_do_no_harm").await else { return };
+    let client = server.client();
+    Project::ending(HOUR).make_running(client).await;
+    let before = snapshot(client).await;
+    for _ in 0..6 {
+        Project::ending(-HOUR).make_running(client).await;
+    }
+    let (one, other) = tokio::join!(culler.run(&["--json"]), culler.run(&["--json"]));
+    assert_eq!(snapshot(client).await, before);
+    for ran in [one, other] {
+        assert_eq!(ran.expect_status(0).counts()[3], 0);
+    }
+}
