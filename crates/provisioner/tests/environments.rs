@@ -2,6 +2,7 @@
 
 mod support;
 
+use jiff::Timestamp;
 use lnplaylive::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Collection, ConfigMap, Identity, Token};
 use provisioner::{Error, choose};
@@ -179,4 +180,28 @@ async fn a_full_port_range_is_said_so() {
     let all = [("sim-0", PortBlock { first: 20000, count: 1000 })];
     let error = choose(&candidates, 8, &all, &[], 0).expect_err("full");
     assert_eq!(error.to_string(), "remote \"sim-0\": has no 9 free ports in a row");
+}
+
+#[tokio::test]
+async fn what_is_being_removed_is_not_handed_over_nor_extended() {
+    let world = World::new(GOOD).await;
+    let order = order(1);
+    let placement = world.place(&order).await;
+    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+    let operator = operator(&world).await;
+    let mut project = operator.project(&placement.project.to_string()).await.expect("there");
+    let created = project.config["user.lnplaylive.created"].parse::<i64>().expect("a time");
+    assert!((0..60).contains(&(Timestamp::now().as_second() - created)), "{created}");
+    project.config.insert("user.lnplaylive.removing".into(), "1700000000".into());
+    operator.update_project(&project).await.expect("marked");
+    let before = world.remote().projects();
+    let until = placement.project.expires();
+    let error = world.provisioner.hand_over(order.id, &placement, until).await.expect_err("too late");
+    assert!(matches!(error, Error::BeingRemoved { .. }), "{error}");
+    names(&error, &["sim-0", &placement.project.to_string(), "is being removed"]);
+    let later = until + jiff::SignedDuration::from_hours(1);
+    let extended = world.provisioner.extend(order.id, "sim-0", placement.project, later).await;
+    assert!(matches!(extended, Err(Error::BeingRemoved { .. })));
+    assert_eq!(world.remote().projects(), before);
+    world.take_down(&order, &placement).await;
 }

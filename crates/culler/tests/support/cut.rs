@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 
 use super::{Culler, HOUR, Project, snapshot};
 
-/// Has one project culled over and over, killing the culler at one record later each time. What there was besides is there
-/// and runs when the next pass is done. Returns how often it was killed.
-pub(crate) async fn kill_at_every_call(client: &Client, culler: &Culler, url: &str) -> usize {
+/// Has one project culled over and over, killing the culler at one record later each time, from the `first` one on. What
+/// there was besides is there and runs when the next pass is done. Returns how often it was killed.
+pub(crate) async fn kill_at_every_call(client: &Client, culler: &Culler, url: &str, first: usize) -> usize {
     let before = snapshot(client).await;
-    for records in 1..60 {
+    for records in first..60 {
         Project::ending(-HOUR).make_running(client).await;
         let line = Line::new(url, records).await;
         culler.redirect(url, &line.url);
@@ -33,7 +33,7 @@ pub(crate) async fn kill_at_every_call(client: &Client, culler: &Culler, url: &s
         assert_eq!(snapshot(client).await, before, "killed after {records} records, {ended:?}");
         if let Some(status) = ended {
             assert!(status.success(), "nothing was in its way: {status}");
-            return records - 1;
+            return records - first;
         }
     }
     panic!("it never comes to its end");

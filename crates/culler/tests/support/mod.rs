@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 /// More than anything takes here, even on a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 /// An hour, in seconds.
 pub(crate) const HOUR: i64 = 3600;
 

@@ -16,11 +16,14 @@ const LATER: [u64; 6] = [19, 10, 0, 0, 4, 5];
 /// What is to be removed, by name.
 async fn make_due(client: &Client) -> Vec<String> {
     let mut due = Vec::new();
-    // Ended: running, some with more in them than we put there.
-    for ago in [1, 2, 400] {
-        let project = Project::ending(-ago * HOUR);
-        project.make_running(client).await;
-        due.push(project);
+    // Ended: some with more in them than we put there.
+    let running = Project::ending(-HOUR);
+    running.make_running(client).await;
+    due.push(running);
+    for ago in [2, 400] {
+        let empty = Project::ending(-ago * HOUR);
+        empty.make(client).await;
+        due.push(empty);
     }
     let furnished = Project::ending(-HOUR).with("features.profiles", "true");
     furnished.make(client).await;
@@ -62,13 +65,10 @@ async fn make_others(client: &Client) {
     let other = OrderId::random().to_string();
     let ended = || Project::ending(-HOUR);
     let running = [
-        Project::ending(HOUR),
         // Extended.
         Project::ending(-9 * HOUR).with(KEY_EXPIRES, &now(HOUR).to_string()),
         // Somebody else's, with a name like ours.
         Project::ending(-HOUR).without_keys().named("my-lnplaylive-1700000000-0a1b2c3d"),
-        // Carries our name and none of our keys.
-        ended().without_keys(),
     ];
     for project in running {
         project.make_running(client).await;
@@ -76,6 +76,7 @@ async fn make_others(client: &Client) {
     let empty = [
         // In use.
         Project::ending(HOUR),
+        Project::ending(2 * HOUR),
         Project::ending(500 * HOUR),
         Project::ending(-9 * HOUR).with(KEY_EXPIRES, &now(HOUR).to_string()),
         // The name is the later one.
@@ -89,7 +90,8 @@ async fn make_others(client: &Client) {
         // Not ours.
         ended().without_keys().named("lnplay-1700000000-0a1b2c3d"),
         ended().without_keys().named("lnplaylive"),
-        // Look like ours.
+        // Look like ours; the first has our name and none of our keys.
+        ended().without_keys(),
         ended().without_keys().named("lnplaylive-staging"),
         ended().named("lnplaylive-99999999999999999999-0a1b2c3d"),
         ended().with(KEY_ORDER, &other),
