@@ -19,7 +19,7 @@
 
     host.wait_for_unit("clightning.service")
     # Until the plugin has enrolled, there is no key to reach the remote with.
-    host.wait_until_succeeds("test -s /var/lib/clightning/lnplaylive/here/server.fingerprint", timeout=120)
+    host.wait_until_succeeds("test -s /var/lib/clightning/lnplaylive/remotes/here/server.fingerprint", timeout=120)
 
     now = int(host.succeed("date +%s"))
     over, later = str(now - 7200), str(now + 7200)
