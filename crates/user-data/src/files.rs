@@ -29,7 +29,7 @@ pub struct Surroundings {
 }
 
 /// The files that the document asks for: `host.env` (of which `STATE_VOLUME` is for the boot alone), `lightning.conf`,
-/// `lnplaylive.toml`, a certificate for each remote that has one, and below `credentials` the secrets.
+/// `lnplaylive.toml`, a certificate for each remote that has one, and below `tokens` and `keys` the secrets.
 pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, UserDataError> {
     let host = &document.host;
     let mut files = Vec::new();
@@ -93,11 +93,11 @@ pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, Us
 }
 
 /// The remote as `lnplaylive.toml` has it. Secrets are named without a directory: they are the credentials of whichever service
-/// reads it, `remotes_NAME.token` or `.key`.
+/// reads it, `tokens_NAME.token` or `keys_NAME.key`.
 fn remote_table(remote: &Remote, document: &UserData, around: &Surroundings) -> Table {
     let mut table = remote.settings.clone();
     table.insert("name".into(), remote.name.clone().into());
-    let credential = |kind: &str| Value::String(format!("remotes_{}.{kind}", remote.name));
+    let credential = |kind: &str| Value::String(format!("{kind}s_{}.{kind}", remote.name));
     match &remote.access {
         Access::Token(_) => {
             table.insert("token_file".into(), credential("token"));
@@ -130,7 +130,7 @@ fn certificate_path(remote: &str) -> PathBuf {
 
 fn secret(remote: &str, kind: &str, text: &str) -> File {
     File {
-        path: Path::new("credentials").join(format!("{remote}.{kind}")),
+        path: Path::new(&format!("{kind}s")).join(format!("{remote}.{kind}")),
         text: format!("{text}\n"),
         secret: true,
     }

@@ -82,13 +82,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 /// Writes the files and checks the settings among them. Those of an earlier boot are not there: `/run` is empty then.
 fn write(files: &[File], out: &Path) -> anyhow::Result<()> {
-    // Even where no remote has a secret: systemd wants the directory that it loads credentials from.
-    let credentials = out.join("credentials");
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&credentials)
-        .with_context(|| format!("making {}", credentials.display()))?;
+    // Even where no remote has a secret: systemd wants the directories that it loads credentials from.
+    for secrets in ["tokens", "keys"] {
+        let dir = out.join(secrets);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.with_context(|| format!("making {}", dir.display()))?;
+    }
     for file in files {
         let path = out.join(&file.path);
         let put = || -> std::io::Result<()> {

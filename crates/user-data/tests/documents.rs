@@ -46,7 +46,7 @@ fn the_example_is_a_whole_host() {
     assert_eq!(settings["shop"]["routes_file"].as_str(), Some("/state/routes"));
     assert_eq!(settings["shop"]["connect_page"].as_str(), Some("https://shop.example/connect"));
     let remote = &settings["remotes"][0];
-    assert_eq!(remote["token_file"].as_str(), Some("remotes_eu-1.token"));
+    assert_eq!(remote["token_file"].as_str(), Some("tokens_eu-1.token"));
     assert_eq!(remote["image_rootfs_file"].as_str(), Some("/images/container/rootfs"));
     assert_eq!(remote["public_url_template"].as_str(), Some("wss://shop.example/e/{environment}/{node}"));
     assert!(remote.get("token").is_none(), "a secret is in the settings");
@@ -58,7 +58,7 @@ fn secrets_are_in_files_of_their_own_and_nowhere_else() {
         certificate = \"CERT\"\nkey = \"S3CRET\"\n[[remotes]]\nname = \"b\"\nurl = \"https://b:8443\"\ntoken = \"S3CRET\"\n";
     let files = made(with_key);
     let secret: Vec<_> = files.iter().filter(|f| f.secret).map(|f| f.path.clone()).collect();
-    assert_eq!(secret, [PathBuf::from("credentials/a.key"), PathBuf::from("credentials/b.token")]);
+    assert_eq!(secret, [PathBuf::from("keys/a.key"), PathBuf::from("tokens/b.token")]);
     for file in &files {
         assert_eq!(file.text.contains("S3CRET"), file.secret, "{}", file.path.display());
     }
@@ -156,8 +156,8 @@ fn the_program_writes_what_services_may_read_and_only_that() {
         std::fs::metadata(out.join(path)).unwrap_or_else(|e| panic!("{path}: {e}")).permissions().mode()
             & 0o777
     };
-    assert_eq!(mode("credentials"), 0o700);
-    assert_eq!(mode("credentials/eu-1.token"), 0o600);
+    assert_eq!(mode("tokens"), 0o700);
+    assert_eq!(mode("tokens/eu-1.token"), 0o600);
     assert_eq!(mode("host.env"), 0o644);
     assert_eq!(mode("lnplaylive.toml"), 0o644);
     // At the next boot the same.

@@ -12,8 +12,12 @@ in
   services.lnplaylive = {
     environmentFile = "${dir}/host.env";
     configFile = "${dir}/lnplaylive.toml";
-    # Every file in it, as remotes_NAME.
-    credentials = [ "remotes:${dir}/credentials" ];
+    # Every file in them, as tokens_REMOTE.token and keys_REMOTE.key.
+    credentials = [
+      "tokens:${dir}/tokens"
+      "keys:${dir}/keys"
+    ];
+    keyCredentials = [ "keys:${dir}/keys" ];
   };
   services.clightning.includes = [ "${dir}/lightning.conf" ];
 

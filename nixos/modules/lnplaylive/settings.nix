@@ -11,20 +11,22 @@ let
   toml = pkgs.formats.toml { };
 
   # What a remote's secrets are called among a service's credentials. Settings name them without a directory.
-  credential = remote: kind: "remotes_${remote}.${kind}";
+  credential = remote: kind: "${kind}s_${remote}.${kind}";
   secretsOf =
     name: remote:
-    lib.optional (remote.tokenFile != null) {
-      kind = "token";
-      file = remote.tokenFile;
-      key = "remotes.${name}.tokenFile";
-    }
-    ++ lib.optional (remote.keyFile != null) {
-      kind = "key";
-      file = remote.keyFile;
-      key = "remotes.${name}.keyFile";
-    };
+    map
+      (kind: {
+        inherit name kind;
+        file = remote."${kind}File";
+      })
+      (
+        lib.filter (kind: remote."${kind}File" != null) [
+          "token"
+          "key"
+        ]
+      );
   secrets = lib.concatLists (lib.mapAttrsToList secretsOf cfg.remotes);
+  load = secret: "${credential secret.name secret.kind}:${toString secret.file}";
 
   # A path literal is copied into the store when it is used.
   inStore = file: builtins.isPath file || lib.hasPrefix builtins.storeDir (toString file);
@@ -137,13 +139,19 @@ in
       internal = true;
       description = "The secrets that the settings name, for LoadCredential.";
     };
+
+    keyCredentials = mkOption {
+      type = types.listOf types.str;
+      internal = true;
+      description = "Of these the keys alone, which are good more than once.";
+    };
   };
 
   config = lib.mkIf cfg.enable {
     assertions =
       map (secret: {
         assertion = !inStore secret.file;
-        message = "services.lnplaylive.${secret.key}: ${toString secret.file} is in the Nix store, or would be copied there, and everybody can read that; name a file outside of it, by a string";
+        message = "services.lnplaylive.remotes.${secret.name}.${secret.kind}File: ${toString secret.file} is in the Nix store, or would be copied there, and everybody can read that; name a file outside of it, by a string";
       }) secrets
       ++ [
         {
@@ -159,9 +167,8 @@ in
       }) cfg.remotes;
 
     services.lnplaylive = {
-      credentials = map (secret: "${credential secret.remote secret.kind}:${toString secret.file}") (
-        lib.concatLists (lib.mapAttrsToList (name: remote: map (s: s // { remote = name; }) (secretsOf name remote)) cfg.remotes)
-      );
+      credentials = map load secrets;
+      keyCredentials = map load (lib.filter (secret: secret.kind == "key") secrets);
 
       settings = {
         remotes = lib.mapAttrsToList rendered cfg.remotes;

@@ -173,12 +173,13 @@ in
           StateDirectory = "remote";
           WorkingDirectory = "/var/lib/remote";
           ExecStart = "${cfg.package}/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
-          StandardOutput = "truncate:/var/lib/remote/announcement";
+          # Not in its own directory, which is made after this is opened.
+          StandardOutput = "truncate:/run/remote.announcement";
           ExecStartPost = pkgs.writeShellScript "remote-token" ''
-            until [ -s announcement ]; do ${pkgs.coreutils}/bin/sleep 0.2; done
+            until [ -s /run/remote.announcement ]; do ${pkgs.coreutils}/bin/sleep 0.2; done
             umask 077
             ${pkgs.coreutils}/bin/mkdir -p /run/secrets
-            ${lib.getExe pkgs.jq} --raw-output .token announcement >/run/secrets/here
+            ${lib.getExe pkgs.jq} --raw-output .token /run/remote.announcement >/run/secrets/here
           '';
         };
       };

@@ -1,3 +1,5 @@
+import urllib.parse
+
 start_all()
 open_channel(customer, host)
 
@@ -21,8 +23,8 @@ def provisioned(order_id: str) -> list[str]:
 
 def environment_of(strings: list[str]) -> str:
     """The path of the host's gateway that leads to an environment, of its first connection string."""
-    address = strings[0].split("address=", 1)[1].split("&", 1)[0]
-    return "/e/" + address.split("/e/", 1)[1].rsplit("/", 1)[0]
+    path = urllib.parse.unquote(strings[0].split("&path=", 1)[1].split("&", 1)[0])
+    return path.rsplit("/", 1)[0]
 
 
 with subtest("An environment is bought, and its nodes answer through the front door"):
