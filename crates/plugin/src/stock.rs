@@ -195,9 +195,10 @@ impl Desk {
                 .retain(|p| placed.as_ref().is_none_or(|q| (&p.remote, p.ports) != (&q.remote, q.ports)));
             claims.placed.extend(placed);
         }
-        let mut open = selling.clone();
+        let mut being_made = selling.clone();
+        let mut paid = Vec::new();
         self.for_each_order(|order| {
-            open.remove(&order.id);
+            being_made.remove(&order.id);
             match order.state {
                 State::Created => {
                     let until = held_until(order.invoice_expires_at);
@@ -205,11 +206,15 @@ impl Desk {
                         claims.unpaid.push((order.terms.node_count, until));
                     }
                 }
-                State::Queued { .. } => claims.paid.push(order.terms.node_count),
+                State::Queued { paid_at, .. } => paid.push((paid_at, order.terms.node_count)),
                 _ => {}
             }
         });
-        claims.unpaid.extend(open.into_values());
+        // First come, first served.
+        paid.sort_unstable();
+        claims.paid = paid.into_iter().map(|(_, node_count)| node_count).collect();
+        claims.unpaid.extend(being_made.into_values());
+        claims.unpaid.sort_unstable_by_key(|(_, until)| *until);
         claims
     }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::order::{Placement, Severity};
-use lnplaylive::{Event, Order, ProjectName, Work};
+use lnplaylive::{Event, Order, ProjectName, State, Work};
 use provisioner::{Environment, choose, keys};
 use tokio::time::{sleep, timeout};
 
 use crate::desk::{ApplyError, Case, Desk};
+use crate::view::Snapshot;
 
 /// After a panic: something is wrong with us, and trying at once would not help.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
@@ -83,7 +84,7 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     /// Waits until `not_before` and for its turn, then does the step. Returns early when nudged, having
-    /// done nothing: the order is another one now.
+    /// done nothing: the order is another one now. Drops the step, as a crash would, when the order is called off.
     async fn when(
         &self,
         not_before: Timestamp,
@@ -97,7 +98,18 @@ impl Worker<'_> {
             return Ok(());
         }
         let _turn = self.desk.workers.acquire().await.expect("never closed");
-        step.await
+        tokio::select! {
+            result = step => result,
+            () = self.called_off() => Ok(()),
+        }
+    }
+
+    /// Returns once the operator has called the order off.
+    async fn called_off(&self) {
+        let called_off =
+            |shown: &Snapshot| matches!(shown.order.state, State::Failed { cancelled: true, .. });
+        // We hold the case, so its sender lives.
+        drop(self.case.watch().wait_for(called_off).await);
     }
 
     async fn apply(&self, event: Event) -> Result<(), ApplyError> {

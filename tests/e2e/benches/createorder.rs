@@ -11,6 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e::timing::{ms, percentile, ratio};
 use e2e::{LONG, text};
 use serde_json::{Value, json};
 use testbed::{Binary, Daemons, Flavor, Remotes, Shop, ShopConfig, Workdir};
@@ -71,10 +72,7 @@ async fn main() {
     println!("|---|---|---|---|---|");
     idle.print("idle");
     busy.print("while provisioning");
-    let ratio = |times: &Times| {
-        let p50 = |all: &[Duration]| percentile(all, 50).as_secs_f64();
-        p50(&times.order) / p50(&times.invoice)
-    };
+    let ratio = |times: &Times| ratio(&times.order, &times.invoice);
     println!(
         "createorder / invoice at p50: idle {:.1}, while provisioning {:.1}",
         ratio(&idle),
@@ -151,14 +149,4 @@ impl Times {
             println!("| {what}, {when} | {} | {:.1} | {:.1} | {:.1} |", all.len(), at(50), at(99), at(100));
         }
     }
-}
-
-fn percentile(all: &[Duration], percent: usize) -> Duration {
-    let mut sorted = all.to_vec();
-    sorted.sort();
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

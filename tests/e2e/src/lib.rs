@@ -1,5 +1,7 @@
 //! What the end-to-end tests share.
 
+pub mod timing;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! What the operator sees and does.
 
 use std::process::Command;
+use std::time::Duration;
 
 use e2e::{LONG, QUICK, daemons, follow_and_dial, on_both, projects, provisioned_once, strings, text};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::{ProjectName, RouteTable};
 use serde_json::{Value, json};
-use sim_lxd::Fault;
+use sim_lxd::{Fault, SshFault};
 use testbed::{Binary, Flavor, Shop, ShopConfig, Step};
 
 on_both!(an_environment_is_extended, orders_are_cancelled);
@@ -169,6 +170,32 @@ async fn orders_are_cancelled(flavor: Flavor) {
     // The operator has thought again.
     ask(&shop, "lnplayops-retry", json!([id])).await;
     follow_and_dial(&shop, &[order]).await;
+}
+
+/// Whatever is under way is broken off.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_can_be_cancelled_while_its_instance_boots() {
+    let shop = shop(Flavor::Simulated, "while_its_instance_boots").await.expect("part of this workspace");
+    let remote = &shop.remotes[0];
+    remote.faults().on_ssh(SshFault::Silent);
+    let order = shop.buy(1, 1).await.expect("paid");
+    let id = text(&order, "invoice_id");
+    testbed::until("the instance to run", LONG, async || {
+        let shown = ask(&shop, "lnplayops-order", json!([id])).await;
+        Ok(if shown["state"] == "deploying" { Step::Done(()) } else { Step::NotYet(shown.to_string()) })
+    })
+    .await
+    .expect("it does");
+    assert_eq!(ask(&shop, "lnplayops-cancel", json!([id])).await["state"], "cancelled");
+    // Long before SSH would be given up.
+    testbed::until("nothing to be left", Duration::from_secs(60), async || {
+        let left = projects(remote);
+        Ok(if left.is_empty() { Step::Done(()) } else { Step::NotYet(format!("{left:?}")) })
+    })
+    .await
+    .expect("it is taken down");
+    let shown = ask(&shop, "lnplayops-order", json!([id])).await;
+    assert_eq!(shown["to_pay_back_msat"], 1000);
 }
 
 /// The gateway's route table heals itself, from the remotes alone.

@@ -1,0 +1,158 @@
+//! What a long history costs: the same calls to a shop with ten closed orders and to one with 100,000, taken in turn.
+//!
+//! Only records are made, straight in the datastore: what the orders were, invoices included, is the node's to bear.
+//!
+//! ```text
+//! cargo bench -p e2e --bench closed_orders -- [real|simulated]
+//! ```
+
+use std::time::{Duration, Instant};
+
+use cln_rpc::ClnRpc;
+use e2e::text;
+use e2e::timing::{ms, percentile, ratio};
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive::catalogue::Catalogue;
+use lnplaylive::order::{Access, KeyPair, Placement, PortBlock};
+use lnplaylive::{Event, Order, OrderId, Policy, ProjectName, Secret, State};
+use serde_json::{Value, json};
+use testbed::{Daemons, Flavor, Shop, ShopConfig};
+
+const FEW: usize = 10;
+const MANY: usize = 100_000;
+/// Rounds of calls to both shops.
+const ROUNDS: usize = 400;
+/// The bar for many against few, at the median.
+const BAR: f64 = 1.2;
+
+#[tokio::main]
+async fn main() {
+    // cargo passes `--bench` on.
+    let flavor = match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
+        Some("real") => Flavor::Real,
+        Some("simulated") => Flavor::Simulated,
+        None => Daemons::auto().expect("daemons").flavor(),
+        Some(other) => panic!("`{other}` is neither real nor simulated"),
+    };
+    let (few, many) = tokio::join!(Counter::open(flavor, FEW), Counter::open(flavor, MANY));
+    let mut shops = [few, many];
+    for round in 0..ROUNDS {
+        for shop in &mut shops {
+            shop.serve(round).await;
+        }
+    }
+    println!("{flavor} daemons; {FEW} and {MANY} closed orders, {ROUNDS} calls each");
+    println!("| what | p50 ms, {FEW} | p50 ms, {MANY} | p99 ms, {FEW} | p99 ms, {MANY} | ratio at p50 |");
+    println!("|---|---|---|---|---|---|");
+    let [few, many] = &shops;
+    for (what, times) in [
+        ("createorder", (&few.orders, &many.orders)),
+        ("invoicestatus, unpaid order", (&few.unpaid, &many.unpaid)),
+        ("invoicestatus, closed order", (&few.closed, &many.closed)),
+    ] {
+        let (few, many) = times;
+        let at = |all, percent| ms(percentile(all, percent));
+        let ratio = ratio(many, few);
+        let verdict = if ratio <= BAR { "within" } else { "OVER" };
+        println!(
+            "| {what} | {:.2} | {:.2} | {:.2} | {:.2} | {ratio:.2}, {verdict} the bar of {BAR} |",
+            at(few, 50),
+            at(many, 50),
+            at(few, 99),
+            at(many, 99),
+        );
+    }
+}
+
+/// A shop with a history, and how long its answers took.
+struct Counter {
+    shop: Shop,
+    history: Vec<OrderId>,
+    orders: Vec<Duration>,
+    unpaid: Vec<Duration>,
+    closed: Vec<Duration>,
+}
+
+impl Counter {
+    async fn open(flavor: Flavor, closed: usize) -> Self {
+        let settings = "[shop]\nmax_unpaid_orders = 100000\ninvoice_expiry_secs = 86400\n".to_owned();
+        let config = ShopConfig { settings, ..ShopConfig::new(Daemons::of(flavor).expect("the daemons")) };
+        let shop = Shop::start(config).await.expect("a shop");
+        let started = Instant::now();
+        let history = fill(&shop, closed).await;
+        eprintln!("{closed} records written in {:.1} s", started.elapsed().as_secs_f32());
+        Self { shop, history, orders: Vec::new(), unpaid: Vec::new(), closed: Vec::new() }
+    }
+
+    async fn serve(&mut self, round: usize) {
+        let before = Instant::now();
+        let order = self.shop.order(8, 48).await.expect("an order");
+        self.orders.push(before.elapsed());
+        self.unpaid.push(self.status(text(&order, "invoice_id"), "unpaid").await);
+        // From all over the history.
+        let id = self.history[round * 7919 % self.history.len()].to_string();
+        self.closed.push(self.status(&id, "paid").await);
+    }
+
+    async fn status(&self, id: &str, expected: &str) -> Duration {
+        let before = Instant::now();
+        let status = self.shop.status(id).await.expect("a status");
+        let took = before.elapsed();
+        assert_eq!(status["invoice_status"], expected, "{status}");
+        took
+    }
+}
+
+/// Writes the records of closed orders, over one connection.
+async fn fill(shop: &Shop, count: usize) -> Vec<OrderId> {
+    let mut rpc = ClnRpc::new(shop.host.node.rpc().socket()).await.expect("a connection");
+    // One commit for many writes; the stand-in has no such method, and needs none.
+    let batching: Result<Value, _> = rpc.call_raw("batching", &json!({"enable": true})).await;
+    batching.ok();
+    let order = closed_order();
+    let record = serde_json::to_value(&order).expect("JSON");
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let id = OrderId::random();
+        let mut record = record.clone();
+        record["id"] = json!(id);
+        let entry = json!({
+            "key": ["lnplaylive", "closed", id], "string": record.to_string(), "mode": "must-create",
+        });
+        let _: Value = rpc.call_raw("datastore", &entry).await.expect("written");
+        ids.push(id);
+    }
+    ids
+}
+
+/// An order that was provisioned.
+fn closed_order() -> Order {
+    let now = Timestamp::now();
+    let ends = now.checked_add(SignedDuration::from_hours(48)).expect("in range");
+    let policy = Policy::default();
+    let terms = Catalogue::default().quote(8, 48).expect("on sale");
+    let order = Order::new(OrderId::random(), terms, now, now);
+    let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
+    let placement = Placement {
+        remote: "sim-0".into(),
+        project: ProjectName::new(ends, order.id).expect("a name"),
+        ports: PortBlock { first: 20000, count: 9 },
+        access: Access { host_key: pair(), client_key: pair() },
+    };
+    let link = format!(
+        "http://localhost:3000/connect#address=02{}@192.0.2.1:20001&type=direct&value=ws:&rune={}&name=Alice&color=df2020",
+        "00".repeat(32),
+        "r".repeat(48),
+    );
+    let connection_strings = vec![link.parse().expect("a link"); 8];
+    let events = [
+        Event::Paid,
+        Event::Placed(placement),
+        Event::InstanceRuns,
+        Event::HandedOver { expires_at: ends, connection_strings },
+    ];
+    let step = |order: Order, event| order.apply(event, now, &policy).expect("in order");
+    let order = events.into_iter().fold(order, step);
+    assert!(matches!(order.state, State::Provisioned { .. }));
+    order
+}

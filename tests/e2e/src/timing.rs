@@ -1,0 +1,20 @@
+//! What benches reckon with.
+
+use std::time::Duration;
+
+/// The time that so many percent of all stay below.
+pub fn percentile(all: &[Duration], percent: usize) -> Duration {
+    let mut sorted = all.to_vec();
+    sorted.sort();
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// Milliseconds.
+pub fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// How much longer than `floor` the other times are, at the median.
+pub fn ratio(all: &[Duration], floor: &[Duration]) -> f64 {
+    ms(percentile(all, 50)) / ms(percentile(floor, 50))
+}
