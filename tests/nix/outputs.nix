@@ -1,8 +1,9 @@
-# Evaluates the flake on a nixpkgs tree, without Nix copying either into its store: the names of all outputs, or, given a name,
-# that output's derivation.
+# Evaluates the flake on a nixpkgs tree, without Nix copying either into its store: all outputs' derivations by name, which is
+# quick because they have much in common; or the names alone; or one of them.
 {
   nixpkgs,
   name ? null,
+  names-only ? false,
 }:
 let
   inherit (import ./load.nix { inherit nixpkgs; }) self lib;
@@ -16,5 +17,11 @@ let
     ++ perSystem "apps" ".program"
     ++ under "nixosConfigurations" ".config.system.build.toplevel.drvPath"
     ++ [ "formatter.${system}.drvPath" ];
+  value = name: lib.getAttrFromPath (lib.splitString "." name) self;
 in
-if name == null then names else lib.getAttrFromPath (lib.splitString "." name) self
+if names-only then
+  names
+else if name == null then
+  lib.genAttrs names value
+else
+  value name

@@ -1,7 +1,7 @@
 # A host on this machine alone, for trying its units where they are not built: a regtest network, and a remote on loopback.
 { nixpkgs }:
 let
-  inherit (import ./load.nix { inherit nixpkgs; }) self lib;
+  inherit (import ../nix/load.nix { inherit nixpkgs; }) self lib;
   inherit
     (lib.nixosSystem {
       modules = [
@@ -34,7 +34,7 @@ let
     })
     config
     ;
-  names = import ./unit-names.nix { inherit lib config; };
+  names = import ../nix/unit-names.nix { inherit lib config; };
   units = lib.genAttrs names (name: config.systemd.units.${name}.text);
   directories = lib.filterAttrs (_: kind: kind != null) (
     lib.concatMapAttrs (_: lib.mapAttrs (_: kinds: kinds.d or null)) config.systemd.tmpfiles.settings
