@@ -23,6 +23,8 @@ export default defineConfig({
   reporter: [["list"]],
   use: {
     headless: true,
+    actionTimeout: 20_000,
+    navigationTimeout: 30_000,
     screenshot: "only-on-failure",
     trace: "retain-on-failure",
     launchOptions: { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args },

@@ -45,12 +45,13 @@ export class Stage {
     this.lightning = opening.lightning;
   }
 
-  /** Starts a shop; `settings` are tables for its `lnplaylive.toml`. */
-  static async open(settings = ""): Promise<Stage> {
-    const programs = process.env.TESTBED_BIN_DIR ?? path.join(import.meta.dirname, "../../target/debug");
+  /** Starts a shop; `args` as the program takes them. */
+  static async open(...args: string[]): Promise<Stage> {
+    const root = path.join(import.meta.dirname, "../..");
+    const programs = process.env.TESTBED_BIN_DIR ?? path.join(root, "target/debug");
     const stage = path.join(programs, "examples/stage");
     if (!existsSync(stage)) throw new Error(`${stage} is missing: cargo build --workspace --bins --examples`);
-    const program = spawn(stage, ["--settings", settings], { stdio: "pipe" });
+    const program = spawn(stage, args, { cwd: root, stdio: "pipe" });
     program.stderr.pipe(process.stderr);
     const lines = createInterface({ input: program.stdout })[Symbol.asyncIterator]();
     const first = await lines.next();

@@ -1,0 +1,111 @@
+// What does not go well: each ends in a sentence that helps, and goes on when it can.
+
+import { expect, test, accessible } from "./fixtures.ts";
+import { heading, invoice, order, orderButton, pay, ready, visit } from "./shop.ts";
+
+test("the node goes down and comes back", async ({ page, stage }) => {
+  await visit(page, stage);
+  await stage.ask({ do: "stop_node" });
+  await expect(page.getByText(/Connection lost|Reconnecting/i).first()).toBeVisible();
+  await stage.ask({ do: "start_node" });
+  await expect(page.getByText(/Connection lost|Reconnecting/i)).toHaveCount(0, { timeout: 60_000 });
+  await orderButton(page).click();
+  await invoice(page);
+});
+
+test("an order that is being paid survives the node's absence", async ({ page, stage }) => {
+  const bolt11 = await order(page, stage);
+  await stage.ask({ do: "stop_node" });
+  await stage.ask({ do: "start_node" });
+  await stage.ask({ do: "pay", bolt11 });
+  await expect(page).toHaveURL(/\/orders\/lnplaylive-/, { timeout: 60_000 });
+  await ready(page);
+});
+
+test("two people order in the same second", async ({ page, browser, stage }) => {
+  const other = await (await browser.newContext()).newPage();
+  await Promise.all([visit(page, stage), visit(other, stage)]);
+  await Promise.all([orderButton(page).click(), orderButton(other).click()]);
+  // The rune lets one order pass a second; the page of the other waits and tries again.
+  const invoices = await Promise.all([invoice(page), invoice(other)]);
+  expect(new Set(invoices).size).toBe(2);
+  await other.context().close();
+});
+
+test("a network that cannot be made", async ({ page, stage }) => {
+  await order(page, stage);
+  await stage.ask({ do: "break_remote" });
+  try {
+    await pay(page);
+    await expect(heading(page)).toHaveText("Paid, but not delivered", { timeout: 60_000 });
+    await expect(page.getByRole("link", { name: "help@shop.example" })).toBeVisible();
+    await accessible(page);
+  } finally {
+    await stage.ask({ do: "mend_remote" });
+  }
+  const id = new URL(page.url()).pathname.split("/")[2] ?? "";
+  await stage.ask({ do: "call", method: "lnplayops-retry", params: { invoice_id: id } });
+  await ready(page);
+});
+
+test("a payment that does not work", async ({ page, stage }) => {
+  await order(page, stage);
+  await page.route("**/demo/pay", (route) =>
+    route.fulfill({ status: 502, json: { error: "The demo's customer has no coins left." } }),
+  );
+  await page.getByRole("button", { name: "Pay with the demo wallet" }).click();
+  await expect(page.getByRole("alert")).toHaveText("The demo's customer has no coins left.");
+});
+
+test("a node that is another one than it should be", async ({ page, stage }) => {
+  await page.route("**/config.json", async (route) => {
+    const config = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...config, node_id: `02${"79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"}` } });
+  });
+  await page.goto(`${stage.url}/`);
+  await expect(page.getByText(/not as the node we know/)).toBeVisible();
+});
+
+test("no config.json", async ({ page, stage }) => {
+  await page.route("**/config.json", (route) => route.abort());
+  await page.goto(`${stage.url}/`);
+  await expect(page.getByText(/server cannot be reached right now/).first()).toBeVisible();
+  await page.unroute("**/config.json");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(orderButton(page)).toBeEnabled();
+});
+
+for (const [what, path, title] of [
+  ["rubbish for an order", "/orders/%F0%9F%92%A9", "There is no such order"],
+  ["a path that climbs", "/orders/..%2f..%2fetc%2fpasswd", "There is no such order"],
+  ["an order that is none", "/orders/lnplaylive-00000000-0000-4000-8000-000000000000", "There is no such order"],
+  ["a link without a node", "/connect", "This link does not lead to a node"],
+  ["a link with rubbish", "/connect#address=rubbish", "This link does not lead to a node"],
+] as const) {
+  test(`${what} is told`, async ({ page, stage }) => {
+    await page.goto(stage.url + path);
+    await expect(heading(page)).toHaveText(title);
+    await accessible(page);
+  });
+}
+
+test("somebody's invoice that is no order stays theirs", async ({ page, stage }) => {
+  const params = { amount_msat: 1000, label: "coffee", description: "secret coffee" };
+  await stage.ask({ do: "call", method: "invoice", params });
+  await page.goto(`${stage.url}/orders/coffee`);
+  await expect(heading(page)).toHaveText("There is no such order");
+  await expect(page.getByText("secret")).toHaveCount(0);
+});
+
+test("a page that is not there", async ({ page, stage }) => {
+  const answer = await page.goto(`${stage.url}/nothing/here`);
+  expect(answer?.status()).toBe(404);
+  await expect(page.locator("body")).not.toBeEmpty();
+});
+
+test("an environment whose node does not answer", async ({ page, stage }) => {
+  const id = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+  await page.goto(`${stage.url}/connect#address=${id}@127.0.0.1:9&type=direct&value=ws:&rune=AAAA&name=Alice&color=df2020`);
+  await expect(page.getByText("The node does not answer yet.")).toBeVisible();
+  await accessible(page);
+});
