@@ -135,7 +135,8 @@ impl Stage {
     }
 
     async fn fulfil(&mut self, wish: Wish) -> anyhow::Result<Value> {
-        let faults = || self.shop.remotes.first().map(|remote| remote.faults()).context("no simulated remote");
+        let faults =
+            || self.shop.remotes.first().map(|remote| remote.faults()).context("no simulated remote");
         match wish {
             Wish::StopNode => self.shop.host.node.stop().await?,
             Wish::StartNode => {
