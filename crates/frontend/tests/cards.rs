@@ -1,0 +1,201 @@
+//! Cards: that each code on paper says exactly what was sold, and that rubbish gets a sentence.
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hayro::hayro_interpret::InterpreterSettings;
+use hayro::hayro_syntax::Pdf;
+use hayro::hayro_syntax::page::Page;
+use hayro::{RenderCache, RenderSettings};
+use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
+use lnplaylive_frontend::cards::{CardsRequest, Fonts};
+use serde_json::{Value, json};
+use support::{NODE, Served, serve};
+
+/// Dots in a point: what a poor printer does.
+const SCALE: f32 = 2.5;
+
+/// The link to a node such as the shop sells.
+fn string(node: usize) -> String {
+    let names = ["Alice", "Дмитрий", "张伟", "🦀", "a%2Fb+c", "N".repeat(32).leak()];
+    let name: String = url_encode(names[node % names.len()]);
+    format!(
+        "https://shop.example/connect#address={NODE}@shop.example:443&type=direct&value=wss:\
+         &rune=pr_p3BoRzrWbkdUyx4QpXBgGjN9QrsqXrJbE8mKcIGc9MSZtZXRob2RebGlzdA=={node}\
+         &path=%2Fe%2F1800000000-0819da5d%2F{node}&name={name}&color=df20{node:02x}"
+    )
+}
+
+fn url_encode(text: &str) -> String {
+    text.bytes().map(|b| ["%", &hex(b)].concat()).collect()
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02X}")
+}
+
+fn strings(count: usize) -> Vec<String> {
+    (0..count).map(string).collect()
+}
+
+fn picture(width: u32, height: u32) -> Vec<u8> {
+    (0..width * height).flat_map(|n| [u8::try_from(n % 251).expect("small"), 100, 200]).collect()
+}
+
+fn png(width: u32, height: u32) -> String {
+    let mut bytes = vec![];
+    PngEncoder::new(&mut bytes)
+        .write_image(&picture(width, height), width, height, ExtendedColorType::Rgb8)
+        .expect("a picture");
+    format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+}
+
+fn jpeg(width: u32, height: u32) -> String {
+    let mut bytes = vec![];
+    JpegEncoder::new(&mut bytes)
+        .write_image(&picture(width, height), width, height, ExtendedColorType::Rgb8)
+        .expect("a picture");
+    format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes))
+}
+
+/// What the codes say on pages that have so many columns and rows of cards, page by page.
+fn read(pdf: Vec<u8>, columns: usize, rows: usize) -> Vec<Vec<String>> {
+    let pdf = Pdf::new(std::sync::Arc::new(pdf)).expect("a PDF");
+    let settings = RenderSettings { x_scale: SCALE, y_scale: SCALE, ..RenderSettings::default() };
+    let read_page = |page: &Page<'_>| -> Vec<String> {
+        let drawn = hayro::render(page, &RenderCache::new(), &InterpreterSettings::default(), &settings);
+        let (width, height) = (usize::from(drawn.width()), usize::from(drawn.height()));
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (column, row)));
+        // One at a time, as a phone sees them.
+        let read_cell = |(column, row): (usize, usize)| {
+            let (cell_width, cell_height) = (width / columns, height / rows);
+            let gray = |x: usize, y: usize| {
+                let pixel = drawn.data()[(row * cell_height + y) * width + column * cell_width + x];
+                // What is not painted is paper.
+                if pixel.a < 128 { 255 } else { pixel.g }
+            };
+            let mut image = rqrr::PreparedImage::prepare_from_greyscale(cell_width, cell_height, gray);
+            let grids = image.detect_grids();
+            assert!(grids.len() <= 1, "one code a card");
+            grids.first().map(|grid| grid.decode().expect("it can be read").1)
+        };
+        cells.filter_map(read_cell).collect()
+    };
+    pdf.pages().iter().map(read_page).collect()
+}
+
+fn draw(request: &Value) -> Vec<u8> {
+    let request = CardsRequest::from_json(request.to_string().as_bytes()).expect("a request");
+    request.check().expect("it can be drawn").draw(&Fonts::built_in()).expect("it is drawn")
+}
+
+#[test]
+fn every_code_on_paper_says_exactly_what_was_sold() {
+    for (paper, count) in [("a4", 64), ("letter", 9)] {
+        let all = strings(count);
+        let request = json!({
+            "connection_strings": all, "paper": paper, "title": "A title that is long enough to be cut in two",
+            "logo": png(300, 100),
+        });
+        let pages = read(draw(&request), 2, 4);
+        let expected: Vec<Vec<String>> = all.chunks(8).map(<[_]>::to_vec).collect();
+        assert_eq!(pages, expected, "{paper}");
+    }
+}
+
+#[test]
+fn a_label_has_one_card() {
+    let few = strings(3);
+    let pages =
+        read(draw(&json!({"connection_strings": few, "paper": "label_4x6", "logo": jpeg(200, 300)})), 1, 1);
+    assert_eq!(pages, few.iter().map(|one| vec![one.clone()]).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_longest_string_can_still_be_read() {
+    let long = string(0);
+    let rune = "A".repeat(1200 - long.len());
+    let long = long.replacen("&rune=", &format!("&rune={rune}"), 1);
+    assert_eq!(long.len(), 1200);
+    assert_eq!(read(draw(&json!({"connection_strings": [long], "paper": "label_4x6"})), 1, 1), [[long]]);
+}
+
+#[test]
+fn the_same_cards_are_the_same_bytes() {
+    let request = json!({"connection_strings": strings(9), "title": "Événement"});
+    assert_eq!(draw(&request), draw(&request));
+}
+
+async fn site() -> Served {
+    serve(|_, _| {}).await
+}
+
+#[tokio::test]
+async fn cards_come_as_a_file_that_nobody_keeps() {
+    let site = site().await;
+    let answer = site.post("/cards.pdf", &json!({"connection_strings": strings(1)}).to_string()).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/pdf"), "{}", answer.text());
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert!(answer.body.starts_with(b"%PDF-"));
+    assert_eq!(site.get("/cards.pdf").await.status, 405);
+}
+
+#[tokio::test]
+async fn rubbish_gets_a_sentence_and_never_comes_back() {
+    let site = site().await;
+    let one = string(1);
+    let with = |key: &str, value: Value| {
+        let mut request = json!({"connection_strings": [one]});
+        request[key] = value;
+        request.to_string()
+    };
+    let list = |strings: Vec<String>| json!({"connection_strings": strings}).to_string();
+    // A few hundred bytes that are 40,000 pixels on a side.
+    let mut bomb = STANDARD.decode(png(8, 8).rsplit_once(',').expect("data").1).expect("base64");
+    bomb[16..24].copy_from_slice(&[0, 0, 0x9c, 0x40, 0, 0, 0x9c, 0x40]);
+    let bomb = format!("data:image/png;base64,{}", STANDARD.encode(bomb));
+    let cases = [
+        (String::new(), 400, "it is no JSON"),
+        ("[".repeat(1_000_000), 400, "this is not a request for cards"),
+        ("{}".into(), 400, "a key is missing"),
+        (with("secret", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
+        (with("paper", json!("a5")), 400, "a key is missing, unknown or wrong"),
+        (with("connection_strings", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
+        (list(vec![]), 422, "0 connection strings were given; 1 to 64 are possible"),
+        (list(strings(65)), 422, "65 connection strings were given"),
+        (list(vec!["hunter2".into(); 10_000]), 422, "10000 connection strings were given"),
+        (list(vec![one.clone(), "x".repeat(1 << 20)]), 422, "connection string 2 is longer than 1200 bytes"),
+        (list(vec![one.clone(), "hunter2".into()]), 422, "connection string 2 is not the link to a node"),
+        (list(vec![one.replacen("https", "javascript", 1)]), 422, "connection string 1"),
+        (list(vec![one.replacen("https", "ftp", 1)]), 422, "does not lead to an http or https page"),
+        (with("title", json!("t".repeat(81))), 422, "the title is longer than 80 characters"),
+        (with("logo", json!("hunter2")), 422, "the logo must be a data URL"),
+        (with("logo", json!("data:image/svg+xml;base64,AAAA")), 422, "the logo must be a data URL"),
+        (with("logo", json!("data:image/png;base64,hunter2!")), 422, "the logo is not base64"),
+        (with("logo", json!("data:image/png;base64,aHVudGVyMg==")), 422, "the logo is not a picture"),
+        (with("logo", json!(png(9, 9).replace("png", "jpeg"))), 422, "the logo is not a picture"),
+        (with("logo", json!(bomb)), 422, "the logo has too many pixels"),
+        (
+            with("logo", json!(format!("data:image/png;base64,{}", "A".repeat(1_500_000)))),
+            422,
+            "larger than 1 MB",
+        ),
+        ("x".repeat(3 << 20), 413, "at most 2097152 bytes"),
+    ];
+    for (request, status, sentence) in cases {
+        let shown: String = request.chars().take(100).collect();
+        let answer = site.post("/cards.pdf", &request).await;
+        assert_eq!(answer.status, status, "{shown}: {}", answer.text());
+        assert!(answer.error().contains(sentence), "{shown}: {}", answer.error());
+        assert!(!answer.text().contains("hunter2"), "{shown}");
+    }
+    let fine = [
+        with("title", json!("")),
+        with("logo", json!("")),
+        with("title", json!("\u{202e}\u{0}\u{1f4a9}".repeat(20))),
+    ];
+    for request in fine {
+        assert_eq!(site.post("/cards.pdf", &request).await.status, 200, "{request}");
+    }
+}
