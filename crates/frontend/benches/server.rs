@@ -6,7 +6,7 @@
 //! - the time for 64 cards.
 //!
 //! `cargo bench -p lnplaylive-frontend`. It wants an idle machine: the load is printed. Servers are processes of their own;
-//! the load comes from this one, over 16 connections. `cargo bench -p testbed` has the round trip with real commando calls.
+//! the load comes from this one, over 16 connections.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
