@@ -7,13 +7,18 @@
 }:
 let
   inherit (pkgs.stdenv.hostPlatform) system;
+  packages = self.packages.${system};
   rust = import ./rust.nix { inherit lib pkgs; };
 
   # Finds the programs that it starts beside itself, and the daemons on PATH.
   demo = pkgs.writeShellApplication {
     name = "demo";
     runtimeInputs = rust.daemons;
-    text = ''exec ${self.packages.${system}.lnplaylive}/bin/lnplaylive-demo "$@"'';
+    text = ''
+      # The shop's pages, for whoever shows a shop.
+      [[ ''${1-} == remote ]] || set -- --frontend-dist ${packages.frontend-dist} "$@"
+      exec ${packages.lnplaylive}/bin/lnplaylive-demo "$@"
+    '';
   };
 
   publishing = pkgs.python3Packages.buildPythonApplication {

@@ -14,6 +14,8 @@ let
       (root + "/Cargo.toml")
       (root + "/clippy.toml")
       (root + "/crates")
+      # A test reads it.
+      (root + "/nixos/images/user-data.example")
       (root + "/rustfmt.toml")
       (root + "/tests/e2e")
     ];
