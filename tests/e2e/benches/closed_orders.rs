@@ -8,7 +8,6 @@
 
 use std::time::{Duration, Instant};
 
-use cln_rpc::ClnRpc;
 use e2e::text;
 use e2e::timing::{ms, percentile, ratio};
 use jiff::{SignedDuration, Timestamp};
@@ -17,9 +16,13 @@ use lnplaylive::order::{Access, KeyPair, Placement, PortBlock};
 use lnplaylive::{Event, Order, OrderId, Policy, ProjectName, Secret, State};
 use serde_json::{Value, json};
 use testbed::{Daemons, Flavor, Shop, ShopConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 const FEW: usize = 10;
 const MANY: usize = 100_000;
+/// Records written at a time.
+const CHUNK: usize = 200;
 /// Rounds of calls to both shops.
 const ROUNDS: usize = 400;
 /// The bar for many against few, at the median.
@@ -103,26 +106,48 @@ impl Counter {
     }
 }
 
-/// Writes the records of closed orders, over one connection.
+/// Writes the records of closed orders. With `batching` lightningd commits once for all requests that it finds waiting
+/// on a connection, so many are sent before the answers are read.
 async fn fill(shop: &Shop, count: usize) -> Vec<OrderId> {
-    let mut rpc = ClnRpc::new(shop.host.node.rpc().socket()).await.expect("a connection");
-    // One commit for many writes; the stand-in has no such method, and needs none.
-    let batching: Result<Value, _> = rpc.call_raw("batching", &json!({"enable": true})).await;
-    batching.ok();
-    let order = closed_order();
-    let record = serde_json::to_value(&order).expect("JSON");
-    let mut ids = Vec::new();
-    for _ in 0..count {
-        let id = OrderId::random();
-        let mut record = record.clone();
-        record["id"] = json!(id);
-        let entry = json!({
-            "key": ["lnplaylive", "closed", id], "string": record.to_string(), "mode": "must-create",
-        });
-        let _: Value = rpc.call_raw("datastore", &entry).await.expect("written");
-        ids.push(id);
+    let rpc = shop.host.node.rpc();
+    let mut stream = UnixStream::connect(rpc.socket()).await.expect("a connection");
+    let request = |method: &str, params: Value| {
+        json!({"jsonrpc": "2.0", "id": "fill", "method": method, "params": params}).to_string()
+    };
+    // The stand-in has no such method, and needs none.
+    answers(&mut stream, request("batching", json!({"enable": true})), 1).await;
+    let record = serde_json::to_value(closed_order()).expect("JSON");
+    let ids: Vec<_> = (0..count).map(|_| OrderId::random()).collect();
+    for chunk in ids.chunks(CHUNK) {
+        let mut requests = String::new();
+        for id in chunk {
+            let mut record = record.clone();
+            record["id"] = json!(id);
+            let key = json!(["lnplaylive", "closed", id]);
+            let entry = json!({"key": key, "string": record.to_string(), "mode": "must-create"});
+            requests += &request("datastore", entry);
+        }
+        let answers = answers(&mut stream, requests, chunk.len()).await;
+        assert!(!answers.contains("\"error\":"), "{answers:.500}");
     }
     ids
+}
+
+/// Sends requests and reads as many answers, each of which ends with an empty line.
+async fn answers(stream: &mut UnixStream, requests: String, count: usize) -> String {
+    let (mut from, mut to) = stream.split();
+    let send = async { to.write_all(requests.as_bytes()).await.expect("sent") };
+    let receive = async {
+        let (mut received, mut seen, mut ends) = (Vec::new(), 0, 0);
+        while ends < count {
+            assert!(from.read_buf(&mut received).await.expect("received") > 0, "the node hung up");
+            ends += received[seen..].windows(2).filter(|two| two == b"\n\n").count();
+            // The last byte may be the first half of an end.
+            seen = received.len() - 1;
+        }
+        String::from_utf8(received).expect("text")
+    };
+    tokio::join!(send, receive).1
 }
 
 /// An order that was provisioned.
