@@ -10,8 +10,8 @@ let
   node = config.services.clightning;
   hardening = import ../hardening.nix;
 
-  # What anybody may call, and of that order creation once a second at most: FACTS of runes are that a rate is spent by all
-  # holders together, so that one on the whole rune would slow down everybody's polls.
+  # What anybody may call, and of that order creation once a second at most. All holders of a rune spend its rate together, so
+  # that a rate on the whole of it would slow down everybody's polls.
   restrictions = builtins.toJSON [
     [ "method^lnplaylive-" ]
     [
