@@ -19,6 +19,8 @@ use anyhow::{Context as _, ensure};
 use axum::Router;
 use lnplaylive_frontend::cards::{CardsRequest, Fonts};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +55,10 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill().ok();
+        // Not SIGKILL: nginx would leave its workers behind.
+        if let Ok(pid) = self.0.id().try_into() {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+        }
         self.0.wait().ok();
     }
 }
