@@ -4,13 +4,14 @@
 //! JSON, and is answered by one line, `{"ok":…}` or `{"error":…}`, when it is fulfilled. Ends with its standard input.
 //! Which daemons it runs is said by `STAGE_LIGHTNING`: `real`, `simulated`, or nothing for the real ones if they are there.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sim_lxd::Fault;
+use sim_lxd::{Fault, SimRemote};
 use testbed::{Daemons, Flavor, Shop, ShopConfig};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -63,7 +64,7 @@ fn settings() -> anyhow::Result<String> {
     match (arguments.next().as_deref(), arguments.next()) {
         (None, _) => {}
         (Some("--invoice-expiry"), Some(seconds)) => {
-            shop.push_str(&format!("invoice_expiry_secs = {}\n", seconds.parse::<u32>()?));
+            writeln!(shop, "invoice_expiry_secs = {}", seconds.parse::<u32>()?)?;
         }
         _ => bail!("usage: stage [--invoice-expiry SECONDS]"),
     }
@@ -135,8 +136,7 @@ impl Stage {
     }
 
     async fn fulfil(&mut self, wish: Wish) -> anyhow::Result<Value> {
-        let faults =
-            || self.shop.remotes.first().map(|remote| remote.faults()).context("no simulated remote");
+        let faults = || self.shop.remotes.first().map(SimRemote::faults).context("no simulated remote");
         match wish {
             Wish::StopNode => self.shop.host.node.stop().await?,
             Wish::StartNode => {
