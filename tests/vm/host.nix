@@ -52,8 +52,12 @@
 
         call = f"lightning-cli --keywords commando peer_id={shop} rune={rune}"
         customer.succeed(f"{call} method=lnplaylive-products")
-        for method in ["getinfo", "lnplayops-orders", "createrune", "stop"]:
+        for method in ["getinfo", "lnplayops-orders", "createrune", "stop", "lnplaylive-createorder"]:
             customer.fail(f"{call} method={method}")
+        assert config["order_rune"] == host.succeed(f"cat {public}/order_rune").strip()
+        order = f"lightning-cli --keywords commando peer_id={shop} rune={config['order_rune']}"
+        for method in ["getinfo", "lnplaylive-products"]:
+            customer.fail(f"{order} method={method}")
 
     with subtest("A node that is killed comes back, and the front door with it"):
         host.succeed("systemctl kill --signal=KILL clightning.service")

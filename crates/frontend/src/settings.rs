@@ -41,6 +41,9 @@ pub struct Settings {
     pub node_id_file: Option<PathBuf>,
     /// A file that has the public rune. May be missing at the start, and may change.
     pub rune_file: PathBuf,
+    /// A file that has the rune for orders, which has a rate of its own. None: the other one is for orders too.
+    #[serde(default)]
+    pub order_rune_file: Option<PathBuf>,
     /// Where browsers reach the node, such as `wss://node.example/`. Default: `/ws` here.
     #[serde(default)]
     pub websocket_url: Option<Endpoint>,
@@ -163,6 +166,7 @@ impl Settings {
             node_id: Some(node_id),
             node_id_file: None,
             rune_file,
+            order_rune_file: None,
             websocket_url: None,
             contact: None,
             lightning_websocket: None,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sim_lxd::{Fault, SimRemote};
-use testbed::{Daemons, Flavor, Shop, ShopConfig};
+use testbed::{Daemons, Flavor, PublicRunes, Shop, ShopConfig};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -80,7 +80,7 @@ fn say(what: &Value) -> std::io::Result<()> {
 /// A running shop.
 struct Stage {
     shop: Shop,
-    rune: String,
+    runes: PublicRunes,
     address: SocketAddr,
     site: Option<Served>,
 }
@@ -107,8 +107,8 @@ impl Stage {
              [provisioning]\nmax_attempts = 1\npatience = 1\nbackoff_ms = 10\n"
         );
         let shop = Shop::start(config).await?;
-        let rune = shop.host.create_public_rune().await?;
-        let mut stage = Self { shop, rune, address, site: None };
+        let runes = shop.host.create_public_runes().await?;
+        let mut stage = Self { shop, runes, address, site: None };
         stage.serve(listener)?;
         Ok(stage)
     }
@@ -118,7 +118,7 @@ impl Stage {
     }
 
     fn serve(&mut self, listener: TcpListener) -> anyhow::Result<()> {
-        let (site, has_pages) = testbed::site(&self.shop, &self.rune, None)?;
+        let (site, has_pages) = testbed::site(&self.shop, &self.runes, None)?;
         if !has_pages {
             bail!("there is no frontend-dist");
         }

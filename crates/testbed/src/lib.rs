@@ -39,7 +39,7 @@ pub use binaries::Binary;
 pub use bitcoind::Bitcoind;
 pub use cln_rpc::RpcError;
 pub use error::Error;
-pub use host::{Host, HostConfig, PluginRun};
+pub use host::{Host, HostConfig, PluginRun, PublicRunes};
 pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;

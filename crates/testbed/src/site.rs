@@ -11,7 +11,7 @@ use lnplaylive_frontend::{Settings, Site};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Error, Result, Rpc, Shop};
+use crate::{Error, PublicRunes, Result, Rpc, Shop};
 
 /// Where the demo's wallet is.
 const WALLET: &str = "/demo/pay";
@@ -24,14 +24,15 @@ const DIST: &str = "frontend-dist";
 
 /// The shop's site, and whether it has the web shop's pages: those in `dist` if it is given, else what is found. The node
 /// is reached by `/ws` there.
-pub fn site(shop: &Shop, rune: &str, dist: Option<PathBuf>) -> Result<(Site, bool)> {
+pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(Site, bool)> {
     let node = &shop.host.node;
     let dir = shop.workdir().subdir("site")?;
     let written = |path: PathBuf, text: &str| match std::fs::write(&path, text) {
         Ok(()) => Ok(path),
         Err(source) => Err(Error::File { doing: "writing", path, source }),
     };
-    let rune_file = written(dir.join("rune"), rune)?;
+    let rune_file = written(dir.join("rune"), &runes.rune)?;
+    let order_rune_file = written(dir.join("order_rune"), &runes.order_rune)?;
     let found = dist.or_else(find_dist);
     let has_pages = found.is_some();
     let dist = if let Some(dist) = found {
@@ -44,6 +45,7 @@ pub fn site(shop: &Shop, rune: &str, dist: Option<PathBuf>) -> Result<(Site, boo
     let unusable = |what: &str, why: &dyn std::fmt::Display| Error::Unusable(format!("{what}: {why}"));
     let id = node.id().parse().map_err(|e| unusable("the node's id", &e))?;
     let mut settings = Settings::new(dist, id, rune_file);
+    settings.order_rune_file = Some(order_rune_file);
     settings.lightning_websocket = Some(format!("127.0.0.1:{}", node.ws_port()));
     let site = Site::new(settings).map_err(|e| unusable("the web shop", &e))?;
     Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))

@@ -67,19 +67,30 @@ async fn sells_and_stops(flavor: Flavor) {
     println!("all after {:?}", began.elapsed());
 }
 
-async fn public_rune(flavor: Flavor) {
-    let Some(daemons) = testbed::daemons(flavor, "public_rune") else { return };
+async fn public_runes(flavor: Flavor) {
+    let Some(daemons) = testbed::daemons(flavor, "public_runes") else { return };
     let host = Host::start(HostConfig::new(daemons)).await.expect("a host");
-    let rune = host.create_public_rune().await.expect("a rune");
-    let check = async |method: &str| {
+    let runes = host.create_public_runes().await.expect("runes");
+    let check = async |rune: &str, method: &str| {
         let params = json!({"rune": rune, "method": method, "params": {}});
         host.node.call("checkrune", params).await.map(|answer| answer["valid"].clone())
     };
     for _ in 0..3 {
-        assert_eq!(check("lnplaylive-invoicestatus").await.expect("allowed"), true);
+        assert_eq!(check(&runes.rune, "lnplaylive-invoicestatus").await.expect("allowed"), true);
     }
-    check("getinfo").await.expect_err("out of reach");
-    check("lnplayops-orders").await.expect_err("out of reach");
+    // What others have looked at does not keep anybody from ordering; another order does.
+    assert_eq!(check(&runes.order_rune, "lnplaylive-createorder").await.expect("allowed"), true);
+    let soon = check(&runes.order_rune, "lnplaylive-createorder").await.expect_err("limited");
+    assert!(soon.message.contains("too soon"), "{soon}");
+    for (rune, method) in [
+        (&runes.rune, "lnplaylive-createorder"),
+        (&runes.rune, "getinfo"),
+        (&runes.rune, "lnplayops-orders"),
+        (&runes.order_rune, "lnplaylive-products"),
+        (&runes.order_rune, "getinfo"),
+    ] {
+        check(rune, method).await.expect_err("out of reach");
+    }
 }
 
 async fn half_way(flavor: Flavor) {
@@ -96,4 +107,4 @@ async fn half_way(flavor: Flavor) {
     std::fs::remove_dir_all(dir).expect("it is ours");
 }
 
-on_both!(sells_and_stops, public_rune, half_way);
+on_both!(sells_and_stops, public_runes, half_way);

@@ -9,6 +9,8 @@ export interface ShopConfig {
   readonly websocketUrl: string;
   /** The public rune: anybody may know it. */
   readonly rune: string;
+  /** The one for orders, which lets so many through in a minute; null where `rune` is for orders too. */
+  readonly orderRune: string | null;
   /** Whom to ask for help, if the shop says. */
   readonly contact: string | null;
   /** Where the demo's customer takes invoices to pay; null in a real shop. */
@@ -39,6 +41,7 @@ export function readConfig(value: unknown, here: URL): ShopConfig {
       nodeId,
       websocketUrl,
       rune: text(from, 'rune'),
+      orderRune: maybeText(from, 'order_rune'),
       contact: maybeText(from, 'contact'),
       // On this site and nowhere else.
       demoWallet: demoWallet !== null && /^\/(?!\/)/.test(demoWallet) ? demoWallet : null,
@@ -57,6 +60,7 @@ export function builtIn(env: Record<string, unknown>): Record<string, unknown> |
   return {
     node_id: nodeId,
     rune,
+    order_rune: env['VITE_LNPLAYLIVE_ORDER_RUNE'],
     websocket_url: env['VITE_LNPLAYLIVE_WEBSOCKET_URL'],
     contact: env['VITE_LNPLAYLIVE_CONTACT'],
   };

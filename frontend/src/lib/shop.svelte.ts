@@ -4,7 +4,7 @@ import { sentence } from './errors';
 import { Link } from './node/link';
 import { dial } from './node/dial';
 import type { LinkState } from './node/node';
-import { products } from './node/shop';
+import { CREATE_ORDER, products } from './node/shop';
 import type { Catalogue } from './products';
 
 /** How old availability may get while somebody looks at it, in milliseconds. */
@@ -69,8 +69,9 @@ class Shop {
     if (this.link === null) this.#connect(this.config);
   }
 
-  #connect({ nodeId, websocketUrl: url, rune }: ShopConfig): void {
-    const link = new Link({ nodeId, url, rune }, dial);
+  #connect({ nodeId, websocketUrl: url, rune, orderRune }: ShopConfig): void {
+    const runeFor: Record<string, string> = orderRune === null ? {} : { [CREATE_ORDER]: orderRune };
+    const link = new Link({ nodeId, url, rune, runeFor }, dial);
     this.link = link;
     link.subscribe((state) => {
       if (this.link !== link) return;

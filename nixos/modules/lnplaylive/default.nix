@@ -3,7 +3,7 @@
 # The parts are services of their own, and know of each other what this table says:
 #
 #   clightning          RPC socket, LXD client key      writes the route table, for the frontend
-#   lnplaylive-rune     RPC socket                      writes the public rune, for the frontend
+#   lnplaylive-rune     RPC socket                      writes the public runes, for the frontend
 #   lnplaylive-frontend route table and rune            -
 #   lnplaylive-culler   copy of the LXD client key      -
 #   caddy               certificates                    -

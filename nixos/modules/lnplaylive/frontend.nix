@@ -35,6 +35,7 @@ in
       dist_dir = lib.mkDefault "${cfg.frontend.site}";
       node_id_file = "${cfg.publicDir}/node_id";
       rune_file = "${cfg.publicDir}/rune";
+      order_rune_file = "${cfg.publicDir}/order_rune";
       routes_file = "${cfg.publicDir}/routes.json";
       lightning_websocket = config.services.clightning.websocket;
       trusted_proxies = [

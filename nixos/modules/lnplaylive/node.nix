@@ -1,4 +1,4 @@
-# Core Lightning of the host, with our plugin, and the rune for the web shop.
+# Core Lightning of the host, with our plugin, and the runes for the web shop.
 {
   config,
   lib,
@@ -10,30 +10,38 @@ let
   node = config.services.clightning;
   hardening = import ../hardening.nix;
 
-  # What anybody may call, and of that order creation once a second at most. All holders of a rune spend its rate together, so
-  # that a rate on the whole of it would slow down everybody's polls.
-  restrictions = builtins.toJSON [
-    [ "method^lnplaylive-" ]
-    [
-      "method/lnplaylive-createorder"
-      "rate=60"
-    ]
-  ];
+  # What anybody may call. Orders have a rune of their own, with a rate: all holders of a rune spend its rate together, and
+  # whatever a rune is used for counts as its last use, so with one for both a look at the prices would put off orders.
+  runes = {
+    rune = builtins.toJSON [
+      [ "method^lnplaylive-" ]
+      [ "method/lnplaylive-createorder" ]
+    ];
+    order_rune = builtins.toJSON [
+      [ "method=lnplaylive-createorder" ]
+      [ "rate=60" ]
+    ];
+  };
 
-  makeRune = pkgs.writeShellScript "lnplaylive-rune" ''
+  makeRunes = pkgs.writeShellScript "lnplaylive-rune" ''
     set -euo pipefail
     # Each file whole or not at all.
     put() { cat >"$1.new" && mv "$1.new" "$1"; }
 
-    id=$(lightning-cli getinfo | jq --exit-status --raw-output .id)
     # It is made again only when this node does not know it: another node's, or taken back.
-    if ! { [ -s rune ] && [ "$(cat restrictions 2>/dev/null)" = "$RESTRICTIONS" ] &&
-      lightning-cli --keywords showrunes "rune=$(cat rune)" 2>/dev/null |
-        jq --exit-status '.runes[0] | (.stored // true) and (.our_rune // true) and (.blacklisted // false | not)' >/dev/null; }
-    then
-      lightning-cli --keywords createrune "restrictions=$RESTRICTIONS" | jq --exit-status --raw-output .rune | put rune
-      printf %s "$RESTRICTIONS" | put restrictions
-    fi
+    make() {
+      local name=$1 restrictions=$2
+      if ! { [ -s "$name" ] && [ "$(cat "$name.restrictions" 2>/dev/null)" = "$restrictions" ] &&
+        lightning-cli --keywords showrunes "rune=$(cat "$name")" 2>/dev/null |
+          jq --exit-status '.runes[0] | (.stored // true) and (.our_rune // true) and (.blacklisted // false | not)' >/dev/null; }
+      then
+        lightning-cli --keywords createrune "restrictions=$restrictions" | jq --exit-status --raw-output .rune | put "$name"
+        printf %s "$restrictions" | put "$name.restrictions"
+      fi
+    }
+
+    id=$(lightning-cli getinfo | jq --exit-status --raw-output .id)
+    ${lib.concatLines (lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes)}
     echo "$id" | put node_id
   '';
 in
@@ -62,7 +70,7 @@ in
     };
 
     systemd.services.lnplaylive-rune = {
-      description = "The web shop's rune";
+      description = "The web shop's runes";
       wantedBy = [ "multi-user.target" ];
       wants = [ "clightning.service" ];
       after = [ "clightning.service" ];
@@ -71,7 +79,6 @@ in
         pkgs.coreutils
         pkgs.jq
       ];
-      environment.RESTRICTIONS = restrictions;
       unitConfig = {
         RequiresMountsFor = [ cfg.publicDir ];
         # The node may be a long time coming.
@@ -86,7 +93,7 @@ in
         ReadWritePaths = [ cfg.publicDir ];
         # For the frontend's group to read.
         UMask = "0027";
-        ExecStart = makeRune;
+        ExecStart = makeRunes;
         TimeoutStartSec = "2min";
         Restart = "on-failure";
         RestartSec = 5;

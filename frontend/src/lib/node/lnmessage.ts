@@ -15,7 +15,7 @@ function asRpcError(error: unknown): Error {
 }
 
 /** Dials. The library has no time-outs and reconnects with stale keys, so both are done outside of it. */
-export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session> {
+export async function dial({ nodeId, url, rune, runeFor = {} }: NodeAddress): Promise<Session> {
   const node = new LnMessage({ remoteNodePublicKey: nodeId, ip: 'localhost', port: 443 });
   // It can put together host and port only; a node behind a gateway has a path.
   node.wsUrl = url;
@@ -48,7 +48,7 @@ export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session>
     ended,
     call: async (method: string, params: Params) => {
       try {
-        return await node.commando({ method, params, rune });
+        return await node.commando({ method, params, rune: runeFor[method] ?? rune });
       } catch (error) {
         throw asRpcError(error);
       }

@@ -7,6 +7,8 @@ export interface NodeAddress {
   /** `ws:` or `wss:`. */
   readonly url: string;
   readonly rune: string;
+  /** Runes for methods that want one of their own. */
+  readonly runeFor?: Readonly<Record<string, string>>;
 }
 
 /**

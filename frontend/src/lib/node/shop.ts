@@ -15,6 +15,9 @@ import type { Link } from './link';
 /** What the node may take at most to say that nothing has changed, in seconds; it allows 60. */
 const LONG_POLL = 50;
 
+/** The method that makes orders: it has a rune of its own. */
+export const CREATE_ORDER = 'lnplaylive-createorder';
+
 /** Attempts at an order, a good second apart: as many seconds as somebody might wait for a button. */
 const ORDER_ATTEMPTS = 12;
 
@@ -41,7 +44,7 @@ export async function products(link: Link): Promise<Catalogue> {
 export async function createOrder(link: Link, wish: Wish, onBusy: () => void): Promise<Invoice> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return readInvoice(await link.call('lnplaylive-createorder', orderParams(wish)));
+      return readInvoice(await link.call(CREATE_ORDER, orderParams(wish)));
     } catch (error) {
       if (!isTooSoon(error) || attempt >= ORDER_ATTEMPTS) throw error;
       onBusy();

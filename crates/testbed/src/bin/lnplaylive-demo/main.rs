@@ -84,8 +84,8 @@ async fn serve(
         return Ok(INTERRUPTED.into());
     };
     let shop = shop?;
-    let rune = shop.host.create_public_rune().await?;
-    let (site, has_pages) = testbed::site(&shop, &rune, dist)?;
+    let runes = shop.host.create_public_runes().await?;
+    let (site, has_pages) = testbed::site(&shop, &runes, dist)?;
     let url = site_url(address);
     screen.line(format_args!(
         "
@@ -93,11 +93,14 @@ async fn serve(
   What it reads       {url}/config.json
     node              {}
     WebSocket         {}/ws
-    public rune       {rune}
+    public rune       {}
+    rune for orders   {}
 ",
         if has_pages { "" } else { "  (not built: there is no frontend-dist)" },
         shop.host.node.id(),
         url.replacen("http", "ws", 1),
+        runes.rune,
+        runes.order_rune,
     ));
     screen.line(how_to_buy(&shop));
     let (end, ended) = oneshot::channel::<()>();
