@@ -38,7 +38,7 @@ test("a network that cannot be made", async ({ page, stage }) => {
   try {
     await pay(page);
     await expect(heading(page)).toHaveText("Paid, but not delivered", { timeout: 60_000 });
-    await expect(page.getByRole("link", { name: "help@shop.example" })).toBeVisible();
+    await expect(page.getByRole("main").getByRole("link", { name: "help@shop.example" })).toBeVisible();
     await accessible(page);
   } finally {
     await stage.ask({ do: "mend_remote" });
