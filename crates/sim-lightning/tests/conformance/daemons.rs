@@ -185,9 +185,15 @@ impl Lightningd {
         Daemon(child)
     }
 
-    async fn ready(&self) {
-        eventually("lightningd to answer", async || self.try_call("getinfo", json!({})).await.ok()?.ok())
-            .await;
+    pub(crate) async fn ready(&mut self) {
+        eventually("lightningd to answer", async || {
+            if let Some(status) = self.daemon.0.try_wait().expect("it is our child") {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                panic!("lightningd ended ({status}) before it answered; its log:\n{log}");
+            }
+            self.try_call("getinfo", json!({})).await.ok()?.ok()
+        })
+        .await;
         eventually("lightningd to have started", async || {
             self.logged("Server started with public key").then_some(())
         })
@@ -313,7 +319,7 @@ impl Bench {
 
     /// A node that is ready to use.
     pub(crate) async fn node(&mut self, extra: &[&str]) -> Lightningd {
-        let node = self.start("", extra);
+        let mut node = self.start("", extra);
         node.ready().await;
         node
     }
@@ -321,7 +327,7 @@ impl Bench {
     /// A node with the test plugin in the given mode.
     pub(crate) async fn node_with_plugin(&mut self, mode: &str, extra: &[&str]) -> Lightningd {
         let plugin = concat!("--plugin=", env!("CARGO_BIN_EXE_sim-test-plugin"));
-        let node = self.start(mode, &[&[plugin], extra].concat());
+        let mut node = self.start(mode, &[&[plugin], extra].concat());
         node.ready().await;
         node
     }

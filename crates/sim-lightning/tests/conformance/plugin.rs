@@ -10,6 +10,7 @@ checks!(
     notifications_reach_subscribers,
     a_dead_plugin_takes_its_methods_with_it,
     a_plugin_may_bow_out,
+    a_method_that_is_taken_stays_with_its_owner,
     an_important_plugin_takes_the_node_with_it,
     plugins_come_and_go,
     shutdown_is_announced,
@@ -120,7 +121,6 @@ async fn a_plugin_may_bow_out(mut bench: Bench) {
         ("disable-init", "disabled itself at init: not with these options"),
         ("die-manifest", "exited"),
         ("die-init", "exited"),
-        ("method-taken", "Could not register method \"pay\""),
     ] {
         let node = bench.node_with_plugin(mode, &[]).await;
         assert_eq!(node.refused("test-echo", json!({})).await["code"], -32601, "{mode}");
@@ -136,6 +136,18 @@ async fn a_plugin_may_bow_out(mut bench: Bench) {
     let node = bench.start("disable-init", &[&important]);
     eventually("the node to start", async || node.logged("Server started with public key").then_some(()))
         .await;
+}
+
+/// Started once the method's owner has it: at the node's own start either of the two may be the first.
+async fn a_method_that_is_taken_stays_with_its_owner(mut bench: Bench) {
+    let mut node = bench.start("method-taken", &[]);
+    node.ready().await;
+    let error = node.refused("plugin", json!(["start", PLUGIN])).await;
+    assert_eq!(error["code"], -3, "{error}");
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("Could not register method \"pay\""), "{message}");
+    assert_eq!(node.refused("test-echo", json!({})).await["code"], -32601);
+    node.call("getinfo", json!({})).await;
 }
 
 async fn an_important_plugin_takes_the_node_with_it(mut bench: Bench) {
