@@ -83,7 +83,8 @@ impl Instance {
             spec,
             address: address(number),
             created: jiff::Timestamp::now(),
-            mark: format!("{}-{number:x}", ground.mark),
+            // Ends as no other's begins, or the first one would be taken for the sixteenth as well.
+            mark: format!("{}-{number:x}.", ground.mark),
             dir,
             ground,
             changing: tokio::sync::Mutex::default(),
