@@ -11,7 +11,7 @@ use thiserror::Error;
 pub enum Error {
     /// A setting makes no sense.
     #[error(transparent)]
-    Settings(#[from] crate::settings::SettingsError),
+    Settings(#[from] lnplaylive::settings::SettingsError),
     /// A file or a directory that a setting names.
     #[error("{key}: cannot read {}", path.display())]
     File {

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use lnplaylive::settings::CONFIG_VARIABLE;
+use lnplaylive::settings::{CONFIG_VARIABLE, SettingsError};
 use lnplaylive_frontend::cards::{CardsRequest, Fonts, Paper};
-use lnplaylive_frontend::settings::SettingsError;
 use lnplaylive_frontend::{Listeners, Settings, Site};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;

@@ -3,22 +3,16 @@
 //! In the environment a key is `LNPLAYLIVE_FRONTEND__` and its name, nested by two underscores:
 //! `LNPLAYLIVE_FRONTEND__LIMITS__IDLE_SECS=60`. Other tables of the file are other programs'.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::Serialized;
 use ipnet::IpNet;
+use lnplaylive::settings::check_contact;
+use lnplaylive::settings::source::{self, SettingsError, range, wrong};
 use lnplaylive::{Endpoint, NodeId};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-/// What comes before a key in the environment.
-const PREFIX: &str = "LNPLAYLIVE_FRONTEND__";
-/// The table in the settings file.
-const TABLE: &str = "frontend";
 
 /// All settings of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,49 +105,10 @@ impl Default for Limits {
     }
 }
 
-/// Why the settings cannot be used. Each names the key.
-#[derive(Debug, Error)]
-pub enum SettingsError {
-    /// A key that is missing, unknown or of the wrong type, or a file that is not TOML.
-    #[error("settings: {0}")]
-    Read(String),
-    /// The file itself.
-    #[error("settings: cannot read the file {}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A value that makes no sense.
-    #[error("settings: {TABLE}.{key}: {reason}")]
-    Value {
-        /// Which key.
-        key: &'static str,
-        /// What is wrong and what is allowed.
-        reason: String,
-    },
-}
-
-fn wrong(key: &'static str, reason: impl Into<String>) -> SettingsError {
-    SettingsError::Value { key, reason: reason.into() }
-}
-
-/// Names each thing that figment found, with its key and where it came from.
-fn describe(error: figment::Error) -> SettingsError {
-    let mut text = String::new();
-    for one in error {
-        let separator = if text.is_empty() { "" } else { "; " };
-        let source = one.metadata.as_ref().map_or_else(String::new, |m| match &m.source {
-            Some(source) => format!(" (in {source})"),
-            None => format!(" (in {})", m.name),
-        });
-        let mut path = vec![TABLE.to_owned()];
-        path.extend(one.path.iter().filter(|part| *part != TABLE).cloned());
-        let (path, kind) = (path.join("."), &one.kind);
-        write!(text, "{separator}{path}: {kind}{source}").expect("a string takes all");
-    }
-    SettingsError::Read(text)
+/// What of the file and the environment is read here; the rest is other programs'.
+#[derive(Deserialize)]
+struct Tables {
+    frontend: Settings,
 }
 
 impl Settings {
@@ -180,55 +135,44 @@ impl Settings {
     /// Reads the settings: the file's table if a file is named, then the environment. No other file is
     /// looked at.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let mut figment = Figment::from(Serialized::default("limits", Limits::default()));
-        if let Some(path) = file {
-            // Opened here as well: figment takes a file that is not there for an empty one.
-            std::fs::File::open(path)
-                .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-            figment = figment.merge(Figment::from(Toml::file_exact(path)).focus(TABLE));
-        }
-        let settings: Self = figment.merge(Env::prefixed(PREFIX).split("__")).extract().map_err(describe)?;
-        settings.validate()?;
-        Ok(settings)
+        let defaults = Figment::from(Serialized::default("frontend.limits", Limits::default()));
+        let Tables { frontend } = source::read(defaults, file)?;
+        frontend.validate()?;
+        Ok(frontend)
     }
 
     /// Checks what the types cannot say.
     pub fn validate(&self) -> Result<(), SettingsError> {
         match (&self.node_id, &self.node_id_file) {
             (None, None) => {
-                return Err(wrong("node_id", "name the node's id, or a node_id_file that has it"));
+                return Err(wrong("frontend.node_id", "name the node's id, or a node_id_file that has it"));
             }
-            (Some(_), Some(_)) => return Err(wrong("node_id", "there is a node_id_file as well; keep one")),
+            (Some(_), Some(_)) => {
+                return Err(wrong("frontend.node_id", "there is a node_id_file as well; keep one"));
+            }
             _ => {}
         }
         if let Some(address) = &self.lightning_websocket
             && !is_host_and_port(address)
         {
-            return Err(wrong("lightning_websocket", format!("`{address}` is not HOST:PORT")));
+            return Err(wrong("frontend.lightning_websocket", format!("`{address}` is not HOST:PORT")));
         }
-        if self.contact.as_ref().is_some_and(|c| c.chars().count() > 200 || c.chars().any(char::is_control)) {
-            return Err(wrong("contact", "at most 200 characters, in one line"));
+        if let Some(contact) = &self.contact {
+            check_contact("frontend.contact", contact)?;
         }
         if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
-            return Err(wrong("metrics_listen", "is the same as listen"));
+            return Err(wrong("frontend.metrics_listen", "is the same as listen"));
         }
         let l = &self.limits;
-        let range = |key: &'static str, value: u32, allowed: RangeInclusive<u32>| {
-            if allowed.contains(&value) {
-                return Ok(());
-            }
-            let (least, most) = allowed.into_inner();
-            Err(wrong(key, format!("is {value}; it must be from {least} to {most}")))
-        };
-        range("limits.connections", l.connections, 1..=1_000_000)?;
-        range("limits.connections_per_client", l.connections_per_client, 1..=1_000_000)?;
-        range("limits.new_connections_per_minute", l.new_connections_per_minute, 1..=1_000_000)?;
+        range("frontend.limits.connections", l.connections, 1..=1_000_000)?;
+        range("frontend.limits.connections_per_client", l.connections_per_client, 1..=1_000_000)?;
+        range("frontend.limits.new_connections_per_minute", l.new_connections_per_minute, 1..=1_000_000)?;
         // One read's worth at least, or nothing would ever pass.
-        range("limits.bytes_per_minute", l.bytes_per_minute, 64 << 10..=u32::MAX)?;
-        range("limits.idle_secs", l.idle_secs, 1..=86_400)?;
-        range("limits.frame_secs", l.frame_secs, 1..=3600)?;
-        range("limits.frame_bytes", l.frame_bytes, 1024..=64 << 20)?;
-        range("limits.connect_timeout_secs", l.connect_timeout_secs, 1..=60)
+        range("frontend.limits.bytes_per_minute", l.bytes_per_minute, 64 << 10..=u32::MAX)?;
+        range("frontend.limits.idle_secs", l.idle_secs, 1..=86_400)?;
+        range("frontend.limits.frame_secs", l.frame_secs, 1..=3600)?;
+        range("frontend.limits.frame_bytes", l.frame_bytes, 1024..=64 << 20)?;
+        range("frontend.limits.connect_timeout_secs", l.connect_timeout_secs, 1..=60)
     }
 }
 

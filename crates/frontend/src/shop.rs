@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lnplaylive::settings::read_secret;
+use lnplaylive::secret::read_secret;
 use lnplaylive::{Endpoint, NodeId, Secret};
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,6 @@
 //! The domain of lnplay.live: what is sold, how an order lives, how things are named and written down.
 //!
-//! Everything here is plain functions over plain data. There is no network, no file system but for
+//! Everything here is plain functions over plain data. There is no network, no file system but for [`secret`],
 //! [`settings`] and [`routes`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
 //! rule can be read, and tested, by itself.
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use lnplaylive::ProjectName;
 use lnplaylive::order::PortBlock;
-use lnplaylive::settings::{self, read_secret};
+use lnplaylive::secret::{Secret, read_secret};
+use lnplaylive::{ProjectName, settings};
 use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Resources, Token};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::image::Image;
@@ -97,7 +97,8 @@ pub struct RemoteReport {
     pub load: Result<Load, String>,
 }
 
-/// One remote. The connection is made, and the client enrolled, when it is first needed.
+/// One remote. The connection is made, and the client enrolled, when it is first needed, and again once the remote
+/// has stopped trusting us.
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) settings: settings::Remote,
@@ -107,7 +108,7 @@ pub(crate) struct Remote {
     fingerprint: Option<Fingerprint>,
     pin: PathBuf,
     call_timeout: Duration,
-    connection: OnceCell<Connection>,
+    connection: Mutex<Option<Connection>>,
     pub(crate) image: Image,
     /// What the members of a cluster said, and when.
     machines: Mutex<Option<(Instant, Machines)>>,
@@ -157,8 +158,8 @@ impl Remote {
             // It has done its work on the first run: it may be gone, or kept from this program.
             Some((_, Err(_))) if pinned.is_some() => None,
             Some((path, text)) => {
-                let text = text.map_err(|e| unusable("token_file", path, e.into()))?;
-                Some(Token::parse(text.expose()).map_err(|e| unusable("token_file", path, e.into()))?)
+                let token = text.map_err(Box::from).and_then(|text| parse_token(&text));
+                Some(token.map_err(|e| unusable("token_file", path, e))?)
             }
         };
         let fingerprint = settings
@@ -176,7 +177,7 @@ impl Remote {
             fingerprint,
             pin,
             call_timeout,
-            connection: OnceCell::new(),
+            connection: Mutex::default(),
             image: Image::default(),
             machines: Mutex::default(),
         })
@@ -184,11 +185,15 @@ impl Remote {
 
     /// A client that the remote trusts. What failed is tried again at the next call.
     pub(crate) async fn client(&self) -> Result<Client, Error> {
-        Ok(self.connection().await?.client.clone())
+        Ok(self.connection().await?.client)
     }
 
-    async fn connection(&self) -> Result<&Connection, Error> {
-        self.connection.get_or_try_init(|| self.connect()).await
+    async fn connection(&self) -> Result<Connection, Error> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connection) = &*kept {
+            return Ok(connection.clone());
+        }
+        Ok(kept.insert(self.connect().await?).clone())
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -204,10 +209,10 @@ impl Remote {
         let client = Client::new(config)?;
         let mut server = client.server().await?;
         if !server.is_trusted() {
-            let Some(token) = &self.token else {
+            let Some(token) = self.current_token() else {
                 return Err(Error::NotEnrolled { remote: name.clone() });
             };
-            client.enrol(token).await.map_err(|error| self.not_enrolled(error))?;
+            client.enrol(&token).await.map_err(|error| self.not_enrolled(error))?;
             // To those whom it trusts it tells more.
             server = client.server().await?;
             tracing::info!("remote {name:?}: enrolled, its certificate is {fingerprint} from now on");
@@ -220,6 +225,12 @@ impl Remote {
             })?;
         }
         Ok(Connection { client, clustered: server.environment.server_clustered })
+    }
+
+    /// The token in its file as it is now: after the first one was used, the operator may have put another.
+    fn current_token(&self) -> Option<Token> {
+        let now = self.settings.token_file.as_deref().and_then(|path| read_secret(path).ok());
+        now.and_then(|text| parse_token(&text).ok()).or_else(|| self.token.clone())
     }
 
     fn not_enrolled(&self, source: lxd_client::Error) -> Error {
@@ -237,7 +248,13 @@ impl Remote {
     pub(crate) async fn report(&self) -> RemoteReport {
         let load = match timeout(REPORT_TIME, self.load()).await {
             Ok(Ok(load)) => Ok(load),
-            Ok(Err(error)) => Err(error.chain()),
+            Ok(Err(error)) => {
+                if matches!(&error, Error::Lxd(error) if matches!(error.kind(), ErrorKind::Forbidden(_))) {
+                    // The next report begins with who we are.
+                    *self.connection.lock().await = None;
+                }
+                Err(error.chain())
+            }
             Err(_) => Err(format!("no report in {} s", REPORT_TIME.as_secs())),
         };
         RemoteReport { name: self.settings.name.clone(), load }
@@ -247,15 +264,15 @@ impl Remote {
     /// seen, another one.
     async fn load(&self) -> Result<Load, Error> {
         let Connection { client, clustered } = self.connection().await?;
-        self.image.check(client, &self.settings).await?;
+        self.image.check(&client, &self.settings).await?;
         let projects = client.projects().await?;
         let environments = projects.iter().filter_map(project::recognise).collect();
-        let (machines, members) = if *clustered {
+        let (machines, members) = if clustered {
             let members = client.cluster_members().await?;
             let online: Vec<_> = members.iter().filter(|m| m.is_online()).map(|m| &*m.server_name).collect();
             let count = |n| u32::try_from(n).unwrap_or(u32::MAX);
             let counts = Members { total: count(members.len()), online: count(online.len()) };
-            (self.members_machines(client, &online).await?, Some(counts))
+            (self.members_machines(&client, &online).await?, Some(counts))
         } else {
             (Machines::of(&client.resources().await?), None)
         };
@@ -301,6 +318,10 @@ impl Machines {
             cpu_load: self.cpu_load.zip(other.cpu_load).map(|(a, b)| a + b),
         }
     }
+}
+
+fn parse_token(text: &Secret) -> Result<Token, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(Token::parse(text.expose())?)
 }
 
 fn create_private_dir(dir: &Path) -> std::io::Result<()> {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
-use super::{Remote, SettingsError, describe, find_credentials, layers, range, validate_remotes, wrong};
+use super::source::{self, SettingsError, range, wrong};
+use super::{Remote, remote};
 
 /// The culler's settings. Of the same file as the shop's; the tables that it does not know are other programs'.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -60,10 +61,9 @@ impl CullerSettings {
     /// Reads the settings: defaults, then `file` where one is named, then the environment. The files that they name need
     /// not be there.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let mut settings: Self = layers(Figment::new(), file)?.extract().map_err(describe)?;
-        settings.remotes.extend(settings.remote.take());
-        find_credentials(&mut settings.remotes);
-        settings.validate()?;
+        let mut settings: Self = source::read(Figment::new(), file)?;
+        remote::complete(&mut settings.remotes, settings.remote.take())?;
+        settings.culler.validate()?;
         Ok(settings)
     }
 
@@ -76,14 +76,14 @@ impl CullerSettings {
             )
         })
     }
+}
 
+impl Culler {
     fn validate(&self) -> Result<(), SettingsError> {
-        let c = &self.culler;
-        range("culler.grace_mins", c.grace_mins, 0..=525_600)?;
-        range("culler.concurrency", c.concurrency, 1..=64)?;
-        range("culler.operation_timeout_secs", c.operation_timeout_secs, 1..=600)?;
-        range("culler.call_timeout_secs", c.call_timeout_secs, 1..=600)?;
-        range("culler.max_mins", c.max_mins, 1..=1440)?;
-        validate_remotes(&self.remotes)
+        range("culler.grace_mins", self.grace_mins, 0..=525_600)?;
+        range("culler.concurrency", self.concurrency, 1..=64)?;
+        range("culler.operation_timeout_secs", self.operation_timeout_secs, 1..=600)?;
+        range("culler.call_timeout_secs", self.call_timeout_secs, 1..=600)?;
+        range("culler.max_mins", self.max_mins, 1..=1440)
     }
 }
