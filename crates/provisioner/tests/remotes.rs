@@ -107,6 +107,20 @@ async fn a_remote_that_is_down_at_first_is_enrolled_later() {
 }
 
 #[tokio::test]
+async fn trust_that_was_withdrawn_is_regained_with_a_new_token() {
+    let world = World::new(GOOD).await;
+    assert!(world.provisioner.survey().await[0].load.is_ok());
+    world.remote().distrust_all();
+    says(&refusal(&world.provisioner).await, &["sim-0", "refuses", "not authorized"]);
+    // The one that it began with was used.
+    says(&refusal(&world.provisioner).await, &["sim-0", "enrolment token", "new one"]);
+    write(world.dir.path(), "token-0", &world.remote().token("again"));
+    let report = world.provisioner.survey().await.remove(0);
+    assert!(report.load.is_ok(), "{report:?}");
+    world.provision(&order(1)).await.expect("provisioned");
+}
+
+#[tokio::test]
 async fn a_token_that_was_used_or_is_wrong_is_said_so() {
     let world = World::new(GOOD).await;
     assert!(world.provisioner.survey().await[0].load.is_ok());
