@@ -10,20 +10,9 @@ use support::cut::kill_at_every_call;
 use support::thirty::end_as_the_rule_says;
 use support::{Culler, HOUR, Project, snapshot};
 use testbed::lxd::{Kind, Server, unavailable};
+use testbed::on_both_servers;
 
-/// One test for each kind of server, by the name of the function that makes the checks.
-macro_rules! on_both {
-    ($($check:ident),+ $(,)?) => {
-        mod lxd { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::lxd::Kind::Lxd).await;
-        })+ }
-        mod incus { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::lxd::Kind::Incus).await;
-        })+ }
-    };
-}
-
-on_both!(
+on_both_servers!(
     thirty_projects_end_as_the_rule_says,
     whenever_it_is_killed_the_next_pass_finishes,
     two_at_once_do_no_harm,

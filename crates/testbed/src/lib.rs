@@ -19,6 +19,7 @@
 
 pub mod binaries;
 mod bitcoind;
+mod checks;
 mod daemons;
 mod error;
 mod host;

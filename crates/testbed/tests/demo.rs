@@ -12,9 +12,14 @@ use common::nothing_runs_in;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use testbed::{Flavor, Workdir, daemons};
+use testbed::{Flavor, Workdir, daemons, on_both_flavors};
 
-on_both!(buys_once, what_was_bought_can_be_used_afterwards, keeps_running_when_asked, stops_in_the_middle);
+on_both_flavors!(
+    buys_once,
+    what_was_bought_can_be_used_afterwards,
+    keeps_running_when_asked,
+    stops_in_the_middle
+);
 
 /// The demo with its temporary files in `dir`.
 fn demo(dir: &Workdir, args: &[&str]) -> Command {

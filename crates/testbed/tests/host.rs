@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::{Flavor, Host, HostConfig, Step, until};
+use testbed::{Flavor, Host, HostConfig, Step, on_both_flavors, until};
 
 async fn invoice(host: &Host, msat: u64, label: &str) -> String {
     let answer = host.node.call("invoice", json!([msat, label, "for a test"])).await.expect("an invoice");
@@ -107,4 +107,4 @@ async fn half_way(flavor: Flavor) {
     std::fs::remove_dir_all(dir).expect("it is ours");
 }
 
-on_both!(sells_and_stops, public_runes, half_way);
+on_both_flavors!(sells_and_stops, public_runes, half_way);

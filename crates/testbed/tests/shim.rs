@@ -8,7 +8,7 @@ use std::time::Duration;
 use cln_rpc::RpcError;
 use serde_json::{Value, json};
 use testbed::shim::{Shim, When};
-use testbed::{Flavor, Host, HostConfig, PluginRun, Step, until};
+use testbed::{Flavor, Host, HostConfig, PluginRun, Step, on_both_flavors, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -85,4 +85,4 @@ async fn kills_where_told(flavor: Flavor) {
     common::nothing_runs_in(&dir).await;
 }
 
-on_both!(kills_where_told);
+on_both_flavors!(kills_where_told);

@@ -29,19 +29,6 @@ max_backoff_ms = 200
 call_timeout_secs = 1
 "#;
 
-/// One test for each kind of daemon, by the name of the function that makes the checks.
-#[macro_export]
-macro_rules! on_both {
-    ($($check:ident),+ $(,)?) => {
-        mod real { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::Flavor::Real).await;
-        })+ }
-        mod simulated { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::Flavor::Simulated).await;
-        })+ }
-    };
-}
-
 /// Says what a test has measured; `tests/run` shows it at the end.
 pub fn figure(text: &str) {
     eprintln!("figure: {text}");

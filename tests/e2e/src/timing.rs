@@ -2,6 +2,19 @@
 
 use std::time::Duration;
 
+use testbed::{Daemons, Flavor};
+
+/// The daemons that a bench was told to run on, `real` or `simulated`, by its first argument. Default: real ones where they are.
+pub fn flavor() -> Flavor {
+    // cargo passes `--bench` on.
+    match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
+        Some("real") => Flavor::Real,
+        Some("simulated") => Flavor::Simulated,
+        None => Daemons::auto().expect("daemons").flavor(),
+        Some(other) => panic!("`{other}` is neither real nor simulated"),
+    }
+}
+
 /// The time that so many percent of all stay below.
 pub fn percentile(all: &[Duration], percent: usize) -> Duration {
     let mut sorted = all.to_vec();

@@ -1,12 +1,12 @@
 //! Nothing is sold that has no place, and places are sold once.
 
-use e2e::{LONG, QUICK, daemons, follow_and_dial, on_both, text};
+use e2e::{LONG, QUICK, daemons, follow_and_dial, text};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sim_lxd::Fault;
-use testbed::{Flavor, Shop, ShopConfig, Step};
+use testbed::{Flavor, Shop, ShopConfig, Step, on_both_flavors};
 
-on_both!(the_last_place_and_fifty_buyers);
+on_both_flavors!(the_last_place_and_fifty_buyers);
 
 /// A shop with room for one environment.
 async fn one_place(flavor: Flavor, test: &str, settings: &str) -> Option<Shop> {

@@ -1,10 +1,10 @@
 //! Bad input gets a clear error, and nothing is lost.
 
-use e2e::{QUICK, daemons, on_both, provisioned_once, text};
+use e2e::{QUICK, daemons, provisioned_once, text};
 use serde_json::{Value, json};
-use testbed::{Flavor, Host, HostConfig, PluginRun, Remotes, Shop, ShopConfig};
+use testbed::{Flavor, Host, HostConfig, PluginRun, Remotes, Shop, ShopConfig, on_both_flavors};
 
-on_both!(
+on_both_flavors!(
     parameters_of_an_order,
     what_a_buyer_may_choose,
     ids_and_other_parameters,

@@ -15,21 +15,9 @@ use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, 
 use provisioner::Provisioner;
 use serde_json::Value;
 use testbed::lxd::{Kind, Server, image, unavailable};
-use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step};
+use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step, on_both_servers};
 
-/// One test for each kind of server, by the name of the function that makes the checks.
-macro_rules! on_both {
-    ($($check:ident),+ $(,)?) => {
-        mod lxd { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::lxd::Kind::Lxd).await;
-        })+ }
-        mod incus { $(#[tokio::test(flavor = "multi_thread")] async fn $check() {
-            super::$check(testbed::lxd::Kind::Incus).await;
-        })+ }
-    };
-}
-
-on_both!(
+on_both_servers!(
     eight_nodes_and_down_again,
     the_demo_buys_on_it,
     a_server_that_dies_loses_its_order_to_the_other,

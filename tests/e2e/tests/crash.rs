@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use e2e::{LONG, QUICK, daemons, dial, on_both, projects, provisioned_once, strings, text};
+use e2e::{LONG, QUICK, daemons, dial, projects, provisioned_once, strings, text};
 use serde_json::json;
 use testbed::shim::When;
-use testbed::{Daemons, Flavor, PluginRun, Shop, ShopConfig};
+use testbed::{Daemons, Flavor, PluginRun, Shop, ShopConfig, on_both_flavors};
 
-on_both!(
+on_both_flavors!(
     plugin_killed_at_every_write,
     node_killed_while_provisioning,
     paid_while_the_plugin_was_down,

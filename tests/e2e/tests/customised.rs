@@ -1,10 +1,10 @@
 //! What a buyer may choose arrives in the environment.
 
-use e2e::{QUICK, daemons, follow_and_dial, on_both, text, try_ask};
+use e2e::{QUICK, daemons, follow_and_dial, text, try_ask};
 use serde_json::json;
-use testbed::{Flavor, Shop, ShopConfig};
+use testbed::{Flavor, Shop, ShopConfig, on_both_flavors};
 
-on_both!(names_channels_and_title);
+on_both_flavors!(names_channels_and_title);
 
 async fn names_channels_and_title(flavor: Flavor) {
     let Some(daemons) = daemons(flavor, "names_channels_and_title") else { return };

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{QUICK, daemons, follow_and_dial, on_both, projects, text};
-use testbed::{Flavor, Shop, ShopConfig};
+use e2e::{QUICK, daemons, follow_and_dial, projects, text};
+use testbed::{Flavor, Shop, ShopConfig, on_both_flavors};
 
-on_both!(twenty_orders_paid_together);
+on_both_flavors!(twenty_orders_paid_together);
 
 async fn twenty_orders_paid_together(flavor: Flavor) {
     let Some(daemons) = daemons(flavor, "twenty_orders_paid_together") else { return };

@@ -1,11 +1,11 @@
 //! The main job: an order, its payment, an environment whose nodes answer.
 
-use e2e::{LONG, daemons, dial, on_both, projects, strings, text};
+use e2e::{LONG, daemons, dial, projects, strings, text};
 use lnplaylive::ProjectName;
 use serde_json::json;
-use testbed::{Flavor, Shop, ShopConfig};
+use testbed::{Flavor, Shop, ShopConfig, on_both_flavors};
 
-on_both!(eight_nodes_for_two_days);
+on_both_flavors!(eight_nodes_for_two_days);
 
 async fn eight_nodes_for_two_days(flavor: Flavor) {
     let Some(daemons) = daemons(flavor, "eight_nodes_for_two_days") else { return };

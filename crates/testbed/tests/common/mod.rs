@@ -28,12 +28,3 @@ pub(crate) fn processes_in(dir: &Path) -> Vec<String> {
     });
     lines.collect()
 }
-
-/// One test for each kind of daemon, by the name of the function that makes the checks.
-#[macro_export]
-macro_rules! on_both {
-    ($($check:ident),+ $(,)?) => {
-        mod real { $(#[tokio::test] async fn $check() { super::$check(testbed::Flavor::Real).await; })+ }
-        mod simulated { $(#[tokio::test] async fn $check() { super::$check(testbed::Flavor::Simulated).await; })+ }
-    };
-}
