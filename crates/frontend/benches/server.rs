@@ -1,6 +1,7 @@
 //! What the server costs, each beside something that is measured in the same run:
 //!
-//! - requests a second for small and large files, beside nginx (if it is installed) and tower-http's `ServeDir`;
+//! - requests a second for the shop's page, its largest script and its font, as browsers ask for them, beside nginx (if it
+//!   is installed) and tower-http's `ServeDir` with the same files;
 //! - a WebSocket round trip through `/ws`, beside one that goes to the node directly;
 //! - memory for 5,000 idle WebSockets;
 //! - the time for 64 cards.
@@ -26,6 +27,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower_http::services::ServeDir;
 
+const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../frontend-dist");
 const CONNECTIONS: usize = 16;
 const LOAD_FOR: Duration = Duration::from_secs(3);
 const ROUND_TRIPS: usize = 3000;
@@ -115,6 +117,7 @@ fn start_nginx(dir: &Path) -> anyhow::Result<Option<(Running, SocketAddr)>> {
          http {{ include /etc/nginx/mime.types; access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;
            client_body_temp_path {root}/t; proxy_temp_path {root}/t; fastcgi_temp_path {root}/t; uwsgi_temp_path {root}/t;
            scgi_temp_path {root}/t; open_file_cache max=100;
+           gzip_static on;
            server {{ listen {address}; root {}; location / {{ try_files $uri =404; }} }} }}\n",
         dist.display()
     );
@@ -137,9 +140,16 @@ async fn files() -> anyhow::Result<()> {
     let dir =
         tempfile::Builder::new().prefix("bench-").permissions(fs::Permissions::from_mode(0o755)).tempdir()?;
     let dist = dir.path().join("dist");
+    // Where nginx's workers may read it, whoever owns this checkout.
     fs::create_dir_all(dist.join("assets"))?;
-    fs::write(dist.join("index.html"), "x".repeat(2_000))?;
-    fs::write(dist.join("assets/large-0a1b2c3d.js"), "x".repeat(120_000))?;
+    for sub in ["", "assets"] {
+        for file in fs::read_dir(Path::new(DIST).join(sub))?.collect::<Result<Vec<_>, _>>()? {
+            if file.file_type()?.is_file() {
+                fs::copy(file.path(), dist.join(sub).join(file.file_name()))?;
+            }
+        }
+    }
+    let paths = ["/index.html".to_owned(), largest(&dist, "js")?, largest(&dist, "woff2")?];
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 9));
     let mut servers = vec![("lnplaylive-frontend", start(dir.path(), anywhere)?)];
     let mut own = Command::new(std::env::current_exe()?);
@@ -149,7 +159,7 @@ async fn files() -> anyhow::Result<()> {
 
     println!("\n| file | server | requests a second | x nginx |");
     println!("|---|---|---|---|");
-    for (name, path) in [("2 kB", "/index.html"), ("120 kB", "/assets/large-0a1b2c3d.js")] {
+    for path in &paths {
         let mut rates = vec![];
         for (server, (_, address)) in &servers {
             load(*address, path, Duration::from_millis(500)).await?;
@@ -158,17 +168,31 @@ async fn files() -> anyhow::Result<()> {
         let nginx = rates.iter().find(|(server, _)| *server == "nginx").map(|(_, rate)| *rate);
         for (server, rate) in rates {
             let ratio = nginx.map_or("?".into(), |nginx| format!("{:.2}", rate / nginx));
-            println!("| {name} | {server} | {rate:.0} | {ratio} |");
+            println!("| {path} | {server} | {rate:.0} | {ratio} |");
         }
     }
     Ok(())
 }
 
+/// The path of the largest asset with this extension.
+fn largest(dist: &Path, extension: &str) -> anyhow::Result<String> {
+    let mut found = vec![];
+    for file in fs::read_dir(dist.join("assets"))? {
+        let file = file?;
+        if file.path().extension().is_some_and(|e| e == extension) {
+            found.push((file.metadata()?.len(), format!("/assets/{}", file.file_name().display())));
+        }
+    }
+    let largest = found.into_iter().max().with_context(|| format!("no .{extension} in {DIST}"))?;
+    Ok(largest.1)
+}
+
 /// Requests a second over [`CONNECTIONS`] connections.
-async fn load(address: SocketAddr, path: &'static str, time: Duration) -> anyhow::Result<f64> {
+async fn load(address: SocketAddr, path: &str, time: Duration) -> anyhow::Result<f64> {
     let end = Instant::now() + time;
     let began = Instant::now();
-    let tasks: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(requests(address, path, end))).collect();
+    let tasks: Vec<_> =
+        (0..CONNECTIONS).map(|_| tokio::spawn(requests(address, path.to_owned(), end))).collect();
     let mut count = 0.0;
     for task in tasks {
         count += task.await??;
@@ -176,10 +200,11 @@ async fn load(address: SocketAddr, path: &'static str, time: Duration) -> anyhow
     Ok(count / began.elapsed().as_secs_f64())
 }
 
-async fn requests(address: SocketAddr, path: &'static str, end: Instant) -> anyhow::Result<f64> {
+async fn requests(address: SocketAddr, path: String, end: Instant) -> anyhow::Result<f64> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    // Not Brotli, which nginx has no module for.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
     let mut buffer = vec![0; 64 << 10];
     let mut count = 0.0;
     // The length of an answer, the same each time.

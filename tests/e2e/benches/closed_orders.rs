@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::text;
-use e2e::timing::{ms, percentile, ratio};
+use e2e::timing::{flavor, ms, percentile, ratio};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::catalogue::Catalogue;
 use lnplaylive::order::{Access, KeyPair, Placement, PortBlock};
@@ -30,13 +30,7 @@ const BAR: f64 = 1.2;
 
 #[tokio::main]
 async fn main() {
-    // cargo passes `--bench` on.
-    let flavor = match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
-        Some("real") => Flavor::Real,
-        Some("simulated") => Flavor::Simulated,
-        None => Daemons::auto().expect("daemons").flavor(),
-        Some(other) => panic!("`{other}` is neither real nor simulated"),
-    };
+    let flavor = flavor();
     let (few, many) = tokio::join!(Counter::open(flavor, FEW), Counter::open(flavor, MANY));
     let mut shops = [few, many];
     for round in 0..ROUNDS {

@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::timing::{ms, percentile, ratio};
+use e2e::timing::{flavor, ms, percentile, ratio};
 use e2e::{LONG, text};
 use serde_json::{Value, json};
 use testbed::{Binary, Daemons, Flavor, Remotes, Shop, ShopConfig, Workdir};
@@ -25,12 +25,7 @@ const BAR: Duration = Duration::from_millis(20);
 
 #[tokio::main]
 async fn main() {
-    // cargo passes `--bench` on.
-    let flavor = match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
-        Some("real") => Flavor::Real,
-        Some("simulated") | None => Flavor::Simulated,
-        Some(other) => panic!("`{other}` is neither real nor simulated"),
-    };
+    let flavor = flavor();
     let daemons = Daemons::of(flavor).expect("the daemons");
     let dir = Workdir::new("bench").expect("a directory");
     let server = Server::start(flavor, &dir);
