@@ -16,8 +16,8 @@ function watch(context: BrowserContext): string[] {
   return found;
 }
 
-export const test = base.extend<object, { stage: Stage }>({
-  stage: [
+export const test = base.extend<{ stage: Stage }, { house: Stage }>({
+  house: [
     // Playwright wants the first parameter to be a pattern.
     async ({}, use) => {
       const stage = await Stage.open();
@@ -26,6 +26,11 @@ export const test = base.extend<object, { stage: Stage }>({
     },
     { scope: "worker", timeout: 120_000 },
   ],
+  stage: async ({ house }, use) => {
+    await use(house);
+    // A dozen networks of eight idle nodes would take a core from the tests that follow.
+    await house.ask({ do: "end_environments" });
+  },
   context: async ({ context }, use) => {
     const found = watch(context);
     await use(context);

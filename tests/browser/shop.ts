@@ -40,6 +40,11 @@ export async function pay(page: Page): Promise<void> {
   await expect(page).toHaveURL(/\/orders\/lnplaylive-/);
 }
 
+/** The id of the order whose page this is. */
+export function orderOn(page: Page): string {
+  return new URL(page.url()).pathname.split("/")[2] ?? "";
+}
+
 /** Waits until the order's nodes are shown. */
 export async function ready(page: Page, nodes = 8): Promise<void> {
   await expect(heading(page)).toHaveText("Your network is ready", { timeout: 90_000 });

@@ -23,6 +23,8 @@ export type Wish =
   | { do: "break_remote" }
   /** The end of that. */
   | { do: "mend_remote" }
+  /** All environments end, and take no more of the machine. */
+  | { do: "end_environments" }
   /** Nothing is served any more; connections are closed. */
   | { do: "close_site" }
   /** It is served again, at the same place. */

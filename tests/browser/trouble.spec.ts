@@ -1,7 +1,7 @@
 // What does not go well: each ends in a sentence that helps, and goes on when it can.
 
 import { expect, test, accessible } from "./fixtures.ts";
-import { heading, invoice, order, orderButton, pay, ready, visit } from "./shop.ts";
+import { heading, invoice, order, orderButton, orderOn, pay, ready, visit } from "./shop.ts";
 
 test("the node goes down and comes back", async ({ page, stage }) => {
   await visit(page, stage);
@@ -43,9 +43,45 @@ test("a network that cannot be made", async ({ page, stage }) => {
   } finally {
     await stage.ask({ do: "mend_remote" });
   }
-  const id = new URL(page.url()).pathname.split("/")[2] ?? "";
-  await stage.ask({ do: "call", method: "lnplayops-retry", params: { invoice_id: id } });
+  await stage.ask({ do: "call", method: "lnplayops-retry", params: { invoice_id: orderOn(page) } });
   await ready(page);
+});
+
+test("a network that cannot be made and is paid back", async ({ page, stage }) => {
+  await order(page, stage);
+  await stage.ask({ do: "break_remote" });
+  try {
+    await pay(page);
+    await expect(heading(page)).toHaveText("Paid, but not delivered", { timeout: 60_000 });
+  } finally {
+    await stage.ask({ do: "mend_remote" });
+  }
+  const refund = { invoice_id: orderOn(page), note: "by hand" };
+  await stage.ask({ do: "call", method: "lnplayops-refunded", params: refund });
+  await expect(heading(page)).toHaveText("Not delivered, and paid back");
+  await expect(page.getByText(/Your payment was paid back on \d+ \w+ \d{4}\./)).toBeVisible();
+  await expect(page.getByText("by hand")).toHaveCount(0);
+  await accessible(page);
+});
+
+test("a wallet in the browser", async ({ page, stage }) => {
+  const said: string[] = [];
+  await page.exposeFunction("payInWallet", async (bolt11: string) => {
+    said.push(bolt11);
+    if (said.length === 1) throw new Error("the user said no");
+    await stage.ask({ do: "pay", bolt11 });
+  });
+  await page.addInitScript(() => {
+    const { payInWallet } = window as unknown as { payInWallet: (bolt11: string) => Promise<void> };
+    Object.assign(window, { webln: { enable: async () => {}, sendPayment: payInWallet } });
+  });
+  const bolt11 = await order(page, stage);
+  const button = page.getByRole("button", { name: "Pay in this browser" });
+  await button.click();
+  await expect(page.getByRole("alert")).toHaveText(/wallet in this browser did not pay/);
+  await button.click();
+  await ready(page);
+  expect(said).toEqual([bolt11, bolt11]);
 });
 
 test("a payment that does not work", async ({ page, stage }) => {

@@ -6,6 +6,7 @@
 //!    |                 |  +- no remote    +---- step failed ----------+--- out of attempts ---> failed
 //! (invoice expired:    |     answers         (placement given up)     or: operator cancels        |
 //!  removed)            +-----------------------------<---------------------- operator: retry ----+
+//!                                                                            operator: refunded --+--> refunded
 //! ```
 //!
 //! [`Order::apply`] is the only way from one state to the next. Whatever a step needs is in the state
@@ -198,11 +199,14 @@ pub enum State {
         /// Whether nothing went wrong but the operator called it off.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cancelled: bool,
+        /// When the operator said that the buyer was paid back, which is the end of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refunded_at: Option<Timestamp>,
     },
 }
 
 impl State {
-    /// A short name, as in the record.
+    /// A short name: that in the record, or how what failed came to that or was settled.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -210,6 +214,8 @@ impl State {
             Self::Placing { .. } => "placing",
             Self::Deploying { .. } => "deploying",
             Self::Provisioned { .. } => "provisioned",
+            Self::Failed { refunded_at: Some(_), .. } => "refunded",
+            Self::Failed { cancelled: true, .. } => "cancelled",
             Self::Failed { .. } => "failed",
         }
     }
@@ -322,6 +328,11 @@ pub enum Event {
     Retry,
     /// The operator calls it off: what was paid is to be paid back.
     Cancel,
+    /// The operator has paid the buyer back.
+    Refunded {
+        /// How, for the operator's own books.
+        note: Option<String>,
+    },
     /// The operator lets the environment live longer.
     Extended {
         /// When it ends now.
@@ -450,9 +461,10 @@ impl Order {
             ) => (self.fail_step(state, severity, &reason, now, policy), reason),
 
             // One that is still queued is tried at once, with all attempts ahead.
-            (State::Failed { paid_at, .. } | State::Queued { paid_at, .. }, Event::Retry) => {
-                (State::Queued { paid_at, attempts: fresh }, "retried by the operator".to_owned())
-            }
+            (
+                State::Failed { paid_at, refunded_at: None, .. } | State::Queued { paid_at, .. },
+                Event::Retry,
+            ) => (State::Queued { paid_at, attempts: fresh }, "retried by the operator".to_owned()),
 
             (
                 State::Queued { paid_at, .. }
@@ -465,7 +477,14 @@ impl Order {
                     self.leftovers.push(leftover);
                 }
                 let reason = "cancelled by the operator".to_owned();
-                (State::Failed { paid_at, reason: reason.clone(), cancelled: true }, reason)
+                let failed =
+                    State::Failed { paid_at, reason: reason.clone(), cancelled: true, refunded_at: None };
+                (failed, reason)
+            }
+
+            (State::Failed { paid_at, reason, cancelled, refunded_at: None }, Event::Refunded { note }) => {
+                let what = note.map_or_else(|| "paid back".to_owned(), |note| format!("paid back: {note}"));
+                (State::Failed { paid_at, reason, cancelled, refunded_at: Some(now) }, what)
             }
 
             (State::Provisioned { paid_at, mut handover }, Event::Extended { expires_at })
@@ -513,7 +532,8 @@ impl Order {
         attempts.faults = 0;
         attempts.failed += 1;
         if attempts.failed >= policy.max_attempts {
-            return State::Failed { paid_at, reason: reason.to_owned(), cancelled: false };
+            let reason = reason.to_owned();
+            return State::Failed { paid_at, reason, cancelled: false, refunded_at: None };
         }
         State::Queued { paid_at, attempts }
     }
@@ -531,6 +551,7 @@ impl Event {
             Self::LeftoverGone(_) => "a removed leftover",
             Self::Retry => "a retry",
             Self::Cancel => "a cancellation",
+            Self::Refunded { .. } => "a refund",
             Self::Extended { .. } => "a later end",
         }
     }

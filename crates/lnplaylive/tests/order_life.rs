@@ -49,6 +49,7 @@ enum Kind {
     LeftoverGone,
     Retry,
     Cancel,
+    Refunded,
     Extended { hours: i64 },
 }
 
@@ -63,6 +64,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         2 => Just(Kind::LeftoverGone),
         1 => Just(Kind::Retry),
         1 => Just(Kind::Cancel),
+        1 => Just(Kind::Refunded),
         1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
     ]
 }
@@ -85,6 +87,7 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
         ),
         Kind::Retry => Event::Retry,
         Kind::Cancel => Event::Cancel,
+        Kind::Refunded => Event::Refunded { note: None },
         Kind::Extended { hours } => Event::Extended { expires_at: at(second + 172_800 + 3600 * hours) },
     }
 }
@@ -152,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happened_a_paid_order_can_still_be_delivered(
+    fn whatever_happened_a_paid_order_can_still_be_delivered_unless_it_was_paid_back(
         events in proptest::collection::vec(kinds(), 0..60),
     ) {
         let policy = Policy::default();
@@ -169,7 +172,7 @@ proptest! {
             let event = event(kind, &order, second);
             order = order.apply(event, at(second), &policy).unwrap_or(order);
         }
-        prop_assert!(matches!(order.state, State::Provisioned { .. }), "{}", order.state.name());
+        prop_assert!(matches!(order.state.name(), "provisioned" | "refunded"), "{}", order.state.name());
     }
 
     #[test]
@@ -286,4 +289,24 @@ fn a_cancelled_order_leaves_what_it_had_to_be_removed_and_can_be_taken_up_again(
     cancelled.apply(Event::Cancel, at(4), &policy).expect_err("once is enough");
     let again = cancelled.apply(Event::Retry, at(5), &policy).expect("the operator has thought again");
     assert!(matches!(again.work(), Work::Place(_)));
+}
+
+#[test]
+fn what_was_paid_back_is_neither_tried_again_nor_paid_back_again() {
+    let policy = Policy::default();
+    let refunded = |note: Option<&str>| Event::Refunded { note: note.map(str::to_owned) };
+    let paid = order().apply(Event::Paid, at(1), &policy).expect("paid");
+    paid.apply(refunded(None), at(2), &policy).expect_err("it may still be delivered");
+    let cancelled = paid.apply(Event::Cancel, at(2), &policy).expect("cancelled");
+    let settled = cancelled.apply(refunded(Some("by hand")), at(3), &policy).expect("paid back");
+    assert_eq!(settled.history.last().expect("an entry").what, "paid back: by hand");
+    assert_eq!((settled.state.name(), settled.work()), ("refunded", Work::Close));
+    for event in [refunded(None), Event::Retry, Event::Cancel] {
+        let refused = settled.apply(event, at(4), &policy).expect_err("it is settled");
+        assert!(refused.to_string().ends_with("for an order that is refunded"), "{refused}");
+    }
+    // A record from before there were refunds has none.
+    let json = serde_json::to_string(&cancelled).expect("JSON");
+    assert!(!json.contains("refunded_at"), "{json}");
+    assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), cancelled);
 }

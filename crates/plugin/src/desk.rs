@@ -54,8 +54,8 @@ pub(crate) struct Desk {
     pub(crate) stock: Stock,
     /// Where the web shop's gateway finds the environments.
     pub(crate) routes: Routes,
-    /// Held while the operator moves an environment's end.
-    pub(crate) extending: AsyncMutex<()>,
+    /// Held while the operator changes an order: two would add to the same end, or pay back what is tried again.
+    pub(crate) operating: AsyncMutex<()>,
     /// One permit for each unpaid order that may still be made.
     unpaid: Arc<Semaphore>,
     open: RwLock<HashMap<OrderId, Arc<Case>>>,
@@ -230,7 +230,7 @@ impl Desk {
             waiting: Semaphore::new(MAX_WAITING),
             stock: Stock::new(Duration::from_secs(settings.provisioning.survey_secs.into())),
             routes: Routes::new(settings),
-            extending: AsyncMutex::new(()),
+            operating: AsyncMutex::new(()),
             unpaid: Arc::new(Semaphore::new(permits(settings.shop.max_unpaid_orders))),
             shop: settings.shop.clone(),
             provisioning: settings.provisioning.clone(),
@@ -494,6 +494,7 @@ impl Desk {
 
     /// The operator asks to try again.
     pub(crate) async fn retry(self: &Arc<Self>, id: OrderId) -> Result<Snapshot, Failure> {
+        let _turn = self.operating.lock().await;
         let case = match self.find(id).await? {
             Found::Open(case) => {
                 case.apply(self, Event::Retry).await.map_err(|e| Failure::refused(&e))?;
@@ -540,8 +541,7 @@ impl Desk {
 
     /// The operator lets an environment live longer.
     pub(crate) async fn extend(self: &Arc<Self>, id: OrderId, hours: u32) -> Result<Snapshot, Failure> {
-        // One at a time, or two would add to the same end.
-        let _turn = self.extending.lock().await;
+        let _turn = self.operating.lock().await;
         let found = self.find(id).await?;
         let order = found.snapshot().order;
         let State::Provisioned { handover, .. } = &order.state else {
@@ -559,23 +559,38 @@ impl Desk {
         // leads to the same end.
         let moved = self.provisioner.extend(id, &handover.remote, handover.project, expires_at).await;
         moved.map_err(|e| Failure::remote(&e))?;
-        let event = Event::Extended { expires_at };
-        let snapshot = match found {
+        let snapshot = self.note(found, Event::Extended { expires_at }).await?;
+        // The route to it ends later, too.
+        self.stock.nudge.notify_one();
+        Ok(snapshot)
+    }
+
+    /// The operator has paid a buyer back who got nothing.
+    pub(crate) async fn refunded(
+        self: &Arc<Self>,
+        id: OrderId,
+        note: Option<String>,
+    ) -> Result<Snapshot, Failure> {
+        let _turn = self.operating.lock().await;
+        let found = self.find(id).await?;
+        self.note(found, Event::Refunded { note }).await
+    }
+
+    /// Records what the operator did, which leaves nothing to do.
+    async fn note(self: &Arc<Self>, found: Found, event: Event) -> Result<Snapshot, Failure> {
+        match found {
             Found::Open(case) => {
                 case.apply(self, event).await.map_err(|e| Failure::refused(&e))?;
-                case.snapshot()
+                Ok(case.snapshot())
             }
             Found::Closed(order) => {
                 let order = order
                     .apply(event, Timestamp::now(), &self.policy)
                     .map_err(|e| Failure::refused(&e.into()))?;
                 store::rewrite_closed(&self.node, &order).await.map_err(|e| Failure::node(&e))?;
-                Snapshot::of(order)
+                Ok(Snapshot::of(order))
             }
-        };
-        // The route to it ends later, too.
-        self.stock.nudge.notify_one();
-        Ok(snapshot)
+        }
     }
 
     /// What open orders have, or may have, on remotes.

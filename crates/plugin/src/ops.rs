@@ -15,6 +15,8 @@ use crate::view::{STATES, Snapshot};
 const LISTED: i64 = 1000;
 /// The most hours that one call adds to an environment's life: a year.
 const MAX_EXTENSION: i64 = 8760;
+/// The most characters of a note about a refund: a preimage, an invoice of a few hundred, a ticket's address.
+const MAX_NOTE: usize = 1000;
 
 /// Which orders are listed.
 struct Filter<'a> {
@@ -106,6 +108,16 @@ pub(crate) async fn cancel(desk: &Arc<Desk>, params: Value) -> Answer {
         Some(snapshot) => snapshot.whole(Timestamp::now()),
         None => json!({ "invoice_id": id, "state": "removed" }),
     })
+}
+
+pub(crate) async fn refunded(desk: &Arc<Desk>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id", "note"])?;
+    let note = params.text("note")?.map(str::trim).filter(|note| !note.is_empty());
+    if note.is_some_and(|note| note.chars().count() > MAX_NOTE || note.chars().any(char::is_control)) {
+        return Err(Failure::params(format!("note must be at most {MAX_NOTE} characters, in one line")));
+    }
+    let snapshot = desk.refunded(order_id(&params)?, note.map(str::to_owned)).await?;
+    Ok(snapshot.whole(Timestamp::now()))
 }
 
 pub(crate) async fn extend(desk: &Arc<Desk>, params: Value) -> Answer {

@@ -137,6 +137,8 @@ pub(crate) fn register(builder: Builder<Arc<Desk>, Stdin, Stdout>) -> Builder<Ar
         "lnplayops-order" "invoice_id" "One order with its whole history" => ops::order;
         "lnplayops-retry" "invoice_id" "Try again to provision an order that failed or waits" => ops::retry;
         "lnplayops-cancel" "invoice_id" "Call an order off that is not provisioned yet" => ops::cancel;
+        "lnplayops-refunded" "invoice_id [note]" "Record that a buyer who got nothing was paid back"
+            => ops::refunded;
         "lnplayops-extend" "invoice_id hours" "Let an environment live longer" => ops::extend;
         "lnplayops-remotes" "" "How the remotes are" => ops::remotes;
     }

@@ -22,8 +22,17 @@ const STEPS: [(&str, u32, u32); 5] = [
 ];
 
 /// The states that operators can ask for.
-pub(crate) const STATES: [&str; 8] =
-    ["created", "queued", "placing", "deploying", "provisioned", "expired", "failed", "cancelled"];
+pub(crate) const STATES: [&str; 9] = [
+    "created",
+    "queued",
+    "placing",
+    "deploying",
+    "provisioned",
+    "expired",
+    "failed",
+    "cancelled",
+    "refunded",
+];
 
 /// How far all is when `done` of `total` units of a step are.
 fn share(step: &str, done: u32, total: u32) -> u32 {
@@ -107,9 +116,10 @@ impl Snapshot {
             "progress": self.overall(),
             "connection_strings": strings,
         });
-        if let State::Failed { cancelled, .. } = self.order.state {
+        if let State::Failed { cancelled, refunded_at, .. } = self.order.state {
             details["contact"] = json!(contact);
-            details["message"] = json!(failure_message(cancelled, contact));
+            details["message"] = json!(failure_message(cancelled, refunded_at, contact));
+            details["refunded_at"] = json!(refunded_at);
         }
         details
     }
@@ -136,16 +146,16 @@ impl Snapshot {
                 None => at("booting", 20, "Your server is booting"),
             },
             State::Provisioned { .. } => at("provisioned", 100, "Ready"),
+            State::Failed { refunded_at: Some(_), .. } => at("failed", 100, "Paid back by the operator"),
             State::Failed { cancelled: true, .. } => at("failed", 100, "Cancelled by the operator"),
             State::Failed { .. } => at("failed", 100, "It could not be deployed; the operator has been told"),
         }
     }
 
-    /// The state as operators see it: that of the record, or that an environment has ended, or that it was called off.
+    /// The state as operators see it: the order's, or that an environment has ended.
     pub(crate) fn state(&self, now: Timestamp) -> &'static str {
         match &self.order.state {
             State::Provisioned { handover, .. } if handover.expires_at <= now => "expired",
-            State::Failed { cancelled: true, .. } => "cancelled",
             state => state.name(),
         }
     }
@@ -163,7 +173,11 @@ impl Snapshot {
         };
         let leftovers: Vec<_> =
             leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
-        let owed = matches!(state, State::Failed { .. }).then_some(terms.amount_msat);
+        let (owed, refunded_at) = match state {
+            State::Failed { refunded_at: None, .. } => (Some(terms.amount_msat), None),
+            State::Failed { refunded_at, .. } => (None, *refunded_at),
+            _ => (None, None),
+        };
         json!({
             "invoice_id": id,
             "state": self.state(now),
@@ -172,6 +186,7 @@ impl Snapshot {
             "hours": terms.hours,
             "amount_msat": terms.amount_msat,
             "to_pay_back_msat": owed,
+            "refunded_at": refunded_at,
             "created_at": created_at,
             "invoice_expires_at": invoice_expires_at,
             "paid_at": state.paid_at(),
@@ -212,14 +227,16 @@ impl Snapshot {
 }
 
 /// What buyers are told of an order that came to nothing.
-fn failure_message(cancelled: bool, contact: Option<&str>) -> String {
-    let what = if cancelled {
-        "The operator has cancelled this order."
-    } else {
-        "It could not be deployed, and will not be tried again by itself."
-    };
+fn failure_message(cancelled: bool, refunded_at: Option<Timestamp>, contact: Option<&str>) -> String {
+    let what = if cancelled { "The operator has cancelled this order." } else { "It could not be deployed." };
     let whom = contact.unwrap_or("the shop's operator");
+    if let Some(at) = refunded_at {
+        let day = at.strftime("%-d %B %Y");
+        return format!(
+            "{what} Your payment was paid back on {day}. If it has not arrived, ask {whom} and name this order's id."
+        );
+    }
     format!(
-        "{what} Your payment is on record: ask {whom} for a new try or your money back, and name this order's id."
+        "{what} It will not be tried again by itself. Your payment is on record: ask {whom} for a new try or your money back, and name this order's id."
     )
 }

@@ -206,7 +206,7 @@ impl Worker<'_> {
             Severity::Final => tracing::warn!("order {}: this placement will not work: {reason}", self.case),
         }
         self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
-        if self.case.order().state.name() == "failed" {
+        if matches!(self.case.order().state, State::Failed { .. }) {
             tracing::error!(
                 "order {}: FAILED after all attempts; mend the cause and call lnplayops-retry, or pay back: {reason}",
                 self.case

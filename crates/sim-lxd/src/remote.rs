@@ -186,6 +186,17 @@ impl SimRemote {
         model.projects.values().flat_map(|p| p.instances.values()).map(|i| i.render()).collect()
     }
 
+    /// Ends all instances and removes every project but `default`, as if the time of all of them were over.
+    pub async fn clear(&self) {
+        let instances = self.instances();
+        self.shared.model().projects.retain(|name, _| name == "default");
+        for instance in instances {
+            // Some are stopped already, and say so; the directory goes with the remote's at the latest.
+            instance.stop(Duration::ZERO).await.ok();
+            instance.remove().ok();
+        }
+    }
+
     /// Stops serving and ends all instances.
     pub async fn stop(mut self) {
         self.stop.cancel();

@@ -30,6 +30,8 @@ enum Wish {
     BreakRemote,
     /// The end of that.
     MendRemote,
+    /// All environments end, and take no more of the machine.
+    EndEnvironments,
     /// Nothing is served any more.
     CloseSite,
     /// It is served again, at the same place.
@@ -136,7 +138,8 @@ impl Stage {
     }
 
     async fn fulfil(&mut self, wish: Wish) -> anyhow::Result<Value> {
-        let faults = || self.shop.remotes.first().map(SimRemote::faults).context("no simulated remote");
+        let remote = || self.shop.remotes.first().context("no simulated remote");
+        let faults = || remote().map(SimRemote::faults);
         match wish {
             Wish::StopNode => self.shop.host.node.stop().await?,
             Wish::StartNode => {
@@ -148,6 +151,7 @@ impl Stage {
                 faults()?.on("POST", "/1.0/projects", usize::MAX, refusal);
             }
             Wish::MendRemote => faults()?.clear(),
+            Wish::EndEnvironments => remote()?.clear().await,
             Wish::CloseSite => self.close().await,
             Wish::OpenSite => {
                 let listener = TcpListener::bind(self.address).await?;

@@ -62,13 +62,12 @@ describe('readStatus', () => {
       connectionStrings: ['a', 'b'],
     });
     expect(stage({ deployment_details: details({ status: 'expired' }) }).kind).toBe('over');
-    expect(stage({ deployment_details: details({ status: 'failed', message: 'm', contact: null }) })).toEqual(
-      {
-        kind: 'failed',
-        message: 'm',
-        contact: null,
-      },
-    );
+    const failed = { status: 'failed', message: 'm', contact: null };
+    const told = { message: 'm', contact: null };
+    expect(stage({ deployment_details: details(failed) })).toEqual({ kind: 'failed', ...told });
+    const refunded = { ...failed, refunded_at: '2026-11-25T10:00:00Z' };
+    expect(stage({ deployment_details: details(refunded) })).toEqual({ kind: 'refunded', ...told });
+    expect(stage({ deployment_details: details({ ...failed, refunded_at: null }) }).kind).toBe('failed');
   });
 
   it('shows a status that it does not know as work in progress', () => {
@@ -89,6 +88,7 @@ describe('readStatus', () => {
 it('waits for nothing that can still change', () => {
   expect(isFinal({ kind: 'failed', message: null, contact: null })).toBe(false);
   expect(isFinal({ kind: 'over', endedAt: null })).toBe(true);
+  expect(isFinal({ kind: 'refunded', message: null, contact: null })).toBe(true);
 });
 
 it('reads an invoice', () => {

@@ -61,7 +61,9 @@ export type Stage =
   | { readonly kind: 'working'; readonly progress: Progress }
   | { readonly kind: 'ready'; readonly endsAt: number | null; readonly connectionStrings: readonly string[] }
   | { readonly kind: 'over'; readonly endedAt: number | null }
-  | { readonly kind: 'failed'; readonly message: string | null; readonly contact: string | null };
+  | { readonly kind: 'failed'; readonly message: string | null; readonly contact: string | null }
+  /** Failed, and paid back. */
+  | { readonly kind: 'refunded'; readonly message: string | null; readonly contact: string | null };
 
 /** An order's status, as `lnplaylive-invoicestatus` answers. */
 export interface Status {
@@ -106,7 +108,7 @@ function readStage(invoiceStatus: string, given: unknown): Stage {
       return { kind: 'over', endedAt: maybeTime(details, 'vm_expiration_date') };
     case 'failed':
       return {
-        kind: 'failed',
+        kind: maybeTime(details, 'refunded_at') === null ? 'failed' : 'refunded',
         message: maybeText(details, 'message'),
         contact: maybeText(details, 'contact'),
       };
@@ -132,7 +134,7 @@ export function readStatus(value: unknown): Status {
 /** Whether nothing will change any more, so that there is nothing to wait for. */
 export function isFinal(stage: Stage): boolean {
   // A failed order can be tried again by the operator.
-  return stage.kind === 'over' || stage.kind === 'lapsed';
+  return stage.kind === 'over' || stage.kind === 'lapsed' || stage.kind === 'refunded';
 }
 
 /** Names for nodes as typed in a text area, one a line or separated by commas. */

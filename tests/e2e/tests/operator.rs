@@ -3,14 +3,14 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{LONG, QUICK, daemons, follow_and_dial, on_both, projects, provisioned_once, strings, text};
+use e2e::{LONG, QUICK, daemons, follow_and_dial, projects, provisioned_once, strings, text};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::{ProjectName, RouteTable};
 use serde_json::{Value, json};
 use sim_lxd::{Fault, SshFault};
-use testbed::{Binary, Flavor, Shop, ShopConfig, Step};
+use testbed::{Binary, Flavor, Shop, ShopConfig, Step, on_both_flavors};
 
-on_both!(an_environment_is_extended, orders_are_cancelled);
+on_both_flavors!(an_environment_is_extended, orders_are_cancelled, what_is_paid_back_is_recorded);
 
 const CONTACT: &str = "help@shop.example";
 
@@ -134,7 +134,7 @@ async fn orders_are_cancelled(flavor: Flavor) {
     assert_eq!(owners, [text(&provisioned, "invoice_id")], "nothing is left of the other one");
 
     // What is over is over; what was handed over is the buyer's.
-    for (id, state) in [(id, "failed"), (text(&provisioned, "invoice_id"), "provisioned")] {
+    for (id, state) in [(id, "cancelled"), (text(&provisioned, "invoice_id"), "provisioned")] {
         let refused = refusal(&shop, "lnplayops-cancel", json!([id])).await;
         assert_eq!(refused, (7005, format!("an order that is {state} cannot be cancelled")));
     }
@@ -170,6 +170,48 @@ async fn orders_are_cancelled(flavor: Flavor) {
     // The operator has thought again.
     ask(&shop, "lnplayops-retry", json!([id])).await;
     follow_and_dial(&shop, &[order]).await;
+}
+
+async fn what_is_paid_back_is_recorded(flavor: Flavor) {
+    let Some(shop) = shop(flavor, "what_is_paid_back_is_recorded").await else { return };
+    let faults = shop.remotes[0].faults();
+    faults.on("POST", "/1.0/projects", 1000, Fault::Error(403, "not for you".into()));
+    let order = shop.buy(1, 1).await.expect("paid");
+    let id = text(&order, "invoice_id");
+    let refused = refusal(&shop, "lnplayops-refunded", json!([id])).await;
+    assert_eq!(refused.0, 7005, "it may still be delivered: {}", refused.1);
+    let failed = shop.follow(id, LONG, |_| ()).await.expect("it ends");
+    assert_eq!(failed["deployment_details"]["refunded_at"], Value::Null);
+    let owed = ask(&shop, "lnplayops-orders", json!({"state": "failed"})).await;
+    assert_eq!(owed["orders"][0]["to_pay_back_msat"], 1000, "{owed}");
+
+    let long = "x".repeat(1001);
+    for wrong in [json!(long), json!("two\nlines"), json!(1)] {
+        assert_eq!(refusal(&shop, "lnplayops-refunded", json!([id, wrong])).await.0, -32602);
+    }
+    let shown = ask(&shop, "lnplayops-refunded", json!([id, "preimage 8f3a"])).await;
+    assert_eq!((&shown["state"], &shown["to_pay_back_msat"]), (&json!("refunded"), &Value::Null), "{shown}");
+    let at: Timestamp = text(&shown, "refunded_at").parse().expect("a time");
+    let last = shown["history"].as_array().and_then(|all| all.last()).expect("an entry");
+    assert_eq!(text(last, "what"), "paid back: preimage 8f3a");
+    for method in ["lnplayops-refunded", "lnplayops-retry", "lnplayops-cancel"] {
+        let (code, message) = refusal(&shop, method, json!([id])).await;
+        assert!(code == 7005 && message.contains("refunded"), "{method}: {message}");
+    }
+    assert_eq!(ask(&shop, "lnplayops-orders", json!({"state": "failed"})).await["orders"], json!([]));
+
+    // The buyer is told, and of the operator's note nothing.
+    let status = shop.status(id).await.expect("a status");
+    assert_ne!(status["revision"], failed["revision"], "who waits for news gets them");
+    let details = &status["deployment_details"];
+    assert_eq!(text(details, "refunded_at"), at.to_string());
+    let day = at.strftime("%-d %B %Y").to_string();
+    assert!(text(details, "message").contains(&format!("paid back on {day}")), "{details}");
+    assert!(!status.to_string().contains("preimage"), "{status}");
+    // Nor forgotten.
+    shop.host.stop_plugin().await.expect("stopped");
+    shop.host.start_plugin().await.expect("started");
+    assert_eq!(ask(&shop, "lnplayops-order", json!([id])).await["refunded_at"], json!(at));
 }
 
 /// Whatever is under way is broken off.
