@@ -56,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) routes: Routes,
     /// Held while the operator changes an order: two would add to the same end, or pay back what is tried again.
     pub(crate) operating: AsyncMutex<()>,
+    /// Told whenever an order that was closed has changed: whoever waits for news of one looks again.
+    pub(crate) reshelved: watch::Sender<()>,
     /// One permit for each unpaid order that may still be made.
     unpaid: Arc<Semaphore>,
     open: RwLock<HashMap<OrderId, Arc<Case>>>,
@@ -231,6 +233,7 @@ impl Desk {
             stock: Stock::new(Duration::from_secs(settings.provisioning.survey_secs.into())),
             routes: Routes::new(settings),
             operating: AsyncMutex::new(()),
+            reshelved: watch::Sender::new(()),
             unpaid: Arc::new(Semaphore::new(permits(settings.shop.max_unpaid_orders))),
             shop: settings.shop.clone(),
             provisioning: settings.provisioning.clone(),
@@ -505,7 +508,9 @@ impl Desk {
                     .apply(Event::Retry, Timestamp::now(), &self.policy)
                     .map_err(|e| Failure::refused(&e.into()))?;
                 let record = store::reopen(&self.node, order).await.map_err(|e| Failure::node(&e))?;
-                self.adopt(record, None)
+                let case = self.adopt(record, None);
+                self.reshelved.send_replace(());
+                case
             }
         };
         case.nudge.notify_one();
@@ -588,6 +593,7 @@ impl Desk {
                     .apply(event, Timestamp::now(), &self.policy)
                     .map_err(|e| Failure::refused(&e.into()))?;
                 store::rewrite_closed(&self.node, &order).await.map_err(|e| Failure::node(&e))?;
+                self.reshelved.send_replace(());
                 Ok(Snapshot::of(order))
             }
         }

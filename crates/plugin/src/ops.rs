@@ -81,7 +81,8 @@ pub(crate) async fn orders(desk: &Arc<Desk>, params: Value) -> Answer {
         damaged.extend(more);
     }
     listed.retain(|shown| filter.lets_pass(shown, now));
-    listed.sort_by_key(|shown| shown.order.created_at);
+    // When they were made is known to the second.
+    listed.sort_by_key(|shown| (shown.order.created_at, shown.order.state.paid_at()));
     // The newest are wanted.
     let left_out = listed.len().saturating_sub(limit);
     let orders: Vec<_> = listed[left_out..].iter().map(|shown| shown.operators(now)).collect();

@@ -14,7 +14,7 @@ use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, OrderId, Product
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::Handle;
 use crate::desk::{ApplyError, Desk, Found, NewOrder, whole_seconds};
@@ -227,28 +227,30 @@ async fn wait_status(desk: &Arc<Desk>, params: Value) -> Answer {
     let known = u64::try_from(params.integer_or("revision", 0)?).unwrap_or_default();
     let timeout = params.integer_or("timeout", LONGEST_WAIT)?.min(LONGEST_WAIT);
     let deadline = Instant::now() + Duration::from_secs(timeout.unsigned_abs());
-    let found = desk.find(id).await?;
     let snapshot = match desk.waiting.try_acquire() {
-        Ok(_permit) => news(&found, known, deadline).await,
-        Err(_) => found.snapshot(),
+        Ok(_permit) => news(desk, id, known, deadline).await?,
+        Err(_) => desk.find(id).await?.snapshot(),
     };
     Ok(snapshot.buyers(Timestamp::now(), desk.shop.contact.as_deref()))
 }
 
 /// Waits until something else is shown than what has the revision `known`.
-async fn news(found: &Found, known: u64, deadline: Instant) -> Snapshot {
-    let mut shown = match found {
-        Found::Open(case) => Some(case.watch()),
-        Found::Closed(_) => None,
-    };
+async fn news(desk: &Desk, id: OrderId, known: u64, deadline: Instant) -> Result<Snapshot, Failure> {
+    // Before the look, so that nothing is missed between the two.
+    let mut reshelved = desk.reshelved.subscribe();
+    let mut found = desk.find(id).await?;
     loop {
+        let mut shown = match &found {
+            Found::Open(case) => Some(case.watch()),
+            Found::Closed(_) => None,
+        };
         let snapshot = match &mut shown {
             Some(shown) => shown.borrow_and_update().clone(),
             None => found.snapshot(),
         };
         let now = Timestamp::now();
         if snapshot.revision(now) != known || Instant::now() >= deadline {
-            return snapshot;
+            return Ok(snapshot);
         }
         // What is shown may change by time alone; a moment later, so that it has.
         let until = snapshot.changes_at().map_or(deadline, |at| {
@@ -260,8 +262,12 @@ async fn news(found: &Found, known: u64, deadline: Instant) -> Snapshot {
             // We hold the case, so its sender lives.
             drop(shown.changed().await);
         };
-        // Both outcomes lead to the same look.
-        drop(timeout_at(until, changed).await);
+        tokio::select! {
+            () = changed => {}
+            () = sleep_until(until) => {}
+            // It may be open again, or its record another one; the desk, which has the sender, lives.
+            _ = reshelved.changed() => found = desk.find(id).await?,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{net::IpAddr, process::Stdio, time::Duration};
+use std::{net::IpAddr, process::Stdio};
 
 use lxd_client::{DeviceMap, Status, Stop};
 use sim_lxd::{SimRemote, SimRemoteConfig};

@@ -30,6 +30,22 @@ async fn refusal(shop: &Shop, method: &str, params: Value) -> (i32, String) {
     (error.code.expect("an answer"), error.message)
 }
 
+/// Waits until there is nothing to do for any order.
+async fn all_closed(shop: &Shop) {
+    let closed = testbed::until("all to be closed", LONG, async || {
+        let open = ask(shop, "lnplayops-orders", json!({})).await;
+        Ok(if open["orders"] == json!([]) { Step::Done(()) } else { Step::NotYet(open.to_string()) })
+    });
+    closed.await.expect("nothing is left to do");
+}
+
+/// The next status after this one, well before a page would ask again by itself.
+async fn news(shop: &Shop, last: &Value) -> Value {
+    let params = json!([text(last, "invoice_id"), last["revision"], 60]);
+    let wait = ask(shop, "lnplaylive-waitstatus", params);
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("whoever waits is told")
+}
+
 fn ends(status: &Value) -> Timestamp {
     text(&status["deployment_details"], "vm_expiration_date").parse().expect("a time")
 }
@@ -124,12 +140,7 @@ async fn orders_are_cancelled(flavor: Flavor) {
     assert_eq!((&details["status"], &details["contact"]), (&json!("failed"), &json!(CONTACT)), "{status}");
     let message = text(details, "message");
     assert!(message.contains("cancelled") && message.contains(CONTACT), "{message}");
-    testbed::until("it to be closed", LONG, async || {
-        let open = ask(&shop, "lnplayops-orders", json!({})).await;
-        Ok(if open["orders"] == json!([]) { Step::Done(()) } else { Step::NotYet(open.to_string()) })
-    })
-    .await
-    .expect("nothing is left to do for it");
+    all_closed(&shop).await;
     let owners: Vec<_> = projects(remote).into_iter().map(|(_, owner)| owner).collect();
     assert_eq!(owners, [text(&provisioned, "invoice_id")], "nothing is left of the other one");
 
@@ -168,7 +179,9 @@ async fn orders_are_cancelled(flavor: Flavor) {
     assert_eq!(message, "older_than must be a whole number, 0 or more");
 
     // The operator has thought again.
-    ask(&shop, "lnplayops-retry", json!([id])).await;
+    let status = shop.status(id).await.expect("a status");
+    let (told, _) = tokio::join!(news(&shop, &status), ask(&shop, "lnplayops-retry", json!([id])));
+    assert_ne!(told["deployment_details"]["status"], "failed", "{told}");
     follow_and_dial(&shop, &[order]).await;
 }
 
@@ -180,7 +193,9 @@ async fn what_is_paid_back_is_recorded(flavor: Flavor) {
     let id = text(&order, "invoice_id");
     let refused = refusal(&shop, "lnplayops-refunded", json!([id])).await;
     assert_eq!(refused.0, 7005, "it may still be delivered: {}", refused.1);
-    let failed = shop.follow(id, LONG, |_| ()).await.expect("it ends");
+    shop.follow(id, LONG, |_| ()).await.expect("it ends");
+    all_closed(&shop).await;
+    let failed = shop.status(id).await.expect("a status");
     assert_eq!(failed["deployment_details"]["refunded_at"], Value::Null);
     let owed = ask(&shop, "lnplayops-orders", json!({"state": "failed"})).await;
     assert_eq!(owed["orders"][0]["to_pay_back_msat"], 1000, "{owed}");
@@ -189,7 +204,10 @@ async fn what_is_paid_back_is_recorded(flavor: Flavor) {
     for wrong in [json!(long), json!("two\nlines"), json!(1)] {
         assert_eq!(refusal(&shop, "lnplayops-refunded", json!([id, wrong])).await.0, -32602);
     }
-    let shown = ask(&shop, "lnplayops-refunded", json!([id, "preimage 8f3a"])).await;
+    // Whoever waits is told at once, though the order was over.
+    let (told, shown) =
+        tokio::join!(news(&shop, &failed), ask(&shop, "lnplayops-refunded", json!([id, "preimage 8f3a"])),);
+    assert_eq!(told["deployment_details"]["refunded_at"], shown["refunded_at"], "{told}");
     assert_eq!((&shown["state"], &shown["to_pay_back_msat"]), (&json!("refunded"), &Value::Null), "{shown}");
     let at: Timestamp = text(&shown, "refunded_at").parse().expect("a time");
     let last = shown["history"].as_array().and_then(|all| all.last()).expect("an entry");
