@@ -7,7 +7,7 @@ import { Stage } from "./stage.ts";
 const test = base.extend<object, { hasty: Stage }>({
   hasty: [
     async ({}, use) => {
-      const stage = await Stage.open("--invoice-expiry", "60");
+      const stage = await Stage.open("--invoice-expiry", "12");
       await use(stage);
       await stage.close();
     },
@@ -17,7 +17,7 @@ const test = base.extend<object, { hasty: Stage }>({
 
 test("an invoice expires, and another one can be made", async ({ page, hasty }) => {
   const bolt11 = await order(page, hasty);
-  await expect(heading(page)).toHaveText("This invoice has expired", { timeout: 90_000 });
+  await expect(heading(page)).toHaveText("This invoice has expired", { timeout: 60_000 });
   await page.getByRole("button", { name: "Make a new invoice" }).click();
   await orderButton(page).click();
   expect(await invoice(page)).not.toBe(bolt11);

@@ -78,7 +78,7 @@ pub struct Shop {
     pub min_hours: u32,
     /// Most hours that can be bought.
     pub max_hours: u32,
-    /// Seconds until an unpaid invoice expires, 60 to 86,400.
+    /// Seconds until an unpaid invoice expires, 5 to 86,400.
     pub invoice_expiry_secs: u32,
     /// How many unpaid orders may be open at a time.
     pub max_unpaid_orders: u32,
