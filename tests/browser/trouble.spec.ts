@@ -1,7 +1,9 @@
 // What does not go well: each ends in a sentence that helps, and goes on when it can.
 
+import type { Page } from "@playwright/test";
 import { expect, test, accessible } from "./fixtures.ts";
 import { heading, invoice, order, orderButton, orderOn, pay, ready, visit } from "./shop.ts";
+import type { Stage } from "./stage.ts";
 
 test("the node goes down and comes back", async ({ page, stage }) => {
   await visit(page, stage);
@@ -32,30 +34,28 @@ test("two people order in the same second", async ({ page, browser, stage }) => 
   await other.context().close();
 });
 
-test("a network that cannot be made", async ({ page, stage }) => {
+/** Pays for a network while none can be made. */
+async function undelivered(page: Page, stage: Stage): Promise<void> {
   await order(page, stage);
   await stage.ask({ do: "break_remote" });
   try {
     await pay(page);
     await expect(heading(page)).toHaveText("Paid, but not delivered", { timeout: 60_000 });
-    await expect(page.getByRole("main").getByRole("link", { name: "help@shop.example" })).toBeVisible();
-    await accessible(page);
   } finally {
     await stage.ask({ do: "mend_remote" });
   }
+}
+
+test("a network that cannot be made", async ({ page, stage }) => {
+  await undelivered(page, stage);
+  await expect(page.getByRole("main").getByRole("link", { name: "help@shop.example" })).toBeVisible();
+  await accessible(page);
   await stage.ask({ do: "call", method: "lnplayops-retry", params: { invoice_id: orderOn(page) } });
   await ready(page);
 });
 
 test("a network that cannot be made and is paid back", async ({ page, stage }) => {
-  await order(page, stage);
-  await stage.ask({ do: "break_remote" });
-  try {
-    await pay(page);
-    await expect(heading(page)).toHaveText("Paid, but not delivered", { timeout: 60_000 });
-  } finally {
-    await stage.ask({ do: "mend_remote" });
-  }
+  await undelivered(page, stage);
   const refund = { invoice_id: orderOn(page), note: "by hand" };
   await stage.ask({ do: "call", method: "lnplayops-refunded", params: refund });
   await expect(heading(page)).toHaveText("Not delivered, and paid back");
