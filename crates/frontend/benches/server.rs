@@ -2,9 +2,10 @@
 //!
 //! - requests a second for the shop's page, its largest script and its font, as browsers ask for them, beside nginx (if it
 //!   is installed) and tower-http's `ServeDir` with the same files;
-//! - a WebSocket round trip through `/ws`, beside one that goes to the node directly;
 //! - memory for 5,000 idle WebSockets;
 //! - the time for 64 cards.
+//!
+//! What `/ws` adds to a call of a node is measured on one: `cargo bench -p e2e --bench commando`.
 //!
 //! `cargo bench -p lnplaylive-frontend`. It wants an idle machine: the load is printed. Servers are processes of their own;
 //! the load comes from this one, over 16 connections.
@@ -30,7 +31,6 @@ use tower_http::services::ServeDir;
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../frontend-dist");
 const CONNECTIONS: usize = 16;
 const LOAD_FOR: Duration = Duration::from_secs(3);
-const ROUND_TRIPS: usize = 3000;
 const IDLE: usize = 5000;
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 /// The word with which this program is told to be a server.
@@ -47,7 +47,6 @@ fn main() -> anyhow::Result<()> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{} cores; load {load}", std::thread::available_parallelism()?);
     runtime.block_on(files())?;
-    runtime.block_on(round_trips())?;
     runtime.block_on(idle())?;
     cards()
 }
@@ -287,34 +286,6 @@ async fn open(address: SocketAddr) -> anyhow::Result<TcpStream> {
     }
     ensure!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     Ok(stream)
-}
-
-async fn round_trips() -> anyhow::Result<()> {
-    let dir = dist_dir()?;
-    let echo = echo().await?;
-    let (_server, address) = start(dir.path(), echo)?;
-    let mut frame = vec![0x82, 0xfe, 0x01, 0x00, 0, 0, 0, 0];
-    frame.resize(8 + 256, 7);
-    println!("\n| WebSocket round trip | p50 ms | p99 ms |");
-    println!("|---|---|---|");
-    let mut p50s = vec![];
-    for (name, address) in [("to the node", echo), ("through /ws", address)] {
-        let mut stream = open(address).await?;
-        let mut times = vec![];
-        let mut answer = vec![0; frame.len()];
-        for _ in 0..ROUND_TRIPS {
-            let began = Instant::now();
-            stream.write_all(&frame).await?;
-            stream.read_exact(&mut answer).await?;
-            times.push(began.elapsed().as_secs_f64() * 1000.0);
-        }
-        times.sort_by(f64::total_cmp);
-        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-        println!("| {name} | {p50:.3} | {p99:.3} |");
-        p50s.push(p50);
-    }
-    println!("\nadded at p50: {:.3} ms (bar: 1 ms)", p50s[1] - p50s[0]);
-    Ok(())
 }
 
 fn dist_dir() -> anyhow::Result<tempfile::TempDir> {

@@ -61,9 +61,12 @@ export type Stage =
   | { readonly kind: 'working'; readonly progress: Progress }
   | { readonly kind: 'ready'; readonly endsAt: number | null; readonly connectionStrings: readonly string[] }
   | { readonly kind: 'over'; readonly endedAt: number | null }
-  | { readonly kind: 'failed'; readonly message: string | null; readonly contact: string | null }
-  /** Failed, and paid back. */
-  | { readonly kind: 'refunded'; readonly message: string | null; readonly contact: string | null };
+  /** Refunded: failed, and paid back. */
+  | {
+      readonly kind: 'failed' | 'refunded';
+      readonly message: string | null;
+      readonly contact: string | null;
+    };
 
 /** An order's status, as `lnplaylive-invoicestatus` answers. */
 export interface Status {

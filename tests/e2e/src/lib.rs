@@ -100,6 +100,15 @@ pub fn projects(remote: &SimRemote) -> Vec<(String, String)> {
 pub async fn provisioned_once(shop: &Shop, invoice_id: &str) -> Value {
     let status = shop.follow(invoice_id, LONG, |_| ()).await.expect("it ends");
     assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+    closed(shop, invoice_id).await;
+    let owned: Vec<_> =
+        shop.remotes.iter().flat_map(projects).filter(|(_, owner)| owner == invoice_id).collect();
+    assert_eq!(owned.len(), 1, "projects of {invoice_id}: {owned:?}");
+    status
+}
+
+/// Waits until there is nothing left to do for an order.
+pub async fn closed(shop: &Shop, invoice_id: &str) {
     testbed::until("the order to be closed", LONG, async || {
         let open = shop.host.node.call("lnplayops-orders", json!({})).await.map_err(|source| {
             testbed::Error::Lightningd { node: "host".into(), method: "lnplayops-orders".into(), source }
@@ -110,8 +119,4 @@ pub async fn provisioned_once(shop: &Shop, invoice_id: &str) -> Value {
     })
     .await
     .expect("nothing is left to do for it");
-    let owned: Vec<_> =
-        shop.remotes.iter().flat_map(projects).filter(|(_, owner)| owner == invoice_id).collect();
-    assert_eq!(owned.len(), 1, "projects of {invoice_id}: {owned:?}");
-    status
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{LONG, QUICK, daemons, follow_and_dial, projects, provisioned_once, strings, text};
+use e2e::{LONG, QUICK, closed, daemons, follow_and_dial, projects, provisioned_once, strings, text};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::{ProjectName, RouteTable};
 use serde_json::{Value, json};
@@ -28,15 +28,6 @@ async fn ask(shop: &Shop, method: &str, params: Value) -> Value {
 async fn refusal(shop: &Shop, method: &str, params: Value) -> (i32, String) {
     let error = shop.host.node.call(method, &params).await.expect_err("refused");
     (error.code.expect("an answer"), error.message)
-}
-
-/// Waits until there is nothing to do for any order.
-async fn all_closed(shop: &Shop) {
-    let closed = testbed::until("all to be closed", LONG, async || {
-        let open = ask(shop, "lnplayops-orders", json!({})).await;
-        Ok(if open["orders"] == json!([]) { Step::Done(()) } else { Step::NotYet(open.to_string()) })
-    });
-    closed.await.expect("nothing is left to do");
 }
 
 /// The next status after this one, well before a page would ask again by itself.
@@ -140,7 +131,7 @@ async fn orders_are_cancelled(flavor: Flavor) {
     assert_eq!((&details["status"], &details["contact"]), (&json!("failed"), &json!(CONTACT)), "{status}");
     let message = text(details, "message");
     assert!(message.contains("cancelled") && message.contains(CONTACT), "{message}");
-    all_closed(&shop).await;
+    closed(&shop, id).await;
     let owners: Vec<_> = projects(remote).into_iter().map(|(_, owner)| owner).collect();
     assert_eq!(owners, [text(&provisioned, "invoice_id")], "nothing is left of the other one");
 
@@ -194,7 +185,7 @@ async fn what_is_paid_back_is_recorded(flavor: Flavor) {
     let refused = refusal(&shop, "lnplayops-refunded", json!([id])).await;
     assert_eq!(refused.0, 7005, "it may still be delivered: {}", refused.1);
     shop.follow(id, LONG, |_| ()).await.expect("it ends");
-    all_closed(&shop).await;
+    closed(&shop, id).await;
     let failed = shop.status(id).await.expect("a status");
     assert_eq!(failed["deployment_details"]["refunded_at"], Value::Null);
     let owed = ask(&shop, "lnplayops-orders", json!({"state": "failed"})).await;
