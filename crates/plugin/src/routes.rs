@@ -26,7 +26,7 @@ pub(crate) struct Routes {
 impl Routes {
     pub(crate) fn new(settings: &Settings) -> Self {
         let hosts = settings.remotes.iter().map(|remote| {
-            let host = remote.ssh_host();
+            let host = remote.host();
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             (remote.name.clone(), host)
         });

@@ -137,6 +137,8 @@ impl Worker<'_> {
                 let placement = Placement {
                     project: self.project_name(&order),
                     remote: choice.remote,
+                    member: None,
+                    address: None,
                     ports: choice.ports,
                     access: keys::generate(),
                 };

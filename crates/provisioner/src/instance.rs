@@ -34,6 +34,7 @@ pub(crate) async fn create(
         config: config(kind, node_count, placement),
         devices: devices(remote, placement.ports),
         profiles: Some(remote.profiles.clone()),
+        target: placement.member.clone(),
     };
     match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIME).await {
         // The project is this order's, so the instance in it is as well.

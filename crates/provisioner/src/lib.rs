@@ -155,7 +155,7 @@ impl Provisioner {
             names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             colors: Vec::new(),
             ports: Ports { listen_first: LISTEN_FIRST, public_first: placement.ports.first_node() },
-            public_url_template: remote.settings.public_url_template(),
+            public_url_template: remote.settings.public_url_template(remote.settings.host()),
             connect_page: self.defaults.connect_page.clone(),
         }
     }

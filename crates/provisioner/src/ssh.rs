@@ -106,7 +106,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn address(&self) -> String {
-        format!("{}:{}", self.remote.ssh_host(), self.placement.ports.first)
+        format!("{}:{}", self.remote.host(), self.placement.ports.first)
     }
 
     fn error(
@@ -136,7 +136,7 @@ impl Target<'_> {
         };
         let access = &self.placement.access;
         write("key", access.client_key.private.expose())?;
-        let (host, port) = (self.remote.ssh_host(), self.placement.ports.first);
+        let (host, port) = (self.remote.host(), self.placement.ports.first);
         write("known_hosts", &format!("[{host}]:{port} {}\n", access.host_key.public))?;
         Ok(dir)
     }
@@ -161,7 +161,7 @@ impl Target<'_> {
         let silent = || openssh::Error::Connect(ErrorKind::TimedOut.into());
         let mut last = None;
         while Instant::now() < deadline {
-            let attempt = attempt(builder.clone(), self.remote.ssh_host().to_owned(), Arc::clone(keys));
+            let attempt = attempt(builder.clone(), self.remote.host().to_owned(), Arc::clone(keys));
             // The time-out of ssh itself covers TCP and the first words only.
             let limit = deadline.min(Instant::now() + 2 * CONNECT_TIME);
             match timeout_at(limit, attempt).await {
