@@ -123,7 +123,7 @@ mod tests {
     fn environment(first: u16, ends: i64) -> Environment {
         let project = ProjectName::new(at(ends), OrderId::random()).expect("a name");
         let ports = Some(PortBlock { first, count: 3 });
-        Environment { project, expires_at: at(ends), ports, provisioned: true }
+        Environment { project, expires_at: at(ends), ports, address: None, provisioned: true }
     }
 
     fn hosts() -> BTreeMap<String, String> {

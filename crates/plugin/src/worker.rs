@@ -186,7 +186,8 @@ impl Worker<'_> {
             let expires_at = paid_until(order, Timestamp::now()).max(placement.project.expires());
             provisioner.hand_over(order.id, placement, expires_at).await?;
             let (project, ports) = (placement.project, Some(placement.ports));
-            let environment = Environment { project, expires_at, ports, provisioned: true };
+            let (address, provisioned) = (placement.address, true);
+            let environment = Environment { project, expires_at, ports, address, provisioned };
             self.desk.stock.note_hand_over(&placement.remote, environment);
             // Before anybody has the connection strings.
             self.desk.write_routes().await;

@@ -181,6 +181,7 @@ mod tests {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
             expires_at: at(*end),
             ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
+            address: None,
             provisioned: true,
         };
         let load = Load {

@@ -6,6 +6,7 @@
 
 mod availability;
 mod cloud_init;
+mod devices;
 mod error;
 mod image;
 mod instance;
@@ -112,12 +113,13 @@ impl Provisioner {
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
         let node_count = order.terms.node_count;
-        match instance::create(client, &remote.settings, node_count, placement).await {
+        let host = remote.settings.host();
+        match instance::create(client, &remote.settings, node_count, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
                 remote.image.is_gone();
                 remote.image.bring(client, &remote.settings).await?;
-                instance::create(client, &remote.settings, node_count, placement).await?;
+                instance::create(client, &remote.settings, node_count, placement, host).await?;
             }
             other => other?,
         }
@@ -158,6 +160,20 @@ impl Provisioner {
             public_url_template: remote.settings.public_url_template(remote.settings.host()),
             connect_page: self.defaults.connect_page.clone(),
         }
+    }
+
+    /// Lets the ports of an environment, which a cluster has moved to another member, be opened on that member's address; `host`
+    /// is where the member's ports are reached. Returns whether anything had to be changed.
+    pub async fn relocate(
+        &self,
+        remote: &str,
+        project: ProjectName,
+        member: &str,
+        host: &str,
+    ) -> Result<bool, Error> {
+        let remote = self.remote(remote)?;
+        let listen = devices::listen_address(&remote.settings, Some(member), host);
+        instance::relocate(&remote.client().await?, &project.to_string(), listen).await
     }
 
     /// Marks the project as handed over and as ending no earlier than `expires_at`.

@@ -100,7 +100,7 @@ mod tests {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
         let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
-        Environment { project, expires_at, ports, provisioned }
+        Environment { project, expires_at, ports, address: None, provisioned }
     }
 
     fn report(name: &str, environments: u16) -> RemoteReport {

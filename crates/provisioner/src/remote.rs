@@ -1,5 +1,6 @@
 //! One remote: who it is, and how it is.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Environment {
     pub expires_at: Timestamp,
     /// Its ports; `None` where they cannot be read.
     pub ports: Option<PortBlock>,
+    /// Its virtual machine's static address; `None` of a container, and where it cannot be read.
+    pub address: Option<Ipv4Addr>,
     /// Whether it was handed over.
     pub provisioned: bool,
 }
