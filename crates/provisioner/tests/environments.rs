@@ -111,7 +111,7 @@ async fn down_removes_all_that_the_project_has_and_nothing_of_default() {
     assert_eq!(operator.project(&project).await.expect("there").contents().len(), 4);
     world.take_down(&order, &placement).await;
     let left = operator.project("default").await.expect("there").contents();
-    assert_eq!(left.len(), 5, "two profiles, a network, a volume, an image: {left:?}");
+    assert_eq!(left.len(), 6, "two profiles, two networks, a volume, an image: {left:?}");
 }
 
 #[tokio::test]

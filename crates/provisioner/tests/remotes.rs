@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use lnplaylive::order::Severity;
 use provisioner::{Claims, Error, Memory, NoRoom, Provisioner, Room, choose};
-use sim_lxd::Fault;
+use sim_lxd::{Fault, SimMember};
 use support::{GOOD, World, order, placement, provisioner, quoted, remote_settings, until, write};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,11 +56,12 @@ async fn a_report_tells_what_placement_needs() {
 #[tokio::test]
 async fn a_cluster_reports_its_members_that_are_online() {
     let world = World::made(GOOD, 1, "", |_, config| {
-        config.cluster = ["a", "b", "c"].map(str::to_owned).into();
+        config.cluster = ["a", "b", "c"].map(SimMember::new).into();
+        config.offline_after = Duration::ZERO;
     })
     .await;
     world.remote().set_memory(8 << 30, 1 << 30);
-    world.remote().set_online("b", false);
+    world.remote().member("b").kill().await;
     let reports = world.provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
     let members = load.members.expect("a cluster");
