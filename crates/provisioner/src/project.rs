@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lnplaylive::marks::{
-    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
 };
 use lnplaylive::order::{Leftover, Placement, PortBlock, Severity};
 use lnplaylive::{OrderId, ProjectName};
@@ -40,7 +40,8 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
     let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
     let ours = name.order_short() == order.short();
-    ours.then_some(Environment { project: name, expires_at, ports, address, provisioned })
+    let member = project.config.get(KEY_MEMBER).cloned();
+    ours.then_some(Environment { project: name, expires_at, ports, address, provisioned, member, host: None })
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {
@@ -62,9 +63,8 @@ pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placemen
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    if let Some(address) = placement.address {
-        config.insert(KEY_ADDRESS.to_owned(), address.to_string());
-    }
+    config.extend(placement.member.clone().map(|member| (KEY_MEMBER.to_owned(), member)));
+    config.extend(placement.address.map(|address| (KEY_ADDRESS.to_owned(), address.to_string())));
     let name = placement.project.to_string();
     match client.create_project(&name, "lnplay.live environment", &config).await {
         Ok(()) => Ok(()),
