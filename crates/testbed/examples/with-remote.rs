@@ -2,7 +2,8 @@
 //!
 //! Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL`
 //! and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an unused enrolment token, and in `REMOTE_URL`
-//! and `REMOTE_TOKEN_FILE`. With `TESTBED_TEST_IMAGE` the server has the image `lnplay`. For example:
+//! and `REMOTE_TOKEN_FILE`. With `TESTBED_TEST_IMAGE` the server has the image `lnplay`; with `TESTBED_VM_EMULATION` it runs virtual
+//! machines as well, their static addresses being those from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. For example:
 //!
 //! ```sh
 //! cargo run -p testbed --example with-remote -- incus sh -c \
@@ -25,14 +26,19 @@ async fn main() -> anyhow::Result<ExitCode> {
         _ => anyhow::bail!("usage: with-remote lxd|incus COMMAND [ARGUMENT…]"),
     };
     let Some(program) = arguments.next() else { anyhow::bail!("with-remote: name a command to run") };
-    if let Some(why) = lxd::unavailable(kind) {
+    let emulation = std::env::var_os(lxd::EMULATION).map(|_| lxd::emulation()).transpose()?;
+    let unavailable = if emulation.is_some() { lxd::no_machines(kind) } else { lxd::unavailable(kind) };
+    if let Some(why) = unavailable {
         eprintln!("{why}");
         return Ok(NO_SERVER_HERE.into());
     }
-    let server = match lxd::image() {
-        Ok(image) => Server::with_image(kind, &image).await?,
-        Err(_) => Server::start(kind).await?,
+    let server = match &emulation {
+        Some(emulation) => Server::emulating(kind, emulation).await?,
+        None => Server::start(kind).await?,
     };
+    if let Ok(image) = lxd::image() {
+        server.upload(&image).await?;
+    }
     let token = tempfile::NamedTempFile::new()?;
     std::fs::write(token.path(), server.token("with-remote").await?)?;
     let mut command = tokio::process::Command::new(program);
@@ -40,6 +46,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         command.env(format!("{prefix}_URL"), server.url());
         command.env(format!("{prefix}_TOKEN_FILE"), token.path());
     }
+    let (first, last) = server.static_addresses();
+    command.env("REMOTE_FIRST_ADDRESS", first.to_string()).env("REMOTE_LAST_ADDRESS", last.to_string());
     // SIGINT reaches the command as well; this waits for it.
     let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
     let status = command.args(arguments).status().await?;

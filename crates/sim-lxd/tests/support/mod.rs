@@ -90,6 +90,7 @@ pub(crate) fn spec(name: &str) -> InstanceSpec {
         config: ConfigMap::new(),
         devices: root_disk(),
         profiles: None,
+        target: None,
     }
 }
 
