@@ -10,6 +10,7 @@ use lnplaylive::order::{Placement, PortBlock};
 use lnplaylive::settings;
 use lxd_client::{Client, DeviceMap};
 
+use crate::profiles::Profiles;
 use crate::{Error, LISTEN_FIRST};
 
 /// Our devices' names.
@@ -69,13 +70,9 @@ impl Wiring {
         let address = placement
             .address
             .ok_or_else(|| unusable("virtual machines need static addresses: set vm_addresses".to_owned()))?;
-        let mut profiles = DeviceMap::new();
-        for profile in &remote.profiles {
-            // The last one that has a device of a name decides.
-            profiles.extend(client.profile_devices(profile).await?);
-        }
-        let (nic, nic_config) =
-            nic(&profiles, remote.vm_network.as_deref()).map_err(|what| unusable(what.to_owned()))?;
+        let profiles = Profiles::read(client, remote).await?;
+        let nic = nic(profiles, remote.vm_network.as_deref());
+        let (nic, nic_config) = nic.map_err(|what| unusable(what.to_owned()))?;
         Ok(Self::Machine { listen, address, nic, nic_config })
     }
 }
@@ -89,13 +86,8 @@ pub(crate) fn listen_address(remote: &settings::Remote, member: Option<&str>, ho
 
 /// The name of the NIC that a virtual machine gets, and its configuration: the first NIC of the profiles, on `network` if
 /// that is set. Fails with a sentence.
-fn nic(profiles: &DeviceMap, network: Option<&str>) -> Result<(String, Device), &'static str> {
-    let is_nic = |device: &&Device| device.get("type").is_some_and(|kind| kind == "nic");
-    let first = profiles.iter().find(|(_, device)| is_nic(device));
-    let (name, mut config) = match first {
-        Some((name, device)) => (name.clone(), device.clone()),
-        None => (DEFAULT_NIC.to_owned(), Device::new()),
-    };
+fn nic(profiles: Profiles, network: Option<&str>) -> Result<(String, Device), &'static str> {
+    let (name, mut config) = profiles.nic.unwrap_or_else(|| (DEFAULT_NIC.to_owned(), Device::new()));
     if let Some(network) = network {
         // A NIC has either these or a network.
         config.retain(|key, _| key != "parent" && key != "nictype");
@@ -259,15 +251,15 @@ mod tests {
             device([("type", "nic"), ("nictype", "bridged"), ("parent", "br0"), ("hwaddr", "00:16")]);
         let root = device([("type", "disk"), ("path", "/")]);
         let profiles = map([("disk", root.clone()), ("lan", bridged.clone()), ("wan", unmanaged.clone())]);
-        assert_eq!(nic(&profiles, None), Ok(("lan".into(), bridged)));
+        assert_eq!(nic(Profiles::of(&profiles), None), Ok(("lan".into(), bridged)));
 
         let profiles = map([("disk", root), ("wan", unmanaged)]);
-        nic(&profiles, None).expect_err("its bridge is not the server's");
+        nic(Profiles::of(&profiles), None).expect_err("its bridge is not the server's");
         let on_network = device([("type", "nic"), ("network", "vms")]);
-        assert_eq!(nic(&profiles, Some("vms")), Ok(("wan".into(), on_network.clone())));
+        assert_eq!(nic(Profiles::of(&profiles), Some("vms")), Ok(("wan".into(), on_network.clone())));
 
-        nic(&DeviceMap::new(), None).expect_err("no NIC");
-        assert_eq!(nic(&DeviceMap::new(), Some("vms")), Ok((DEFAULT_NIC.into(), on_network)));
+        nic(Profiles::default(), None).expect_err("no NIC");
+        assert_eq!(nic(Profiles::default(), Some("vms")), Ok((DEFAULT_NIC.into(), on_network)));
     }
 
     #[test]

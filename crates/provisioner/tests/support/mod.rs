@@ -20,7 +20,7 @@ use lnplaylive::{
     Terms,
     order::{Leftover, PortBlock},
 };
-use provisioner::{Error, Provisioner, choose, keys};
+use provisioner::{Choice, Error, Provisioner, choose, keys};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
@@ -103,15 +103,16 @@ impl World {
         let reports = self.provisioner.survey().await;
         let candidates = self.provisioner.candidates(&reports);
         let choice = choose(&candidates, order.terms.node_count, &[], &[], 0).expect("room");
-        placement(order, &choice.remote, choice.ports)
+        let Choice { remote, member, ports, address } = choice;
+        Placement { member, address, ..placement(order, &remote, ports) }
     }
 
     /// Takes an order all the way.
     pub(crate) async fn provision(&self, order: &Order) -> Result<Placement, Error> {
         let placement = self.place(order).await;
         self.provisioner.bring_up(order, &placement).await?;
-        let strings = self.provisioner.deploy(order, &placement, |_| ()).await?;
-        assert_eq!(strings.len(), order.terms.node_count as usize);
+        let deployed = self.provisioner.deploy(order, &placement, |_| ()).await?;
+        assert_eq!(deployed.connection_strings.len(), order.terms.node_count as usize);
         let until = placement.project.expires();
         self.provisioner.hand_over(order.id, &placement, until).await?;
         Ok(placement)

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod api;
+
 use std::{
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -124,24 +126,38 @@ impl Ssh {
         &self,
         host_key: &PrivateKey,
     ) -> Result<openssh::Session, openssh::Error> {
+        self.try_connect([127, 0, 0, 1].into(), self.port, host_key).await
+    }
+
+    /// Connects to another address than that of [`World::instance`].
+    pub(crate) async fn connect_to(&self, address: IpAddr, port: u16) -> openssh::Session {
+        self.try_connect(address, port, &self.host_key).await.expect("an SSH session")
+    }
+
+    async fn try_connect(
+        &self,
+        address: IpAddr,
+        port: u16,
+        host_key: &PrivateKey,
+    ) -> Result<openssh::Session, openssh::Error> {
         use std::os::unix::fs::PermissionsExt as _;
         let known_hosts = self.dir.path().join("known_hosts");
         let public = host_key.public_key().to_openssh().expect("text");
-        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {public}\n", self.port)).expect("written");
+        std::fs::write(&known_hosts, format!("[{address}]:{port} {public}\n")).expect("written");
         let login = self.dir.path().join("login");
         std::fs::write(&login, self.login_key.to_openssh(LineEnding::LF).expect("text").as_bytes())
             .expect("written");
         std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).expect("private");
         openssh::SessionBuilder::default()
             .user("root".into())
-            .port(self.port)
+            .port(port)
             .keyfile(&login)
             .user_known_hosts_file(&known_hosts)
             .known_hosts_check(openssh::KnownHosts::Strict)
             .control_directory(self.dir.path())
             .config_file("/dev/null")
             .connect_timeout(Duration::from_secs(10))
-            .connect("127.0.0.1")
+            .connect(address.to_string())
             .await
     }
 
@@ -155,6 +171,12 @@ pub(crate) async fn run(session: &openssh::Session, command: &str) -> (String, i
     let output = session.raw_command(command).output().await.expect("an exit status");
     let text = String::from_utf8(output.stdout).expect("text");
     (text, output.status.code().expect("an exit code"))
+}
+
+/// Whether a process runs.
+pub(crate) fn is_alive(pid: &str) -> bool {
+    // A zombie has no environment.
+    std::fs::read(format!("/proc/{}/environ", pid.trim())).is_ok_and(|environ| !environ.is_empty())
 }
 
 /// Waits until a condition holds.
