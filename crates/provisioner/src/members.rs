@@ -191,6 +191,14 @@ fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String>
     if let Some(group) = settings.cluster_group.as_ref().filter(|group| !in_group(group)) {
         return Some(format!("is not in cluster_group {group:?}"));
     }
+    let own = settings.members.get(&member.server_name).and_then(|member| member.listen_address);
+    if own.is_none() && !settings.listen_address.is_unspecified() {
+        // Other members cannot open ports on it.
+        return Some(format!(
+            "would open ports on {}, the listen_address of the whole remote; set one for each member, in members, or none",
+            settings.listen_address
+        ));
+    }
     match member.scheduler() {
         Scheduler::All => None,
         Scheduler::Group if settings.cluster_group.is_some() => None,

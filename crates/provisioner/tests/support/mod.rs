@@ -84,9 +84,14 @@ impl World {
         for index in 0..count {
             let mut config = SimRemoteConfig::new(dir.path().join(format!("r{index}")), &script);
             change(index, &mut config);
+            let clustered = !config.cluster.is_empty();
             let remote = SimRemote::start(config).await.expect("a remote");
             let token = write(dir.path(), &format!("token-{index}"), &remote.token("shop"));
-            settings += &remote_settings(&format!("sim-{index}"), &remote.url(), &token, address, index);
+            let name = format!("sim-{index}");
+            settings += &match clustered {
+                true => cluster_settings(&name, &remote.url(), &token),
+                false => remote_settings(&name, &remote.url(), &token, address, index),
+            };
             settings += lines;
             remotes.push(remote);
         }
@@ -153,6 +158,14 @@ impl World {
         let calls = self.remote().faults().calls();
         calls.iter().filter(|c| c.method == method && c.path == path).count()
     }
+}
+
+/// Settings of a container remote that is a cluster: each member's ports are opened on its own addresses.
+pub(crate) fn cluster_settings(name: &str, url: &str, token: &Path) -> String {
+    format!(
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token}\ninstance_type = \"container\"\n",
+        token = quoted(token),
+    )
 }
 
 /// Settings of a container remote; those that share an address get ports of their own.
