@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    api::{Shared, least_used},
+    api::{self, Shared, least_used},
     instance::{DeviceMap, Instance},
     proxy,
 };
@@ -83,9 +83,8 @@ pub(crate) async fn restore(shared: &Arc<Shared>, name: &str) -> Result<(), Stri
 }
 
 async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(), String> {
-    let start = shared.start_of(instance, &instance.settings())?;
     let failed = |e| format!("Failed to start instance {:?}: {e}", instance.name);
-    instance.start(&start).await.map_err(failed)
+    api::start(shared, instance).await.map_err(failed)
 }
 
 fn instances(shared: &Shared, which: impl Fn(&Instance) -> bool) -> Vec<Arc<Instance>> {

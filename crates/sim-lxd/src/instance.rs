@@ -16,7 +16,14 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Faults, SshFault, cloud_init::Ssh, member::Member, processes, proxy, rules, ssh};
+use crate::{
+    Faults, SshFault,
+    cloud_init::Ssh,
+    member::Member,
+    processes, proxy,
+    rules::{self, Kind},
+    ssh,
+};
 
 /// Configuration and devices, as the API has them.
 pub(crate) type ConfigMap = BTreeMap<String, String>;
@@ -48,14 +55,6 @@ pub(crate) struct Spec {
     pub(crate) architecture: String,
     /// Without an image there is no root file system, and nothing can start.
     pub(crate) has_image: bool,
-}
-
-/// Container or virtual machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Kind {
-    Container,
-    VirtualMachine,
 }
 
 /// What of an instance can be changed.
@@ -205,7 +204,7 @@ impl Instance {
         if self.is_running() {
             return Err("The instance is already running".into());
         }
-        if !self.has_image {
+        if !self.has_image && self.kind == Kind::Container {
             let root = self.dir.join("rootfs");
             let root = root.display();
             return Err(format!("Failed to handle idmapped storage: No such file or directory: \"{root}\""));
@@ -268,7 +267,7 @@ impl Instance {
             let inside = Inside {
                 address: self.address,
                 own: own.clone(),
-                ssh: ssh.clone(),
+                ssh: self.has_image.then(|| ssh.clone()),
                 faults: member.faults.clone(),
             };
             let work = listen(listener, forward, inside, tasks.clone(), stop.clone());
@@ -411,17 +410,19 @@ struct Inside {
     address: Ipv4Addr,
     /// Its static addresses.
     own: Arc<[IpAddr]>,
-    ssh: ssh::Server,
+    /// None in a virtual machine without an image, which runs and boots nothing.
+    ssh: Option<ssh::Server>,
     faults: Faults,
 }
 
 impl Inside {
     async fn serve_ssh(&self, incoming: TcpStream) {
+        let Some(ssh) = &self.ssh else { return };
         match self.faults.ssh() {
-            None => self.ssh.serve(incoming).await,
+            None => ssh.serve(incoming).await,
             Some(SshFault::Closed) => {}
             Some(SshFault::Silent) => std::future::pending().await,
-            Some(SshFault::OtherHostKey) => self.ssh.with_other_host_key().serve(incoming).await,
+            Some(SshFault::OtherHostKey) => ssh.with_other_host_key().serve(incoming).await,
         }
     }
 }

@@ -29,3 +29,4 @@ mod tls;
 pub use faults::{Call, Fault, Faults, SshFault};
 pub use member::{Machine, SimMember};
 pub use remote::{MemberHandle, ProjectSnapshot, Server, SimRemote, SimRemoteConfig};
+pub use rules::{Kind, Rule, When, rules};

@@ -434,8 +434,7 @@ impl<'a> MemberHandle<'a> {
                 Some(value) if !value.is_empty() => proxy::is_true(value),
                 _ => instance.was_running(),
             };
-            let start = self.remote.shared.start_of(&instance, &settings);
-            if wanted && let Err(error) = async { instance.start(&start?).await }.await {
+            if wanted && let Err(error) = api::start(&self.remote.shared, &instance).await {
                 tracing::warn!(
                     instance = instance.name,
                     project = instance.project,

@@ -1,6 +1,6 @@
 //! Instances and their state.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -16,31 +16,12 @@ use super::{
     refuse,
 };
 use crate::{
-    instance::{ConfigMap, DeviceMap, Instance, Kind, Settings, Spec},
+    instance::{ConfigMap, DeviceMap, Instance, Settings, Spec},
     member::Member,
-    model::{Model, POOL},
-    proxy,
+    model::Model,
     remote::Server,
+    rules::{Kind, Subject, When},
 };
-
-/// The beginnings of the configuration keys that instances have.
-const KEYS: [&str; 15] = [
-    "agent.",
-    "boot.",
-    "cloud-init.",
-    "cluster.",
-    "environment.",
-    "image.",
-    "limits.",
-    "linux.",
-    "migration.",
-    "nvidia.",
-    "raw.",
-    "security.",
-    "snapshots.",
-    "user.",
-    "volatile.",
-];
 
 /// How long a clean stop may take if the caller does not say.
 const STOP: Duration = Duration::from_secs(30);
@@ -172,6 +153,9 @@ pub(super) async fn create(
         let text = format!("Requested profile {missing:?} doesn't exist");
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
     }
+    if let Err(text) = check(&shared, (&project, &name, kind), &member, &settings, When::Request) {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
+    }
     let spec = Spec { name, project, kind, settings, architecture, has_image: fingerprint.is_some() };
     let resources = json!({"instances": [format!("/1.0/instances/{}", spec.name)]});
     let work = {
@@ -187,7 +171,7 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value,
     if spec.architecture != member.state().machine.architecture {
         return Err("Requested architecture isn't supported by this host".into());
     }
-    check(shared, &spec.project, &spec.settings)?;
+    check(shared, (&spec.project, &spec.name, spec.kind), &member, &spec.settings, When::Creation)?;
     let mut model = shared.model();
     let project = model.projects.get_mut(&spec.project).ok_or("Failed loading project: Project not found")?;
     if project.instances.contains_key(&spec.name) {
@@ -199,44 +183,40 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value,
     Ok(Value::Null)
 }
 
-fn check(shared: &Shared, project: &str, settings: &Settings) -> Result<(), String> {
-    if let Some(key) = settings.config.keys().find(|key| !KEYS.iter().any(|start| key.starts_with(start))) {
-        return Err(format!("Unknown configuration key: {key}"));
-    }
-    let devices = shared.model().expanded_devices(project, settings);
-    check_devices(&devices.map_err(|name| format!("Requested profile {name:?} doesn't exist"))?)
-}
-
-fn check_devices(devices: &DeviceMap) -> Result<(), String> {
-    let mut pool = None;
-    for (name, device) in devices {
-        let option = |key: &str| device.get(key).map_or("", String::as_str);
-        match option("type") {
-            "proxy" => {
-                for key in ["listen", "connect"] {
-                    proxy::parse(option(key)).map_err(|e| {
-                        format!(
-                            "Failed initialising instance: Invalid devices: Device validation failed for {name:?}: \
-                             Invalid value for device option {key:?}: {e}"
-                        )
-                    })?;
-                }
-            }
-            "disk" if option("path") == "/" => pool = Some(option("pool").to_owned()),
-            "disk" | "none" | "nic" | "unix-char" => {}
-            other => return Err(format!("Invalid device type {other}")),
-        }
-    }
-    match pool.as_deref() {
-        Some(POOL) => Ok(()),
-        Some(_) => {
-            Err("Failed initialising instance: Failed loading storage pool: Storage pool not found".into())
-        }
-        None => {
-            Err("Failed initialising instance: Failed getting root disk: No root device could be found"
-                .into())
-        }
-    }
+/// Holds an instance against the rules of a moment.
+fn check(
+    shared: &Shared,
+    (project, name, kind): (&str, &str, Kind),
+    member: &Member,
+    settings: &Settings,
+    when: When,
+) -> Result<(), String> {
+    let model = shared.model();
+    let expanded = model.expanded_devices(project, settings);
+    let expanded = expanded.map_err(|name| format!("Requested profile {name:?} doesn't exist"))?;
+    let is_other = |i: &&Arc<Instance>| (i.project.as_str(), i.name.as_str()) != (project, name);
+    let neighbours: Vec<_> = model
+        .projects
+        .values()
+        .flat_map(|p| p.instances.values())
+        .filter(|i| is_other(i) && i.member().name == member.name)
+        .map(|i| (i.name.clone(), model.expanded_devices(&i.project, &i.settings()).unwrap_or_default()))
+        .collect();
+    let (no_config, no_networks) = (ConfigMap::new(), BTreeMap::new());
+    let subject = Subject {
+        server: shared.server,
+        virtual_machines: shared.virtual_machines,
+        kind,
+        name,
+        project,
+        project_config: model.projects.get(project).map_or(&no_config, |p| &p.config),
+        config: &settings.config,
+        devices: &settings.devices,
+        expanded: &expanded,
+        networks: model.owner("networks", project).map_or(&no_networks, |owner| &owner.networks),
+        neighbours: &neighbours,
+    };
+    subject.refusal(when).map_or(Ok(()), Err)
 }
 
 #[derive(Deserialize)]
@@ -315,7 +295,13 @@ fn check_etag(headers: &HeaderMap, instance: &Instance) -> Result<(), Refusal> {
 }
 
 async fn update(shared: &Shared, instance: &Arc<Instance>, settings: Settings) -> Result<(), String> {
-    check(shared, &instance.project, &settings)?;
+    let (whose, member) =
+        ((instance.project.as_str(), instance.name.as_str(), instance.kind), instance.member());
+    check(shared, whose, &member, &settings, When::Request)?;
+    check(shared, whose, &member, &settings, When::Creation)?;
+    if instance.is_running() {
+        check(shared, whose, &member, &settings, When::Start)?;
+    }
     let start = shared.start_of(instance, &settings)?;
     instance.update(settings, &start).await
 }
@@ -366,6 +352,17 @@ pub(super) async fn read_state(
     }))
 }
 
+/// Starts an instance, unless a rule or a taken port forbids it.
+pub(crate) async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(), String> {
+    let settings = instance.settings();
+    if !instance.is_running() {
+        let whose = (instance.project.as_str(), instance.name.as_str(), instance.kind);
+        check(shared, whose, &instance.member(), &settings, When::Start)?;
+    }
+    let start = shared.start_of(instance, &settings)?;
+    instance.start(&start).await
+}
+
 #[derive(Deserialize)]
 struct NewState {
     #[serde(default)]
@@ -393,10 +390,7 @@ pub(super) async fn put_state(
         "start" => {
             let work = {
                 let shared = shared.clone();
-                async move {
-                    let start = shared.start_of(&instance, &instance.settings())?;
-                    instance.start(&start).await.map(|()| Value::Null)
-                }
+                async move { start(&shared, &instance).await.map(|()| Value::Null) }
             };
             shared.operations.start("Starting instance", resources, work)
         }

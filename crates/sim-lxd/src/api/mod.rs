@@ -118,6 +118,7 @@ pub(crate) struct At(pub(crate) Arc<Member>);
 pub(crate) struct Peer(pub(crate) Option<String>);
 
 pub(crate) use handing_on::least_used;
+pub(crate) use instances::start;
 pub(crate) use server::issue_token;
 
 type Ctx = State<Arc<Shared>>;
@@ -242,7 +243,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/1.0/profiles", get(objects::list_profiles).post(objects::create_profile))
         .route("/1.0/profiles/{name}", get(objects::read_profile).delete(objects::delete_profile))
         .route("/1.0/networks", get(objects::list_networks).post(objects::create_network))
-        .route("/1.0/networks/{name}", get(objects::read_network).delete(objects::delete_network))
+        .route(
+            "/1.0/networks/{name}",
+            get(objects::read_network).patch(objects::patch_network).delete(objects::delete_network),
+        )
         .route("/1.0/storage-pools", get(objects::list_pools))
         .route("/1.0/storage-pools/{pool}", get(objects::read_pool))
         .route("/1.0/storage-pools/{pool}/resources", get(objects::pool_resources))

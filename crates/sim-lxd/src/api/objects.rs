@@ -140,6 +140,22 @@ pub(super) async fn read_network(
     }
 }
 
+/// Changes keys of a network's configuration, and leaves the others.
+pub(super) async fn patch_network(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let New { config, .. } = parse(&body)?;
+    let mut model = shared.model();
+    match model.owner_mut("networks", &params.project).and_then(|owner| owner.networks.get_mut(&name)) {
+        Some(network) => network.extend(config),
+        None => return not_found("Network not found"),
+    }
+    ok(json!({}))
+}
+
 fn render_pool(shared: &Shared) -> Value {
     json!({
         "name": POOL, "driver": "dir", "description": "", "status": "Created", "config": {}, "used_by": [],

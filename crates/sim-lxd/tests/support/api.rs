@@ -13,6 +13,11 @@ pub(crate) struct Api {
 impl Api {
     /// Makes a client and has it trusted with an unused token. Clones of it for other URLs of a cluster are trusted as well.
     pub(crate) async fn enrol(url: &str, token: &str) -> Self {
+        Self::enrol_both(url, token).await.0
+    }
+
+    /// The same, and a client of `lxd-client` with the same identity.
+    pub(crate) async fn enrol_both(url: &str, token: &str) -> (Self, Client) {
         let key = rcgen::KeyPair::generate().expect("a key");
         let params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
         let (certificate, key) =
@@ -20,7 +25,8 @@ impl Api {
         let token = Token::parse(token).expect("a token");
         let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).expect("an identity");
         let config = ClientConfig::new("tested", url.parse().expect("a URL"), identity, *token.fingerprint());
-        Client::new(config).expect("a client").enrol(&token).await.expect("enrolled");
+        let client = Client::new(config).expect("a client");
+        client.enrol(&token).await.expect("enrolled");
         // Another test of the process may have been first.
         rustls::crypto::ring::default_provider().install_default().ok();
         let pem = certificate + &key;
@@ -28,7 +34,7 @@ impl Api {
             .identity(reqwest::Identity::from_pem(pem.as_bytes()).expect("an identity"))
             .tls_danger_accept_invalid_certs(true)
             .build();
-        Self { http: http.expect("a client"), url: url.to_owned() }
+        (Self { http: http.expect("a client"), url: url.to_owned() }, client)
     }
 
     /// The same client for another URL.
@@ -57,23 +63,29 @@ impl Api {
     /// Makes a change and waits for its operation, if it is one; the error is the server's text.
     pub(crate) async fn change(&self, method: &str, path: &str, body: Value) -> Result<(), String> {
         let (status, answer) = self.call(method, path, body).await.expect("an answer");
-        let reason = |answer: &Value, key: &str| Err(answer[key].as_str().unwrap_or_default().to_owned());
-        if !matches!(status, 200..300) {
-            return reason(&answer, "error");
+        match status {
+            202 => self.end_of(&answer).await,
+            200..300 => Ok(()),
+            _ => Err(reason(&answer, "error")),
         }
-        if status != 202 {
-            return Ok(());
-        }
+    }
+
+    /// Waits for the operation that an answer tells of.
+    pub(crate) async fn end_of(&self, answer: &Value) -> Result<(), String> {
         let operation = answer["operation"].as_str().expect("an operation");
         let (status, answer) = self.get(&format!("{operation}/wait")).await;
         let end = &answer["metadata"];
         // LXD answers with the operation that failed, Incus with an error.
         if status != 200 {
-            reason(&answer, "error")
+            Err(reason(&answer, "error"))
         } else if end["status"] == "Success" {
             Ok(())
         } else {
-            reason(end, "err")
+            Err(reason(end, "err"))
         }
     }
+}
+
+fn reason(answer: &Value, key: &str) -> String {
+    answer[key].as_str().unwrap_or_default().to_owned()
 }
