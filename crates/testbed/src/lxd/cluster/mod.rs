@@ -164,6 +164,11 @@ impl Cluster {
         socket::call(&self.socket(self.living()?), method, path, body).await
     }
 
+    /// As [`Cluster::call`], for a call that starts an operation: waits for its end.
+    pub async fn carry_out(&self, method: &str, path: &str, body: &Value, within: Duration) -> Result<Value> {
+        socket::carry_out(&self.socket(self.living()?), method, path, body, within).await
+    }
+
     /// The member that decides for the others, if there is one now.
     pub async fn leader(&self) -> Result<Option<Member>> {
         let members = self.call("GET", "/1.0/cluster/members?recursion=1", &Value::Null).await?;
@@ -224,15 +229,7 @@ impl Cluster {
 
     async fn set_state(&self, member: Member, action: &str) -> Result<()> {
         let path = format!("/1.0/cluster/members/{member}/state");
-        socket::carry_out(
-            &self.socket(self.living()?),
-            "POST",
-            &path,
-            &json!({"action": action}),
-            EVACUATION_TIME,
-        )
-        .await
-        .map(drop)
+        self.carry_out("POST", &path, &json!({"action": action}), EVACUATION_TIME).await.map(drop)
     }
 
     /// Sets whether a member gets instances only when it is named for them (`scheduler.instance`).
