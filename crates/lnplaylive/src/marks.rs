@@ -18,6 +18,10 @@ pub const KEY_ORDER: &str = "user.lnplaylive.order";
 pub const KEY_EXPIRES: &str = "user.lnplaylive.expires";
 /// The environment's ports on the remote, `first-count`.
 pub const KEY_PORTS: &str = "user.lnplaylive.ports";
+/// The cluster member that the environment was placed on. A cluster may move it later.
+pub const KEY_MEMBER: &str = "user.lnplaylive.member";
+/// The static address of the environment's virtual machine.
+pub const KEY_ADDRESS: &str = "user.lnplaylive.address";
 /// `placing` until handed over, then `provisioned`.
 pub const KEY_STATE: &str = "user.lnplaylive.state";
 /// When the project was made, in unix seconds.

@@ -13,6 +13,8 @@
 //! *before* the step runs, so that whoever finds the record can go on from it. A placement that was
 //! given up is a [`Leftover`] until the remote is known to have nothing of it.
 
+use std::net::Ipv4Addr;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -106,12 +108,39 @@ pub struct Access {
 pub struct Placement {
     /// The remote's name in the settings.
     pub remote: String,
+    /// The member of the remote's cluster; `None` on a single server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// The project; its name holds the expiry.
     pub project: ProjectName,
     /// Its ports.
     pub ports: PortBlock,
+    /// A virtual machine's static address on the remote's bridge; `None` for a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// Its keys.
     pub access: Access,
+}
+
+impl Placement {
+    /// What may be left of it on the remote once it is abandoned.
+    pub fn leftover(&self) -> Leftover {
+        Leftover {
+            remote: self.remote.clone(),
+            member: self.member.clone(),
+            project: self.project,
+            ports: self.ports,
+            address: self.address,
+        }
+    }
+
+    /// The remote, and the member where there is one, for messages.
+    pub fn site(&self) -> String {
+        match &self.member {
+            Some(member) => format!("{}, member {member}", self.remote),
+            None => self.remote.clone(),
+        }
+    }
 }
 
 /// What a placement that was given up may have left on a remote.
@@ -120,10 +149,16 @@ pub struct Placement {
 pub struct Leftover {
     /// The remote's name in the settings.
     pub remote: String,
+    /// The member of the remote's cluster that it was placed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// The project.
     pub project: ProjectName,
     /// The ports, in use until the project is gone.
     pub ports: PortBlock,
+    /// A virtual machine's static address, in use until the project is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What went wrong so far with an order that is to be provisioned.
@@ -430,7 +465,7 @@ impl Order {
                 if self.leftovers.iter().any(|l| l.project == placement.project) {
                     return Err(refused);
                 }
-                let what = format!("placed on {} in {}", placement.remote, placement.project);
+                let what = format!("placed on {} in {}", placement.site(), placement.project);
                 let attempts = Attempts { faults: 0, not_before: now, ..attempts };
                 (State::Placing { paid_at, attempts, placement }, what)
             }
@@ -472,10 +507,8 @@ impl Order {
                 | State::Deploying { paid_at, .. },
                 Event::Cancel,
             ) => {
-                if let Some(Placement { remote, project, ports, .. }) = self.state.placement() {
-                    let leftover = Leftover { remote: remote.clone(), project: *project, ports: *ports };
-                    self.leftovers.push(leftover);
-                }
+                let leftover = self.state.placement().map(Placement::leftover);
+                self.leftovers.extend(leftover);
                 let reason = "cancelled by the operator".to_owned();
                 let failed =
                     State::Failed { paid_at, reason: reason.clone(), cancelled: true, refunded_at: None };
@@ -527,8 +560,7 @@ impl Order {
             };
         }
         // The placement is given up, and with it whatever there may be of it.
-        let Placement { remote, project, ports, .. } = placement;
-        self.leftovers.push(Leftover { remote, project, ports });
+        self.leftovers.push(placement.leftover());
         attempts.faults = 0;
         attempts.failed += 1;
         if attempts.failed >= policy.max_attempts {

@@ -26,6 +26,8 @@ fn placement(order: &Order, second: i64) -> Placement {
     let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
     Placement {
         remote: format!("remote-{}", second % 3),
+        member: (second % 2 == 0).then(|| "m1".to_owned()),
+        address: None,
         project: ProjectName::new(at(second), order.id).expect("a name"),
         ports: PortBlock { first: 20000, count: 9 },
         access: Access { host_key: pair(), client_key: pair() },

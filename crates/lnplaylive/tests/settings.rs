@@ -57,7 +57,7 @@ fn the_environment_has_the_last_word() {
     assert_eq!(settings.shop.max_hours, 10);
     let names: Vec<_> = settings.remotes.iter().map(|r| (r.name.as_str(), r.instance_type)).collect();
     assert_eq!(names, [("eu-1", InstanceType::VirtualMachine), ("us-1", InstanceType::Container)]);
-    assert_eq!(settings.remotes[0].public_url_template(), "ws://192.0.2.7:{port}");
+    assert_eq!(settings.remotes[0].public_url_template("192.0.2.7"), "ws://192.0.2.7:{port}");
 }
 
 #[test]
@@ -92,6 +92,8 @@ fn a_wrong_setting_is_refused_by_its_name() {
         (with("image_file = \"token\"\nimage_rootfs_file = \"token\""), "remotes[0].image_file"),
         (with("image_rootfs_file = \"token\""), "remotes[0].image_metadata_file"),
         (with("image_file = \"missing\""), "remotes[0].image_file: cannot read missing"),
+        (with("vm_addresses = { first = \"10.0.0.9\", last = \"10.0.0.8\" }"), "remotes[0].vm_addresses"),
+        (with("members = { m1 = { host = \"a b\" } }"), "remotes[0].members.m1.host"),
         (with("max_memory_percent = 101"), "remotes[0].max_memory_percent: is 101"),
         (with("boot_timeout_secs = 0"), "remotes[0].boot_timeout_secs: is 0"),
         (with("public_url_template = \"https://{port}\""), "remotes[0].public_url_template"),

@@ -96,6 +96,19 @@ impl Client {
         &self.transport.remote
     }
 
+    /// Lets calls go to any of these URLs, the API of one cluster's members, which show the same pinned certificate.
+    ///
+    /// A call goes to the one that answered last; where there is no connection, to the next. An empty list changes
+    /// nothing.
+    pub fn set_endpoints(&self, endpoints: Vec<Url>) {
+        self.transport.set_endpoints(endpoints);
+    }
+
+    /// The URLs that calls may go to, the one in use first.
+    pub fn endpoints(&self) -> Vec<Url> {
+        self.transport.endpoints()
+    }
+
     /// How many HTTP requests this client and its clones have sent, second tries and waits included.
     pub fn calls_made(&self) -> u64 {
         self.transport.calls_made()

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Client, ConfigMap, Result, transport::Call};
+use crate::{Client, ConfigMap, DeviceMap, Result, transport::Call};
 
 /// A kind of object that a project can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,23 @@ impl Client {
     pub async fn list(&self, collection: &Collection, project: &str) -> Result<Vec<Item>> {
         let action = format!("list {}s of project {project}", collection.noun());
         let call = Call::get(&collection.path(), action).query("recursion", "1").project(project);
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// The devices of a profile of the project `default`.
+    pub async fn profile_devices(&self, profile: &str) -> Result<DeviceMap> {
+        #[derive(Deserialize)]
+        struct Profile {
+            #[serde(default)]
+            devices: DeviceMap,
+        }
+        let call = Call::get(&["profiles", profile], format!("read profile {profile}"));
+        Ok(self.transport.fetch::<Profile>(call).await?.0.devices)
+    }
+
+    /// A network of the project `default`.
+    pub async fn network(&self, name: &str) -> Result<Item> {
+        let call = Call::get(&["networks", name], format!("read network {name}"));
         Ok(self.transport.fetch(call).await?.0)
     }
 

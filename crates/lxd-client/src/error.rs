@@ -118,6 +118,12 @@ impl Error {
         matches!(*self.kind, ErrorKind::Conflict(_))
     }
 
+    /// Whether there was no connection, so that nothing was sent.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        let cause = self.source.as_deref().and_then(|s| s.downcast_ref::<reqwest::Error>());
+        *self.kind == ErrorKind::Unreachable && cause.is_some_and(reqwest::Error::is_connect)
+    }
+
     /// Whether there was a connection, and it broke.
     pub(crate) fn is_broken_connection(&self) -> bool {
         let cause = self.source.as_deref().and_then(|s| s.downcast_ref::<reqwest::Error>());

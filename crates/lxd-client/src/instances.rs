@@ -45,6 +45,8 @@ pub struct InstanceSpec {
     pub devices: DeviceMap,
     /// Profiles in order; `None` for the project's `default`.
     pub profiles: Option<Vec<String>>,
+    /// The cluster member to put it on; `None` lets the cluster choose.
+    pub target: Option<String>,
 }
 
 /// An instance as the server has it.
@@ -68,6 +70,20 @@ pub struct Instance {
     #[serde(default)]
     pub profiles: Vec<String>,
     /// The cluster member that it is on; `none` on a single server.
+    #[serde(default)]
+    pub location: String,
+}
+
+/// Where a cluster has an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct InstanceLocation {
+    /// The project that it is in.
+    #[serde(default)]
+    pub project: String,
+    /// Its name, unique in its project.
+    pub name: String,
+    /// The member that it is on.
     #[serde(default)]
     pub location: String,
 }
@@ -190,7 +206,12 @@ impl Client {
             body["profiles"] = json!(profiles);
         }
         let action = format!("create instance {} in project {project}", spec.name);
-        self.run(Call::post(&["instances"], body, action).project(project), within).await.map(drop)
+        let call = Call::post(&["instances"], body, action).project(project);
+        let call = match &spec.target {
+            Some(member) => call.query("target", member),
+            None => call,
+        };
+        self.run(call, within).await.map(drop)
     }
 
     /// Reads an instance. A project that does not exist has none, so that is "not found" as well.
@@ -203,6 +224,49 @@ impl Client {
     pub async fn instances(&self, project: &str) -> Result<Vec<Instance>> {
         let call = Call::get(&["instances"], format!("list instances of project {project}"));
         Ok(self.transport.fetch(call.query("recursion", "1").project(project)).await?.0)
+    }
+
+    /// The cluster members that instances are on, by project and name, over all projects. Of a member that does not
+    /// answer the cluster still tells which instances it has.
+    pub async fn locations(&self) -> Result<Vec<InstanceLocation>> {
+        let call = Call::get(&["instances"], "list the instances of all projects");
+        Ok(self.transport.fetch(call.query("recursion", "1").query("all-projects", "true")).await?.0)
+    }
+
+    /// Replaces the devices of an instance's own that `change` changes; nothing is sent where it changes none.
+    pub async fn change_devices(
+        &self,
+        project: &str,
+        name: &str,
+        change: impl FnOnce(&mut DeviceMap),
+        within: Duration,
+    ) -> Result<()> {
+        #[derive(Deserialize, Serialize)]
+        struct Writable {
+            #[serde(default)]
+            architecture: String,
+            #[serde(default)]
+            config: ConfigMap,
+            #[serde(default)]
+            devices: DeviceMap,
+            #[serde(default)]
+            ephemeral: bool,
+            #[serde(default)]
+            profiles: Vec<String>,
+            #[serde(default)]
+            description: String,
+        }
+        let read = format!("read instance {name} in project {project}");
+        let call = Call::get(&["instances", name], read).project(project);
+        let (mut instance, etag) = self.transport.fetch::<Writable>(call).await?;
+        let before = instance.devices.clone();
+        change(&mut instance.devices);
+        if instance.devices == before {
+            return Ok(());
+        }
+        let action = format!("change the devices of instance {name} in project {project}");
+        let call = Call::put(&["instances", name], json!(instance), action).project(project);
+        self.run(call.if_match(etag.as_ref()), within).await.map(drop)
     }
 
     /// How an instance is right now, with its addresses.

@@ -49,11 +49,11 @@ pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{Identity, IdentityError};
 pub use images::{ImageFiles, ImageFingerprint};
 pub use instances::{
-    Address, ImageSource, Instance, InstanceSpec, InstanceState, InstanceType, Status, Stop,
+    Address, ImageSource, Instance, InstanceLocation, InstanceSpec, InstanceState, InstanceType, Status, Stop,
 };
 pub use operations::{Operation, OperationState};
 pub use projects::{Content, Project};
-pub use server::{ClusterMember, Environment, Resources, ServerInfo};
+pub use server::{ClusterMember, Environment, Resources, Scheduler, ServerInfo, StorageSpace};
 pub use token::{InvalidToken, Token};
 pub use transport::ETag;
 

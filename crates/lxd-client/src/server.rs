@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{Client, Fingerprint, Result, transport::Call};
+use crate::{Client, ConfigMap, Fingerprint, Result, transport::Call};
 
 /// The server's answer to `GET /1.0`. To a client that it does not trust it tells only the first fields.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,11 +77,23 @@ pub struct Resources {
 pub struct ClusterMember {
     /// The member's name.
     pub server_name: String,
+    /// Its API, `https://host:port`.
+    #[serde(default)]
+    pub url: String,
     /// `Online`, `Offline`, `Evacuated` or `Blocked`.
     pub status: String,
     /// The status in a sentence.
     #[serde(default)]
     pub message: String,
+    /// For example `x86_64`.
+    #[serde(default)]
+    pub architecture: String,
+    /// The cluster groups that it is in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Its configuration, `scheduler.instance` among it.
+    #[serde(default)]
+    pub config: ConfigMap,
 }
 
 impl ClusterMember {
@@ -89,6 +101,38 @@ impl ClusterMember {
     pub fn is_online(&self) -> bool {
         self.status.eq_ignore_ascii_case("online")
     }
+
+    /// Who may put instances there. LXD and Incus: `scheduler.instance`, `all` by default.
+    pub fn scheduler(&self) -> Scheduler {
+        match self.config.get("scheduler.instance").map(String::as_str) {
+            Some("manual") => Scheduler::Manual,
+            Some("group") => Scheduler::Group,
+            _ => Scheduler::All,
+        }
+    }
+}
+
+/// Who may put instances on a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduler {
+    /// Everybody.
+    All,
+    /// Whoever asks for one of its cluster groups.
+    Group,
+    /// Whoever asks for it by name: its operator, by hand.
+    Manual,
+}
+
+/// How much of a storage pool there is and is used, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct StorageSpace {
+    /// The pool's size.
+    #[serde(default)]
+    pub total: u64,
+    /// What is used of it.
+    #[serde(default)]
+    pub used: u64,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +186,22 @@ impl Client {
     pub async fn cluster_members(&self) -> Result<Vec<ClusterMember>> {
         let call = Call::get(&["cluster", "members"], "list the cluster's members").query("recursion", "1");
         Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// How much of a storage pool there is and is used; of a cluster, on the named member.
+    pub async fn storage_space(&self, pool: &str, member: Option<&str>) -> Result<StorageSpace> {
+        #[derive(Deserialize)]
+        struct Raw {
+            space: StorageSpace,
+        }
+        let on = member.map(|member| format!(" on cluster member {member}")).unwrap_or_default();
+        let action = format!("read the space of storage pool {pool}{on}");
+        let call = Call::get(&["storage-pools", pool, "resources"], action);
+        let call = match member {
+            Some(member) => call.query("target", member),
+            None => call,
+        };
+        Ok(self.transport.fetch::<Raw>(call).await?.0.space)
     }
 
     async fn read_resources(&self, call: Call) -> Result<Resources> {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -40,6 +40,17 @@ pub(crate) enum Payload {
     Json(Value),
     Stream { body: reqwest::Body, length: u64 },
     Form(reqwest::multipart::Form),
+}
+
+impl Payload {
+    /// The same once more; `None` of what can be sent once only.
+    fn again(&self) -> Option<Self> {
+        match self {
+            Self::None => Some(Self::None),
+            Self::Json(body) => Some(Self::Json(body.clone())),
+            Self::Stream { .. } | Self::Form(_) => None,
+        }
+    }
 }
 
 impl Call {
@@ -137,17 +148,63 @@ enum EnvelopeType {
     Error,
 }
 
-/// The connection to one server.
+/// How long sent data may stay unacknowledged before a connection counts as broken. A machine that is gone does not
+/// say so, and the kernel would wait for a quarter of an hour.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connection to one server, or to a cluster through any of its members.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(crate) remote: String,
-    base: Url,
+    endpoints: RwLock<Endpoints>,
     http: reqwest::Client,
     limits: Limits,
     calls: AtomicU64,
     /// The end of the client's certificate.
     valid_until: Option<Timestamp>,
     clock_ahead: Mutex<Option<SignedDuration>>,
+}
+
+/// Where the API is served; never empty. The first is the one in use.
+#[derive(Debug)]
+struct Endpoints(Vec<Url>);
+
+impl Endpoints {
+    fn current(&self) -> &Url {
+        &self.0[0]
+    }
+
+    /// Puts an endpoint that did not answer last, if it is still the one in use.
+    fn avoid(&mut self, endpoint: &Url) {
+        if self.current() == endpoint {
+            self.0.rotate_left(1);
+        }
+    }
+
+    /// Takes a new list and goes on with the endpoint in use, if it is on the list.
+    fn replace(&mut self, endpoints: Vec<Url>) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let current = endpoints.iter().position(|endpoint| endpoint == self.current());
+        self.0 = endpoints;
+        self.0.rotate_left(current.unwrap_or(0));
+    }
+}
+
+/// Marks an endpoint as one to avoid when a call on it is dropped before it has ended: the caller ran out of patience.
+struct Watched<'a> {
+    transport: &'a Transport,
+    endpoint: &'a Url,
+    answered: bool,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.transport.avoid(self.endpoint);
+        }
+    }
 }
 
 impl Transport {
@@ -165,6 +222,8 @@ impl Transport {
             // Well below the half minute after which the first servers drop idle connections: a change that is sent on a
             // connection just being dropped fails, since it is not sent twice.
             .pool_idle_timeout(Duration::from_secs(10))
+            .tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT)
+            .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT)
             // A redirect would lead away from the pinned server, a retry could repeat a change.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -174,7 +233,7 @@ impl Transport {
         match http {
             Ok(http) => Ok(Self {
                 remote,
-                base,
+                endpoints: RwLock::new(Endpoints(vec![base])),
                 http,
                 limits,
                 calls: AtomicU64::new(0),
@@ -190,6 +249,20 @@ impl Transport {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Serves further calls from any of `endpoints`, all of which have the pinned certificate.
+    pub(crate) fn set_endpoints(&self, endpoints: Vec<Url>) {
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).replace(endpoints);
+    }
+
+    /// The endpoints, the one in use first.
+    pub(crate) fn endpoints(&self) -> Vec<Url> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn avoid(&self, endpoint: &Url) {
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).avoid(endpoint);
     }
 
     pub(crate) fn calls_made(&self) -> u64 {
@@ -221,26 +294,12 @@ impl Transport {
             .map_err(|e| self.error(action, ErrorKind::NotLxd("unexpected metadata".into())).with_source(e))
     }
 
-    /// Makes the call. All of it, an eventual second try included, ends within the call's time.
-    pub(crate) async fn send(&self, call: Call) -> Result<Answer> {
-        let url = self.url(&call)?;
-        let Call { method, headers, payload, action, timeout, .. } = call;
-        let time = timeout.unwrap_or(self.limits.total);
-        let again =
-            (method == Method::GET).then(|| self.request(method.clone(), &url, &headers, Payload::None));
-        let first = self.request(method, &url, &headers, payload);
-        let work = async {
-            match (self.attempt(first, &action).await, again) {
-                // A kept-alive connection that the server closed just now, or one that broke: asking again is safe.
-                (Err(e), Some(again)) if e.is_broken_connection() => {
-                    tracing::debug!(remote = %self.remote, %action, "the connection broke, asking again");
-                    self.attempt(again, &action).await
-                }
-                (result, _) => result,
-            }
-        };
+    /// Makes the call, on the next endpoint where one cannot be reached. All of it ends within the call's time.
+    pub(crate) async fn send(&self, mut call: Call) -> Result<Answer> {
+        let time = call.timeout.unwrap_or(self.limits.total);
+        let action = std::mem::take(&mut call.action);
         let timed_out = || self.error(&action, ErrorKind::TimedOut(time));
-        let (status, etag, body) = match tokio::time::timeout(time, work).await {
+        let (status, etag, body) = match tokio::time::timeout(time, self.try_endpoints(call, &action)).await {
             Err(_) => return Err(timed_out()),
             Ok(Err(e)) if matches!(e.kind(), ErrorKind::TimedOut(_)) => {
                 return Err(timed_out().with_source(e));
@@ -252,6 +311,34 @@ impl Transport {
             Ok(result) => result?,
         };
         self.open(status, etag, &body, action)
+    }
+
+    async fn try_endpoints(&self, mut call: Call, action: &str) -> Result<(u16, Option<ETag>, Vec<u8>)> {
+        let endpoints = self.endpoints();
+        let (mut at, mut broken) = (0, false);
+        loop {
+            let endpoint = &endpoints[at % endpoints.len()];
+            let url = self.url(endpoint, &call, action)?;
+            let again = call.payload.again();
+            let payload = std::mem::replace(&mut call.payload, Payload::None);
+            let request = self.request(call.method.clone(), &url, &call.headers, payload);
+            let mut watched = Watched { transport: self, endpoint, answered: false };
+            let result = self.attempt(request, action).await;
+            watched.answered = !matches!(&result, Err(e) if *e.kind() == ErrorKind::Unreachable);
+            drop(watched);
+            let Err(error) = result else { return result };
+            // A kept-alive connection that the server closed just now, or one that broke: asking again is safe.
+            let ask_again = error.is_broken_connection() && call.method == Method::GET && !broken;
+            // Nothing was sent, so even a change can be made elsewhere.
+            let elsewhere = error.is_no_connection() && at + 1 < endpoints.len();
+            match again {
+                Some(payload) if ask_again || elsewhere => call.payload = payload,
+                _ => return Err(error),
+            }
+            tracing::debug!(remote = %self.remote, %endpoint, %action, "no connection, or it broke; asking again");
+            broken |= ask_again;
+            at += 1;
+        }
     }
 
     /// Says so if the client's certificate is out of date: why a server does not trust this client, then.
@@ -341,18 +428,18 @@ impl Transport {
         Ok(Answer { metadata: envelope.metadata, operation, etag, action })
     }
 
-    fn url(&self, call: &Call) -> Result<Url> {
-        let mut url = self.base.clone();
+    fn url(&self, endpoint: &Url, call: &Call, action: &str) -> Result<Url> {
+        let mut url = endpoint.clone();
         {
             let Ok(mut path) = url.path_segments_mut() else {
-                return Err(self.error(&call.action, ErrorKind::Invalid("the URL has no path".into())));
+                return Err(self.error(action, ErrorKind::Invalid("the URL has no path".into())));
             };
             path.pop_if_empty().push("1.0");
             for segment in &call.path {
                 // An empty or dotted segment would turn "delete this" into a call on the whole collection.
                 if matches!(segment.as_str(), "" | "." | "..") {
                     let text = format!("{segment:?} cannot be the name of anything");
-                    return Err(self.error(&call.action, ErrorKind::Invalid(text)));
+                    return Err(self.error(action, ErrorKind::Invalid(text)));
                 }
                 path.push(segment);
             }

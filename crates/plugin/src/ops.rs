@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use provisioner::{Load, Member};
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
@@ -150,14 +151,35 @@ pub(crate) async fn remotes(desk: &Arc<Desk>, params: Value) -> Answer {
                 "last_error": last_error.map(|(at, error)| json!({ "at": at, "error": error })),
                 "environments": load.map(|l| l.environments.len()),
                 "being_made": load.map(|l| l.coming().count()),
-                "memory_total_bytes": load.map(|l| l.memory.total),
-                "memory_used_bytes": load.map(|l| l.memory.used),
-                "cpus": load.map(|l| l.cpus),
-                "cpu_load": load.and_then(|l| l.cpu_load),
-                "cluster_members": load.and_then(|l| l.members).map(|m| m.total),
-                "cluster_members_online": load.and_then(|l| l.members).map(|m| m.online),
+                "memory_total_bytes": load.map(|l| l.memory().total),
+                "memory_used_bytes": load.map(|l| l.memory().used),
+                "cpus": load.map(|l| l.machines().map(|machine| machine.cpus).sum::<u64>()),
+                "cpu_load": load.and_then(|l| l.machines().map(|machine| machine.cpu_load).sum::<Option<f64>>()),
+                "members": load.filter(|l| l.clustered).map(members),
             })
         })
         .collect();
     Ok(json!({ "remotes": remotes }))
+}
+
+/// The members of a cluster, each with what it has or why it takes no environments.
+fn members(load: &Load) -> Vec<Value> {
+    let environments = |name: &Option<String>| load.environments.iter().filter(|e| e.member == *name).count();
+    let member = |member: &Member| {
+        let machine = member.machine.as_ref().ok();
+        json!({
+            "name": member.name,
+            "host": member.host,
+            "takes_environments": machine.is_some(),
+            "reason": member.machine.as_ref().err(),
+            "environments": environments(&member.name),
+            "memory_total_bytes": machine.map(|m| m.memory.total),
+            "memory_used_bytes": machine.map(|m| m.memory.used),
+            "storage_total_bytes": machine.and_then(|m| m.storage).map(|s| s.total),
+            "storage_used_bytes": machine.and_then(|m| m.storage).map(|s| s.used),
+            "cpus": machine.map(|m| m.cpus),
+            "cpu_load": machine.and_then(|m| m.cpu_load),
+        })
+    };
+    load.members.iter().map(member).collect()
 }

@@ -3,10 +3,11 @@
 //! Nothing of it is kept elsewhere: after a restart the next survey makes it anew. While a remote does not answer, its
 //! environments keep the routes that they had.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use lnplaylive::settings::url_host;
 use lnplaylive::{Endpoint, ProjectName, Route, RouteTable, Settings};
 use provisioner::Environment;
 use tokio::sync::Mutex;
@@ -17,21 +18,26 @@ use crate::desk::Desk;
 #[derive(Debug)]
 pub(crate) struct Routes {
     file: Option<PathBuf>,
-    /// By remote, the host that its ports are on.
-    hosts: BTreeMap<String, String>,
+    remotes: Vec<String>,
     /// What was written last; nothing before the first time.
     written: Mutex<Option<RouteTable>>,
 }
 
 impl Routes {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let hosts = settings.remotes.iter().map(|remote| {
-            let host = remote.ssh_host();
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            (remote.name.clone(), host)
-        });
-        Self { file: settings.shop.routes_file.clone(), hosts: hosts.collect(), written: Mutex::default() }
+        let remotes = settings.remotes.iter().map(|remote| remote.name.clone()).collect();
+        Self { file: settings.shop.routes_file.clone(), remotes, written: Mutex::default() }
     }
+}
+
+/// What the remotes have said so far.
+#[derive(Debug, Default)]
+struct Known {
+    environments: Vec<Environment>,
+    /// The hosts of all servers that have reported, as they stand in URLs.
+    hosts: BTreeSet<String>,
+    /// Whether a remote has not reported yet.
+    some_silent: bool,
 }
 
 impl Desk {
@@ -40,26 +46,23 @@ impl Desk {
         let Some(file) = self.routes.file.clone() else { return };
         let mut written = self.routes.written.lock().await;
         let seen = self.stock.seen();
-        let mut known: Vec<(&str, Environment)> = Vec::new();
-        for (remote, seen) in &seen {
-            let load = seen.last.as_ref().and_then(|answer| answer.load());
-            known.extend(load.into_iter().flat_map(|l| l.environments.iter().map(|e| (remote.as_str(), *e))));
+        let mut known = Known::default();
+        for remote in &self.routes.remotes {
+            let Some(load) = seen.get(remote).and_then(|seen| seen.last.as_ref()?.load()) else {
+                known.some_silent = true;
+                continue;
+            };
+            known.environments.extend(load.environments.iter().cloned());
+            known.hosts.extend(load.members.iter().map(|member| url_host(&member.host)));
         }
-        let handed_over = self.stock.handed_over();
-        known.extend(handed_over.iter().map(|one| (one.remote.as_str(), one.environment)));
-        let silent = self.routes.hosts.iter();
-        let silent: Vec<_> = silent
-            .filter(|(remote, _)| seen.get(*remote).is_none_or(|s| s.last.is_none()))
-            .map(|(_, host)| host.as_str())
-            .collect();
+        known.environments.extend(self.stock.handed_over().into_iter().map(|one| one.environment));
         let result = tokio::task::block_in_place(|| {
             let before = match written.take() {
                 Some(table) => Some(table),
                 // Of an earlier run. Where there is none, or it cannot be read, the remotes will tell.
                 None => RouteTable::read(&file).ok(),
             };
-            let hosts = &self.routes.hosts;
-            let next = table(hosts, &known, before.as_ref(), &silent, Timestamp::now());
+            let next = table(&known, before.as_ref(), Timestamp::now());
             if before.as_ref() != Some(&next) {
                 next.write(&file)?;
             }
@@ -73,26 +76,22 @@ impl Desk {
     }
 }
 
-/// The routes to environments that were handed over and have not ended, and of those that were there `before` the ones
-/// to `silent` hosts, of which nothing is known.
-fn table(
-    hosts: &BTreeMap<String, String>,
-    known: &[(&str, Environment)],
-    before: Option<&RouteTable>,
-    silent: &[&str],
-    now: Timestamp,
-) -> RouteTable {
+/// The routes to environments that were handed over and have not ended. Those that were there `before` stay while
+/// nothing is known of them: their remote has not reported, or not which member they are on.
+fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTable {
     let mut table = RouteTable::default();
-    let kept = before.into_iter().flat_map(RouteTable::iter);
-    for (project, route) in kept {
+    let unlocated: BTreeSet<_> =
+        known.environments.iter().filter(|e| e.host.is_none()).map(|e| e.project).collect();
+    for (project, route) in before.into_iter().flat_map(RouteTable::iter) {
         let host = route.nodes().first().map(|node| node.host.as_str()).unwrap_or_default();
-        if route.expires_at() > now && silent.contains(&host) {
+        let silent = known.some_silent && !known.hosts.contains(host);
+        if route.expires_at() > now && (silent || unlocated.contains(&project)) {
             table.insert(project, route.clone());
         }
     }
-    for (remote, environment) in known {
+    for environment in &known.environments {
         let live = environment.provisioned && environment.expires_at > now;
-        if let Some(host) = hosts.get(*remote).filter(|_| live)
+        if let Some(host) = environment.host.as_deref().filter(|_| live)
             && let Some((project, route)) = route(host, environment)
         {
             table.insert(project, route);
@@ -102,7 +101,7 @@ fn table(
 }
 
 fn route(host: &str, environment: &Environment) -> Option<(ProjectName, Route)> {
-    let ports = environment.ports?;
+    let (ports, host) = (environment.ports?, url_host(host));
     let nodes: Option<Vec<Endpoint>> = (1..ports.count)
         .map(|node| format!("ws://{host}:{}", ports.first.checked_add(node)?).parse().ok())
         .collect();
@@ -120,43 +119,73 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).expect("in range")
     }
 
-    fn environment(first: u16, ends: i64) -> Environment {
-        let project = ProjectName::new(at(ends), OrderId::random()).expect("a name");
-        let ports = Some(PortBlock { first, count: 3 });
-        Environment { project, expires_at: at(ends), ports, provisioned: true }
+    fn environment(host: &str, first: u16, ends: i64) -> Environment {
+        Environment {
+            project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
+            expires_at: at(ends),
+            ports: Some(PortBlock { first, count: 3 }),
+            provisioned: true,
+            member: None,
+            host: Some(host.to_owned()),
+        }
     }
 
-    fn hosts() -> BTreeMap<String, String> {
-        [("a", "192.0.2.1"), ("b", "[2001:db8::1]")].map(|(r, h)| (r.to_owned(), h.to_owned())).into()
+    fn known(environments: &[&Environment]) -> Known {
+        let environments: Vec<_> = environments.iter().map(|one| (*one).clone()).collect();
+        let hosts = environments.iter().filter_map(|one| one.host.as_deref()).map(url_host).collect();
+        Known { environments, hosts, some_silent: false }
+    }
+
+    fn nodes(table: &RouteTable) -> Vec<(ProjectName, Vec<String>)> {
+        let urls = |route: &Route| route.nodes().iter().map(ToString::to_string).collect();
+        table.iter().map(|(project, route)| (project, urls(route))).collect()
     }
 
     #[test]
     fn leads_to_what_was_handed_over_and_lives() {
-        let (lives, six, ended) = (environment(20000, 10), environment(20010, 20), environment(20020, 5));
-        let made = Environment { provisioned: false, ..environment(20030, 10) };
-        let extended = Environment { expires_at: at(100), ..environment(20040, 1) };
-        let known = [("a", lives), ("b", six), ("a", ended), ("a", made), ("a", extended), ("gone", lives)];
-        let table = table(&hosts(), &known, None, &[], at(5));
-        let found: Vec<_> = table
-            .iter()
-            .map(|(p, r)| (p, r.expires_at(), r.nodes().iter().map(ToString::to_string).collect::<Vec<_>>()))
-            .collect();
-        let nodes = |host: &str, ports: [u16; 2]| ports.map(|port| format!("ws://{host}:{port}")).to_vec();
+        let (lives, six) = (environment("192.0.2.1", 20000, 10), environment("2001:db8::1", 20010, 20));
+        let ended = environment("192.0.2.1", 20020, 5);
+        let made = Environment { provisioned: false, ..environment("192.0.2.1", 20030, 10) };
+        let extended = Environment { expires_at: at(100), ..environment("192.0.2.1", 20040, 1) };
+        let table = table(&known(&[&lives, &six, &ended, &made, &extended]), None, at(5));
+        let urls = |host: &str, ports: [u16; 2]| ports.map(|port| format!("ws://{host}:{port}")).to_vec();
         let mut expected = vec![
-            (lives.project, at(10), nodes("192.0.2.1", [20001, 20002])),
-            (six.project, at(20), nodes("[2001:db8::1]", [20011, 20012])),
-            (extended.project, at(100), nodes("192.0.2.1", [20041, 20042])),
+            (lives.project, urls("192.0.2.1", [20001, 20002])),
+            (six.project, urls("[2001:db8::1]", [20011, 20012])),
+            (extended.project, urls("192.0.2.1", [20041, 20042])),
         ];
         expected.sort();
-        assert_eq!(found, expected);
+        assert_eq!(nodes(&table), expected);
+        let ends =
+            table.iter().find(|(project, _)| *project == extended.project).map(|(_, r)| r.expires_at());
+        assert_eq!(ends, Some(at(100)), "the later end counts");
     }
 
     #[test]
     fn a_remote_that_says_nothing_keeps_its_routes_and_another_does_not() {
-        let (on_a, on_b, ended) = (environment(20000, 10), environment(20010, 10), environment(20020, 3));
-        let before = table(&hosts(), &[("a", on_a), ("b", on_b), ("a", ended)], None, &[], at(0));
+        let (on_a, on_b) = (environment("192.0.2.1", 20000, 10), environment("192.0.2.2", 20010, 10));
+        let ended = environment("192.0.2.1", 20020, 3);
+        let before = table(&known(&[&on_a, &on_b, &ended]), None, at(0));
         assert_eq!(before.len(), 3);
-        let after = table(&hosts(), &[], Some(&before), &["192.0.2.1"], at(5));
+        // The one with 192.0.2.2 has reported, and that there is nothing.
+        let mut now = known(&[]);
+        now.hosts.insert("192.0.2.2".into());
+        now.some_silent = true;
+        let after = table(&now, Some(&before), at(5));
         assert_eq!(after.iter().map(|(project, _)| project).collect::<Vec<_>>(), [on_a.project]);
+        now.some_silent = false;
+        assert!(table(&now, Some(&before), at(5)).is_empty());
+    }
+
+    #[test]
+    fn follows_an_environment_that_was_moved() {
+        let mut moved = environment("192.0.2.1", 20000, 10);
+        let before = table(&known(&[&moved]), None, at(0));
+        moved.host = None;
+        let lost = table(&known(&[&moved]), Some(&before), at(1));
+        assert_eq!(lost, before, "its member is not known, so it may well be where it was");
+        moved.host = Some("192.0.2.2".into());
+        let after = table(&known(&[&moved]), Some(&lost), at(2));
+        assert_eq!(nodes(&after)[0].1, ["ws://192.0.2.2:20001", "ws://192.0.2.2:20002"]);
     }
 }

@@ -188,7 +188,12 @@ impl Desk {
         let mut claims = Claims { placed: self.placed(), ..Claims::default() };
         for HandedOver { remote, environment, .. } in lock(&self.stock.handed_over).iter() {
             let until = Some(environment.expires_at);
-            let placed = environment.ports.map(|ports| Placed { remote: remote.clone(), ports, until });
+            let placed = environment.ports.map(|ports| Placed {
+                remote: remote.clone(),
+                member: environment.member.clone(),
+                ports,
+                until,
+            });
             // Its order may still be open, and have said so.
             claims
                 .placed

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::order::{Placement, Severity};
 use lnplaylive::{Event, Order, ProjectName, State, Work};
-use provisioner::{Environment, choose, keys};
+use provisioner::{Avoid, Deployed, Environment, choose, keys};
 use tokio::time::{sleep, timeout};
 
 use crate::desk::{ApplyError, Case, Desk};
@@ -127,9 +127,9 @@ impl Worker<'_> {
         let reports = desk.survey().await;
         let choosing = desk.choosing.lock().await;
         reserved.extend(desk.placed());
-        let reserved: Vec<_> = reserved.iter().map(|p| (p.remote.as_str(), p.ports)).collect();
         let order = self.case.order();
-        let avoid: Vec<_> = gone_wrong.iter().chain(&order.leftovers).map(|l| l.remote.as_str()).collect();
+        let avoid = gone_wrong.iter().chain(&order.leftovers);
+        let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
         let failed = order.state.attempts().map_or(0, |a| a.failed);
         let candidates = desk.provisioner.candidates(&reports);
         let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid, failed) {
@@ -137,10 +137,12 @@ impl Worker<'_> {
                 let placement = Placement {
                     project: self.project_name(&order),
                     remote: choice.remote,
+                    member: choice.member,
+                    address: None,
                     ports: choice.ports,
                     access: keys::generate(),
                 };
-                tracing::info!("order {}: goes to {} in {}", self.case, placement.remote, placement.project);
+                tracing::info!("order {}: goes to {} in {}", self.case, placement.site(), placement.project);
                 Event::Placed(placement)
             }
             Err(no_room) => {
@@ -179,12 +181,18 @@ impl Worker<'_> {
         let provisioner = &self.desk.provisioner;
         let show = |progress| self.case.show_progress(progress);
         let result = async {
-            let connection_strings = provisioner.deploy(order, placement, show).await?;
+            let Deployed { host, connection_strings } = provisioner.deploy(order, placement, show).await?;
             // However long it took, the buyer gets the hours that were paid for.
             let expires_at = paid_until(order, Timestamp::now()).max(placement.project.expires());
             provisioner.hand_over(order.id, placement, expires_at).await?;
-            let (project, ports) = (placement.project, Some(placement.ports));
-            let environment = Environment { project, expires_at, ports, provisioned: true };
+            let environment = Environment {
+                project: placement.project,
+                expires_at,
+                ports: Some(placement.ports),
+                provisioned: true,
+                member: placement.member.clone(),
+                host: Some(host),
+            };
             self.desk.stock.note_hand_over(&placement.remote, environment);
             // Before anybody has the connection strings.
             self.desk.write_routes().await;

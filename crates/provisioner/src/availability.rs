@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lnplaylive::order::PortBlock;
 
 use crate::placement::Candidate;
-use crate::space::Space;
+use crate::space::{Fit, Reserved, Space};
 
 /// More than this many places are not counted: nobody needs to know.
 pub const MOST_COUNTED: u32 = 1000;
@@ -29,10 +29,18 @@ pub struct Claims {
 pub struct Placed {
     /// The remote's name.
     pub remote: String,
+    /// The member of its cluster.
+    pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
     /// When it ends; `None` of what is to go before that.
     pub until: Option<Timestamp>,
+}
+
+impl Placed {
+    pub(crate) fn reserved(&self) -> Reserved<'_> {
+        Reserved { member: self.member.as_deref(), ports: self.ports }
+    }
 }
 
 /// Something that has to find a place.
@@ -48,6 +56,8 @@ struct Claim {
 struct Lease {
     until: Timestamp,
     space: usize,
+    /// Which of the remote's machines it is on, if that takes environments.
+    machine: Option<usize>,
     ports: PortBlock,
 }
 
@@ -68,12 +78,19 @@ impl<'a> Room<'a> {
             let Ok(load) = &report.load else { continue };
             let reported = |ports| load.ports().any(|other| other == ports);
             let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
-            let space = room.spaces.len();
-            room.spaces.push(Space::new(settings, load, placed.clone().map(|p| p.ports)));
-            room.leases.extend(placed.filter_map(|p| Some(Lease { until: p.until?, space, ports: p.ports })));
-            room.leases.extend(load.environments.iter().filter_map(|environment| {
-                Some(Lease { until: environment.expires_at, space, ports: environment.ports? })
-            }));
+            let at = room.spaces.len();
+            let space = Space::new(settings, load, placed.clone().map(Placed::reserved));
+            let lease = |until: Timestamp, member: Option<&str>, ports| {
+                let machine = space.machine(member);
+                Lease { until, space: at, machine, ports }
+            };
+            room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, p.member.as_deref(), p.ports))));
+            room.leases.extend(
+                load.environments
+                    .iter()
+                    .filter_map(|e| Some(lease(e.expires_at, e.member.as_deref(), e.ports?))),
+            );
+            room.spaces.push(space);
         }
         let paid = claims.paid.iter().map(|&node_count| Claim { node_count, until: None });
         let unpaid = claims.unpaid.iter();
@@ -98,9 +115,9 @@ impl<'a> Room<'a> {
         let mut room = self.clone();
         let mut count = 0;
         while count < MOST_COUNTED
-            && let Some((space, ports)) = room.best(node_count, true)
+            && let Some((space, fit)) = room.best(node_count, true)
         {
-            room.spaces[space].take(ports);
+            room.spaces[space].take(&fit);
             count += 1;
         }
         count
@@ -118,7 +135,7 @@ impl<'a> Room<'a> {
         let mut leases = std::mem::take(&mut room.leases).into_iter().peekable();
         for time in times {
             while let Some(lease) = leases.next_if(|lease| lease.until <= time) {
-                room.spaces[lease.space].give_back(lease.ports);
+                room.spaces[lease.space].give_back(lease.machine, lease.ports);
             }
             room.waiting.retain(|claim| claim.until.is_none_or(|until| until > time));
             room.place_waiting();
@@ -135,26 +152,32 @@ impl<'a> Room<'a> {
         for claim in std::mem::take(&mut self.waiting) {
             // What has no place leaves none for what is as large.
             let best = (claim.node_count < too_large).then(|| self.best(claim.node_count, false)).flatten();
-            let Some((space, ports)) = best else {
+            let Some((space, fit)) = best else {
                 too_large = too_large.min(claim.node_count);
                 self.waiting.push(claim);
                 continue;
             };
-            self.spaces[space].take(ports);
-            self.leases.extend(claim.until.map(|until| Lease { until, space, ports }));
+            self.spaces[space].take(&fit);
+            let (machine, ports) = (Some(fit.machine), fit.ports);
+            self.leases.extend(claim.until.map(|until| Lease { until, space, machine, ports }));
         }
     }
 
     /// The place that placement would choose; for who comes last, only where nobody waits for it.
-    fn best(&self, node_count: u32, comes_last: bool) -> Option<(usize, PortBlock)> {
+    fn best(&self, node_count: u32, comes_last: bool) -> Option<(usize, Fit)> {
         let mut sizes: Vec<_> = self.waiting.iter().map(|claim| claim.node_count).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        let awaited = |space: &Space<'_>| comes_last && sizes.iter().any(|size| space.could_hold(*size));
-        let places = self.spaces.iter().enumerate().filter(|(_, space)| !awaited(space));
-        let fits = places.filter_map(|(at, space)| Some((space.fit(node_count, 0).ok()?, at)));
-        let ((ports, _), space) = fits.min_by_key(|((_, rank), _)| *rank)?;
-        Some((space, ports))
+        let awaited = |space: &Space<'_>, machine| {
+            comes_last && sizes.iter().any(|size| space.could_hold(machine, *size))
+        };
+        let fits = self.spaces.iter().enumerate().flat_map(|(at, space)| {
+            let fits = space.fits(node_count, 0).unwrap_or_default();
+            let free = fits.into_iter().filter(|(fit, _)| !awaited(space, fit.machine));
+            free.map(move |(fit, rank)| (rank, at, fit)).collect::<Vec<_>>()
+        });
+        let (_, space, fit) = fits.min_by_key(|(rank, ..)| *rank)?;
+        Some((space, fit))
     }
 }
 
@@ -164,7 +187,7 @@ mod tests {
     use lnplaylive::{OrderId, ProjectName};
 
     use super::*;
-    use crate::remote::{Environment, Load, Memory, RemoteReport};
+    use crate::load::{Environment, Load, Machine, Member, Memory, RemoteReport};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).expect("in range")
@@ -182,13 +205,15 @@ mod tests {
             expires_at: at(*end),
             ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
             provisioned: true,
+            member: None,
+            host: None,
         };
+        let memory = Memory { total: 1 << 40, used: 0 };
+        let machine = Machine { memory, cpus: 4, cpu_load: None, storage: None };
         let load = Load {
             environments: (0..).zip(ends).map(environment).collect(),
-            memory: Memory { total: 1 << 40, used: 0 },
-            cpus: 4,
-            cpu_load: None,
-            members: None,
+            members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
+            clustered: false,
         };
         RemoteReport { name: name.into(), load: Ok(load) }
     }
@@ -213,6 +238,7 @@ mod tests {
         assert_eq!(count(&Claims::default()), 4);
         let on = |remote: &str, first| Placed {
             remote: remote.to_owned(),
+            member: None,
             ports: PortBlock { first, count: 9 },
             until: None,
         };
@@ -244,7 +270,7 @@ mod tests {
     fn what_the_remote_has_not_reported_yet_ends_as_well() {
         let remotes = [(remote("a", r#""max_environments": 1"#), report("a", &[]))];
         let ports = PortBlock { first: 20000, count: 9 };
-        let placed = vec![Placed { remote: "a".into(), ports, until: Some(at(70)) }];
+        let placed = vec![Placed { remote: "a".into(), member: None, ports, until: Some(at(70)) }];
         let claims = Claims { placed, ..Claims::default() };
         assert_eq!(with_room(&remotes, &claims, |room| (room.has(8), room.next(8))), (false, Some(at(70))));
     }

@@ -63,6 +63,24 @@ pub enum Error {
         /// The alias that was looked for.
         alias: String,
     },
+    /// A profile that instances are to get does not exist.
+    #[error("remote {remote:?}: there is no profile {profile:?} in its project default")]
+    NoProfile {
+        /// The remote's name.
+        remote: String,
+        /// The profile's name.
+        profile: String,
+    },
+    /// The cluster member that an environment was placed on does not run instances any more.
+    #[error("remote {remote:?}: member {member} {what}")]
+    MemberLost {
+        /// The remote's name.
+        remote: String,
+        /// The member's name.
+        member: String,
+        /// What the cluster says of it.
+        what: String,
+    },
     /// A port of the placement could not be opened: most likely something that is not ours has it.
     #[error(
         "remote {remote:?}: instance in {project}: one of its ports {first} to {last} is taken or cannot be opened"
@@ -142,7 +160,17 @@ impl Error {
             Self::Ssh { severity, .. } => *severity,
             // The operator has to do something, and once done the same step works.
             Self::NoSuchRemote { .. } | Self::State { .. } => Severity::Passing,
-            _ => Severity::Final,
+            Self::Settings { .. }
+            | Self::NotEnrolled { .. }
+            | Self::TokenRefused { .. }
+            | Self::NoImage { .. }
+            | Self::NoProfile { .. }
+            | Self::MemberLost { .. }
+            | Self::PortTaken { .. }
+            | Self::Lxd(_)
+            | Self::NotOurs { .. }
+            | Self::BeingRemoved { .. }
+            | Self::Lnplay { .. } => Severity::Final,
         }
     }
 

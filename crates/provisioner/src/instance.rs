@@ -32,8 +32,9 @@ pub(crate) async fn create(
         kind,
         image: ImageSource::Alias(remote.image.clone()),
         config: config(kind, node_count, placement),
-        devices: devices(remote, placement.ports),
+        devices: devices(remote, placement),
         profiles: Some(remote.profiles.clone()),
+        target: placement.member.clone(),
     };
     match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIME).await {
         // The project is this order's, so the instance in it is as well.
@@ -83,8 +84,9 @@ fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigM
     config
 }
 
-fn devices(remote: &settings::Remote, ports: PortBlock) -> DeviceMap {
-    let listen = remote.listen_address;
+fn devices(remote: &settings::Remote, placement: &Placement) -> DeviceMap {
+    let ports = placement.ports;
+    let listen = remote.listen_address(placement.member.as_deref());
     let listen = if listen.is_ipv6() { format!("[{listen}]") } else { listen.to_string() };
     let proxy = |listen_ports: String, connect_ports: String| {
         [

@@ -10,7 +10,10 @@ mod error;
 mod image;
 mod instance;
 pub mod keys;
+mod load;
+mod members;
 mod placement;
+mod profiles;
 mod project;
 mod projects;
 mod remote;
@@ -28,13 +31,14 @@ use lnplaylive::environment::{EnvironmentSpec, Ports};
 use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
 use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
+use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use error::Error;
-pub use placement::{Candidate, Choice, NoRoom, choose};
+pub use load::{Environment, Load, Machine, Member, Memory, RemoteReport, Storage};
+pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
-pub use remote::{Environment, Load, Members, Memory, RemoteReport};
 
 use remote::Remote;
 
@@ -46,6 +50,15 @@ const LISTEN_FIRST: u16 = 9736;
 pub struct Provisioner {
     remotes: Arc<[Remote]>,
     defaults: Defaults,
+}
+
+/// An environment that is up.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// Where its ports are reached, without brackets.
+    pub host: String,
+    /// One for each node, node 0 first.
+    pub connection_strings: Vec<ConnectionString>,
 }
 
 /// What all environments have in common.
@@ -104,10 +117,24 @@ impl Provisioner {
             .ok_or_else(|| Error::NoSuchRemote { remote: name.to_owned() })
     }
 
-    /// Makes the project and the instance of a placement and starts it, or finishes that.
+    /// Makes the project and the instance of a placement and starts it, or finishes that. Fails as soon as the
+    /// placement's member no longer runs instances.
     pub async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), Error> {
         let remote = self.remote(&placement.remote)?;
         let client = &remote.client().await?;
+        tokio::select! {
+            result = self.make_instance(remote, client, order, placement) => result,
+            lost = remote.watch_member(client, placement) => Err(lost),
+        }
+    }
+
+    async fn make_instance(
+        &self,
+        remote: &Remote,
+        client: &Client,
+        order: &Order,
+        placement: &Placement,
+    ) -> Result<(), Error> {
         // First, so that nothing is made where there is no image.
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
@@ -124,25 +151,35 @@ impl Provisioner {
         instance::start(client, placement).await
     }
 
-    /// Brings the network in the instance up, or finishes that, and returns its connection strings.
+    /// Brings the network in the instance up, or finishes that, and returns its connection strings. Fails as soon as
+    /// the placement's member no longer runs instances.
     pub async fn deploy(
         &self,
         order: &Order,
         placement: &Placement,
         progress: impl FnMut(Progress) + Send,
-    ) -> Result<Vec<ConnectionString>, Error> {
+    ) -> Result<Deployed, Error> {
         let remote = self.remote(&placement.remote)?;
-        let spec = self.spec(order, placement, remote);
-        let strings = ssh::lnplay_up(&remote.settings, placement, &spec, progress).await?;
+        let client = &remote.client().await?;
+        let up = async {
+            let host = remote.host(client, placement).await?;
+            let spec = self.spec(order, placement, remote.settings.public_url_template(&host));
+            let strings = ssh::lnplay_up(&remote.settings, &host, placement, &spec, progress).await?;
+            Ok::<_, Error>((host, strings))
+        };
+        let (host, strings) = tokio::select! {
+            result = up => result?,
+            lost = remote.watch_member(client, placement) => return Err(lost),
+        };
         if strings.len() != order.terms.node_count as usize {
             let what =
                 format!("it gave {} connection strings for {} nodes", strings.len(), order.terms.node_count);
             return Err(Error::lnplay(placement, what));
         }
-        Ok(strings)
+        Ok(Deployed { host, connection_strings: strings })
     }
 
-    fn spec(&self, order: &Order, placement: &Placement, remote: &Remote) -> EnvironmentSpec {
+    fn spec(&self, order: &Order, placement: &Placement, public_url_template: String) -> EnvironmentSpec {
         let environment = placement.project.environment();
         let Customisation { coin_distribution, channel_setup, names, .. } = &order.terms.customisation;
         EnvironmentSpec {
@@ -155,7 +192,7 @@ impl Provisioner {
             names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             colors: Vec::new(),
             ports: Ports { listen_first: LISTEN_FIRST, public_first: placement.ports.first_node() },
-            public_url_template: remote.settings.public_url_template(),
+            public_url_template,
             connect_page: self.defaults.connect_page.clone(),
         }
     }

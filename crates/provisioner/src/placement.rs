@@ -1,12 +1,11 @@
-//! Which remote an environment goes to: a pure function of what the remotes reported.
-
-use std::fmt::Write as _;
+//! Which remote, and which member of it, an environment goes to: a pure function of what the remotes reported.
 
 use lnplaylive::order::PortBlock;
 use lnplaylive::settings;
 use thiserror::Error;
 
-use crate::remote::RemoteReport;
+use crate::availability::Placed;
+use crate::load::RemoteReport;
 use crate::space::{Rank, Space};
 
 /// A remote that could take an environment.
@@ -23,6 +22,8 @@ pub struct Candidate<'a> {
 pub struct Choice {
     /// The remote's name.
     pub remote: String,
+    /// The member of its cluster; `None` on a single server.
+    pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
 }
@@ -32,46 +33,76 @@ pub struct Choice {
 #[error("{0}")]
 pub struct NoRoom(String);
 
-/// Chooses the least loaded remote that has room for `node_count` nodes.
+/// Where something went wrong before: taken last, and after other members of the same remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avoid<'a> {
+    /// The remote's name.
+    pub remote: &'a str,
+    /// The member of its cluster.
+    pub member: Option<&'a str>,
+}
+
+/// Chooses the least loaded machine that has room for `node_count` nodes.
 ///
-/// `reserved` are ports, by remote, that are spoken for but may not be in the reports yet. Remotes in
-/// `avoid` are taken only when no other can: something went wrong there before. `failed` placements
-/// before this one may have failed because something else has the ports, so as many are passed over.
+/// `reserved` has what may not be in the reports yet. What is in `avoid` is taken only when nothing else can be.
+/// `failed` placements before this one may have failed because something else has the ports, so as many are passed
+/// over.
 pub fn choose(
     candidates: &[Candidate<'_>],
     node_count: u32,
-    reserved: &[(&str, PortBlock)],
-    avoid: &[&str],
+    reserved: &[Placed],
+    avoid: &[Avoid<'_>],
     failed: u32,
 ) -> Result<Choice, NoRoom> {
-    let mut reasons = String::new();
-    let mut best: Option<((bool, Rank), Choice)> = None;
+    let mut reasons = Vec::new();
+    let mut best: Option<((Distance, Rank), Choice)> = None;
     for Candidate { settings, report } in candidates {
         let name = settings.name.as_str();
-        let fit = report.load.as_ref().map_err(Clone::clone).and_then(|load| {
-            let reserved = reserved.iter().filter(|(remote, _)| *remote == name);
-            Space::new(settings, load, reserved.map(|(_, ports)| *ports)).fit(node_count, failed)
+        let on_it = reserved.iter().filter(|placed| placed.remote == name);
+        let fits = report.load.as_ref().map_err(Clone::clone).and_then(|load| {
+            let space = Space::new(settings, load, on_it.map(Placed::reserved));
+            let fits = space.fits(node_count, failed)?;
+            Ok((space, fits))
         });
-        match fit {
-            Ok((ports, rank)) => {
-                let rank = (avoid.contains(&name), rank);
-                if best.as_ref().is_none_or(|(other, _)| rank < *other) {
-                    best = Some((rank, Choice { remote: name.to_owned(), ports }));
+        match fits {
+            Ok((space, fits)) => {
+                for (fit, rank) in fits {
+                    let member = space.member(fit.machine);
+                    let rank = (Distance::of(name, member, avoid), rank);
+                    if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+                        let member = member.map(str::to_owned);
+                        best = Some((rank, Choice { remote: name.to_owned(), member, ports: fit.ports }));
+                    }
                 }
             }
             Err(reason) => {
-                let separator = if reasons.is_empty() { "" } else { "; " };
                 // Errors name the remote themselves.
                 let prefix = format!("remote {name:?}");
                 let prefix = if reason.starts_with(&prefix) { String::new() } else { prefix + ": " };
-                write!(reasons, "{separator}{prefix}{reason}").expect("a string takes all");
+                reasons.push(format!("{prefix}{reason}"));
             }
         }
     }
     if candidates.is_empty() {
-        reasons.push_str("no remote is configured");
+        reasons.push("no remote is configured".to_owned());
     }
-    best.map(|(_, choice)| choice).ok_or(NoRoom(reasons))
+    best.map(|(_, choice)| choice).ok_or_else(|| NoRoom(reasons.join("; ")))
+}
+
+/// How close a machine is to where something went wrong; the farthest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Distance {
+    OtherRemote,
+    OtherMember,
+    Same,
+}
+
+impl Distance {
+    fn of(remote: &str, member: Option<&str>, avoid: &[Avoid<'_>]) -> Self {
+        let on_it = avoid.iter().filter(|avoid| avoid.remote == remote);
+        let near = |avoid: &Avoid<'_>| if avoid.member == member { Self::Same } else { Self::OtherMember };
+        on_it.map(near).max().unwrap_or(Self::OtherRemote)
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::availability::{Claims, Room};
-    use crate::remote::{Environment, Load, Memory};
+    use crate::load::{Environment, Load, Machine, Member, Memory};
 
     fn remotes(names: &[&str]) -> Vec<settings::Remote> {
         names
@@ -100,14 +131,23 @@ mod tests {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
         let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
-        Environment { project, expires_at, ports, provisioned }
+        Environment { project, expires_at, ports, provisioned, member: None, host: None }
+    }
+
+    fn member(name: Option<&str>, memory: Memory) -> Member {
+        let machine = Machine { memory, cpus: 4, cpu_load: None, storage: None };
+        Member { name: name.map(str::to_owned), host: "192.0.2.1".into(), machine: Ok(machine) }
     }
 
     fn report(name: &str, environments: u16) -> RemoteReport {
         let memory = Memory { total: 64 << 30, used: 2 << 30 };
         let environments = (0..environments).map(|n| environment(n, true)).collect();
-        let load = Load { environments, memory, cpus: 4, cpu_load: None, members: None };
+        let load = Load { environments, members: vec![member(None, memory)], clustered: false };
         RemoteReport { name: name.into(), load: Ok(load) }
+    }
+
+    fn placed(remote: &str, member: Option<&str>, ports: PortBlock) -> Placed {
+        Placed { remote: remote.into(), member: member.map(str::to_owned), ports, until: None }
     }
 
     fn pick(
@@ -115,17 +155,20 @@ mod tests {
         reserved: &[(&str, PortBlock)],
         avoid: &[&str],
     ) -> Result<Choice, NoRoom> {
+        let reserved: Vec<_> = reserved.iter().map(|(remote, ports)| placed(remote, None, *ports)).collect();
+        let avoid: Vec<_> = avoid.iter().map(|remote| Avoid { remote, member: None }).collect();
         let names: Vec<_> = reports.iter().map(|r| r.name.as_str()).collect();
         let remotes = remotes(&names);
         let candidates: Vec<_> =
             remotes.iter().zip(reports).map(|(settings, report)| Candidate { settings, report }).collect();
-        choose(&candidates, 8, reserved, avoid, 0)
+        choose(&candidates, 8, &reserved, &avoid, 0)
     }
 
     #[test]
     fn the_least_loaded_takes_it() {
         let choice = pick(&[report("a", 2), report("b", 1)], &[], &[]).expect("room");
-        assert_eq!(choice, Choice { remote: "b".into(), ports: PortBlock { first: 20009, count: 9 } });
+        let ports = PortBlock { first: 20009, count: 9 };
+        assert_eq!(choice, Choice { remote: "b".into(), member: None, ports });
     }
 
     #[test]
@@ -158,11 +201,15 @@ mod tests {
         report
     }
 
+    fn machine(load: &mut Load) -> &mut Machine {
+        load.members[0].machine.as_mut().expect("it takes environments")
+    }
+
     #[test]
     fn memory_and_processors_count_for_more_than_environments() {
-        let full = with("b", |load| load.memory.used = 40 << 30);
+        let full = with("b", |load| machine(load).memory.used = 40 << 30);
         assert_eq!(pick(&[report("a", 2), full], &[], &[]).expect("room").remote, "a");
-        let busy = with("b", |load| load.cpu_load = Some(3.0));
+        let busy = with("b", |load| machine(load).cpu_load = Some(3.0));
         assert_eq!(pick(&[report("a", 2), busy], &[], &[]).expect("room").remote, "a");
     }
 
@@ -171,16 +218,16 @@ mod tests {
         // A virtual machine for 8 nodes is given 1280 MiB.
         let memory = |used| Memory { total: 10 << 30, used };
         let limit = (9 << 30) - (1280 << 20);
-        let fits = with("a", |load| load.memory = memory(limit));
+        let fits = with("a", |load| machine(load).memory = memory(limit));
         pick(&[fits], &[], &[]).expect("room");
         let coming = with("a", |load| {
-            load.memory = memory(limit - (1 << 20));
+            machine(load).memory = memory(limit - (1 << 20));
             load.environments = vec![environment(0, false)];
         });
         let error = pick(&[coming], &[], &[]).expect_err("no room");
         assert!(error.to_string().contains("max_memory_percent"), "{error}");
         let reserved = [("a", PortBlock { first: 20000, count: 9 })];
-        pick(&[with("a", |load| load.memory = memory(limit))], &reserved, &[]).expect_err("no room");
+        pick(&[with("a", |load| machine(load).memory = memory(limit))], &reserved, &[]).expect_err("no room");
     }
 
     #[test]
@@ -192,8 +239,94 @@ mod tests {
         };
         assert_eq!(room(&report("a", 1), 8), 2, "three environments at most");
         assert_eq!(room(&report("a", 1), 64), 1, "91 ports are left");
-        let tight = with("a", |load| load.memory = Memory { total: 4 << 30, used: 1 << 30 });
+        let tight = with("a", |load| machine(load).memory = Memory { total: 4 << 30, used: 1 << 30 });
         assert_eq!(room(&tight, 8), 2, "2.6 GiB may be used");
         assert_eq!(room(&RemoteReport { name: "a".into(), load: Err("down".into()) }, 8), 0);
+    }
+
+    /// A cluster whose members have this much of 16 GiB in use, and environments on members by name.
+    fn cluster(used: &[(&str, u64)], environments: &[(u16, &str, bool)]) -> RemoteReport {
+        let members = used.iter().map(|(name, gib)| {
+            let memory = Memory { total: 16 << 30, used: gib << 30 };
+            member(Some(name), memory)
+        });
+        let environments = environments.iter().map(|(n, on, provisioned)| Environment {
+            member: Some((*on).to_owned()),
+            ..environment(*n, *provisioned)
+        });
+        let load = Load { environments: environments.collect(), members: members.collect(), clustered: true };
+        RemoteReport { name: "c".into(), load: Ok(load) }
+    }
+
+    fn pick_member(
+        report: &RemoteReport,
+        node_count: u32,
+        reserved: &[Placed],
+        avoid: &[&str],
+    ) -> Result<Choice, NoRoom> {
+        let mut settings = remotes(&["c"]).remove(0);
+        settings.max_environments = None;
+        let avoid: Vec<_> = avoid.iter().map(|member| Avoid { remote: "c", member: Some(*member) }).collect();
+        choose(&[Candidate { settings: &settings, report }], node_count, reserved, &avoid, 0)
+    }
+
+    #[test]
+    fn the_least_loaded_member_takes_it() {
+        let report = cluster(&[("m1", 4), ("m2", 2)], &[]);
+        assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
+        let placed = placed("c", Some("m2"), PortBlock { first: 20000, count: 65 });
+        let choice = pick_member(&report, 8, &[placed], &[]).expect("room");
+        assert_eq!(choice.member.as_deref(), Some("m1"), "what is reserved counts on its member");
+        assert_eq!(choice.ports.first, 20065, "ports are counted over the whole remote");
+        let report = cluster(&[("m1", 4), ("m2", 2)], &[(0, "m2", false), (1, "m2", false)]);
+        let choice = pick_member(&report, 8, &[], &[]).expect("room");
+        assert_eq!(choice.member.as_deref(), Some("m1"), "what is being made counts on its member");
+    }
+
+    #[test]
+    fn members_have_no_room_together_that_none_has_alone() {
+        // A virtual machine for 64 nodes is given 6656 MiB; each of the two has 5.4 GiB below its 90 %.
+        let report = cluster(&[("m1", 9), ("m2", 9)], &[]);
+        let error = pick_member(&report, 64, &[], &[]).expect_err("no member has it").to_string();
+        assert!(error.contains("member m1: has 9216 of 16384 MiB"), "{error}");
+        assert!(error.contains("member m2: "), "{error}");
+        assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m1"));
+    }
+
+    #[test]
+    fn another_member_is_tried_before_the_one_that_failed() {
+        let report = cluster(&[("m1", 2), ("m2", 8)], &[]);
+        assert_eq!(pick_member(&report, 8, &[], &["m1"]).expect("room").member.as_deref(), Some("m2"));
+        let choice = pick_member(&report, 8, &[], &["m1", "m2"]).expect("room");
+        assert_eq!(choice.member.as_deref(), Some("m1"), "both failed: the least loaded again");
+        // Another remote altogether comes before that.
+        let (other, settings) = (self::report("a", 2), remotes(&["a", "c"]));
+        let candidates = [
+            Candidate { settings: &settings[0], report: &other },
+            Candidate { settings: &settings[1], report: &report },
+        ];
+        let avoid = [Avoid { remote: "c", member: Some("m1") }];
+        assert_eq!(choose(&candidates, 8, &[], &avoid, 0).expect("room").remote, "a");
+    }
+
+    #[test]
+    fn a_member_that_takes_none_takes_only_itself_out() {
+        let mut report = cluster(&[("m1", 2), ("m2", 8)], &[]);
+        let load = report.load.as_mut().expect("it has reported");
+        load.members[0].machine = Err("is Evacuated".into());
+        assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
+        let load = report.load.as_mut().expect("it has reported");
+        load.members[1].machine = Err("is Offline".into());
+        let error = pick_member(&report, 8, &[], &[]).expect_err("nobody is left").to_string();
+        assert_eq!(error, "remote \"c\": member m1: is Evacuated, member m2: is Offline");
+    }
+
+    #[test]
+    fn a_full_storage_pool_is_no_room() {
+        let mut report = cluster(&[("m1", 2), ("m2", 8)], &[]);
+        let load = report.load.as_mut().expect("it has reported");
+        let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30 });
+        load.members[0].machine.as_mut().expect("online").storage = full;
+        assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
     }
 }

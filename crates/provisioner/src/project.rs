@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage};
+use lnplaylive::marks::{
+    KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+};
 use lnplaylive::order::{Leftover, Placement, PortBlock, Severity};
 use lnplaylive::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
@@ -37,7 +39,8 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
     let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
     let ours = name.order_short() == order.short();
-    ours.then_some(Environment { project: name, expires_at, ports, provisioned })
+    let member = project.config.get(KEY_MEMBER).cloned();
+    ours.then_some(Environment { project: name, expires_at, ports, provisioned, member, host: None })
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {
@@ -47,7 +50,7 @@ fn belongs_to(project: &Project, order: OrderId) -> bool {
 /// Makes the project, or finds that it was made before.
 pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placement) -> Result<(), Error> {
     let PortBlock { first, count } = placement.ports;
-    let config: ConfigMap = [
+    let mut config: ConfigMap = [
         // Images and profiles are the default project's: nothing to copy, nothing to clean up.
         ("features.images", "false".to_owned()),
         ("features.profiles", "false".to_owned()),
@@ -59,6 +62,7 @@ pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placemen
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    config.extend(placement.member.clone().map(|member| (KEY_MEMBER.to_owned(), member)));
     let name = placement.project.to_string();
     match client.create_project(&name, "lnplay.live environment", &config).await {
         Ok(()) => Ok(()),

@@ -1,101 +1,29 @@
-//! One remote: who it is, and how it is.
+//! One remote: the connection to it, and what it reports.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-use jiff::Timestamp;
-use lnplaylive::order::PortBlock;
+use lnplaylive::order::Placement;
 use lnplaylive::secret::{Secret, read_secret};
-use lnplaylive::{ProjectName, settings};
-use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Resources, Token};
+use lnplaylive::settings;
+use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Token};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{sleep, timeout};
+use url::Url;
 
 use crate::image::Image;
+use crate::load::{Load, RemoteReport};
+use crate::members::Members;
+use crate::profiles::Profiles;
 use crate::{Error, project};
 
 /// How long a remote may take to report. All are asked at a time before each placement, so the slowest
 /// holds the others up; one that needs longer for a listing is in no state to start instances.
-const REPORT_TIME: Duration = Duration::from_secs(5);
-
-/// How long what the members of a cluster said about their machines is good: asking is a call each.
-const MEMBERS_AGE: Duration = Duration::from_secs(10);
-
-/// How loaded a remote is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Load {
-    /// Our environments on it, those that are being made included.
-    pub environments: Vec<Environment>,
-    /// The machine's memory; of a cluster that of all members that are online.
-    pub memory: Memory,
-    /// Threads that it can run at a time.
-    pub cpus: u64,
-    /// Runnable tasks, average of a minute; `None` where the remote does not tell (LXD 5.0).
-    pub cpu_load: Option<f64>,
-    /// The members of a cluster; `None` of a single server.
-    pub members: Option<Members>,
-}
-
-/// One of our environments, as its remote has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Environment {
-    /// The project that it is in.
-    pub project: ProjectName,
-    /// When it ends: the later of what the project's name and its key say.
-    pub expires_at: Timestamp,
-    /// Its ports; `None` where they cannot be read.
-    pub ports: Option<PortBlock>,
-    /// Whether it was handed over.
-    pub provisioned: bool,
-}
-
-impl Load {
-    /// The ports that environments use.
-    pub fn ports(&self) -> impl Iterator<Item = PortBlock> {
-        self.environments.iter().filter_map(|e| e.ports)
-    }
-
-    /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
-    pub fn coming(&self) -> impl Iterator<Item = PortBlock> {
-        self.environments.iter().filter(|e| !e.provisioned).filter_map(|e| e.ports)
-    }
-}
-
-/// Memory, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// How much there is.
-    pub total: u64,
-    /// How much of it is used.
-    pub used: u64,
-}
-
-/// The members of a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Members {
-    /// How many there are.
-    pub total: u32,
-    /// How many of them run instances now.
-    pub online: u32,
-}
-
-/// What the machines behind a remote have.
-#[derive(Debug, Clone, Copy)]
-struct Machines {
-    memory: Memory,
-    cpus: u64,
-    cpu_load: Option<f64>,
-}
-
-/// How a remote is, or why that is not known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RemoteReport {
-    /// Its name.
-    pub name: String,
-    /// Its load, or what went wrong when it was asked.
-    pub load: Result<Load, String>,
-}
+const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a connection may take. Shorter than the report, so that another member of a cluster can be asked.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks at whether a member still runs instances.
+const MEMBER_PAUSE: Duration = Duration::from_secs(2);
 
 /// One remote. The connection is made, and the client enrolled, when it is first needed, and again once the remote
 /// has stopped trusting us.
@@ -110,8 +38,9 @@ pub(crate) struct Remote {
     call_timeout: Duration,
     connection: Mutex<Option<Connection>>,
     pub(crate) image: Image,
-    /// What the members of a cluster said, and when.
-    machines: Mutex<Option<(Instant, Machines)>>,
+    members: Members,
+    /// Where the URLs of a cluster's members are kept for the next start, when the one in the settings may be down.
+    endpoints_file: PathBuf,
 }
 
 /// A client that the remote trusts, and what was learnt when it connected.
@@ -119,6 +48,7 @@ pub(crate) struct Remote {
 struct Connection {
     client: Client,
     clustered: bool,
+    profiles: Profiles,
 }
 
 impl Remote {
@@ -179,7 +109,8 @@ impl Remote {
             call_timeout,
             connection: Mutex::default(),
             image: Image::default(),
-            machines: Mutex::default(),
+            members: Members::default(),
+            endpoints_file: dir.join("endpoints"),
         })
     }
 
@@ -205,8 +136,10 @@ impl Remote {
         let mut config =
             ClientConfig::new(name, self.settings.url.clone(), self.identity.clone(), fingerprint);
         config.limits.total = self.call_timeout;
-        config.limits.connect = config.limits.connect.min(self.call_timeout);
+        config.limits.connect = CONNECT_TIMEOUT.min(self.call_timeout);
         let client = Client::new(config)?;
+        let endpoints = std::iter::once(self.settings.url.clone()).chain(self.kept_endpoints());
+        client.set_endpoints(endpoints.collect());
         let mut server = client.server().await?;
         if !server.is_trusted() {
             let Some(token) = self.current_token() else {
@@ -218,13 +151,80 @@ impl Remote {
             tracing::info!("remote {name:?}: enrolled, its certificate is {fingerprint} from now on");
         }
         if self.fingerprint.is_none() {
-            write_pin(&self.pin, &fingerprint.to_string()).map_err(|e| Error::State {
+            write_private(&self.pin, &fingerprint.to_string()).map_err(|e| Error::State {
                 remote: name.clone(),
                 path: self.pin.clone(),
                 source: e.into(),
             })?;
         }
-        Ok(Connection { client, clustered: server.environment.server_clustered })
+        let profiles = Profiles::read(&client, &self.settings).await?;
+        Ok(Connection { client, clustered: server.environment.server_clustered, profiles })
+    }
+
+    /// The URLs of a cluster's members, as they were last listed.
+    fn kept_endpoints(&self) -> Vec<Url> {
+        let text = std::fs::read_to_string(&self.endpoints_file).unwrap_or_default();
+        let urls = text.lines().filter_map(|line| line.parse().ok());
+        urls.filter(|url| *url != self.settings.url).collect()
+    }
+
+    /// Keeps the URLs of a cluster's members for the next start.
+    fn keep_endpoints(&self, client: &Client) {
+        let mut endpoints = client.endpoints();
+        endpoints.retain(|url| *url != self.settings.url);
+        endpoints.sort();
+        let mut kept = self.kept_endpoints();
+        kept.sort();
+        if endpoints == kept {
+            return;
+        }
+        let text: String = endpoints.iter().map(|url| format!("{url}\n")).collect();
+        if let Err(error) = write_private(&self.endpoints_file, &text) {
+            let file = self.endpoints_file.display();
+            tracing::warn!(
+                "remote {:?}: cannot keep its members' URLs in {file}: {error}",
+                self.settings.name
+            );
+        }
+    }
+
+    /// Where the ports of a placement are reached, without brackets. In a cluster its instance is where the cluster
+    /// has it now, and that need not be where it was put.
+    pub(crate) async fn host(&self, client: &Client, placement: &Placement) -> Result<String, Error> {
+        let Some(placed_on) = &placement.member else { return Ok(self.settings.host().to_owned()) };
+        let instance = client.instance(&placement.project.to_string(), crate::instance::NAME).await?;
+        let member = if instance.location.is_empty() { placed_on } else { &instance.location };
+        if let Some(host) = self.members.host(&self.settings, member).await {
+            return Ok(host);
+        }
+        let pool = self.connection().await?.profiles.pool;
+        self.members.of_cluster(client, &self.settings, pool.as_deref()).await?;
+        let host = self.members.host(&self.settings, member).await;
+        host.ok_or_else(|| self.member_lost(member, "is no longer in the cluster"))
+    }
+
+    /// Returns, with an error that says so, once the member of a placement no longer runs instances. Waits for ever
+    /// on a single server.
+    pub(crate) async fn watch_member(&self, client: &Client, placement: &Placement) -> Error {
+        let Some(member) = &placement.member else { return std::future::pending().await };
+        loop {
+            sleep(MEMBER_PAUSE).await;
+            // Could not ask: not known.
+            let Ok(listed) = client.cluster_members().await else { continue };
+            match listed.iter().find(|listed| listed.server_name == *member) {
+                Some(listed) if listed.is_online() => {}
+                Some(listed) => return self.member_lost(member, &format!("is {}", listed.status)),
+                None => return self.member_lost(member, "is no longer in the cluster"),
+            }
+        }
+    }
+
+    fn member_lost(&self, member: &str, what: &str) -> Error {
+        Error::MemberLost {
+            remote: self.settings.name.clone(),
+            member: member.to_owned(),
+            what: what.to_owned(),
+        }
     }
 
     /// The token in its file as it is now: after the first one was used, the operator may have put another.
@@ -246,7 +246,7 @@ impl Remote {
 
     /// How the remote is.
     pub(crate) async fn report(&self) -> RemoteReport {
-        let load = match timeout(REPORT_TIME, self.load()).await {
+        let load = match timeout(REPORT_TIMEOUT, self.load()).await {
             Ok(Ok(load)) => Ok(load),
             Ok(Err(error)) => {
                 if matches!(&error, Error::Lxd(error) if matches!(error.kind(), ErrorKind::Forbidden(_))) {
@@ -255,68 +255,32 @@ impl Remote {
                 }
                 Err(error.chain())
             }
-            Err(_) => Err(format!("no report in {} s", REPORT_TIME.as_secs())),
+            Err(_) => Err(format!("no report in {} s", REPORT_TIMEOUT.as_secs())),
         };
         RemoteReport { name: self.settings.name.clone(), load }
     }
 
-    /// Two calls of a single server; of a cluster one more for each member, every [`MEMBERS_AGE`]. Until the image was
-    /// seen, another one.
+    /// Three calls of a single server. Of a cluster one more, and two for each member, less often; and one to learn
+    /// where instances are. Until the image was seen, another one.
     async fn load(&self) -> Result<Load, Error> {
-        let Connection { client, clustered } = self.connection().await?;
+        let Connection { client, clustered, profiles } = self.connection().await?;
         self.image.check(&client, &self.settings).await?;
         let projects = client.projects().await?;
-        let environments = projects.iter().filter_map(project::recognise).collect();
-        let (machines, members) = if clustered {
-            let members = client.cluster_members().await?;
-            let online: Vec<_> = members.iter().filter(|m| m.is_online()).map(|m| &*m.server_name).collect();
-            let count = |n| u32::try_from(n).unwrap_or(u32::MAX);
-            let counts = Members { total: count(members.len()), online: count(online.len()) };
-            (self.members_machines(&client, &online).await?, Some(counts))
+        let mut environments: Vec<_> = projects.iter().filter_map(project::recognise).collect();
+        let pool = profiles.pool.as_deref();
+        let members = if clustered {
+            let members = self.members.of_cluster(&client, &self.settings, pool).await?;
+            self.keep_endpoints(&client);
+            self.members.locate(&client, &self.settings, &mut environments).await;
+            members
         } else {
-            (Machines::of(&client.resources().await?), None)
+            for environment in &mut environments {
+                environment.member = None;
+                environment.host = Some(self.settings.host().to_owned());
+            }
+            vec![self.members.single(&client, &self.settings, pool).await?]
         };
-        Ok(Load {
-            environments,
-            memory: machines.memory,
-            cpus: machines.cpus,
-            cpu_load: machines.cpu_load,
-            members,
-        })
-    }
-
-    /// What all members together have. The server chooses the member for an instance.
-    async fn members_machines(&self, client: &Client, online: &[&str]) -> Result<Machines, Error> {
-        let mut kept = self.machines.lock().await;
-        if let Some((at, machines)) = *kept
-            && at.elapsed() < MEMBERS_AGE
-        {
-            return Ok(machines);
-        }
-        let each = try_join_all(online.iter().map(|member| client.member_resources(member))).await?;
-        let sum = each.iter().map(Machines::of).reduce(Machines::plus);
-        let none = Machines { memory: Memory::default(), cpus: 0, cpu_load: None };
-        let machines = sum.unwrap_or(none);
-        *kept = Some((Instant::now(), machines));
-        Ok(machines)
-    }
-}
-
-impl Machines {
-    fn of(resources: &Resources) -> Self {
-        let memory = Memory { total: resources.memory_total, used: resources.memory_used };
-        Self { memory, cpus: resources.cpu_total, cpu_load: resources.load }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            memory: Memory {
-                total: self.memory.total + other.memory.total,
-                used: self.memory.used + other.memory.used,
-            },
-            cpus: self.cpus + other.cpus,
-            cpu_load: self.cpu_load.zip(other.cpu_load).map(|(a, b)| a + b),
-        }
+        Ok(Load { environments, members, clustered })
     }
 }
 
@@ -330,7 +294,7 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Whole or not at all.
-fn write_pin(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     create_private_dir(dir)?;
     let file = tempfile::NamedTempFile::new_in(dir)?;

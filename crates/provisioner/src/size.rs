@@ -21,3 +21,9 @@ pub(crate) fn needed(kind: InstanceType, node_count: u32) -> u64 {
     };
     mib * MIB
 }
+
+/// What a remote's storage pool needs to have free for an instance, in bytes: its copy of the image, where the pool
+/// does not share it, bitcoind's data and its nodes' databases.
+pub(crate) fn disk(node_count: u32) -> u64 {
+    (1024 + 32 * u64::from(node_count)) * MIB
+}

@@ -4,12 +4,31 @@ use lnplaylive::order::PortBlock;
 use lnplaylive::ports::FreePorts;
 use lnplaylive::settings;
 
-use crate::remote::{Load, Memory};
+use crate::load::{Load, Machine, Memory, Storage};
 use crate::size;
 
-/// How loaded a remote is, less is better: memory or processors in percent, whichever is scarcer, then environments.
-/// Whole percents, because less is chance.
+/// How loaded a machine is, less is better: memory or processors in percent, whichever is scarcer, then the remote's
+/// environments. Whole percents, because less is chance.
 pub(crate) type Rank = (u64, u32);
+
+/// Where an environment fits: the member and its ports. Ports are counted over the whole remote, so that an
+/// environment that a cluster moves meets no other on its new member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fit {
+    /// Which of the remote's machines.
+    pub(crate) machine: usize,
+    /// Its ports.
+    pub(crate) ports: PortBlock,
+}
+
+/// What is reserved on a remote and may not be in its report yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reserved<'a> {
+    /// The cluster's member.
+    pub(crate) member: Option<&'a str>,
+    /// The ports.
+    pub(crate) ports: PortBlock,
+}
 
 /// The room on one remote. Environments can be put there and taken away again, in thought.
 #[derive(Debug, Clone)]
@@ -17,63 +36,48 @@ pub(crate) struct Space<'a> {
     pub(crate) settings: &'a settings::Remote,
     ports: FreePorts,
     environments: u32,
+    machines: Vec<MachineSpace>,
+    /// Of members that take no environments: why, in sentences.
+    closed: Vec<String>,
+}
+
+/// The room on one machine.
+#[derive(Debug, Clone)]
+struct MachineSpace {
+    member: Option<String>,
     memory: Memory,
-    /// Bytes that are not used yet and will be.
+    /// Bytes of memory that are not used yet and will be.
     promised: u64,
-    /// Bytes that are used and will not be any more.
+    /// Bytes of memory that are used and will not be any more.
     freed: u64,
+    storage: Option<Storage>,
+    /// Bytes of storage that are not used yet and will be.
+    storage_promised: u64,
     busy_percent: u64,
 }
 
-impl<'a> Space<'a> {
-    /// The room that there is on a remote of that load, less what is `reserved`: ports that are spoken for but may not
-    /// be in the report yet.
-    pub(crate) fn new(
-        settings: &'a settings::Remote,
-        load: &Load,
-        reserved: impl IntoIterator<Item = PortBlock>,
-    ) -> Self {
-        let mut space = Self {
-            settings,
-            ports: FreePorts::new(settings.ports),
-            environments: u32::try_from(load.environments.len()).unwrap_or(u32::MAX),
-            memory: load.memory,
-            promised: 0,
-            freed: 0,
-            busy_percent: busy_percent(load),
-        };
-        load.ports().for_each(|block| space.ports.take(block));
-        // What is being made counts in full: when its memory will be taken is not known.
-        space.promised = load.coming().map(|block| space.needed(nodes(block))).sum();
-        let mut seen: Vec<_> = load.ports().collect();
-        for block in reserved {
-            if !seen.contains(&block) {
-                seen.push(block);
-                space.take(block);
-            }
-        }
-        space
-    }
-
-    fn needed(&self, node_count: u32) -> u64 {
-        size::needed(self.settings.instance_type, node_count)
+impl MachineSpace {
+    fn new(member: Option<String>, machine: Machine) -> Self {
+        let Machine { memory, storage, .. } = machine;
+        let busy_percent = busy_percent(&machine);
+        Self { member, memory, promised: 0, freed: 0, storage, storage_promised: 0, busy_percent }
     }
 
     fn percent(&self, bytes: u64) -> u64 {
         bytes.saturating_mul(100) / self.memory.total.max(1)
     }
 
-    /// The ports that an environment of `node_count` nodes would get, and how loaded the remote would be with it; or
-    /// why it has no place here. Passes `skip` blocks of ports over, if there are others.
-    pub(crate) fn fit(&self, node_count: u32, skip: u32) -> Result<(PortBlock, Rank), String> {
-        let Self { settings, environments, memory, promised, .. } = self;
-        if settings.max_environments.is_some_and(|max| *environments >= max) {
-            return Err(format!("has {environments} environments, as many as max_environments allows"));
-        }
-        let needed = self.needed(node_count);
-        let wanted = memory.used.saturating_add(*promised).saturating_add(needed).saturating_sub(self.freed);
-        if self.percent(wanted) > u64::from(settings.max_memory_percent) {
-            let (mib, most) = (1024 * 1024, settings.max_memory_percent);
+    fn is_member(&self, member: Option<&str>) -> bool {
+        self.member.as_deref() == member
+    }
+
+    /// The memory in use, in percent, once an environment is added, or why there is no room for it.
+    fn fit(&self, settings: &settings::Remote, node_count: u32) -> Result<u64, String> {
+        let Self { memory, promised, freed, .. } = self;
+        let needed = size::needed(settings.instance_type, node_count);
+        let wanted = memory.used.saturating_add(*promised).saturating_add(needed).saturating_sub(*freed);
+        let (mib, most) = (1024 * 1024, settings.max_memory_percent);
+        if self.percent(wanted) > u64::from(most) {
             return Err(format!(
                 "has {} of {} MiB of memory in use and {} promised; with {} more it would be above the {most}% \
                  that max_memory_percent allows",
@@ -83,32 +87,144 @@ impl<'a> Space<'a> {
                 needed / mib,
             ));
         }
-        let block = self
+        let disk = size::disk(node_count);
+        if let Some(Storage { total, used }) = self.storage
+            && used.saturating_add(self.storage_promised).saturating_add(disk) > total
+        {
+            return Err(format!(
+                "has {} of {} MiB of its storage pool in use and {} promised; an environment needs {} more",
+                used / mib,
+                total / mib,
+                self.storage_promised / mib,
+                disk / mib,
+            ));
+        }
+        Ok(self.percent(wanted))
+    }
+
+    fn take(&mut self, settings: &settings::Remote, node_count: u32) {
+        self.promised = self.promised.saturating_add(size::needed(settings.instance_type, node_count));
+        self.storage_promised = self.storage_promised.saturating_add(size::disk(node_count));
+    }
+}
+
+impl<'a> Space<'a> {
+    /// The room that there is on a remote of that load, less what is `reserved`.
+    pub(crate) fn new<'r>(
+        settings: &'a settings::Remote,
+        load: &Load,
+        reserved: impl IntoIterator<Item = Reserved<'r>>,
+    ) -> Self {
+        let (mut machines, mut closed) = (Vec::new(), Vec::new());
+        for member in &load.members {
+            match (&member.machine, &member.name) {
+                (Ok(machine), name) => machines.push(MachineSpace::new(name.clone(), *machine)),
+                (Err(reason), Some(name)) => closed.push(format!("member {name}: {reason}")),
+                (Err(reason), None) => closed.push(reason.clone()),
+            }
+        }
+        let mut space = Self {
+            settings,
+            ports: FreePorts::new(settings.ports),
+            environments: u32::try_from(load.environments.len()).unwrap_or(u32::MAX),
+            machines,
+            closed,
+        };
+        let mut seen = Vec::new();
+        for environment in &load.environments {
+            let Some(ports) = environment.ports else { continue };
+            seen.push(ports);
+            space.ports.take(ports);
+            // What is being made counts in full: when its memory will be taken is not known.
+            if !environment.provisioned {
+                space.promise(environment.member.as_deref(), ports);
+            }
+        }
+        for Reserved { member, ports } in reserved {
+            if !seen.contains(&ports) {
+                seen.push(ports);
+                space.ports.take(ports);
+                space.environments = space.environments.saturating_add(1);
+                space.promise(member, ports);
+            }
+        }
+        space
+    }
+
+    /// Counts an environment on its member; where that is not known, on each: too little is sold rather than too much.
+    fn promise(&mut self, member: Option<&str>, ports: PortBlock) {
+        let settings = self.settings;
+        let unknown = member.is_none();
+        for machine in self.machines.iter_mut().filter(|machine| unknown || machine.is_member(member)) {
+            machine.take(settings, nodes(ports));
+        }
+    }
+
+    /// The member that a machine is.
+    pub(crate) fn member(&self, machine: usize) -> Option<&str> {
+        self.machines[machine].member.as_deref()
+    }
+
+    /// The machine that a member is, if it takes environments.
+    pub(crate) fn machine(&self, member: Option<&str>) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.is_member(member))
+    }
+
+    /// Each place that an environment of `node_count` nodes could get, and how loaded the machine would be with it; or
+    /// why it has no place here. Passes `skip` blocks of ports over, if there are others.
+    pub(crate) fn fits(&self, node_count: u32, skip: u32) -> Result<Vec<(Fit, Rank)>, String> {
+        let Self { settings, environments, .. } = self;
+        if settings.max_environments.is_some_and(|max| *environments >= max) {
+            return Err(format!("has {environments} environments, as many as max_environments allows"));
+        }
+        let (mut fits, mut reasons) = (Vec::new(), self.closed.clone());
+        for (at, machine) in self.machines.iter().enumerate() {
+            match machine.fit(settings, node_count) {
+                Ok(percent) => fits.push((at, percent.max(machine.busy_percent))),
+                Err(reason) => reasons.push(match &machine.member {
+                    Some(member) => format!("member {member}: {reason}"),
+                    None => reason,
+                }),
+            }
+        }
+        if fits.is_empty() {
+            return Err(reasons.join(", "));
+        }
+        let ports = self
             .ports
             .block(node_count, skip)
             .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
-        Ok((block, (self.percent(wanted).max(self.busy_percent), *environments)))
+        let fit = |(machine, percent)| (Fit { machine, ports }, (percent, *environments));
+        Ok(fits.into_iter().map(fit).collect())
     }
 
-    /// Whether an environment of that size would have a place here if there was nothing else.
-    pub(crate) fn could_hold(&self, node_count: u32) -> bool {
-        let fits = self.percent(self.needed(node_count)) <= u64::from(self.settings.max_memory_percent);
-        let ports = FreePorts::new(self.settings.ports).block(node_count, 0);
-        fits && ports.is_some() && self.settings.max_environments != Some(0)
+    /// Whether an environment of that size would have a place on the machine if there was nothing else.
+    pub(crate) fn could_hold(&self, machine: usize, node_count: u32) -> bool {
+        let Self { settings, .. } = self;
+        let machine = &self.machines[machine];
+        let percent = machine.percent(size::needed(settings.instance_type, node_count));
+        let ports = FreePorts::new(settings.ports).block(node_count, 0);
+        percent <= u64::from(settings.max_memory_percent)
+            && ports.is_some()
+            && settings.max_environments != Some(0)
     }
 
     /// Puts an environment there.
-    pub(crate) fn take(&mut self, block: PortBlock) {
-        self.ports.take(block);
+    pub(crate) fn take(&mut self, fit: &Fit) {
+        self.ports.take(fit.ports);
         self.environments = self.environments.saturating_add(1);
-        self.promised = self.promised.saturating_add(self.needed(nodes(block)));
+        self.machines[fit.machine].take(self.settings, nodes(fit.ports));
     }
 
-    /// Takes an environment away.
-    pub(crate) fn give_back(&mut self, block: PortBlock) {
-        self.ports.give_back(block);
+    /// Takes an environment away. Its memory comes back where it was, if that is known.
+    pub(crate) fn give_back(&mut self, machine: Option<usize>, ports: PortBlock) {
+        self.ports.give_back(ports);
         self.environments = self.environments.saturating_sub(1);
-        self.freed = self.freed.saturating_add(self.needed(nodes(block)));
+        let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
+        machine.freed = machine.freed.saturating_add(size::needed(self.settings.instance_type, nodes(ports)));
+        if let Some(storage) = &mut machine.storage {
+            storage.used = storage.used.saturating_sub(size::disk(nodes(ports)));
+        }
     }
 }
 
@@ -117,13 +233,13 @@ fn nodes(block: PortBlock) -> u32 {
     u32::from(block.count.saturating_sub(1))
 }
 
-/// How busy the processors are, where the remote tells.
+/// How busy the processors are, where the server tells.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "a percentage; casts of floats saturate"
 )]
-fn busy_percent(load: &Load) -> u64 {
-    load.cpu_load.map_or(0, |busy| (busy * 100.0 / load.cpus.max(1) as f64) as u64)
+fn busy_percent(machine: &Machine) -> u64 {
+    machine.cpu_load.map_or(0, |busy| (busy * 100.0 / machine.cpus.max(1) as f64) as u64)
 }

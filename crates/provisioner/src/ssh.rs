@@ -35,14 +35,16 @@ const OUTPUT_LIMIT: u64 = 1024 * 1024;
 /// How much of its log is kept for an error message.
 const LOG_LIMIT: u64 = 4 * 1024;
 
-/// Runs `lnplay up` with `spec` in the placement's instance and returns its connection strings.
+/// Runs `lnplay up` with `spec` in the placement's instance, whose ports are reached at `host`, and returns its
+/// connection strings.
 pub(crate) async fn lnplay_up(
     remote: &settings::Remote,
+    host: &str,
     placement: &Placement,
     spec: &EnvironmentSpec,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<Vec<ConnectionString>, Error> {
-    let target = Target { remote, placement };
+    let target = Target { remote, host, placement };
     // Holds the key, so it goes when we do, and is needed until the session is closed.
     let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
     let keys = Arc::new(keys);
@@ -101,12 +103,13 @@ pub(crate) fn remove_stale_keys() -> std::io::Result<()> {
 
 struct Target<'a> {
     remote: &'a settings::Remote,
+    host: &'a str,
     placement: &'a Placement,
 }
 
 impl Target<'_> {
     fn address(&self) -> String {
-        format!("{}:{}", self.remote.ssh_host(), self.placement.ports.first)
+        format!("{}:{}", self.host, self.placement.ports.first)
     }
 
     fn error(
@@ -136,7 +139,7 @@ impl Target<'_> {
         };
         let access = &self.placement.access;
         write("key", access.client_key.private.expose())?;
-        let (host, port) = (self.remote.ssh_host(), self.placement.ports.first);
+        let (host, port) = (self.host, self.placement.ports.first);
         write("known_hosts", &format!("[{host}]:{port} {}\n", access.host_key.public))?;
         Ok(dir)
     }
@@ -161,7 +164,7 @@ impl Target<'_> {
         let silent = || openssh::Error::Connect(ErrorKind::TimedOut.into());
         let mut last = None;
         while Instant::now() < deadline {
-            let attempt = attempt(builder.clone(), self.remote.ssh_host().to_owned(), Arc::clone(keys));
+            let attempt = attempt(builder.clone(), self.host.to_owned(), Arc::clone(keys));
             // The time-out of ssh itself covers TCP and the first words only.
             let limit = deadline.min(Instant::now() + 2 * CONNECT_TIME);
             match timeout_at(limit, attempt).await {

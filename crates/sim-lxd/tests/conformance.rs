@@ -251,6 +251,7 @@ fn spec(name: &str, image: ImageSource) -> InstanceSpec {
         config: config_map([("user.a", "1")]),
         devices: root_disk(),
         profiles: None,
+        target: None,
     }
 }
 

@@ -153,6 +153,8 @@ fn closed_order() -> Order {
     let order = Order::new(OrderId::random(), terms, now, now);
     let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
     let placement = Placement {
+        member: None,
+        address: None,
         remote: "sim-0".into(),
         project: ProjectName::new(ends, order.id).expect("a name"),
         ports: PortBlock { first: 20000, count: 9 },

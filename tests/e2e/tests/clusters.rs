@@ -155,8 +155,13 @@ async fn eight_nodes_and_down_again(kind: Kind) {
 
     // SSH, then the nodes.
     let first = strings.iter().map(|s| s.endpoint.port).min().expect("eight of them") - 1;
-    let leftover =
-        Leftover { remote: "remote".into(), project: *project, ports: PortBlock { first, count: 9 } };
+    let leftover = Leftover {
+        remote: "remote".into(),
+        member: None,
+        project: *project,
+        ports: PortBlock { first, count: 9 },
+        address: None,
+    };
     // As the shop has them, and nothing from this process's environment.
     let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
     let settings: Settings = Figment::from(settings).extract().expect("the shop's");
@@ -240,6 +245,7 @@ async fn nothing_is_left_when_its_starter_is_killed(kind: Kind) {
             config: ConfigMap::new(),
             devices: DeviceMap::new(),
             profiles: None,
+            target: None,
         };
         servers[0].client().create_instance("default", &spec, LONG).await.expect("created");
         servers[0].client().start_instance("default", "i", LONG).await.expect("started");

@@ -113,6 +113,7 @@ pub(crate) async fn create(client: &Client, project: &str, name: &str, stubborn:
         // Without the network of the default profile, which takes longer than the rest.
         devices: [("eth0".to_owned(), [("type".to_owned(), "none".to_owned())].into())].into(),
         profiles: None,
+        target: None,
     };
     client.create_instance(project, &spec, LONG).await.expect("created");
 }

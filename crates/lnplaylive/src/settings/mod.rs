@@ -24,7 +24,7 @@ use crate::order::Policy;
 use source::{range, wrong};
 
 pub use culler::{Culler, CullerSettings};
-pub use remote::{ImageFiles, InstanceType, PortRange, Remote};
+pub use remote::{AddressRange, ImageFiles, InstanceType, Member, PortRange, Remote, url_host};
 pub use source::{CONFIG_VARIABLE, SettingsError};
 
 /// All settings. See the fields for what they mean and what the defaults are.

@@ -1,6 +1,7 @@
 //! The remotes: LXD and Incus servers and clusters that environments are made on.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -62,17 +63,31 @@ pub struct Remote {
     /// Profiles of the default project that instances get: their disk and network.
     #[serde(default = "default_profiles")]
     pub profiles: Vec<String>,
-    /// The address on the remote that environments' ports are opened on.
+    /// The address on the remote that environments' ports are opened on. Virtual machines need one of the
+    /// server's own addresses: where this is a wildcard, the host is taken if it is an address.
     #[serde(default = "default_listen_address")]
     pub listen_address: IpAddr,
-    /// Where SSH reaches those ports. Default: the host in `url`.
+    /// Where a single server's ports are reached. Default: the host in `url`. A cluster has `members` instead.
     #[serde(default)]
     pub ssh_host: Option<String>,
+    /// Members of a cluster, by name, where they differ from what the cluster says of them.
+    #[serde(default)]
+    pub members: BTreeMap<String, Member>,
+    /// Only members of this cluster group get environments.
+    #[serde(default)]
+    pub cluster_group: Option<String>,
+    /// The managed bridge that virtual machines are on. Default: the network of the profiles' first NIC.
+    #[serde(default)]
+    pub vm_network: Option<String>,
+    /// Static addresses for virtual machines, on that bridge and outside its DHCP ranges. Virtual machines need
+    /// them: a server forwards ports to a static address only.
+    #[serde(default)]
+    pub vm_addresses: Option<AddressRange>,
     /// The ports that environments may use.
     #[serde(default)]
     pub ports: PortRange,
-    /// A node's WebSocket URL for attendees, in which `{port}`, `{node}` and `{environment}` are
-    /// filled in. Default: `ws://HOST:{port}`, HOST being the one in `url`.
+    /// A node's WebSocket URL for attendees, in which `{host}`, `{port}`, `{node}` and `{environment}` are
+    /// filled in. `{host}` is the server's or member's. Default: `ws://{host}:{port}`.
     #[serde(default)]
     pub public_url_template: Option<String>,
     /// The most environments at a time; none: as many as there are ports for.
@@ -131,6 +146,29 @@ pub struct PortRange {
     pub last: u16,
 }
 
+/// A member of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Where SSH, the gateway and attendees reach this member's ports. Default: the host in the member's URL, as
+    /// the cluster lists it.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// As the remote's `listen_address`, for this member.
+    #[serde(default)]
+    pub listen_address: Option<IpAddr>,
+}
+
+/// A range of IPv4 addresses, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressRange {
+    /// The first one.
+    pub first: Ipv4Addr,
+    /// The last one.
+    pub last: Ipv4Addr,
+}
+
 impl Default for PortRange {
     fn default() -> Self {
         Self { first: 20000, last: 29999 }
@@ -138,14 +176,25 @@ impl Default for PortRange {
 }
 
 impl Remote {
-    /// The host in `url`; validation has seen that there is one.
+    /// Where the environments' ports of a single server are reached, without brackets: `ssh_host`, or the host in
+    /// `url`.
     pub fn host(&self) -> &str {
-        self.url.host_str().unwrap_or_default()
+        // Validation has seen that there is one.
+        let from_url = || self.url.host_str().unwrap_or_default();
+        strip_brackets(self.ssh_host.as_deref().unwrap_or_else(from_url))
     }
 
-    /// Where SSH reaches the environments' ports.
-    pub fn ssh_host(&self) -> &str {
-        self.ssh_host.as_deref().unwrap_or_else(|| self.host().trim_matches(['[', ']']))
+    /// Where the environments' ports of a cluster's member are reached, without brackets: its `host` in `members`, or
+    /// the host in the member's own URL.
+    pub fn member_host<'a>(&'a self, member: &str, url: &'a Url) -> &'a str {
+        let set = self.members.get(member).and_then(|m| m.host.as_deref());
+        strip_brackets(set.or_else(|| url.host_str()).unwrap_or_default())
+    }
+
+    /// The address that environments' ports are opened on: of the member, if it has one of its own.
+    pub fn listen_address(&self, member: Option<&str>) -> IpAddr {
+        let of_member = member.and_then(|m| self.members.get(m)?.listen_address);
+        of_member.unwrap_or(self.listen_address)
     }
 
     /// The image's files, if the host has them; validation has seen that they go together.
@@ -157,10 +206,20 @@ impl Remote {
         }
     }
 
-    /// The template of nodes' WebSocket URLs.
-    pub fn public_url_template(&self) -> String {
-        self.public_url_template.clone().unwrap_or_else(|| format!("ws://{}:{{port}}", self.host()))
+    /// The template of nodes' WebSocket URLs, for environments whose ports are reached at `host`.
+    pub fn public_url_template(&self, host: &str) -> String {
+        let template = self.public_url_template.as_deref().unwrap_or("ws://{host}:{port}");
+        template.replace("{host}", &url_host(host))
     }
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets.
+pub fn url_host(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn strip_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Makes one list of the remotes, `more` of them being described by the environment; finds their credentials, and checks
@@ -236,6 +295,12 @@ impl Remote {
         {
             return Err(wrong(key("server_fingerprint"), "a fingerprint is 64 hex digits"));
         }
+        if let Some(AddressRange { first, last }) = self.vm_addresses
+            && first > last
+        {
+            return Err(wrong(key("vm_addresses"), format!("first ({first}) is after last ({last})")));
+        }
+        self.validate_members(key)?;
         self.validate_image(key)?;
         range(&key("max_memory_percent"), self.max_memory_percent, 1..=100)?;
         range(&key("boot_timeout_secs"), self.boot_timeout_secs, 1..=3600)?;
@@ -246,8 +311,20 @@ impl Remote {
         if room < MAX_NODES + 1 {
             return Err(wrong(key("ports"), format!("at least {} ports are needed", MAX_NODES + 1)));
         }
-        expand_url_template(&self.public_url_template(), "environment", 0, 20000)
+        expand_url_template(&self.public_url_template(self.host()), "environment", 0, 20000)
             .map_err(|e| wrong(key("public_url_template"), e.to_string()))?;
+        Ok(())
+    }
+
+    fn validate_members(&self, key: impl Fn(&str) -> String) -> Result<(), SettingsError> {
+        for (name, member) in &self.members {
+            if member.host.as_deref().is_some_and(|host| url::Host::parse(&url_host(host)).is_err()) {
+                return Err(wrong(
+                    key(&format!("members.{name}.host")),
+                    "it is not a host name or an address",
+                ));
+            }
+        }
         Ok(())
     }
 

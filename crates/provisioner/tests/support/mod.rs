@@ -212,6 +212,8 @@ pub(crate) fn placement(order: &Order, remote: &str, ports: PortBlock) -> Placem
     let expires = Timestamp::now() + SignedDuration::from_hours(2);
     Placement {
         remote: remote.into(),
+        member: None,
+        address: None,
         project: ProjectName::new(expires, order.id).expect("a name"),
         ports,
         access: keys::generate(),
@@ -219,8 +221,7 @@ pub(crate) fn placement(order: &Order, remote: &str, ports: PortBlock) -> Placem
 }
 
 pub(crate) fn leftover(placement: &Placement) -> Leftover {
-    let Placement { remote, project, ports, .. } = placement.clone();
-    Leftover { remote, project, ports }
+    placement.leftover()
 }
 
 /// The strings of an environment.

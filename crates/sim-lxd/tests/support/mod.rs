@@ -88,6 +88,7 @@ pub(crate) fn spec(name: &str) -> InstanceSpec {
         config: ConfigMap::new(),
         devices: root_disk(),
         profiles: None,
+        target: None,
     }
 }
 

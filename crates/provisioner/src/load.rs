@@ -1,0 +1,109 @@
+//! How loaded a remote is: plain data, from what it says.
+
+use jiff::Timestamp;
+use lnplaylive::ProjectName;
+use lnplaylive::order::PortBlock;
+
+/// How a remote is, or why that is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteReport {
+    /// Its name.
+    pub name: String,
+    /// Its load, or what went wrong when it was asked.
+    pub load: Result<Load, String>,
+}
+
+/// How loaded a remote is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Our environments on it, those that are being made included.
+    pub environments: Vec<Environment>,
+    /// The members of a cluster; a single server is its own only member, without a name.
+    pub members: Vec<Member>,
+    /// Whether it is a cluster.
+    pub clustered: bool,
+}
+
+impl Load {
+    /// The ports that environments use.
+    pub fn ports(&self) -> impl Iterator<Item = PortBlock> {
+        self.environments.iter().filter_map(|e| e.ports)
+    }
+
+    /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
+    pub fn coming(&self) -> impl Iterator<Item = PortBlock> {
+        self.environments.iter().filter(|e| !e.provisioned).filter_map(|e| e.ports)
+    }
+
+    /// The machines of members that take environments.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.members.iter().filter_map(|member| member.machine.as_ref().ok())
+    }
+
+    /// The memory of these machines together. No environment can be larger than one of them.
+    pub fn memory(&self) -> Memory {
+        self.machines().fold(Memory::default(), |sum, machine| Memory {
+            total: sum.total.saturating_add(machine.memory.total),
+            used: sum.used.saturating_add(machine.memory.used),
+        })
+    }
+}
+
+/// One of our environments, as its remote has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The project that it is in.
+    pub project: ProjectName,
+    /// When it ends: the later of what the project's name and its key say.
+    pub expires_at: Timestamp,
+    /// Its ports; `None` where they cannot be read.
+    pub ports: Option<PortBlock>,
+    /// Whether it was handed over.
+    pub provisioned: bool,
+    /// The member that it is on now; `None` on a single server, or if that is not known.
+    pub member: Option<String>,
+    /// Where its ports are reached, without brackets; `None` if its member is not known.
+    pub host: Option<String>,
+}
+
+/// A server that environments can be put on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Its name in the cluster; `None` of a single server.
+    pub name: Option<String>,
+    /// Where its ports are reached, without brackets.
+    pub host: String,
+    /// What it has, or why it takes no environments now.
+    pub machine: Result<Machine, String>,
+}
+
+/// What a server has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    /// Its memory.
+    pub memory: Memory,
+    /// Threads that it can run at a time.
+    pub cpus: u64,
+    /// Runnable tasks, average of a minute; `None` where the server does not tell (LXD 5.0).
+    pub cpu_load: Option<f64>,
+    /// The storage pool that environments' disks are in; `None` where the server does not tell.
+    pub storage: Option<Storage>,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// How much there is.
+    pub total: u64,
+    /// How much of it is used.
+    pub used: u64,
+}
+
+/// A storage pool, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// How much there is.
+    pub total: u64,
+    /// How much of it is used.
+    pub used: u64,
+}

@@ -1,0 +1,218 @@
+//! The servers behind a remote: one, or the members of a cluster. Which of them take environments, what each has,
+//! and which of our environments is where.
+//!
+//! A member that does not answer takes itself out of what is sold and nothing else: each is asked for itself, in a
+//! bounded time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use lnplaylive::settings;
+use lxd_client::{Client, ClusterMember, Scheduler};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use crate::Error;
+use crate::instance::NAME;
+use crate::load::{Environment, Machine, Member, Memory, Storage};
+
+/// How long what a member said about its machine is good: asking is two calls each.
+const MACHINE_MAX_AGE: Duration = Duration::from_secs(10);
+/// How long one member may take to tell; the survey goes on without those that need longer.
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long environments are taken to be where they were. Clusters move instances when a member is evacuated or
+/// restored, and then ask again at once, because a member's status has changed.
+const LOCATIONS_MAX_AGE: Duration = Duration::from_secs(60);
+/// How long a cluster may take to tell where instances are.
+const LOCATIONS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is known of the servers behind one remote.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What each member said of its machine, and when.
+    machines: BTreeMap<String, (Instant, Machine)>,
+    /// Of each member its status and its URL, when the cluster last told.
+    listed: BTreeMap<String, (String, String)>,
+    /// The member of each project's instance, and when that was asked.
+    locations: BTreeMap<String, String>,
+    located: Option<Instant>,
+}
+
+impl Members {
+    /// A single server as its own only member.
+    pub(crate) async fn single(
+        &self,
+        client: &Client,
+        settings: &settings::Remote,
+        pool: Option<&str>,
+    ) -> Result<Member, Error> {
+        let machine = machine(client, None, pool).await?;
+        Ok(Member { name: None, host: settings.host().to_owned(), machine: Ok(machine) })
+    }
+
+    /// The members of a cluster, each with what it has or why it takes no environments.
+    pub(crate) async fn of_cluster(
+        &self,
+        client: &Client,
+        settings: &settings::Remote,
+        pool: Option<&str>,
+    ) -> Result<Vec<Member>, Error> {
+        let listed = client.cluster_members().await?;
+        client.set_endpoints(endpoints(settings, &listed));
+        let mut known = self.known.lock().await;
+        known.note(&listed);
+        let asked = join_all(listed.iter().map(|member| async {
+            if let Some(reason) = closed(member, settings) {
+                return Err(reason);
+            }
+            if let Some(machine) = known.fresh(&member.server_name) {
+                return Ok(machine);
+            }
+            match timeout(MACHINE_TIMEOUT, machine(client, Some(&member.server_name), pool)).await {
+                Ok(Ok(machine)) => Ok(machine),
+                Ok(Err(error)) => Err(error.chain()),
+                Err(_) => Err(format!("did not say what it has within {} s", MACHINE_TIMEOUT.as_secs())),
+            }
+        }))
+        .await;
+        let now = Instant::now();
+        let mut members = Vec::with_capacity(listed.len());
+        for (member, machine) in listed.iter().zip(asked) {
+            let name = &member.server_name;
+            match &machine {
+                Ok(machine) => {
+                    known.machines.entry(name.clone()).or_insert((now, *machine));
+                }
+                Err(_) => drop(known.machines.remove(name)),
+            }
+            let host = known.host(settings, name);
+            members.push(Member { name: Some(name.clone()), host, machine });
+        }
+        Ok(members)
+    }
+
+    /// Notes on each environment which member it is on and where its ports are reached. Those whose instance the
+    /// cluster does not tell of keep the member that they were placed on.
+    pub(crate) async fn locate(
+        &self,
+        client: &Client,
+        settings: &settings::Remote,
+        environments: &mut [Environment],
+    ) {
+        let mut known = self.known.lock().await;
+        let due = known.located.is_none_or(|at| at.elapsed() >= LOCATIONS_MAX_AGE);
+        if due && !environments.is_empty() {
+            known.located = Some(Instant::now());
+            match timeout(LOCATIONS_TIMEOUT, client.locations()).await {
+                Ok(Ok(all)) => {
+                    let ours = all.into_iter().filter(|instance| instance.name == NAME);
+                    known.locations = ours.map(|instance| (instance.project, instance.location)).collect();
+                }
+                Ok(Err(error)) => tracing::warn!("{error}; environments are taken to be where they were"),
+                Err(_) => tracing::warn!(
+                    "remote {:?}: did not say within {} s which member each instance is on; environments are \
+                     taken to be where they were",
+                    settings.name,
+                    LOCATIONS_TIMEOUT.as_secs()
+                ),
+            }
+        }
+        for environment in environments {
+            if let Some(member) = known.locations.get(&environment.project.to_string()) {
+                environment.member = Some(member.clone());
+            }
+            let member = environment.member.as_deref();
+            let member = member.filter(|member| known.listed.contains_key(*member));
+            environment.host = member.map(|member| known.host(settings, member));
+        }
+    }
+
+    /// Where a member's ports are reached, without brackets; `None` where the cluster has not told of it.
+    pub(crate) async fn host(&self, settings: &settings::Remote, member: &str) -> Option<String> {
+        let known = self.known.lock().await;
+        known.listed.contains_key(member).then(|| known.host(settings, member))
+    }
+}
+
+impl Known {
+    fn fresh(&self, member: &str) -> Option<Machine> {
+        let (at, machine) = self.machines.get(member)?;
+        (at.elapsed() < MACHINE_MAX_AGE).then_some(*machine)
+    }
+
+    /// Takes what the cluster lists. Instances may have moved when a member's status is another one.
+    fn note(&mut self, listed: &[ClusterMember]) {
+        let of = |m: &ClusterMember| (m.server_name.clone(), (m.status.clone(), m.url.clone()));
+        let listed: BTreeMap<_, _> = listed.iter().map(of).collect();
+        if listed != self.listed {
+            self.located = None;
+            self.listed = listed;
+        }
+        let listed = &self.listed;
+        self.machines.retain(|member, (at, _)| listed.contains_key(member) && at.elapsed() < MACHINE_MAX_AGE);
+    }
+
+    /// Of a member whose URL cannot be read, the remote's own host.
+    fn host(&self, settings: &settings::Remote, member: &str) -> String {
+        let url = self.listed.get(member).and_then(|(_, url)| Url::parse(url).ok());
+        settings.member_host(member, url.as_ref().unwrap_or(&settings.url)).to_owned()
+    }
+}
+
+/// Why a member takes no environments, as far as the cluster's own list tells.
+fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String> {
+    if !member.is_online() {
+        return Some(format!("is {}", member.status));
+    }
+    let in_group = |group: &String| member.groups.contains(group);
+    if let Some(group) = settings.cluster_group.as_ref().filter(|group| !in_group(group)) {
+        return Some(format!("is not in cluster_group {group:?}"));
+    }
+    match member.scheduler() {
+        Scheduler::All => None,
+        Scheduler::Group if settings.cluster_group.is_some() => None,
+        Scheduler::Group => Some("has scheduler.instance=group, and no cluster_group is set".into()),
+        Scheduler::Manual => Some("has scheduler.instance=manual".into()),
+    }
+}
+
+/// Where the API of a cluster is served: the URL in the settings, then each member that is online. A member that has
+/// a host in the settings is asked there.
+fn endpoints(settings: &settings::Remote, listed: &[ClusterMember]) -> Vec<Url> {
+    let mut endpoints = vec![settings.url.clone()];
+    for member in listed.iter().filter(|member| member.is_online()) {
+        let Ok(mut url) = Url::parse(&member.url) else { continue };
+        let host = settings::url_host(settings.member_host(&member.server_name, &url));
+        if url.set_host(Some(&host)).is_ok() && !endpoints.contains(&url) {
+            endpoints.push(url);
+        }
+    }
+    endpoints
+}
+
+async fn machine(client: &Client, member: Option<&str>, pool: Option<&str>) -> Result<Machine, Error> {
+    let resources = match member {
+        Some(member) => client.member_resources(member).await?,
+        None => client.resources().await?,
+    };
+    let storage = match pool {
+        Some(pool) => Some(client.storage_space(pool, member).await?),
+        None => None,
+    };
+    Ok(Machine {
+        memory: Memory { total: resources.memory_total, used: resources.memory_used },
+        cpus: resources.cpu_total,
+        cpu_load: resources.load,
+        // Pools of some drivers do not tell their size.
+        storage: storage
+            .filter(|space| space.total > 0)
+            .map(|space| Storage { total: space.total, used: space.used }),
+    })
+}
