@@ -5,6 +5,7 @@
 //! Nothing on a remote is touched that does not carry the key of the order it is touched for.
 
 mod availability;
+mod check;
 mod cloud_init;
 mod error;
 mod image;
@@ -20,6 +21,7 @@ mod remote;
 mod size;
 mod space;
 mod ssh;
+mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,11 +36,14 @@ use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings
 use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
+pub use check::Findings;
 pub use error::Error;
 pub use load::{Environment, Load, Machine, Member, Memory, RemoteReport, Storage};
 pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
+
+pub use trial::Checkup;
 
 use remote::Remote;
 
@@ -124,7 +129,7 @@ impl Provisioner {
         let client = &remote.client().await?;
         tokio::select! {
             result = self.make_instance(remote, client, order, placement) => result,
-            lost = remote.watch_member(client, placement) => Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => Err(lost),
         }
     }
 
@@ -169,7 +174,7 @@ impl Provisioner {
         };
         let (host, strings) = tokio::select! {
             result = up => result?,
-            lost = remote.watch_member(client, placement) => return Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => return Err(lost),
         };
         if strings.len() != order.terms.node_count as usize {
             let what =
@@ -225,6 +230,15 @@ impl Provisioner {
     pub async fn take_down(&self, order: OrderId, leftover: &Leftover) -> Result<(), Error> {
         let remote = self.remote(&leftover.remote)?;
         let client = remote.client().await?;
-        project::remove(&client, order, leftover).await
+        // In a cluster the instance may have been moved, and what is on a member that is down cannot be removed yet.
+        let member = match &leftover.member {
+            Some(_) => remote.locate(&client, leftover.project).await?,
+            None => None,
+        };
+        tokio::select! {
+            biased;
+            lost = remote.watch_member(&client, member.as_deref()) => Err(lost),
+            result = project::remove(&client, order, leftover) => result,
+        }
     }
 }
