@@ -38,7 +38,9 @@ impl Remote {
     async fn invitation(&self) -> testbed::Result<(String, String)> {
         Ok(match self {
             Self::Server(server) => (server.url().to_owned(), server.token("with-remote").await?),
-            Self::Cluster(cluster) => (cluster.url(Member(0)), cluster.token("with-remote").await?),
+            Self::Cluster(cluster) => {
+                (cluster.url(Member(0)), cluster.token(Member(0), "with-remote").await?)
+            }
         })
     }
 }

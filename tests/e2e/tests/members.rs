@@ -66,16 +66,16 @@ async fn cluster(kind: Kind, members: usize, test: &str) -> Option<Cluster> {
 /// A shop that has the URL of one member.
 async fn shop(cluster: &Cluster, at: Member) -> (Shop, Workdir) {
     let dir = Workdir::new("mb").expect("a directory");
-    let token_file = write_token(cluster, dir.path()).await;
+    let token_file = write_token(cluster, at, dir.path()).await;
     let daemons = Daemons::auto().expect("real or simulated ones");
     let remotes = Remotes::Existing { url: cluster.url(at), token_file };
     let config = ShopConfig { remotes, settings: SMALL.into(), ..ShopConfig::new(daemons) };
     (Shop::start(config).await.expect("a shop"), dir)
 }
 
-async fn write_token(cluster: &Cluster, dir: &Path) -> PathBuf {
+async fn write_token(cluster: &Cluster, at: Member, dir: &Path) -> PathBuf {
     let file = dir.join("token");
-    std::fs::write(&file, cluster.token("lnplaylive").await.expect("a token")).expect("written");
+    std::fs::write(&file, cluster.token(at, "lnplaylive").await.expect("a token")).expect("written");
     file
 }
 
@@ -305,7 +305,7 @@ async fn the_demo_buys_on_it(kind: Kind) {
     // Not on the one whose URL it has.
     cluster.set_manual(M1, true).await.expect("set");
     let dir = Workdir::new("mb").expect("a directory");
-    let token_file = write_token(&cluster, dir.path()).await;
+    let token_file = write_token(&cluster, M1, dir.path()).await;
     let demo = Binary::Plugin.path().expect("built").with_file_name("lnplaylive-demo");
     let output = tokio::process::Command::new(demo)
         .args(["--once", "--json", "--node-count", "8", "--remote", &cluster.url(M1), "--remote-token-file"])

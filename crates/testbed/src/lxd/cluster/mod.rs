@@ -100,7 +100,8 @@ impl Cluster {
             cluster.ready(member).await?;
         }
         cluster.form().await?;
-        let token = Token::parse(&cluster.token("testbed").await?).map_err(|e| cluster.unusable(&e))?;
+        let token =
+            Token::parse(&cluster.token(Member(0), "testbed").await?).map_err(|e| cluster.unusable(&e))?;
         cluster.certificate = Some(*token.fingerprint());
         let client = cluster.client(Member(0))?;
         client.enrol(&token).await.map_err(|e| cluster.unusable(&e))?;
@@ -154,9 +155,9 @@ impl Cluster {
         Client::new(config).map_err(|e| self.unusable(&e))
     }
 
-    /// A new enrolment token.
-    pub async fn token(&self, client_name: &str) -> Result<String> {
-        token(&self.socket(self.living()?), client_name).await
+    /// A new enrolment token of a member. LXD 5.0 takes it only there; who has enrolled is trusted by all.
+    pub async fn token(&self, member: Member, client_name: &str) -> Result<String> {
+        token(&self.socket(member), client_name).await
     }
 
     /// One call to whichever member lives, with all that the daemon lets its own machine do; returns the answer's `metadata`.
