@@ -225,7 +225,7 @@ static RULES: &[Rule] = &[
     Rule {
         name: "vm-key-on-container",
         source: "shared/instance.go ConfigKeyChecker",
-        servers: LXD,
+        servers: BOTH,
         kinds: CONTAINER,
         when: When::Creation,
         says: "Unknown configuration key",
