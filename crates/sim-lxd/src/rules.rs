@@ -160,7 +160,8 @@ static RULES: &[Rule] = &[
     Rule {
         name: "restricted-low-level",
         source: "lxd/project/permissions.go checkRestrictions",
-        servers: BOTH,
+        // Incus 6.0.4 forgets the type of what is to be created (AllowInstanceCreation), and checks a virtual machine as a container.
+        servers: LXD,
         kinds: VM,
         when: When::Request,
         says: "Use of low-level config",
