@@ -5,6 +5,7 @@
 //! Nothing on a remote is touched that does not carry the key of the order it is touched for.
 
 mod availability;
+mod check;
 mod cloud_init;
 mod devices;
 mod error;
@@ -21,6 +22,7 @@ mod remote;
 mod size;
 mod space;
 mod ssh;
+mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,11 +37,14 @@ use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings
 use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
+pub use check::Findings;
 pub use error::Error;
 pub use load::{Environment, Load, Machine, Member, Memory, RemoteReport, Storage};
 pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
+
+pub use trial::Checkup;
 
 use remote::Remote;
 
@@ -125,7 +130,7 @@ impl Provisioner {
         let client = &remote.client().await?;
         tokio::select! {
             result = self.make_instance(remote, client, order, placement) => result,
-            lost = remote.watch_member(client, placement) => Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => Err(lost),
         }
     }
 
@@ -140,7 +145,7 @@ impl Provisioner {
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
         let node_count = order.terms.node_count;
-        let host = &remote.planned_host(client, placement).await?;
+        let host = &remote.host(client, placement).await?;
         match instance::create(client, &remote.settings, node_count, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
@@ -171,7 +176,7 @@ impl Provisioner {
         };
         let (host, strings) = tokio::select! {
             result = up => result?,
-            lost = remote.watch_member(client, placement) => return Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => return Err(lost),
         };
         if strings.len() != order.terms.node_count as usize {
             let what =
@@ -199,18 +204,37 @@ impl Provisioner {
         }
     }
 
-    /// Lets the ports of an environment, which a cluster has moved to another member, be opened on that member's address; `host`
-    /// is where the member's ports are reached. Returns whether anything had to be changed.
-    pub async fn relocate(
+    /// Opens the ports of environments that a cluster has moved on the member that they are on now.
+    pub async fn follow_moves(&self, reports: &[RemoteReport]) {
+        for RemoteReport { name, load } in reports {
+            let environments = load.as_ref().map(|load| load.environments.as_slice()).unwrap_or_default();
+            for environment in environments.iter().filter(|one| one.provisioned) {
+                let Environment { project, member, moved_from, host, .. } = environment;
+                let (Some(from), Some(member), Some(host)) = (moved_from, member, host) else { continue };
+                match self.follow(name, *project, member, host).await {
+                    Ok(()) => tracing::info!("remote {name:?}: {project} was moved from {from} to {member}"),
+                    Err(error) => tracing::warn!(
+                        "remote {name:?}: {project} was moved from {from} to {member}, and its ports cannot be \
+                         opened there yet: {}",
+                        error.chain()
+                    ),
+                }
+            }
+        }
+    }
+
+    async fn follow(
         &self,
         remote: &str,
         project: ProjectName,
         member: &str,
         host: &str,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         let remote = self.remote(remote)?;
+        let client = remote.client().await?;
         let listen = devices::listen_address(&remote.settings, Some(member), host);
-        instance::relocate(&remote.client().await?, &project.to_string(), listen).await
+        instance::relocate(&client, &project.to_string(), listen).await?;
+        project::note_member(&client, project, member).await
     }
 
     /// Marks the project as handed over and as ending no earlier than `expires_at`.
@@ -241,6 +265,15 @@ impl Provisioner {
     pub async fn take_down(&self, order: OrderId, leftover: &Leftover) -> Result<(), Error> {
         let remote = self.remote(&leftover.remote)?;
         let client = remote.client().await?;
-        project::remove(&client, order, leftover).await
+        // In a cluster the instance may have been moved, and what is on a member that is down cannot be removed yet.
+        let member = match &leftover.member {
+            Some(_) => remote.locate(&client, leftover.project).await?,
+            None => None,
+        };
+        tokio::select! {
+            biased;
+            lost = remote.watch_member(&client, member.as_deref()) => Err(lost),
+            result = project::remove(&client, order, leftover) => result,
+        }
     }
 }
