@@ -4,6 +4,7 @@
 //! [`settings`] and [`routes`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
 //! rule can be read, and tested, by itself.
 
+pub mod addresses;
 pub mod catalogue;
 pub mod connection;
 pub mod culling;

@@ -258,6 +258,20 @@ impl Client {
         self.set_state("stop", project, name, body, within).await
     }
 
+    /// Puts devices in the place of an instance's own of the same names; all others stay. One that runs gets them at once, as far
+    /// as their kinds allow.
+    pub async fn merge_instance_devices(
+        &self,
+        project: &str,
+        name: &str,
+        devices: &DeviceMap,
+        within: Duration,
+    ) -> Result<()> {
+        let action = format!("change devices of instance {name} in project {project}");
+        let body = json!({"devices": devices});
+        self.run(Call::patch(&["instances", name], body, action).project(project), within).await.map(drop)
+    }
+
     /// Deletes an instance and returns when it is gone. It must be stopped.
     pub async fn delete_instance(&self, project: &str, name: &str, within: Duration) -> Result<()> {
         let action = format!("delete instance {name} in project {project}");

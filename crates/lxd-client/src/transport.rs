@@ -78,6 +78,10 @@ impl Call {
         Self::new(Method::PUT, path, action).payload(Payload::Json(body))
     }
 
+    pub(crate) fn patch(path: &[&str], body: Value, action: impl Into<String>) -> Self {
+        Self::new(Method::PATCH, path, action).payload(Payload::Json(body))
+    }
+
     pub(crate) fn delete(path: &[&str], action: impl Into<String>) -> Self {
         Self::new(Method::DELETE, path, action)
     }

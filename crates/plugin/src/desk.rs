@@ -605,12 +605,19 @@ impl Desk {
         self.for_each_order(|order| {
             placed.extend(order.state.placement().map(|p| {
                 let until = Some(p.project.expires());
-                Placed { remote: p.remote.clone(), member: p.member.clone(), ports: p.ports, until }
+                Placed {
+                    remote: p.remote.clone(),
+                    member: p.member.clone(),
+                    ports: p.ports,
+                    address: p.address,
+                    until,
+                }
             }));
             placed.extend(order.leftovers.iter().map(|l| Placed {
                 remote: l.remote.clone(),
                 member: l.member.clone(),
                 ports: l.ports,
+                address: l.address,
                 until: None,
             }));
         });

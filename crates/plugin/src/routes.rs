@@ -124,7 +124,9 @@ mod tests {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
             expires_at: at(ends),
             ports: Some(PortBlock { first, count: 3 }),
+            address: None,
             provisioned: true,
+            moved_from: None,
             member: None,
             host: Some(host.to_owned()),
         }

@@ -160,7 +160,8 @@ impl Desk {
     /// Asks the remotes again and again.
     pub(crate) async fn keep_surveying(&self) {
         loop {
-            self.survey().await;
+            let reports = self.survey().await;
+            self.provisioner.follow_moves(&reports).await;
             self.write_routes().await;
             // Both outcomes lead to the next survey.
             drop(timeout(self.stock.pause, self.stock.nudge.notified()).await);
@@ -192,6 +193,7 @@ impl Desk {
                 remote: remote.clone(),
                 member: environment.member.clone(),
                 ports,
+                address: environment.address,
                 until,
             });
             // Its order may still be open, and have said so.

@@ -138,7 +138,7 @@ impl Worker<'_> {
                     project: self.project_name(&order),
                     remote: choice.remote,
                     member: choice.member,
-                    address: None,
+                    address: choice.address,
                     ports: choice.ports,
                     access: keys::generate(),
                 };
@@ -189,7 +189,9 @@ impl Worker<'_> {
                 project: placement.project,
                 expires_at,
                 ports: Some(placement.ports),
+                address: placement.address,
                 provisioned: true,
+                moved_from: None,
                 member: placement.member.clone(),
                 host: Some(host),
             };

@@ -4,6 +4,8 @@
 //! What was paid for comes first, then what somebody has an invoice for, then who comes now. Whoever finds no place
 //! keeps later ones off the remotes that it waits for, so that small orders cannot keep a large one waiting for ever.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use lnplaylive::order::PortBlock;
 
@@ -33,13 +35,15 @@ pub struct Placed {
     pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
+    /// A virtual machine's static address there.
+    pub address: Option<Ipv4Addr>,
     /// When it ends; `None` of what is to go before that.
     pub until: Option<Timestamp>,
 }
 
 impl Placed {
     pub(crate) fn reserved(&self) -> Reserved<'_> {
-        Reserved { member: self.member.as_deref(), ports: self.ports }
+        Reserved { member: self.member.as_deref(), ports: self.ports, address: self.address }
     }
 }
 
@@ -59,6 +63,7 @@ struct Lease {
     /// Which of the remote's machines it is on, if that takes environments.
     machine: Option<usize>,
     ports: PortBlock,
+    address: Option<Ipv4Addr>,
 }
 
 /// The room on all remotes together.
@@ -80,15 +85,15 @@ impl<'a> Room<'a> {
             let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
             let at = room.spaces.len();
             let space = Space::new(settings, load, placed.clone().map(Placed::reserved));
-            let lease = |until: Timestamp, member: Option<&str>, ports| {
-                let machine = space.machine(member);
-                Lease { until, space: at, machine, ports }
+            let lease = |until: Timestamp, member: &Option<String>, ports, address| {
+                let machine = space.machine(member.as_deref());
+                Lease { until, space: at, machine, ports, address }
             };
-            room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, p.member.as_deref(), p.ports))));
+            room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address))));
             room.leases.extend(
                 load.environments
                     .iter()
-                    .filter_map(|e| Some(lease(e.expires_at, e.member.as_deref(), e.ports?))),
+                    .filter_map(|e| Some(lease(e.expires_at, &e.member, e.ports?, e.address))),
             );
             room.spaces.push(space);
         }
@@ -135,7 +140,7 @@ impl<'a> Room<'a> {
         let mut leases = std::mem::take(&mut room.leases).into_iter().peekable();
         for time in times {
             while let Some(lease) = leases.next_if(|lease| lease.until <= time) {
-                room.spaces[lease.space].give_back(lease.machine, lease.ports);
+                room.spaces[lease.space].give_back(lease.machine, lease.ports, lease.address);
             }
             room.waiting.retain(|claim| claim.until.is_none_or(|until| until > time));
             room.place_waiting();
@@ -158,8 +163,9 @@ impl<'a> Room<'a> {
                 continue;
             };
             self.spaces[space].take(&fit);
-            let (machine, ports) = (Some(fit.machine), fit.ports);
-            self.leases.extend(claim.until.map(|until| Lease { until, space, machine, ports }));
+            let Fit { machine, ports, address } = fit;
+            let lease = |until| Lease { until, space, machine: Some(machine), ports, address };
+            self.leases.extend(claim.until.map(lease));
         }
     }
 
@@ -204,8 +210,10 @@ mod tests {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
             expires_at: at(*end),
             ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
+            address: None,
             provisioned: true,
             member: None,
+            moved_from: None,
             host: None,
         };
         let memory = Memory { total: 1 << 40, used: 0 };
@@ -241,6 +249,7 @@ mod tests {
             remote: remote.to_owned(),
             member: None,
             ports: PortBlock { first, count: 9 },
+            address: None,
             until: None,
         };
         let placed = vec![on("a", 20000), on("b", 20000), on("elsewhere", 20000)];
@@ -271,7 +280,8 @@ mod tests {
     fn what_the_remote_has_not_reported_yet_ends_as_well() {
         let remotes = [(remote("a", r#""max_environments": 1"#), report("a", &[]))];
         let ports = PortBlock { first: 20000, count: 9 };
-        let placed = vec![Placed { remote: "a".into(), member: None, ports, until: Some(at(70)) }];
+        let placed =
+            vec![Placed { remote: "a".into(), member: None, ports, address: None, until: Some(at(70)) }];
         let claims = Claims { placed, ..Claims::default() };
         assert_eq!(with_room(&remotes, &claims, |room| (room.has(8), room.next(8))), (false, Some(at(70))));
     }

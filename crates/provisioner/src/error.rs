@@ -105,6 +105,14 @@ pub enum Error {
         /// In the server's words.
         source: Box<lxd_client::Error>,
     },
+    /// An instance cannot be wired as the settings and the remote's profiles have it.
+    #[error("remote {remote:?}: {what}")]
+    Network {
+        /// The remote's name.
+        remote: String,
+        /// What is missing or does not fit, and what to do.
+        what: String,
+    },
     /// A call of the LXD API.
     #[error(transparent)]
     Lxd(#[from] lxd_client::Error),
@@ -185,6 +193,7 @@ impl Error {
             | Self::TokenRefused { .. }
             | Self::NoImage { .. }
             | Self::NoProfile { .. }
+            | Self::Network { .. }
             | Self::NodeUnreachable { .. }
             | Self::Unfit { .. }
             | Self::MemberLost { .. }

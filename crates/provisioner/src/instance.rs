@@ -1,12 +1,14 @@
 //! The instance in a project: made and started.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lnplaylive::order::{Placement, PortBlock};
 use lnplaylive::settings;
-use lxd_client::{Client, ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Status};
+use lxd_client::{Client, ConfigMap, ImageSource, InstanceSpec, InstanceType, Status};
 
-use crate::{Error, LISTEN_FIRST, cloud_init, size};
+use crate::devices::{Wiring, devices, relocated};
+use crate::{Error, cloud_init, size};
 
 /// The instance's name in its project.
 pub(crate) const NAME: &str = "lnplay";
@@ -15,14 +17,18 @@ pub(crate) const NAME: &str = "lnplay";
 const CREATE_TIME: Duration = Duration::from_secs(300);
 /// The longest that starting may take.
 const START_TIME: Duration = Duration::from_secs(120);
+/// The longest that changing proxies may take; they are rules of a packet filter or small processes.
+const RELOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes the instance, or finds that it was made before.
+/// Makes the instance, or finds that it was made before. Its ports are reached at `host`.
 pub(crate) async fn create(
     client: &Client,
     remote: &settings::Remote,
     node_count: u32,
     placement: &Placement,
+    host: &str,
 ) -> Result<(), Error> {
+    let wiring = Wiring::of(client, remote, placement, host).await?;
     let kind = match remote.instance_type {
         settings::InstanceType::Container => InstanceType::Container,
         settings::InstanceType::VirtualMachine => InstanceType::VirtualMachine,
@@ -32,7 +38,7 @@ pub(crate) async fn create(
         kind,
         image: ImageSource::Alias(remote.image.clone()),
         config: config(kind, node_count, placement),
-        devices: devices(remote, placement),
+        devices: devices(&wiring, placement.ports),
         profiles: Some(remote.profiles.clone()),
         target: placement.member.clone(),
     };
@@ -67,6 +73,16 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     Err(error.into())
 }
 
+/// Lets the proxies of an instance listen on `listen`, an address of the server that a cluster has moved it to. Nothing
+/// is sent where they do.
+pub(crate) async fn relocate(client: &Client, project: &str, listen: IpAddr) -> Result<(), Error> {
+    let moved = relocated(&client.instance(project, NAME).await?.devices, listen);
+    if !moved.is_empty() {
+        client.merge_instance_devices(project, NAME, &moved, RELOCATE_TIMEOUT).await?;
+    }
+    Ok(())
+}
+
 fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigMap {
     let memory = size::limit_mib(node_count);
     let mut config: ConfigMap = [
@@ -82,29 +98,4 @@ fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigM
         config.insert("security.secureboot".into(), "false".into());
     }
     config
-}
-
-fn devices(remote: &settings::Remote, placement: &Placement) -> DeviceMap {
-    let ports = placement.ports;
-    let listen = remote.listen_address(placement.member.as_deref());
-    let listen = if listen.is_ipv6() { format!("[{listen}]") } else { listen.to_string() };
-    let proxy = |listen_ports: String, connect_ports: String| {
-        [
-            ("type", "proxy".to_owned()),
-            ("bind", "host".to_owned()),
-            ("listen", format!("tcp:{listen}:{listen_ports}")),
-            ("connect", format!("tcp:127.0.0.1:{connect_ports}")),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
-    };
-    let range = |first: u16| match ports.count - 1 {
-        1 => first.to_string(),
-        nodes => format!("{first}-{}", first + nodes - 1),
-    };
-    [
-        ("lnplay-ssh".to_owned(), proxy(ports.first.to_string(), "22".to_owned())),
-        ("lnplay-nodes".to_owned(), proxy(range(ports.first_node()), range(LISTEN_FIRST))),
-    ]
-    .into()
 }

@@ -7,6 +7,7 @@
 mod availability;
 mod check;
 mod cloud_init;
+mod devices;
 mod error;
 mod image;
 mod instance;
@@ -144,12 +145,13 @@ impl Provisioner {
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
         let node_count = order.terms.node_count;
-        match instance::create(client, &remote.settings, node_count, placement).await {
+        let host = &remote.host(client, placement).await?;
+        match instance::create(client, &remote.settings, node_count, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
                 remote.image.is_gone();
                 remote.image.bring(client, &remote.settings).await?;
-                instance::create(client, &remote.settings, node_count, placement).await?;
+                instance::create(client, &remote.settings, node_count, placement, host).await?;
             }
             other => other?,
         }
@@ -200,6 +202,39 @@ impl Provisioner {
             public_url_template,
             connect_page: self.defaults.connect_page.clone(),
         }
+    }
+
+    /// Opens the ports of environments that a cluster has moved on the member that they are on now.
+    pub async fn follow_moves(&self, reports: &[RemoteReport]) {
+        for RemoteReport { name, load } in reports {
+            let environments = load.as_ref().map(|load| load.environments.as_slice()).unwrap_or_default();
+            for environment in environments.iter().filter(|one| one.provisioned) {
+                let Environment { project, member, moved_from, host, .. } = environment;
+                let (Some(from), Some(member), Some(host)) = (moved_from, member, host) else { continue };
+                match self.follow(name, *project, member, host).await {
+                    Ok(()) => tracing::info!("remote {name:?}: {project} was moved from {from} to {member}"),
+                    Err(error) => tracing::warn!(
+                        "remote {name:?}: {project} was moved from {from} to {member}, and its ports cannot be \
+                         opened there yet: {}",
+                        error.chain()
+                    ),
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        remote: &str,
+        project: ProjectName,
+        member: &str,
+        host: &str,
+    ) -> Result<(), Error> {
+        let remote = self.remote(remote)?;
+        let client = remote.client().await?;
+        let listen = devices::listen_address(&remote.settings, Some(member), host);
+        instance::relocate(&client, &project.to_string(), listen).await?;
+        project::note_member(&client, project, member).await
     }
 
     /// Marks the project as handed over and as ending no earlier than `expires_at`.

@@ -1,5 +1,7 @@
 //! How loaded a remote is: plain data, from what it says.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use lnplaylive::ProjectName;
 use lnplaylive::order::PortBlock;
@@ -60,10 +62,14 @@ pub struct Environment {
     pub expires_at: Timestamp,
     /// Its ports; `None` where they cannot be read.
     pub ports: Option<PortBlock>,
+    /// Its virtual machine's static address; `None` of a container, and where it cannot be read.
+    pub address: Option<Ipv4Addr>,
     /// Whether it was handed over.
     pub provisioned: bool,
     /// The member that it is on now; `None` on a single server, or if that is not known.
     pub member: Option<String>,
+    /// The member that its ports were last opened on, if the cluster has moved it since.
+    pub moved_from: Option<String>,
     /// Where its ports are reached, without brackets; `None` if its member is not known.
     pub host: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! Which remote, and which member of it, an environment goes to: a pure function of what the remotes reported.
 
+use std::net::Ipv4Addr;
+
 use lnplaylive::order::PortBlock;
 use lnplaylive::settings;
 use thiserror::Error;
@@ -26,6 +28,8 @@ pub struct Choice {
     pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
+    /// A virtual machine's static address there.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// No remote can take it, and why each cannot.
@@ -71,7 +75,8 @@ pub fn choose(
                     let rank = (Distance::of(name, member, avoid), rank);
                     if best.as_ref().is_none_or(|(other, _)| rank < *other) {
                         let member = member.map(str::to_owned);
-                        best = Some((rank, Choice { remote: name.to_owned(), member, ports: fit.ports }));
+                        let (remote, ports, address) = (name.to_owned(), fit.ports, fit.address);
+                        best = Some((rank, Choice { remote, member, ports, address }));
                     }
                 }
             }
@@ -131,7 +136,16 @@ mod tests {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
         let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
-        Environment { project, expires_at, ports, provisioned, member: None, host: None }
+        Environment {
+            project,
+            expires_at,
+            ports,
+            address: None,
+            provisioned,
+            member: None,
+            moved_from: None,
+            host: None,
+        }
     }
 
     fn member(name: Option<&str>, memory: Memory) -> Member {
@@ -152,7 +166,7 @@ mod tests {
     }
 
     fn placed(remote: &str, member: Option<&str>, ports: PortBlock) -> Placed {
-        Placed { remote: remote.into(), member: member.map(str::to_owned), ports, until: None }
+        Placed { remote: remote.into(), member: member.map(str::to_owned), ports, address: None, until: None }
     }
 
     fn pick(
@@ -173,7 +187,7 @@ mod tests {
     fn the_least_loaded_takes_it() {
         let choice = pick(&[report("a", 2), report("b", 1)], &[], &[]).expect("room");
         let ports = PortBlock { first: 20009, count: 9 };
-        assert_eq!(choice, Choice { remote: "b".into(), member: None, ports });
+        assert_eq!(choice, Choice { remote: "b".into(), member: None, ports, address: None });
     }
 
     #[test]
@@ -338,5 +352,28 @@ mod tests {
         let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30 });
         load.members[0].machine.as_mut().expect("online").storage = full;
         assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
+    }
+
+    #[test]
+    fn virtual_machines_get_an_address_each() {
+        let mut settings = remotes(&["a"]).remove(0);
+        let [first, last] = [100, 101].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        settings.vm_addresses = Some(settings::AddressRange { first, last });
+        let pick = |report: &RemoteReport, failed| {
+            choose(&[Candidate { settings: &settings, report }], 8, &[], &[], failed)
+        };
+        assert_eq!(pick(&report("a", 0), 0).expect("room").address, Some(first));
+        assert_eq!(pick(&report("a", 0), 1).expect("room").address, Some(last), "the first one failed");
+        let mut taken = report("a", 2);
+        let load = taken.load.as_mut().expect("it has reported");
+        load.environments[0].address = Some(first);
+        assert_eq!(pick(&taken, 0).expect("room").address, Some(last));
+        let load = taken.load.as_mut().expect("it has reported");
+        load.environments[1].address = Some(last);
+        let error = pick(&taken, 0).expect_err("both are taken").to_string();
+        assert!(error.contains("no free address in vm_addresses"), "{error}");
+        let empty = report("a", 0);
+        let room = Room::new(&[Candidate { settings: &settings, report: &empty }], &Claims::default());
+        assert_eq!(room.count(8), 2, "as many as there are addresses");
     }
 }

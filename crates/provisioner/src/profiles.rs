@@ -1,5 +1,7 @@
 //! What the profiles that instances get say about their disk and network.
 
+use std::collections::BTreeMap;
+
 use lnplaylive::settings;
 use lxd_client::{Client, DeviceMap, Found as _};
 
@@ -10,8 +12,8 @@ use crate::Error;
 pub(crate) struct Profiles {
     /// The storage pool of the root disk.
     pub(crate) pool: Option<String>,
-    /// The first NIC on a managed network: the device's name and the network's.
-    pub(crate) nic: Option<(String, String)>,
+    /// The first NIC: its name, and its options.
+    pub(crate) nic: Option<(String, BTreeMap<String, String>)>,
 }
 
 impl Profiles {
@@ -28,16 +30,13 @@ impl Profiles {
         Ok(Self::of(&devices))
     }
 
-    fn of(devices: &DeviceMap) -> Self {
+    pub(crate) fn of(devices: &DeviceMap) -> Self {
         let mut found = Self::default();
         for (name, device) in devices {
             let option = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
             match option("type") {
                 Some("disk") if option("path") == Some("/") => found.pool = option("pool").map(str::to_owned),
-                Some("nic") if found.nic.is_none() => {
-                    let network = option("network").or_else(|| option("parent"));
-                    found.nic = network.map(|network| (name.clone(), network.to_owned()));
-                }
+                Some("nic") if found.nic.is_none() => found.nic = Some((name.clone(), device.clone())),
                 _ => {}
             }
         }

@@ -194,7 +194,11 @@ impl Remote {
         if self.settings.instance_type != InstanceType::VirtualMachine {
             return None;
         }
-        let from_profiles = || profiles.nic.as_ref().map(|(_, network)| network.as_str());
+        let from_profiles = || {
+            let (_, nic) = profiles.nic.as_ref()?;
+            // An interface that the server does not manage will be found out as such.
+            nic.get("network").or_else(|| nic.get("parent")).map(String::as_str)
+        };
         self.settings.vm_network.as_deref().or_else(from_profiles)
     }
 

@@ -1,8 +1,11 @@
 //! How much room there is on one remote, as far as it tells and we know.
 
+use std::net::Ipv4Addr;
+
+use lnplaylive::addresses::FreeAddresses;
 use lnplaylive::order::PortBlock;
 use lnplaylive::ports::FreePorts;
-use lnplaylive::settings;
+use lnplaylive::settings::{self, InstanceType};
 
 use crate::load::{Load, Machine, Memory, Storage};
 use crate::size;
@@ -11,7 +14,7 @@ use crate::size;
 /// environments. Whole percents, because less is chance.
 pub(crate) type Rank = (u64, u32);
 
-/// Where an environment fits: the member and its ports. Ports are counted over the whole remote, so that an
+/// Where an environment fits: the member, its ports and address. These are counted over the whole remote, so that an
 /// environment that a cluster moves meets no other on its new member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fit {
@@ -19,6 +22,8 @@ pub(crate) struct Fit {
     pub(crate) machine: usize,
     /// Its ports.
     pub(crate) ports: PortBlock,
+    /// A virtual machine's static address.
+    pub(crate) address: Option<Ipv4Addr>,
 }
 
 /// What is reserved on a remote and may not be in its report yet.
@@ -28,6 +33,8 @@ pub(crate) struct Reserved<'a> {
     pub(crate) member: Option<&'a str>,
     /// The ports.
     pub(crate) ports: PortBlock,
+    /// The static address.
+    pub(crate) address: Option<Ipv4Addr>,
 }
 
 /// The room on one remote. Environments can be put there and taken away again, in thought.
@@ -35,6 +42,8 @@ pub(crate) struct Reserved<'a> {
 pub(crate) struct Space<'a> {
     pub(crate) settings: &'a settings::Remote,
     ports: FreePorts,
+    /// Where environments are virtual machines.
+    addresses: Option<FreeAddresses>,
     environments: u32,
     machines: Vec<MachineSpace>,
     /// Of members that take no environments: why, in sentences.
@@ -126,6 +135,7 @@ impl<'a> Space<'a> {
         let mut space = Self {
             settings,
             ports: FreePorts::new(settings.ports),
+            addresses: addresses(settings),
             environments: u32::try_from(load.environments.len()).unwrap_or(u32::MAX),
             machines,
             closed,
@@ -134,21 +144,28 @@ impl<'a> Space<'a> {
         for environment in &load.environments {
             let Some(ports) = environment.ports else { continue };
             seen.push(ports);
-            space.ports.take(ports);
+            space.occupy(ports, environment.address);
             // What is being made counts in full: when its memory will be taken is not known.
             if !environment.provisioned {
                 space.promise(environment.member.as_deref(), ports);
             }
         }
-        for Reserved { member, ports } in reserved {
+        for Reserved { member, ports, address } in reserved {
             if !seen.contains(&ports) {
                 seen.push(ports);
-                space.ports.take(ports);
+                space.occupy(ports, address);
                 space.environments = space.environments.saturating_add(1);
                 space.promise(member, ports);
             }
         }
         space
+    }
+
+    fn occupy(&mut self, ports: PortBlock, address: Option<Ipv4Addr>) {
+        self.ports.take(ports);
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, address) {
+            addresses.take(address);
+        }
     }
 
     /// Counts an environment on its member; where that is not known, on each: too little is sold rather than too much.
@@ -194,7 +211,13 @@ impl<'a> Space<'a> {
             .ports
             .block(node_count, skip)
             .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
-        let fit = |(machine, percent)| (Fit { machine, ports }, (percent, *environments));
+        let address = match &self.addresses {
+            Some(addresses) => {
+                Some(addresses.address(skip).ok_or("has no free address in vm_addresses".to_owned())?)
+            }
+            None => None,
+        };
+        let fit = |(machine, percent)| (Fit { machine, ports, address }, (percent, *environments));
         Ok(fits.into_iter().map(fit).collect())
     }
 
@@ -211,14 +234,17 @@ impl<'a> Space<'a> {
 
     /// Puts an environment there.
     pub(crate) fn take(&mut self, fit: &Fit) {
-        self.ports.take(fit.ports);
+        self.occupy(fit.ports, fit.address);
         self.environments = self.environments.saturating_add(1);
         self.machines[fit.machine].take(self.settings, nodes(fit.ports));
     }
 
     /// Takes an environment away. Its memory comes back where it was, if that is known.
-    pub(crate) fn give_back(&mut self, machine: Option<usize>, ports: PortBlock) {
+    pub(crate) fn give_back(&mut self, machine: Option<usize>, ports: PortBlock, address: Option<Ipv4Addr>) {
         self.ports.give_back(ports);
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, address) {
+            addresses.give_back(address);
+        }
         self.environments = self.environments.saturating_sub(1);
         let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
         machine.freed = machine.freed.saturating_add(size::needed(self.settings.instance_type, nodes(ports)));
@@ -226,6 +252,13 @@ impl<'a> Space<'a> {
             storage.used = storage.used.saturating_sub(size::disk(nodes(ports)));
         }
     }
+}
+
+/// The addresses that virtual machines may have, all of them free; `None` where environments are containers. Where none
+/// are set, nothing is sold on the remote at all.
+fn addresses(settings: &settings::Remote) -> Option<FreeAddresses> {
+    let range = settings.vm_addresses.filter(|_| settings.instance_type == InstanceType::VirtualMachine)?;
+    Some(FreeAddresses::new(range))
 }
 
 /// Nodes of an environment with these ports.

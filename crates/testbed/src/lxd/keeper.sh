@@ -3,10 +3,24 @@
 # DIR holds the daemon's state in `d` (where VARIABLE, LXD_DIR or INCUS_DIR, points) and its log. Stdin is a pipe from who wants
 # the daemon. It ends when they let go of it, also when they were killed, and then everything goes: containers, daemon, mounts,
 # bridge, files. A line on stdin that says `keep` spares the logs.
+#
+# With EMULATION, the directory that tests/vm-emulation/build made, the daemon also runs virtual machines. Their proxies are rules
+# of a packet filter, so it is in a network namespace named BRIDGE; a pair of devices joins the two, with the addresses UPLINK_HOST
+# on the device BRIDGE here and UPLINK_SERVER there.
 trap '' INT TERM HUP
 dir=$1 variable=$2 bridge=$3
 shift 3
 state=$dir/d
+
+if [ -n "${EMULATION-}" ]; then
+    {
+        ip netns add "$bridge" && ip link add "$bridge" type veth peer name uplink netns "$bridge" &&
+            ip address add "$UPLINK_HOST" dev "$bridge" && ip link set "$bridge" up &&
+            ip -n "$bridge" address add "$UPLINK_SERVER" dev uplink && ip -n "$bridge" link set uplink up &&
+            ip -n "$bridge" link set lo up
+    } >>"$dir/daemon.log" 2>&1
+    set -- nsenter "--net=/run/netns/$bridge" "$EMULATION/run" "$@"
+fi
 
 # The first try of the daemon to look things up on the internet fails at once: nothing of a test leaves this machine.
 env "$variable=$state" HTTPS_PROXY=http://127.0.0.1:9 "$@" </dev/null >>"$dir/daemon.log" 2>&1 &
@@ -33,6 +47,11 @@ inits() {
         grep -ls "^PPid:[[:space:]]*$pid\$" /proc/[0-9]*/status | cut -d/ -f3
     done
 }
+machines() {
+    for pid in $(ours); do
+        grep -qs '^qemu-system' "/proc/$pid/comm" && echo "$pid"
+    done
+}
 # until TENTHS CONDITION…
 until_() {
     tenths=$1
@@ -42,12 +61,12 @@ until_() {
         tenths=$((tenths - 1))
     done
 }
-no_monitors() { [ -z "$(monitors)" ]; }
+no_instances() { [ -z "$(monitors)$(machines)" ]; }
 no_daemon() { ! kill -0 "$daemon" 2>/dev/null; }
 
 # By force but in order, so that each monitor removes its cgroups and the daemon its bridge.
-for pid in $(inits); do kill -KILL "$pid"; done 2>/dev/null
-until_ 50 no_monitors
+for pid in $(inits) $(machines); do kill -KILL "$pid"; done 2>/dev/null
+until_ 50 no_instances
 kill -PWR "$daemon" 2>/dev/null
 until_ 100 no_daemon
 # Whatever has not gone by itself.
@@ -60,6 +79,7 @@ while left=$(ours) && [ -n "$left" ] && [ "$tries" -gt 0 ]; do
 done
 awk -v at="$state/" 'index($5 "/", at) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
     while read -r mount; do umount -l "$mount"; done
+[ -e "/run/netns/$bridge" ] && ip netns delete "$bridge"
 [ -e "/sys/class/net/$bridge" ] && ip link delete "$bridge"
 if [ -n "$keep" ]; then
     mkdir -p "$dir/logs"

@@ -4,15 +4,20 @@
 //! ports of what runs on it. It ends with everything that it made when it is dropped, and also when this process is killed:
 //! `keeper.sh` waits for that.
 //!
+//! With [`emulation`] a server also runs virtual machines, without KVM. It is then in a network namespace of its own, joined to
+//! ours by a pair of devices, and its API and ports are on its end of it.
+//!
 //! What the machine has to bring: root with all capabilities (the daemons mount and make bridges), cgroups, subordinate user
 //! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor `AppArmor`
 //! nor a packet filter is needed, nor systemd on the machine: containers bring their own. They are unprivileged.
 
 pub mod cluster;
+mod emulation;
+mod network;
 mod socket;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -24,8 +29,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+pub use emulation::{EMULATION, Emulation, emulation, no_machines};
+use network::Network;
+
 use crate::wait::{Step, until};
-use crate::{Error, Result, loopback_address};
+use crate::{Error, Result};
 
 /// Names the image that [`image`] finds.
 pub const IMAGE: &str = "TESTBED_TEST_IMAGE";
@@ -105,7 +113,7 @@ pub fn unavailable(kind: Kind) -> Option<String> {
     None
 }
 
-/// The image for environments, made by `tests/image/build` and named by `TESTBED_TEST_IMAGE`.
+/// The image for environments in containers, or in virtual machines, made by `tests/image/build` and named by `TESTBED_TEST_IMAGE`.
 pub fn image() -> Result<PathBuf> {
     let hint = "make it with tests/image/build (as root), or run tests/run lxd".into();
     let missing = |looked| Error::Missing { program: "the test image".into(), looked, hint };
@@ -122,19 +130,29 @@ pub struct Server {
     kind: Kind,
     dir: PathBuf,
     url: String,
-    address: Ipv4Addr,
+    network: Network,
     client: Client,
     // Last: nothing else of this may need the daemon when it goes.
     _keeper: Keeper,
 }
 
 impl Server {
-    /// Starts one and returns when instances can be made. Ask [`unavailable`] first.
+    /// Starts one and returns when containers can be made. Ask [`unavailable`] first.
     pub async fn start(kind: Kind) -> Result<Self> {
+        Self::start_as(kind, None).await
+    }
+
+    /// Starts one and returns when virtual machines can be made as well. Ask [`no_machines`] first.
+    pub async fn emulating(kind: Kind, emulation: &Emulation) -> Result<Self> {
+        Self::start_as(kind, Some(emulation)).await
+    }
+
+    async fn start_as(kind: Kind, emulation: Option<&Emulation>) -> Result<Self> {
         let dir = make_dir(&format!("lp{}-", &kind.name()[..1]))?;
         // At most 15 characters, and unlike any other: the directory's random part.
         let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let keeper = Keeper::start(kind, &dir, &bridge)?;
+        let network = Network::new(emulation.is_some());
+        let keeper = Keeper::start(kind, &dir, &bridge, emulation.map(|e| (e, &network)))?;
         let socket = dir.join("d/unix.socket");
         until(&format!("{} to answer on its socket", kind.name()), START_TIME, async || {
             keeper.check()?;
@@ -144,11 +162,10 @@ impl Server {
             })
         })
         .await?;
-        let address = loopback_address();
-        let url = set_up(&socket, address, &bridge).await?;
+        let url = set_up(&socket, &network, &bridge).await?;
         let token = token(&socket, "testbed").await?;
         let client = trusted(kind, &url, &token).await?;
-        Ok(Self { kind, dir, url, address, client, _keeper: keeper })
+        Ok(Self { kind, dir, url, network, client, _keeper: keeper })
     }
 
     /// Starts one that has the image for environments under the alias that they are made from.
@@ -168,7 +185,7 @@ impl Server {
         self.kind
     }
 
-    /// The API's URL. Its host is a loopback address that no other server of this kind has.
+    /// The API's URL. Its host is an address that no other server of this machine has.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -180,7 +197,12 @@ impl Server {
 
     /// The address in [`Server::url`].
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.network.server
+    }
+
+    /// Addresses on the bridge that it hands out to nobody, first and last: for virtual machines.
+    pub fn static_addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
+        self.network.static_addresses()
     }
 
     /// A client that the server trusts.
@@ -236,27 +258,14 @@ fn make_dir(prefix: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// The bridge's address and prefix: of its own like the server's `address`, and from the range for measurements in laboratories
-/// (RFC 2544), which nobody's network uses.
-fn subnet(address: Ipv4Addr) -> String {
-    let [_, server, high, low] = address.octets();
-    format!("198.{}.{low}.{}/27", 18 + high % 2, server % 8 * 32 + 1)
-}
-
 /// Gives a fresh daemon its API address, pool, bridge and profile; returns the API's URL.
-async fn set_up(socket: &Path, address: Ipv4Addr, bridge: &str) -> Result<String> {
+async fn set_up(socket: &Path, network: &Network, bridge: &str) -> Result<String> {
     let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
-    // Free now, and on an address that nobody else uses.
-    let free = TcpListener::bind((address, 0)).and_then(|l| l.local_addr());
-    let port = free.map_err(|source| Error::System { doing: "finding a free port", source })?.port();
+    let (address, port) = (network.server, network.api_port()?);
     call("PATCH", "/1.0", json!({"config": {"core.https_address": format!("{address}:{port}")}})).await?;
     call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
-    // Nothing of the machine changes: neither its packet filter nor its forwarding.
-    let network = json!({"name": bridge, "type": "bridge", "config": {
-        "ipv4.address": subnet(address), "ipv4.nat": "false", "ipv4.firewall": "false", "ipv4.routing": "false",
-        "ipv6.address": "none", "dns.mode": "none",
-    }});
-    call("POST", "/1.0/networks", network).await?;
+    let config = network.bridge_config();
+    call("POST", "/1.0/networks", json!({"name": bridge, "type": "bridge", "config": config})).await?;
     call("PUT", "/1.0/profiles/default", profile(bridge)).await?;
     Ok(format!("https://{address}:{port}"))
 }
@@ -316,7 +325,12 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn start(kind: Kind, dir: &Path, bridge: &str) -> Result<Self> {
+    fn start(
+        kind: Kind,
+        dir: &Path,
+        bridge: &str,
+        emulation: Option<(&Emulation, &Network)>,
+    ) -> Result<Self> {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", include_str!("keeper.sh"), "testbed-keeper"])
@@ -329,6 +343,9 @@ impl Keeper {
             .stderr(Stdio::null())
             // Out of the signals that are sent to us.
             .process_group(0);
+        if let Some((emulation, network)) = emulation {
+            command.env("EMULATION", emulation.dir()).envs(network.uplink());
+        }
         std::fs::create_dir(dir.join("d")).map_err(|source| Error::File {
             doing: "creating",
             path: dir.join("d"),

@@ -1,0 +1,277 @@
+//! The devices of an instance: how its ports are reached from outside, and for virtual machines its NIC and its seed.
+//!
+//! A container's ports are forwarded to its loopback by a process of the server. A virtual machine's are translated by the
+//! server's packet filter (`nat=true`), which wants one of the server's own addresses to listen on and a static address on the
+//! machine's NIC. Servers check the former when an instance is made and the latter when it is started.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use lnplaylive::order::{Placement, PortBlock};
+use lnplaylive::settings;
+use lxd_client::{Client, DeviceMap};
+
+use crate::profiles::Profiles;
+use crate::{Error, LISTEN_FIRST};
+
+/// Our devices' names.
+const SSH: &str = "lnplay-ssh";
+const NODES: &str = "lnplay-nodes";
+const SEED: &str = "lnplay-seed";
+/// The NIC's name where the profiles have none.
+const DEFAULT_NIC: &str = "eth0";
+
+type Device = std::collections::BTreeMap<String, String>;
+
+/// What the devices of an environment's instance depend on, next to its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wiring {
+    /// A container: its profiles have all else.
+    Container {
+        /// The server's address that ports are opened on; may be the wildcard.
+        listen: IpAddr,
+    },
+    /// A virtual machine.
+    Machine {
+        /// The server's address that ports are opened on.
+        listen: Ipv4Addr,
+        /// The machine's own.
+        address: Ipv4Addr,
+        /// The name of its NIC, which takes the place of the profiles' of that name.
+        nic: String,
+        /// The NIC without its address.
+        nic_config: Device,
+    },
+}
+
+impl Wiring {
+    /// How the instance of a placement is to be wired; `host` is where its ports are reached. Asks the remote for its
+    /// profiles where it is to be a virtual machine.
+    pub(crate) async fn of(
+        client: &Client,
+        remote: &settings::Remote,
+        placement: &Placement,
+        host: &str,
+    ) -> Result<Self, Error> {
+        let listen = listen_address(remote, placement.member.as_deref(), host);
+        if remote.instance_type == settings::InstanceType::Container {
+            return Ok(Self::Container { listen });
+        }
+        let unusable = |what: String| Error::Network { remote: remote.name.clone(), what };
+        let IpAddr::V4(listen) = listen else {
+            return Err(unusable(format!(
+                "virtual machines have IPv4 addresses; listen_address is {listen}"
+            )));
+        };
+        if listen.is_unspecified() {
+            return Err(unusable(format!(
+                "{host:?} is not an IPv4 address, so virtual machines need one of the server's own as listen_address"
+            )));
+        }
+        let address = placement
+            .address
+            .ok_or_else(|| unusable("virtual machines need static addresses: set vm_addresses".to_owned()))?;
+        let profiles = Profiles::read(client, remote).await?;
+        let nic = nic(profiles, remote.vm_network.as_deref());
+        let (nic, nic_config) = nic.map_err(|what| unusable(what.to_owned()))?;
+        Ok(Self::Machine { listen, address, nic, nic_config })
+    }
+}
+
+/// The address that the ports of an environment are opened on; of a virtual machine that of its host, if there is no other.
+pub(crate) fn listen_address(remote: &settings::Remote, member: Option<&str>, host: &str) -> IpAddr {
+    let set = remote.listen_address(member);
+    let is_machine = remote.instance_type == settings::InstanceType::VirtualMachine;
+    if is_machine && set.is_unspecified() { host.parse().unwrap_or(set) } else { set }
+}
+
+/// The name of the NIC that a virtual machine gets, and its configuration: the first NIC of the profiles, on `network` if
+/// that is set. Fails with a sentence.
+fn nic(profiles: Profiles, network: Option<&str>) -> Result<(String, Device), &'static str> {
+    let (name, mut config) = profiles.nic.unwrap_or_else(|| (DEFAULT_NIC.to_owned(), Device::new()));
+    if let Some(network) = network {
+        // A NIC has either these or a network.
+        config.retain(|key, _| key != "parent" && key != "nictype");
+        config.insert("network".into(), network.to_owned());
+    }
+    if !config.contains_key("network") {
+        return Err(
+            "the profiles have no NIC on a managed network: set vm_network to the bridge of virtual machines",
+        );
+    }
+    config.insert("type".into(), "nic".into());
+    config.retain(|key, _| !matches!(key.as_str(), "ipv4.address" | "ipv6.address" | "hwaddr"));
+    Ok((name, config))
+}
+
+/// The devices of an instance with these ports.
+pub(crate) fn devices(wiring: &Wiring, ports: PortBlock) -> DeviceMap {
+    let range = |first: u16| match ports.count - 1 {
+        1 => first.to_string(),
+        nodes => format!("{first}-{}", first + nodes - 1),
+    };
+    let mut devices: DeviceMap = [
+        (SSH.to_owned(), proxy(wiring, &ports.first.to_string(), "22")),
+        (NODES.to_owned(), proxy(wiring, &range(ports.first_node()), &range(LISTEN_FIRST))),
+    ]
+    .into();
+    if let Wiring::Machine { address, nic, nic_config, .. } = wiring {
+        let mut config = nic_config.clone();
+        config.insert("ipv4.address".into(), address.to_string());
+        devices.insert(nic.clone(), config);
+        // User-data on a drive that the server makes: an agent would be the only other way to it.
+        devices.insert(SEED.into(), device([("type", "disk"), ("source", "cloud-init:config")]));
+    }
+    devices
+}
+
+fn proxy(wiring: &Wiring, listen_ports: &str, connect_ports: &str) -> Device {
+    let (listen, connect, is_nat) = match wiring {
+        Wiring::Container { listen } => (*listen, Ipv4Addr::LOCALHOST, false),
+        Wiring::Machine { listen, address, .. } => (IpAddr::from(*listen), *address, true),
+    };
+    let mut proxy = device([("type", "proxy"), ("bind", "host")]);
+    proxy.insert("listen".into(), format!("tcp:{}:{listen_ports}", settings::url_host(&listen.to_string())));
+    proxy.insert("connect".into(), format!("tcp:{connect}:{connect_ports}"));
+    if is_nat {
+        proxy.insert("nat".into(), "true".into());
+    }
+    proxy
+}
+
+fn device<const N: usize>(entries: [(&str, &str); N]) -> Device {
+    entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Those of an instance's own devices that listen elsewhere than on `listen`, changed so that they listen there.
+pub(crate) fn relocated(devices: &DeviceMap, listen: IpAddr) -> DeviceMap {
+    let listen = settings::url_host(&listen.to_string());
+    let mut changed = DeviceMap::new();
+    for name in [SSH, NODES] {
+        let Some(device) = devices.get(name) else { continue };
+        let Some((_, ports)) = device.get("listen").and_then(|address| address.rsplit_once(':')) else {
+            continue;
+        };
+        let wanted = format!("tcp:{listen}:{ports}");
+        if device.get("listen") != Some(&wanted) {
+            let mut device = device.clone();
+            device.insert("listen".into(), wanted);
+            changed.insert(name.to_owned(), device);
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORTS: PortBlock = PortBlock { first: 20000, count: 9 };
+
+    fn map<const N: usize>(devices: [(&str, Device); N]) -> DeviceMap {
+        devices.map(|(name, device)| (name.to_owned(), device)).into()
+    }
+
+    fn machine() -> Wiring {
+        let nic_config = device([("type", "nic"), ("network", "lxdbr0"), ("name", "eth0")]);
+        Wiring::Machine {
+            listen: Ipv4Addr::new(203, 0, 113, 8),
+            address: Ipv4Addr::new(10, 10, 10, 100),
+            nic: "eth0".into(),
+            nic_config,
+        }
+    }
+
+    #[test]
+    fn a_container_is_reached_through_its_loopback() {
+        let wiring = Wiring::Container { listen: IpAddr::from([0_u16; 8]) };
+        let expected = map([
+            (
+                "lnplay-ssh",
+                device([
+                    ("type", "proxy"),
+                    ("bind", "host"),
+                    ("listen", "tcp:[::]:20000"),
+                    ("connect", "tcp:127.0.0.1:22"),
+                ]),
+            ),
+            (
+                "lnplay-nodes",
+                device([
+                    ("type", "proxy"),
+                    ("bind", "host"),
+                    ("listen", "tcp:[::]:20001-20008"),
+                    ("connect", "tcp:127.0.0.1:9736-9743"),
+                ]),
+            ),
+        ]);
+        assert_eq!(devices(&wiring, PORTS), expected);
+    }
+
+    #[test]
+    fn a_virtual_machine_is_reached_at_its_static_address() {
+        let expected = map([
+            (
+                "eth0",
+                device([
+                    ("type", "nic"),
+                    ("network", "lxdbr0"),
+                    ("name", "eth0"),
+                    ("ipv4.address", "10.10.10.100"),
+                ]),
+            ),
+            ("lnplay-seed", device([("type", "disk"), ("source", "cloud-init:config")])),
+            (
+                "lnplay-ssh",
+                device([
+                    ("type", "proxy"),
+                    ("bind", "host"),
+                    ("nat", "true"),
+                    ("listen", "tcp:203.0.113.8:20000"),
+                    ("connect", "tcp:10.10.10.100:22"),
+                ]),
+            ),
+            (
+                "lnplay-nodes",
+                device([
+                    ("type", "proxy"),
+                    ("bind", "host"),
+                    ("nat", "true"),
+                    ("listen", "tcp:203.0.113.8:20001"),
+                    ("connect", "tcp:10.10.10.100:9736"),
+                ]),
+            ),
+        ]);
+        assert_eq!(devices(&machine(), PortBlock { count: 2, ..PORTS }), expected);
+    }
+
+    #[test]
+    fn the_nic_is_the_profiles_first_on_the_network_that_is_set() {
+        let bridged = device([("type", "nic"), ("network", "lxdbr0"), ("limits.egress", "10Mbit")]);
+        let unmanaged =
+            device([("type", "nic"), ("nictype", "bridged"), ("parent", "br0"), ("hwaddr", "00:16")]);
+        let root = device([("type", "disk"), ("path", "/")]);
+        let profiles = map([("disk", root.clone()), ("lan", bridged.clone()), ("wan", unmanaged.clone())]);
+        assert_eq!(nic(Profiles::of(&profiles), None), Ok(("lan".into(), bridged)));
+
+        let profiles = map([("disk", root), ("wan", unmanaged)]);
+        nic(Profiles::of(&profiles), None).expect_err("its bridge is not the server's");
+        let on_network = device([("type", "nic"), ("network", "vms")]);
+        assert_eq!(nic(Profiles::of(&profiles), Some("vms")), Ok(("wan".into(), on_network.clone())));
+
+        nic(Profiles::default(), None).expect_err("no NIC");
+        assert_eq!(nic(Profiles::default(), Some("vms")), Ok((DEFAULT_NIC.into(), on_network)));
+    }
+
+    #[test]
+    fn only_proxies_of_ours_that_listen_elsewhere_are_moved() {
+        let mut own = devices(&machine(), PORTS);
+        own.insert("theirs".into(), device([("type", "proxy"), ("listen", "tcp:192.0.2.1:80")]));
+        assert_eq!(relocated(&own, IpAddr::from([203, 0, 113, 8])), DeviceMap::new());
+
+        let moved = relocated(&own, IpAddr::from([203, 0, 113, 9]));
+        assert_eq!(moved.keys().collect::<Vec<_>>(), [NODES, SSH]);
+        assert_eq!(moved[NODES]["listen"], "tcp:203.0.113.9:20001-20008");
+        assert_eq!(moved[NODES]["connect"], own[NODES]["connect"]);
+        assert_eq!(moved[SSH]["listen"], "tcp:203.0.113.9:20000");
+    }
+}
