@@ -55,6 +55,17 @@ pub enum ImageFiles {
     },
 }
 
+/// What an image is for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// For example `x86_64`.
+    pub architecture: String,
+    /// Containers or virtual machines.
+    #[serde(rename = "type")]
+    pub kind: InstanceType,
+}
+
 #[derive(Deserialize)]
 struct Alias {
     target: ImageFingerprint,
@@ -67,6 +78,13 @@ impl Client {
         let action = format!("look up image alias {alias} in project {project}");
         let call = Call::get(&["images", "aliases", alias], action).project(project);
         Ok(self.transport.fetch::<Alias>(call).await.found()?.map(|(alias, _)| alias.target))
+    }
+
+    /// What an image is for.
+    pub async fn image(&self, project: &str, image: &ImageFingerprint) -> Result<ImageInfo> {
+        let action = format!("read image {image} in project {project}");
+        let call = Call::get(&["images", &image.0], action).project(project);
+        Ok(self.transport.fetch(call).await?.0)
     }
 
     /// Gives an image an alias.

@@ -226,47 +226,16 @@ impl Client {
         Ok(self.transport.fetch(call.query("recursion", "1").project(project)).await?.0)
     }
 
-    /// The cluster members that instances are on, by project and name, over all projects. Of a member that does not
+    /// The cluster members that the instances of a project, or of all projects, are on. Of a member that does not
     /// answer the cluster still tells which instances it has.
-    pub async fn locations(&self) -> Result<Vec<InstanceLocation>> {
-        let call = Call::get(&["instances"], "list the instances of all projects");
-        Ok(self.transport.fetch(call.query("recursion", "1").query("all-projects", "true")).await?.0)
-    }
-
-    /// Replaces the devices of an instance's own that `change` changes; nothing is sent where it changes none.
-    pub async fn change_devices(
-        &self,
-        project: &str,
-        name: &str,
-        change: impl FnOnce(&mut DeviceMap),
-        within: Duration,
-    ) -> Result<()> {
-        #[derive(Deserialize, Serialize)]
-        struct Writable {
-            #[serde(default)]
-            architecture: String,
-            #[serde(default)]
-            config: ConfigMap,
-            #[serde(default)]
-            devices: DeviceMap,
-            #[serde(default)]
-            ephemeral: bool,
-            #[serde(default)]
-            profiles: Vec<String>,
-            #[serde(default)]
-            description: String,
-        }
-        let read = format!("read instance {name} in project {project}");
-        let call = Call::get(&["instances", name], read).project(project);
-        let (mut instance, etag) = self.transport.fetch::<Writable>(call).await?;
-        let before = instance.devices.clone();
-        change(&mut instance.devices);
-        if instance.devices == before {
-            return Ok(());
-        }
-        let action = format!("change the devices of instance {name} in project {project}");
-        let call = Call::put(&["instances", name], json!(instance), action).project(project);
-        self.run(call.if_match(etag.as_ref()), within).await.map(drop)
+    pub async fn locations(&self, project: Option<&str>) -> Result<Vec<InstanceLocation>> {
+        let of = project.map_or_else(|| "all projects".to_owned(), |project| format!("project {project}"));
+        let call = Call::get(&["instances"], format!("list where the instances of {of} are"));
+        let call = match project {
+            Some(project) => call.project(project),
+            None => call.query("all-projects", "true"),
+        };
+        Ok(self.transport.fetch(call.query("recursion", "1")).await?.0)
     }
 
     /// How an instance is right now, with its addresses.

@@ -47,7 +47,7 @@ pub use collections::{Collection, Item};
 pub use error::{Error, ErrorKind, Found};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{Identity, IdentityError};
-pub use images::{ImageFiles, ImageFingerprint};
+pub use images::{ImageFiles, ImageFingerprint, ImageInfo};
 pub use instances::{
     Address, ImageSource, Instance, InstanceLocation, InstanceSpec, InstanceState, InstanceType, Status, Stop,
 };

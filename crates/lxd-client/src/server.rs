@@ -171,6 +171,12 @@ impl Client {
         Ok(info)
     }
 
+    /// What a member of a cluster says about itself.
+    pub async fn member(&self, name: &str) -> Result<ServerInfo> {
+        let action = format!("read the description of cluster member {name}");
+        Ok(self.transport.fetch(Call::get(&[], action).query("target", name)).await?.0)
+    }
+
     /// How much of the machine there is and is used: of a cluster, the member's that answers.
     pub async fn resources(&self) -> Result<Resources> {
         self.read_resources(Call::get(&["resources"], "read the server's resources")).await

@@ -6,6 +6,7 @@
 //! [`routes`] tells the web shop's gateway where environments are. What to do is decided in the
 //! crate `lnplaylive`, what is done on remotes is in the crate `provisioner`.
 
+mod cli;
 mod desk;
 mod node;
 mod ops;
@@ -18,7 +19,6 @@ mod sweeper;
 mod view;
 mod worker;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,30 +49,15 @@ const END_TIME: Duration = Duration::from_millis(200);
 type Handle = Plugin<Arc<Desk>>;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if let [command, files @ ..] = &arguments[..]
-        && command == "check-config"
-    {
-        return Ok(check_config(files));
+    // lightningd starts plugins without arguments.
+    if std::env::args_os().len() > 1 {
+        return Ok(cli::run());
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(run());
     // Work under way is dropped, and with it its SSH keys; the thread that reads standard input is not waited for.
     runtime.shutdown_timeout(END_TIME);
     result.map(|()| ExitCode::SUCCESS)
-}
-
-/// `check-config FILE`: says what is wrong with settings, on a machine that need not have the files that they name.
-fn check_config(files: &[OsString]) -> ExitCode {
-    let wrong = match files {
-        [file] => match Settings::read(Some(Path::new(file))) {
-            Ok(_) => return ExitCode::SUCCESS,
-            Err(error) => format!("{:#}", anyhow::Error::from(error)),
-        },
-        _ => "usage: lnplaylive-plugin check-config FILE".to_owned(),
-    };
-    eprintln!("{wrong}");
-    ExitCode::from(2)
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -155,6 +155,7 @@ pub(crate) async fn remotes(desk: &Arc<Desk>, params: Value) -> Answer {
                 "memory_used_bytes": load.map(|l| l.memory().used),
                 "cpus": load.map(|l| l.machines().map(|machine| machine.cpus).sum::<u64>()),
                 "cpu_load": load.and_then(|l| l.machines().map(|machine| machine.cpu_load).sum::<Option<f64>>()),
+                "warnings": load.map(|l| &l.warnings),
                 "members": load.filter(|l| l.clustered).map(members),
             })
         })

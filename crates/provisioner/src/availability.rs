@@ -225,6 +225,7 @@ mod tests {
             environments: (0..).zip(ends).map(environment).collect(),
             members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
             clustered: false,
+            warnings: Vec::new(),
         };
         RemoteReport { name: name.into(), load: Ok(load) }
     }

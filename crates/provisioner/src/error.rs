@@ -71,6 +71,14 @@ pub enum Error {
         /// The profile's name.
         profile: String,
     },
+    /// Environments would not work there.
+    #[error("remote {remote:?}: {}", faults.join("; "))]
+    Unfit {
+        /// The remote's name.
+        remote: String,
+        /// Why, in sentences.
+        faults: Vec<String>,
+    },
     /// The cluster member that an environment was placed on does not run instances any more.
     #[error("remote {remote:?}: member {member} {what}")]
     MemberLost {
@@ -140,6 +148,18 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A node's port does not accept connections from here.
+    #[error(
+        "remote {remote:?}: the node's port {address} cannot be reached from here; does a firewall let it through?"
+    )]
+    NodeUnreachable {
+        /// The remote's name.
+        remote: String,
+        /// Host and port.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// `lnplay up` in an instance.
     #[error("remote {remote:?}: instance in {project}: lnplay up: {what}")]
     Lnplay {
@@ -174,6 +194,8 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoProfile { .. }
             | Self::Network { .. }
+            | Self::NodeUnreachable { .. }
+            | Self::Unfit { .. }
             | Self::MemberLost { .. }
             | Self::PortTaken { .. }
             | Self::Lxd(_)

@@ -1,11 +1,11 @@
 //! The image that instances are made from: looked for by its alias, uploaded where it is missing.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lnplaylive::settings::{self, ImageFiles, InstanceType};
-use lxd_client::Client;
+use lxd_client::{Client, Found as _, ImageInfo};
 use tokio::sync::Mutex;
 
 use crate::Error;
@@ -18,45 +18,62 @@ const UPLOAD_TIME: Duration = Duration::from_secs(3600);
 /// What is known of the image on one remote.
 #[derive(Debug, Default)]
 pub(crate) struct Image {
-    /// The alias was seen, or made by us.
-    there: AtomicBool,
+    /// Set once the alias was seen, or made by us.
+    seen: std::sync::Mutex<Option<ImageInfo>>,
     /// Held while looking and uploading: of several orders that need the image one brings it, and the others wait.
     bringing: Mutex<()>,
 }
 
 impl Image {
-    /// The remote said that it has no such image after all.
-    pub(crate) fn is_gone(&self) {
-        self.there.store(false, Ordering::Relaxed);
+    fn seen(&self) -> MutexGuard<'_, Option<ImageInfo>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails if the image is not on the remote and cannot be brought there. Costs nothing where that is known.
-    pub(crate) async fn check(&self, client: &Client, remote: &settings::Remote) -> Result<(), Error> {
-        if remote.image_files().is_some() || self.there.load(Ordering::Relaxed) {
-            return Ok(());
+    /// The remote said that it has no such image after all.
+    pub(crate) fn is_gone(&self) {
+        *self.seen() = None;
+    }
+
+    /// The image, if the remote has it. Fails if it does not, and the image cannot be brought there. Costs nothing once
+    /// it was seen.
+    pub(crate) async fn check(
+        &self,
+        client: &Client,
+        remote: &settings::Remote,
+    ) -> Result<Option<ImageInfo>, Error> {
+        let seen = self.seen().clone();
+        let found = match seen {
+            Some(image) => Some(image),
+            None => self.look(client, remote).await?,
+        };
+        if found.is_none() && remote.image_files().is_none() {
+            return Err(missing(remote));
         }
-        self.look(client, remote).await?.then_some(()).ok_or_else(|| missing(remote))
+        Ok(found)
     }
 
     /// Sees to it that the image is on the remote. An alias that is there is left as it is.
     pub(crate) async fn bring(&self, client: &Client, remote: &settings::Remote) -> Result<(), Error> {
-        if self.there.load(Ordering::Relaxed) {
+        if self.seen().is_some() {
             return Ok(());
         }
         let _bringing = self.bringing.lock().await;
-        if self.there.load(Ordering::Relaxed) || self.look(client, remote).await? {
+        if self.seen().is_some() || self.look(client, remote).await?.is_some() {
             return Ok(());
         }
         let files = remote.image_files().ok_or_else(|| missing(remote))?;
         upload(client, remote, files).await?;
-        self.there.store(true, Ordering::Relaxed);
-        Ok(())
+        self.look(client, remote).await.map(drop)
     }
 
-    async fn look(&self, client: &Client, remote: &settings::Remote) -> Result<bool, Error> {
-        let there = client.image_alias(PROJECT, &remote.image).await?.is_some();
-        self.there.store(there, Ordering::Relaxed);
-        Ok(there)
+    async fn look(&self, client: &Client, remote: &settings::Remote) -> Result<Option<ImageInfo>, Error> {
+        let found = match client.image_alias(PROJECT, &remote.image).await? {
+            // Not found: removed in between.
+            Some(image) => client.image(PROJECT, &image).await.found()?,
+            None => None,
+        };
+        self.seen().clone_from(&found);
+        Ok(found)
     }
 }
 

@@ -5,6 +5,7 @@
 //! Nothing on a remote is touched that does not carry the key of the order it is touched for.
 
 mod availability;
+mod check;
 mod cloud_init;
 mod devices;
 mod error;
@@ -21,6 +22,7 @@ mod remote;
 mod size;
 mod space;
 mod ssh;
+mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,11 +37,14 @@ use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings
 use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
+pub use check::Findings;
 pub use error::Error;
 pub use load::{Environment, Load, Machine, Member, Memory, RemoteReport, Storage};
 pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
+
+pub use trial::Checkup;
 
 use remote::Remote;
 
@@ -125,7 +130,7 @@ impl Provisioner {
         let client = &remote.client().await?;
         tokio::select! {
             result = self.make_instance(remote, client, order, placement) => result,
-            lost = remote.watch_member(client, placement) => Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => Err(lost),
         }
     }
 
@@ -171,7 +176,7 @@ impl Provisioner {
         };
         let (host, strings) = tokio::select! {
             result = up => result?,
-            lost = remote.watch_member(client, placement) => return Err(lost),
+            lost = remote.watch_member(client, placement.member.as_deref()) => return Err(lost),
         };
         if strings.len() != order.terms.node_count as usize {
             let what =
@@ -241,6 +246,15 @@ impl Provisioner {
     pub async fn take_down(&self, order: OrderId, leftover: &Leftover) -> Result<(), Error> {
         let remote = self.remote(&leftover.remote)?;
         let client = remote.client().await?;
-        project::remove(&client, order, leftover).await
+        // In a cluster the instance may have been moved, and what is on a member that is down cannot be removed yet.
+        let member = match &leftover.member {
+            Some(_) => remote.locate(&client, leftover.project).await?,
+            None => None,
+        };
+        tokio::select! {
+            biased;
+            lost = remote.watch_member(&client, member.as_deref()) => Err(lost),
+            result = project::remove(&client, order, leftover) => result,
+        }
     }
 }

@@ -24,6 +24,8 @@ pub struct Load {
     pub members: Vec<Member>,
     /// Whether it is a cluster.
     pub clustered: bool,
+    /// What may go wrong there, in sentences.
+    pub warnings: Vec<String>,
 }
 
 impl Load {

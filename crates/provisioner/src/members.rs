@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lnplaylive::settings;
-use lxd_client::{Client, ClusterMember, Scheduler};
+use lnplaylive::settings::{self, InstanceType};
+use lxd_client::{Client, ClusterMember, Scheduler, ServerInfo};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::Error;
+use crate::check::Facts;
 use crate::instance::NAME;
 use crate::load::{Environment, Machine, Member, Memory, Storage};
 
@@ -45,24 +46,33 @@ struct Known {
     located: Option<Instant>,
 }
 
-impl Members {
-    /// A single server as its own only member.
-    pub(crate) async fn single(
-        &self,
-        client: &Client,
-        settings: &settings::Remote,
-        pool: Option<&str>,
-    ) -> Result<Member, Error> {
-        let machine = machine(client, None, pool).await?;
-        Ok(Member { name: None, host: settings.host().to_owned(), machine: Ok(machine) })
-    }
+/// A single server as its own only member. `server` is what it said when it was connected to.
+pub(crate) async fn single(
+    client: &Client,
+    settings: &settings::Remote,
+    server: &ServerInfo,
+    facts: &Facts,
+) -> Result<Member, Error> {
+    let architecture = &server.environment.kernel_architecture;
+    let driver = if settings.instance_type == InstanceType::VirtualMachine {
+        Some(client.server().await?.environment.driver)
+    } else {
+        None
+    };
+    let machine = match facts.of_member(settings, architecture, driver.as_deref()) {
+        Some(reason) => Err(reason),
+        None => Ok(machine(client, None, facts.profiles.pool.as_deref()).await?),
+    };
+    Ok(Member { name: None, host: settings.host().to_owned(), machine })
+}
 
+impl Members {
     /// The members of a cluster, each with what it has or why it takes no environments.
     pub(crate) async fn of_cluster(
         &self,
         client: &Client,
         settings: &settings::Remote,
-        pool: Option<&str>,
+        facts: &Facts,
     ) -> Result<Vec<Member>, Error> {
         let listed = client.cluster_members().await?;
         client.set_endpoints(endpoints(settings, &listed));
@@ -75,8 +85,8 @@ impl Members {
             if let Some(machine) = known.fresh(&member.server_name) {
                 return Ok(machine);
             }
-            match timeout(MACHINE_TIMEOUT, machine(client, Some(&member.server_name), pool)).await {
-                Ok(Ok(machine)) => Ok(machine),
+            match timeout(MACHINE_TIMEOUT, member_machine(client, settings, member, facts)).await {
+                Ok(Ok(machine)) => machine,
                 Ok(Err(error)) => Err(error.chain()),
                 Err(_) => Err(format!("did not say what it has within {} s", MACHINE_TIMEOUT.as_secs())),
             }
@@ -110,7 +120,7 @@ impl Members {
         let due = known.located.is_none_or(|at| at.elapsed() >= LOCATIONS_MAX_AGE);
         if due && !environments.is_empty() {
             known.located = Some(Instant::now());
-            match timeout(LOCATIONS_TIMEOUT, client.locations()).await {
+            match timeout(LOCATIONS_TIMEOUT, client.locations(None)).await {
                 Ok(Ok(all)) => {
                     let ours = all.into_iter().filter(|instance| instance.name == NAME);
                     known.locations = ours.map(|instance| (instance.project, instance.location)).collect();
@@ -195,6 +205,25 @@ fn endpoints(settings: &settings::Remote, listed: &[ClusterMember]) -> Vec<Url> 
         }
     }
     endpoints
+}
+
+/// What a member has, or why it takes no environments, as far as it tells itself.
+async fn member_machine(
+    client: &Client,
+    settings: &settings::Remote,
+    member: &ClusterMember,
+    facts: &Facts,
+) -> Result<Result<Machine, String>, Error> {
+    let name = &member.server_name;
+    let driver = if settings.instance_type == InstanceType::VirtualMachine {
+        Some(client.member(name).await?.environment.driver)
+    } else {
+        None
+    };
+    Ok(match facts.of_member(settings, &member.architecture, driver.as_deref()) {
+        Some(reason) => Err(reason),
+        None => Ok(machine(client, Some(name), facts.profiles.pool.as_deref()).await?),
+    })
 }
 
 async fn machine(client: &Client, member: Option<&str>, pool: Option<&str>) -> Result<Machine, Error> {

@@ -157,7 +157,12 @@ mod tests {
     fn report(name: &str, environments: u16) -> RemoteReport {
         let memory = Memory { total: 64 << 30, used: 2 << 30 };
         let environments = (0..environments).map(|n| environment(n, true)).collect();
-        let load = Load { environments, members: vec![member(None, memory)], clustered: false };
+        let load = Load {
+            environments,
+            members: vec![member(None, memory)],
+            clustered: false,
+            warnings: Vec::new(),
+        };
         RemoteReport { name: name.into(), load: Ok(load) }
     }
 
@@ -313,7 +318,12 @@ mod tests {
             member: Some((*on).to_owned()),
             ..environment(*n, *provisioned)
         });
-        let load = Load { environments: environments.collect(), members: members.collect(), clustered: true };
+        let load = Load {
+            environments: environments.collect(),
+            members: members.collect(),
+            clustered: true,
+            warnings: Vec::new(),
+        };
         RemoteReport { name: "c".into(), load: Ok(load) }
     }
 

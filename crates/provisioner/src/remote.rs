@@ -1,19 +1,22 @@
 //! One remote: the connection to it, and what it reports.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use lnplaylive::ProjectName;
 use lnplaylive::order::Placement;
 use lnplaylive::secret::{Secret, read_secret};
-use lnplaylive::settings;
-use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Identity, Token};
+use lnplaylive::settings::{self, InstanceType};
+use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Found as _, Identity, ServerInfo, Token};
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
+use crate::check::{Facts, Findings};
 use crate::image::Image;
 use crate::load::{Load, RemoteReport};
-use crate::members::Members;
+use crate::members::{self, Members};
 use crate::profiles::Profiles;
 use crate::{Error, project};
 
@@ -22,6 +25,8 @@ use crate::{Error, project};
 const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a connection may take. Shorter than the report, so that another member of a cluster can be asked.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long what a remote says about itself is good: its operator changes it now and then.
+const FACTS_MAX_AGE: Duration = Duration::from_secs(60);
 /// Between two looks at whether a member still runs instances.
 const MEMBER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,6 +43,7 @@ pub(crate) struct Remote {
     call_timeout: Duration,
     connection: Mutex<Option<Connection>>,
     pub(crate) image: Image,
+    facts: Mutex<Option<(Instant, Arc<Facts>)>>,
     members: Members,
     /// Where the URLs of a cluster's members are kept for the next start, when the one in the settings may be down.
     endpoints_file: PathBuf,
@@ -47,8 +53,7 @@ pub(crate) struct Remote {
 #[derive(Debug, Clone)]
 struct Connection {
     client: Client,
-    clustered: bool,
-    profiles: Profiles,
+    server: ServerInfo,
 }
 
 impl Remote {
@@ -109,6 +114,7 @@ impl Remote {
             call_timeout,
             connection: Mutex::default(),
             image: Image::default(),
+            facts: Mutex::default(),
             members: Members::default(),
             endpoints_file: dir.join("endpoints"),
         })
@@ -157,8 +163,39 @@ impl Remote {
                 source: e.into(),
             })?;
         }
-        let profiles = Profiles::read(&client, &self.settings).await?;
-        Ok(Connection { client, clustered: server.environment.server_clustered, profiles })
+        Ok(Connection { client, server })
+    }
+
+    /// What the remote says about itself, as far as it is checked before anything is sold on it. Asked again after a
+    /// while, and always while something is wrong.
+    async fn facts(&self, client: &Client) -> Result<Arc<Facts>, Error> {
+        let image = self.image.check(client, &self.settings).await?;
+        let mut kept = self.facts.lock().await;
+        if let Some((at, facts)) = &*kept
+            && at.elapsed() < FACTS_MAX_AGE
+            && facts.image == image
+        {
+            return Ok(Arc::clone(facts));
+        }
+        let profiles = Profiles::read(client, &self.settings).await?;
+        let network = match self.vm_network(&profiles) {
+            Some(name) => client.network(name).await.found()?,
+            None => None,
+        };
+        let clock_ahead = client.server_clock_ahead();
+        let facts = Arc::new(Facts { profiles, network, image, clock_ahead });
+        let good = facts.findings(&self.settings).faults.is_empty();
+        *kept = good.then(|| (Instant::now(), Arc::clone(&facts)));
+        Ok(facts)
+    }
+
+    /// The network that virtual machines are on, where environments are virtual machines.
+    fn vm_network<'a>(&'a self, profiles: &'a Profiles) -> Option<&'a str> {
+        if self.settings.instance_type != InstanceType::VirtualMachine {
+            return None;
+        }
+        let from_profiles = || profiles.network();
+        self.settings.vm_network.as_deref().or_else(from_profiles)
     }
 
     /// The URLs of a cluster's members, as they were last listed.
@@ -192,8 +229,8 @@ impl Remote {
     /// has it now, and that need not be where it was put.
     pub(crate) async fn host(&self, client: &Client, placement: &Placement) -> Result<String, Error> {
         let Some(placed_on) = &placement.member else { return Ok(self.settings.host().to_owned()) };
-        let instance = client.instance(&placement.project.to_string(), crate::instance::NAME).await?;
-        let member = if instance.location.is_empty() { placed_on } else { &instance.location };
+        let located = self.locate(client, placement.project).await?;
+        let member = located.as_deref().unwrap_or(placed_on);
         self.member_host(client, member).await
     }
 
@@ -209,26 +246,37 @@ impl Remote {
         if let Some(host) = self.members.host(&self.settings, member).await {
             return Ok(host);
         }
-        let pool = self.connection().await?.profiles.pool;
-        self.members.of_cluster(client, &self.settings, pool.as_deref()).await?;
+        let facts = self.facts(client).await?;
+        self.members.of_cluster(client, &self.settings, &facts).await?;
         let host = self.members.host(&self.settings, member).await;
         host.ok_or_else(|| self.member_lost(member, "is no longer in the cluster"))
     }
 
-    /// Returns, with an error that says so, once the member of a placement no longer runs instances. Waits for ever
-    /// on a single server.
-    pub(crate) async fn watch_member(&self, client: &Client, placement: &Placement) -> Error {
-        let Some(member) = &placement.member else { return std::future::pending().await };
+    /// Returns, with an error that says so, once a member no longer runs instances. Waits for ever on a single server.
+    pub(crate) async fn watch_member(&self, client: &Client, member: Option<&str>) -> Error {
+        let Some(member) = member else { return std::future::pending().await };
         loop {
-            sleep(MEMBER_PAUSE).await;
             // Could not ask: not known.
-            let Ok(listed) = client.cluster_members().await else { continue };
-            match listed.iter().find(|listed| listed.server_name == *member) {
-                Some(listed) if listed.is_online() => {}
-                Some(listed) => return self.member_lost(member, &format!("is {}", listed.status)),
-                None => return self.member_lost(member, "is no longer in the cluster"),
+            if let Ok(listed) = client.cluster_members().await {
+                match listed.iter().find(|listed| listed.server_name == *member) {
+                    Some(listed) if listed.is_online() => {}
+                    Some(listed) => return self.member_lost(member, &format!("is {}", listed.status)),
+                    None => return self.member_lost(member, "is no longer in the cluster"),
+                }
             }
+            sleep(MEMBER_PAUSE).await;
         }
+    }
+
+    /// The member that a project's instance is on now, if there is an instance.
+    pub(crate) async fn locate(
+        &self,
+        client: &Client,
+        project: ProjectName,
+    ) -> Result<Option<String>, Error> {
+        let instances = client.locations(Some(&project.to_string())).await?;
+        let ours = instances.into_iter().find(|instance| instance.name == crate::instance::NAME);
+        Ok(ours.map(|instance| instance.location))
     }
 
     fn member_lost(&self, member: &str, what: &str) -> Error {
@@ -272,16 +320,20 @@ impl Remote {
         RemoteReport { name: self.settings.name.clone(), load }
     }
 
-    /// Three calls of a single server. Of a cluster one more, and two for each member, less often; and one to learn
-    /// where instances are. Until the image was seen, another one.
-    async fn load(&self) -> Result<Load, Error> {
-        let Connection { client, clustered, profiles } = self.connection().await?;
-        self.image.check(&client, &self.settings).await?;
+    /// Three calls of a single server, one more where environments are virtual machines. Of a cluster another one, and
+    /// two or three for each member, less often; and one to learn where instances are.
+    pub(crate) async fn load(&self) -> Result<Load, Error> {
+        let Connection { client, server } = self.connection().await?;
+        let facts = self.facts(&client).await?;
+        let Findings { faults, warnings } = facts.findings(&self.settings);
+        if !faults.is_empty() {
+            return Err(Error::Unfit { remote: self.settings.name.clone(), faults });
+        }
         let projects = client.projects().await?;
         let mut environments: Vec<_> = projects.iter().filter_map(project::recognise).collect();
-        let pool = profiles.pool.as_deref();
+        let clustered = server.environment.server_clustered;
         let members = if clustered {
-            let members = self.members.of_cluster(&client, &self.settings, pool).await?;
+            let members = self.members.of_cluster(&client, &self.settings, &facts).await?;
             self.keep_endpoints(&client);
             self.members.locate(&client, &self.settings, &mut environments).await;
             members
@@ -290,9 +342,9 @@ impl Remote {
                 environment.member = None;
                 environment.host = Some(self.settings.host().to_owned());
             }
-            vec![self.members.single(&client, &self.settings, pool).await?]
+            vec![members::single(&client, &self.settings, &server, &facts).await?]
         };
-        Ok(Load { environments, members, clustered })
+        Ok(Load { environments, members, clustered, warnings })
     }
 }
 
