@@ -126,6 +126,7 @@ mod tests {
             ports: Some(PortBlock { first, count: 3 }),
             address: None,
             provisioned: true,
+            moved_from: None,
             member: None,
             host: Some(host.to_owned()),
         }

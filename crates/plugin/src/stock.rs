@@ -160,7 +160,8 @@ impl Desk {
     /// Asks the remotes again and again.
     pub(crate) async fn keep_surveying(&self) {
         loop {
-            self.survey().await;
+            let reports = self.survey().await;
+            self.provisioner.follow_moves(&reports).await;
             self.write_routes().await;
             // Both outcomes lead to the next survey.
             drop(timeout(self.stock.pause, self.stock.nudge.notified()).await);

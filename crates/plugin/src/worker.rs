@@ -191,6 +191,7 @@ impl Worker<'_> {
                 ports: Some(placement.ports),
                 address: placement.address,
                 provisioned: true,
+                moved_from: None,
                 member: placement.member.clone(),
                 host: Some(host),
             };

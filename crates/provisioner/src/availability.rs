@@ -35,7 +35,7 @@ pub struct Placed {
     pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
-    /// Its virtual machine's address there.
+    /// A virtual machine's static address there.
     pub address: Option<Ipv4Addr>,
     /// When it ends; `None` of what is to go before that.
     pub until: Option<Timestamp>,
@@ -85,17 +85,15 @@ impl<'a> Room<'a> {
             let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
             let at = room.spaces.len();
             let space = Space::new(settings, load, placed.clone().map(Placed::reserved));
-            let lease = |until: Timestamp, member: Option<&str>, ports, address| {
-                let machine = space.machine(member);
+            let lease = |until: Timestamp, member: &Option<String>, ports, address| {
+                let machine = space.machine(member.as_deref());
                 Lease { until, space: at, machine, ports, address }
             };
-            room.leases.extend(
-                placed.filter_map(|p| Some(lease(p.until?, p.member.as_deref(), p.ports, p.address))),
-            );
+            room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address))));
             room.leases.extend(
                 load.environments
                     .iter()
-                    .filter_map(|e| Some(lease(e.expires_at, e.member.as_deref(), e.ports?, e.address))),
+                    .filter_map(|e| Some(lease(e.expires_at, &e.member, e.ports?, e.address))),
             );
             room.spaces.push(space);
         }
@@ -166,8 +164,8 @@ impl<'a> Room<'a> {
             };
             self.spaces[space].take(&fit);
             let Fit { machine, ports, address } = fit;
-            let machine = Some(machine);
-            self.leases.extend(claim.until.map(|until| Lease { until, space, machine, ports, address }));
+            let lease = |until| Lease { until, space, machine: Some(machine), ports, address };
+            self.leases.extend(claim.until.map(lease));
         }
     }
 
@@ -202,9 +200,7 @@ mod tests {
     }
 
     fn remote(name: &str, more: &str) -> settings::Remote {
-        let json = format!(
-            r#"{{"name": "{name}", "url": "https://192.0.2.1:8443", "instance_type": "container", {more}}}"#
-        );
+        let json = format!(r#"{{"name": "{name}", "url": "https://192.0.2.1:8443", {more}}}"#);
         serde_json::from_str(&json).expect("settings")
     }
 
@@ -217,6 +213,7 @@ mod tests {
             address: None,
             provisioned: true,
             member: None,
+            moved_from: None,
             host: None,
         };
         let memory = Memory { total: 1 << 40, used: 0 };
@@ -251,8 +248,8 @@ mod tests {
         let on = |remote: &str, first| Placed {
             remote: remote.to_owned(),
             member: None,
-            address: None,
             ports: PortBlock { first, count: 9 },
+            address: None,
             until: None,
         };
         let placed = vec![on("a", 20000), on("b", 20000), on("elsewhere", 20000)];

@@ -1,6 +1,6 @@
 //! What is wrong with a remote, seen before anything is sold on it: plain functions over what it says.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
@@ -120,14 +120,9 @@ impl Facts {
         }
     }
 
-    /// What is wrong with one server: `architecture` and `driver` are its own words, `driver` is known where virtual
-    /// machines are wanted.
-    pub(crate) fn of_member(
-        &self,
-        settings: &settings::Remote,
-        architecture: &str,
-        driver: Option<&str>,
-    ) -> Option<String> {
+    /// What is wrong with one server.
+    pub(crate) fn of_server(&self, settings: &settings::Remote, server: Server<'_>) -> Option<String> {
+        let Server { architecture, driver, listen } = server;
         if let Some(image) = &self.image
             && !architecture.is_empty()
             && image.architecture != architecture
@@ -135,13 +130,31 @@ impl Facts {
             let (alias, of) = (&settings.image, &image.architecture);
             return Some(format!("is {architecture}, and image {alias:?} is for {of}"));
         }
-        driver.filter(|driver| !driver.contains("qemu")).map(|driver| {
-            format!(
-                "cannot run virtual machines (its driver is {driver:?}); install QEMU and see that it has KVM, or set \
-                 instance_type = \"container\""
-            )
+        if settings.instance_type != InstanceType::VirtualMachine {
+            return None;
+        }
+        if let Some(driver) = driver.filter(|driver| !driver.contains("qemu")) {
+            return Some(format!(
+                "cannot run virtual machines (its driver is {driver:?}); install QEMU and see that it has KVM, or \
+                 set instance_type = \"container\""
+            ));
+        }
+        let concrete = matches!(listen, IpAddr::V4(address) if !address.is_unspecified());
+        (!concrete).then(|| {
+            format!("would open the ports of virtual machines on {listen}; set listen_address to an IPv4 address of its own")
         })
     }
+}
+
+/// A server, as far as it is checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Server<'a> {
+    /// In its own word, for example `x86_64`; empty where it does not tell.
+    pub(crate) architecture: &'a str,
+    /// How it runs instances, where that was asked: `lxc`, or `lxc | qemu`.
+    pub(crate) driver: Option<&'a str>,
+    /// The address that the ports of environments are opened on.
+    pub(crate) listen: IpAddr,
 }
 
 fn kind(image: &ImageInfo) -> InstanceType {
@@ -214,7 +227,7 @@ mod tests {
     #[test]
     fn a_good_one_has_no_findings() {
         assert_eq!(good().findings(&remote(RANGE)), Findings::default());
-        assert_eq!(good().of_member(&remote(RANGE), "x86_64", Some("lxc | qemu")), None);
+        assert_eq!(good().of_server(&remote(RANGE), SERVER), None);
     }
 
     #[test]
@@ -296,17 +309,26 @@ mod tests {
         assert_eq!(facts.findings(&remote(r#", "instance_type": "container""#)), Findings::default());
     }
 
+    const SERVER: Server<'_> = Server {
+        architecture: "x86_64",
+        driver: Some("lxc | qemu"),
+        listen: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    };
+
     #[test]
-    fn a_member_is_of_the_images_architecture_and_runs_what_is_wanted() {
+    fn a_server_runs_what_is_wanted() {
         let settings = remote(RANGE);
-        let said = good().of_member(&settings, "aarch64", None).expect("another architecture");
-        assert_eq!(said, "is aarch64, and image \"lnplay\" is for x86_64");
-        let said = good().of_member(&settings, "x86_64", Some("lxc")).expect("no virtual machines");
-        assert!(said.contains("cannot run virtual machines"), "{said}");
-        assert_eq!(
-            Facts::default().of_member(&settings, "aarch64", None),
-            None,
-            "no image, nothing to compare"
-        );
+        let said = |server| good().of_server(&settings, server).expect("something is wrong");
+        let other = Server { architecture: "aarch64", ..SERVER };
+        assert_eq!(said(other), "is aarch64, and image \"lnplay\" is for x86_64");
+        assert_eq!(Facts::default().of_server(&settings, other), None, "no image, nothing to compare");
+        let said_so = said(Server { driver: Some("lxc"), ..SERVER });
+        assert!(said_so.contains("cannot run virtual machines"), "{said_so}");
+        let said_so = said(Server { listen: IpAddr::from([0, 0, 0, 0]), ..SERVER });
+        assert!(said_so.contains("set listen_address"), "{said_so}");
+        said(Server { listen: "2001:db8::1".parse().expect("an address"), ..SERVER });
+        let containers = remote(r#", "instance_type": "container""#);
+        let wildcard = Server { driver: None, listen: IpAddr::from([0, 0, 0, 0]), ..SERVER };
+        assert_eq!(Facts::default().of_server(&containers, wildcard), None);
     }
 }

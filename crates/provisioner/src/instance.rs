@@ -18,7 +18,7 @@ const CREATE_TIME: Duration = Duration::from_secs(300);
 /// The longest that starting may take.
 const START_TIME: Duration = Duration::from_secs(120);
 /// The longest that changing proxies may take; they are rules of a packet filter or small processes.
-const RELOCATE_TIME: Duration = Duration::from_secs(60);
+const RELOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes the instance, or finds that it was made before. Its ports are reached at `host`.
 pub(crate) async fn create(
@@ -73,15 +73,14 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     Err(error.into())
 }
 
-/// Lets the proxies of an instance listen on another address of its server, where a cluster has moved it. Returns whether they
-/// listened elsewhere.
-pub(crate) async fn relocate(client: &Client, project: &str, listen: IpAddr) -> Result<bool, Error> {
+/// Lets the proxies of an instance listen on `listen`, an address of the server that a cluster has moved it to. Nothing
+/// is sent where they do.
+pub(crate) async fn relocate(client: &Client, project: &str, listen: IpAddr) -> Result<(), Error> {
     let moved = relocated(&client.instance(project, NAME).await?.devices, listen);
-    if moved.is_empty() {
-        return Ok(false);
+    if !moved.is_empty() {
+        client.merge_instance_devices(project, NAME, &moved, RELOCATE_TIMEOUT).await?;
     }
-    client.merge_instance_devices(project, NAME, &moved, RELOCATE_TIME).await?;
-    Ok(true)
+    Ok(())
 }
 
 fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigMap {

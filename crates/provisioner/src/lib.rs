@@ -146,7 +146,7 @@ impl Provisioner {
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
         let node_count = order.terms.node_count;
-        let host = &remote.planned_host(client, placement).await?;
+        let host = &remote.host(client, placement).await?;
         match instance::create(client, &remote.settings, node_count, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
@@ -210,18 +210,37 @@ impl Provisioner {
         }
     }
 
-    /// Lets the ports of an environment, which a cluster has moved to another member, be opened on that member's address; `host`
-    /// is where the member's ports are reached. Returns whether anything had to be changed.
-    pub async fn relocate(
+    /// Opens the ports of environments that a cluster has moved on the member that they are on now.
+    pub async fn follow_moves(&self, reports: &[RemoteReport]) {
+        for RemoteReport { name, load } in reports {
+            let environments = load.as_ref().map(|load| load.environments.as_slice()).unwrap_or_default();
+            for environment in environments.iter().filter(|one| one.provisioned) {
+                let Environment { project, member, moved_from, host, .. } = environment;
+                let (Some(from), Some(member), Some(host)) = (moved_from, member, host) else { continue };
+                match self.follow(name, *project, member, host).await {
+                    Ok(()) => tracing::info!("remote {name:?}: {project} was moved from {from} to {member}"),
+                    Err(error) => tracing::warn!(
+                        "remote {name:?}: {project} was moved from {from} to {member}, and its ports cannot be \
+                         opened there yet: {}",
+                        error.chain()
+                    ),
+                }
+            }
+        }
+    }
+
+    async fn follow(
         &self,
         remote: &str,
         project: ProjectName,
         member: &str,
         host: &str,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         let remote = self.remote(remote)?;
+        let client = remote.client().await?;
         let listen = devices::listen_address(&remote.settings, Some(member), host);
-        instance::relocate(&remote.client().await?, &project.to_string(), listen).await
+        instance::relocate(&client, &project.to_string(), listen).await?;
+        project::note_member(&client, project, member).await
     }
 
     /// Marks the project as handed over and as ending no earlier than `expires_at`.

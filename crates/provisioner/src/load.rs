@@ -68,6 +68,8 @@ pub struct Environment {
     pub provisioned: bool,
     /// The member that it is on now; `None` on a single server, or if that is not known.
     pub member: Option<String>,
+    /// The member that its ports were last opened on, if the cluster has moved it since.
+    pub moved_from: Option<String>,
     /// Where its ports are reached, without brackets; `None` if its member is not known.
     pub host: Option<String>,
 }

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::Error;
-use crate::check::Facts;
+use crate::check::{Facts, Server};
+use crate::devices::listen_address;
 use crate::instance::NAME;
 use crate::load::{Environment, Machine, Member, Memory, Storage};
 
@@ -59,11 +60,14 @@ pub(crate) async fn single(
     } else {
         None
     };
-    let machine = match facts.of_member(settings, architecture, driver.as_deref()) {
+    let host = settings.host();
+    let listen = listen_address(settings, None, host);
+    let machine = match facts.of_server(settings, Server { architecture, driver: driver.as_deref(), listen })
+    {
         Some(reason) => Err(reason),
         None => Ok(machine(client, None, facts.profiles.pool.as_deref()).await?),
     };
-    Ok(Member { name: None, host: settings.host().to_owned(), machine })
+    Ok(Member { name: None, host: host.to_owned(), machine })
 }
 
 impl Members {
@@ -85,7 +89,8 @@ impl Members {
             if let Some(machine) = known.fresh(&member.server_name) {
                 return Ok(machine);
             }
-            match timeout(MACHINE_TIMEOUT, member_machine(client, settings, member, facts)).await {
+            let host = known.host(settings, &member.server_name);
+            match timeout(MACHINE_TIMEOUT, member_machine(client, settings, member, &host, facts)).await {
                 Ok(Ok(machine)) => machine,
                 Ok(Err(error)) => Err(error.chain()),
                 Err(_) => Err(format!("did not say what it has within {} s", MACHINE_TIMEOUT.as_secs())),
@@ -135,8 +140,9 @@ impl Members {
             }
         }
         for environment in environments {
-            if let Some(member) = known.locations.get(&environment.project.to_string()) {
-                environment.member = Some(member.clone());
+            let located = known.locations.get(&environment.project.to_string());
+            if let Some(member) = located.filter(|member| environment.member.as_ref() != Some(member)) {
+                environment.moved_from = environment.member.replace(member.clone());
             }
             let member = environment.member.as_deref();
             let member = member.filter(|member| known.listed.contains_key(*member));
@@ -185,6 +191,14 @@ fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String>
     if let Some(group) = settings.cluster_group.as_ref().filter(|group| !in_group(group)) {
         return Some(format!("is not in cluster_group {group:?}"));
     }
+    let own = settings.members.get(&member.server_name).and_then(|member| member.listen_address);
+    if own.is_none() && !settings.listen_address.is_unspecified() {
+        // Other members cannot open ports on it.
+        return Some(format!(
+            "would open ports on {}, the listen_address of the whole remote; set one for each member, in members, or none",
+            settings.listen_address
+        ));
+    }
     match member.scheduler() {
         Scheduler::All => None,
         Scheduler::Group if settings.cluster_group.is_some() => None,
@@ -212,6 +226,7 @@ async fn member_machine(
     client: &Client,
     settings: &settings::Remote,
     member: &ClusterMember,
+    host: &str,
     facts: &Facts,
 ) -> Result<Result<Machine, String>, Error> {
     let name = &member.server_name;
@@ -220,7 +235,9 @@ async fn member_machine(
     } else {
         None
     };
-    Ok(match facts.of_member(settings, &member.architecture, driver.as_deref()) {
+    let (architecture, driver) = (&*member.architecture, driver.as_deref());
+    let listen = listen_address(settings, Some(name), host);
+    Ok(match facts.of_server(settings, Server { architecture, driver, listen }) {
         Some(reason) => Err(reason),
         None => Ok(machine(client, Some(name), facts.profiles.pool.as_deref()).await?),
     })

@@ -28,7 +28,7 @@ pub struct Choice {
     pub member: Option<String>,
     /// Its ports there.
     pub ports: PortBlock,
-    /// Its virtual machine's static address there; `None` for a container.
+    /// A virtual machine's static address there.
     pub address: Option<Ipv4Addr>,
 }
 
@@ -49,8 +49,8 @@ pub struct Avoid<'a> {
 /// Chooses the least loaded machine that has room for `node_count` nodes.
 ///
 /// `reserved` has what may not be in the reports yet. What is in `avoid` is taken only when nothing else can be.
-/// `failed` placements before this one may have failed because something else has the ports or the address, so as
-/// many are passed over.
+/// `failed` placements before this one may have failed because something else has the ports, so as many are passed
+/// over.
 pub fn choose(
     candidates: &[Candidate<'_>],
     node_count: u32,
@@ -74,13 +74,9 @@ pub fn choose(
                     let member = space.member(fit.machine);
                     let rank = (Distance::of(name, member, avoid), rank);
                     if best.as_ref().is_none_or(|(other, _)| rank < *other) {
-                        let choice = Choice {
-                            remote: name.to_owned(),
-                            member: member.map(str::to_owned),
-                            ports: fit.ports,
-                            address: fit.address,
-                        };
-                        best = Some((rank, choice));
+                        let member = member.map(str::to_owned);
+                        let (remote, ports, address) = (name.to_owned(), fit.ports, fit.address);
+                        best = Some((rank, Choice { remote, member, ports, address }));
                     }
                 }
             }
@@ -130,23 +126,26 @@ mod tests {
                 let json = serde_json::json!({
                     "name": name, "url": "https://192.0.2.1:8443", "max_environments": 3,
                     "ports": { "first": 20000, "last": 20099 },
-                    "vm_addresses": { "first": "10.0.0.10", "last": "10.0.0.19" },
                 });
                 serde_json::from_value(json).expect("settings")
             })
             .collect()
     }
 
-    fn address(n: u16) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 10)) + u32::from(n))
-    }
-
     fn environment(n: u16, provisioned: bool) -> Environment {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
         let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
-        let address = Some(address(n));
-        Environment { project, expires_at, ports, address, provisioned, member: None, host: None }
+        Environment {
+            project,
+            expires_at,
+            ports,
+            address: None,
+            provisioned,
+            member: None,
+            moved_from: None,
+            host: None,
+        }
     }
 
     fn member(name: Option<&str>, memory: Memory) -> Member {
@@ -188,8 +187,7 @@ mod tests {
     fn the_least_loaded_takes_it() {
         let choice = pick(&[report("a", 2), report("b", 1)], &[], &[]).expect("room");
         let ports = PortBlock { first: 20009, count: 9 };
-        let expected = Choice { remote: "b".into(), member: None, ports, address: Some(address(1)) };
-        assert_eq!(choice, expected);
+        assert_eq!(choice, Choice { remote: "b".into(), member: None, ports, address: None });
     }
 
     #[test]
@@ -197,49 +195,6 @@ mod tests {
         let reserved = [20009, 20018].map(|first| ("b", PortBlock { first, count: 9 }));
         let choice = pick(&[report("a", 2), report("b", 1)], &reserved, &[]).expect("room");
         assert_eq!(choice.remote, "a");
-    }
-
-    #[test]
-    fn an_address_is_given_once_on_all_of_a_remote() {
-        let remotes = remotes(&["a"]);
-        let report = report("a", 1);
-        let candidate = [Candidate { settings: &remotes[0], report: &report }];
-        let at = |n: u16| {
-            let ports = PortBlock { first: 20000 + 9 * n, count: 9 };
-            Placed { address: Some(address(n)), ..placed("a", Some("m2"), ports) }
-        };
-        let pick = |reserved: &[Placed], failed| {
-            choose(&candidate, 8, reserved, &[], failed)
-                .expect("room")
-                .address
-                .expect("it is a virtual machine")
-        };
-        assert_eq!(pick(&[], 0), address(1), "the first is reported");
-        assert_eq!(pick(&[at(1)], 0), address(2), "and the second reserved");
-        assert_eq!(pick(&[at(1)], 1), address(3), "and the third has failed");
-        // Of an order whose remote has not got ports in its report, or of another range.
-        let other = Placed { address: Some(Ipv4Addr::new(10, 0, 9, 9)), ..at(1) };
-        assert_eq!(pick(&[other], 0), address(1));
-    }
-
-    #[test]
-    fn virtual_machines_have_no_place_where_there_are_no_addresses() {
-        let mut remotes = remotes(&["a"]);
-        remotes[0].max_environments = None;
-        let range = remotes[0].vm_addresses.as_mut().expect("set");
-        range.last = range.first;
-        let full = report("a", 1);
-        let refusal = |remotes: &[settings::Remote]| {
-            let candidate = Candidate { settings: &remotes[0], report: &full };
-            choose(&[candidate], 8, &[], &[], 0).map_err(|no_room| no_room.to_string())
-        };
-        let taken = "remote \"a\": has no free address in vm_addresses".to_owned();
-        assert_eq!(refusal(&remotes), Err(taken));
-        remotes[0].vm_addresses = None;
-        let missing = "remote \"a\": has no vm_addresses, which virtual machines need".to_owned();
-        assert_eq!(refusal(&remotes), Err(missing));
-        remotes[0].instance_type = settings::InstanceType::Container;
-        assert_eq!(refusal(&remotes).expect("room").address, None);
     }
 
     #[test]
@@ -397,5 +352,28 @@ mod tests {
         let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30 });
         load.members[0].machine.as_mut().expect("online").storage = full;
         assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
+    }
+
+    #[test]
+    fn virtual_machines_get_an_address_each() {
+        let mut settings = remotes(&["a"]).remove(0);
+        let [first, last] = [100, 101].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        settings.vm_addresses = Some(settings::AddressRange { first, last });
+        let pick = |report: &RemoteReport, failed| {
+            choose(&[Candidate { settings: &settings, report }], 8, &[], &[], failed)
+        };
+        assert_eq!(pick(&report("a", 0), 0).expect("room").address, Some(first));
+        assert_eq!(pick(&report("a", 0), 1).expect("room").address, Some(last), "the first one failed");
+        let mut taken = report("a", 2);
+        let load = taken.load.as_mut().expect("it has reported");
+        load.environments[0].address = Some(first);
+        assert_eq!(pick(&taken, 0).expect("room").address, Some(last));
+        let load = taken.load.as_mut().expect("it has reported");
+        load.environments[1].address = Some(last);
+        let error = pick(&taken, 0).expect_err("both are taken").to_string();
+        assert!(error.contains("no free address in vm_addresses"), "{error}");
+        let empty = report("a", 0);
+        let room = Room::new(&[Candidate { settings: &settings, report: &empty }], &Claims::default());
+        assert_eq!(room.count(8), 2, "as many as there are addresses");
     }
 }

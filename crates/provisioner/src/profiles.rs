@@ -30,13 +30,6 @@ impl Profiles {
         Ok(Self::of(&devices))
     }
 
-    /// The network of the first NIC, or the bridge that it is on.
-    pub(crate) fn network(&self) -> Option<&str> {
-        let (_, nic) = self.nic.as_ref()?;
-        let option = |key: &str| nic.get(key).map(String::as_str).filter(|value| !value.is_empty());
-        option("network").or_else(|| option("parent"))
-    }
-
     pub(crate) fn of(devices: &DeviceMap) -> Self {
         let mut found = Self::default();
         for (name, device) in devices {

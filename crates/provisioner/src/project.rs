@@ -41,7 +41,16 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
     let ours = name.order_short() == order.short();
     let member = project.config.get(KEY_MEMBER).cloned();
-    ours.then_some(Environment { project: name, expires_at, ports, address, provisioned, member, host: None })
+    ours.then_some(Environment {
+        project: name,
+        expires_at,
+        ports,
+        address,
+        provisioned,
+        member,
+        moved_from: None,
+        host: None,
+    })
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {
@@ -64,7 +73,9 @@ pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placemen
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     config.extend(placement.member.clone().map(|member| (KEY_MEMBER.to_owned(), member)));
-    config.extend(placement.address.map(|address| (KEY_ADDRESS.to_owned(), address.to_string())));
+    if let Some(address) = placement.address {
+        config.insert(KEY_ADDRESS.to_owned(), address.to_string());
+    }
     let name = placement.project.to_string();
     match client.create_project(&name, "lnplay.live environment", &config).await {
         Ok(()) => Ok(()),
@@ -106,6 +117,17 @@ pub(crate) async fn move_end(
         config.insert(KEY_EXPIRES.into(), expires_at.as_second().to_string());
     })
     .await
+}
+
+/// Writes the member that an environment's ports are opened on now; nothing where that was written before.
+pub(crate) async fn note_member(client: &Client, project: ProjectName, member: &str) -> Result<(), Error> {
+    let mut project = client.project(&project.to_string()).await?;
+    let removing = project.config.contains_key(KEY_REMOVING);
+    if removing || recognise(&project).is_none_or(|one| one.member.as_deref() == Some(member)) {
+        return Ok(());
+    }
+    project.config.insert(KEY_MEMBER.into(), member.to_owned());
+    Ok(client.update_project(&project).await?)
 }
 
 /// Changes the configuration of an order's project.

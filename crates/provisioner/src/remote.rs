@@ -194,7 +194,11 @@ impl Remote {
         if self.settings.instance_type != InstanceType::VirtualMachine {
             return None;
         }
-        let from_profiles = || profiles.network();
+        let from_profiles = || {
+            let (_, nic) = profiles.nic.as_ref()?;
+            // An interface that the server does not manage will be found out as such.
+            nic.get("network").or_else(|| nic.get("parent")).map(String::as_str)
+        };
         self.settings.vm_network.as_deref().or_else(from_profiles)
     }
 
@@ -231,18 +235,6 @@ impl Remote {
         let Some(placed_on) = &placement.member else { return Ok(self.settings.host().to_owned()) };
         let located = self.locate(client, placement.project).await?;
         let member = located.as_deref().unwrap_or(placed_on);
-        self.member_host(client, member).await
-    }
-
-    /// Where the ports of a placement are to be reached.
-    pub(crate) async fn planned_host(&self, client: &Client, placement: &Placement) -> Result<String, Error> {
-        match &placement.member {
-            Some(member) => self.member_host(client, member).await,
-            None => Ok(self.settings.host().to_owned()),
-        }
-    }
-
-    async fn member_host(&self, client: &Client, member: &str) -> Result<String, Error> {
         if let Some(host) = self.members.host(&self.settings, member).await {
             return Ok(host);
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use lnplaylive::addresses::FreeAddresses;
 use lnplaylive::order::PortBlock;
 use lnplaylive::ports::FreePorts;
-use lnplaylive::settings;
+use lnplaylive::settings::{self, InstanceType};
 
 use crate::load::{Load, Machine, Memory, Storage};
 use crate::size;
@@ -14,15 +14,15 @@ use crate::size;
 /// environments. Whole percents, because less is chance.
 pub(crate) type Rank = (u64, u32);
 
-/// Where an environment fits: the member, its ports and its address. The latter two are counted over the whole
-/// remote, so that an environment that a cluster moves meets no other on its new member.
+/// Where an environment fits: the member, its ports and address. These are counted over the whole remote, so that an
+/// environment that a cluster moves meets no other on its new member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fit {
     /// Which of the remote's machines.
     pub(crate) machine: usize,
     /// Its ports.
     pub(crate) ports: PortBlock,
-    /// Its virtual machine's address.
+    /// A virtual machine's static address.
     pub(crate) address: Option<Ipv4Addr>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Reserved<'a> {
     pub(crate) member: Option<&'a str>,
     /// The ports.
     pub(crate) ports: PortBlock,
-    /// The virtual machine's address.
+    /// The static address.
     pub(crate) address: Option<Ipv4Addr>,
 }
 
@@ -42,54 +42,12 @@ pub(crate) struct Reserved<'a> {
 pub(crate) struct Space<'a> {
     pub(crate) settings: &'a settings::Remote,
     ports: FreePorts,
-    addresses: Addresses,
+    /// Where environments are virtual machines.
+    addresses: Option<FreeAddresses>,
     environments: u32,
     machines: Vec<MachineSpace>,
     /// Of members that take no environments: why, in sentences.
     closed: Vec<String>,
-}
-
-/// The addresses for virtual machines.
-#[derive(Debug, Clone)]
-enum Addresses {
-    /// Containers need none.
-    Containers,
-    Range(FreeAddresses),
-    /// The settings have none, so nothing can be placed.
-    Missing,
-}
-
-impl Addresses {
-    fn of(settings: &settings::Remote) -> Self {
-        match (settings.instance_type, settings.vm_addresses) {
-            (settings::InstanceType::Container, _) => Self::Containers,
-            (settings::InstanceType::VirtualMachine, Some(range)) => Self::Range(FreeAddresses::new(range)),
-            (settings::InstanceType::VirtualMachine, None) => Self::Missing,
-        }
-    }
-
-    fn take(&mut self, address: Option<Ipv4Addr>) {
-        if let (Self::Range(free), Some(address)) = (self, address) {
-            free.take(address);
-        }
-    }
-
-    fn give_back(&mut self, address: Option<Ipv4Addr>) {
-        if let (Self::Range(free), Some(address)) = (self, address) {
-            free.give_back(address);
-        }
-    }
-
-    /// A free one, `skip` others passed over where there are as many; `None` for a container. Fails with a reason.
-    fn pick(&self, skip: u32) -> Result<Option<Ipv4Addr>, String> {
-        match self {
-            Self::Containers => Ok(None),
-            Self::Range(free) => {
-                free.address(skip).map(Some).ok_or_else(|| "has no free address in vm_addresses".to_owned())
-            }
-            Self::Missing => Err("has no vm_addresses, which virtual machines need".to_owned()),
-        }
-    }
 }
 
 /// The room on one machine.
@@ -177,32 +135,37 @@ impl<'a> Space<'a> {
         let mut space = Self {
             settings,
             ports: FreePorts::new(settings.ports),
-            addresses: Addresses::of(settings),
+            addresses: addresses(settings),
             environments: u32::try_from(load.environments.len()).unwrap_or(u32::MAX),
             machines,
             closed,
         };
         let mut seen = Vec::new();
         for environment in &load.environments {
-            space.addresses.take(environment.address);
             let Some(ports) = environment.ports else { continue };
             seen.push(ports);
-            space.ports.take(ports);
+            space.occupy(ports, environment.address);
             // What is being made counts in full: when its memory will be taken is not known.
             if !environment.provisioned {
                 space.promise(environment.member.as_deref(), ports);
             }
         }
         for Reserved { member, ports, address } in reserved {
-            space.addresses.take(address);
             if !seen.contains(&ports) {
                 seen.push(ports);
-                space.ports.take(ports);
+                space.occupy(ports, address);
                 space.environments = space.environments.saturating_add(1);
                 space.promise(member, ports);
             }
         }
         space
+    }
+
+    fn occupy(&mut self, ports: PortBlock, address: Option<Ipv4Addr>) {
+        self.ports.take(ports);
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, address) {
+            addresses.take(address);
+        }
     }
 
     /// Counts an environment on its member; where that is not known, on each: too little is sold rather than too much.
@@ -225,7 +188,7 @@ impl<'a> Space<'a> {
     }
 
     /// Each place that an environment of `node_count` nodes could get, and how loaded the machine would be with it; or
-    /// why it has no place here. Passes `skip` blocks of ports, and addresses, over if there are others.
+    /// why it has no place here. Passes `skip` blocks of ports over, if there are others.
     pub(crate) fn fits(&self, node_count: u32, skip: u32) -> Result<Vec<(Fit, Rank)>, String> {
         let Self { settings, environments, .. } = self;
         if settings.max_environments.is_some_and(|max| *environments >= max) {
@@ -248,7 +211,12 @@ impl<'a> Space<'a> {
             .ports
             .block(node_count, skip)
             .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
-        let address = self.addresses.pick(skip)?;
+        let address = match &self.addresses {
+            Some(addresses) => {
+                Some(addresses.address(skip).ok_or("has no free address in vm_addresses".to_owned())?)
+            }
+            None => None,
+        };
         let fit = |(machine, percent)| (Fit { machine, ports, address }, (percent, *environments));
         Ok(fits.into_iter().map(fit).collect())
     }
@@ -261,14 +229,12 @@ impl<'a> Space<'a> {
         let ports = FreePorts::new(settings.ports).block(node_count, 0);
         percent <= u64::from(settings.max_memory_percent)
             && ports.is_some()
-            && Addresses::of(settings).pick(0).is_ok()
             && settings.max_environments != Some(0)
     }
 
     /// Puts an environment there.
     pub(crate) fn take(&mut self, fit: &Fit) {
-        self.ports.take(fit.ports);
-        self.addresses.take(fit.address);
+        self.occupy(fit.ports, fit.address);
         self.environments = self.environments.saturating_add(1);
         self.machines[fit.machine].take(self.settings, nodes(fit.ports));
     }
@@ -276,7 +242,9 @@ impl<'a> Space<'a> {
     /// Takes an environment away. Its memory comes back where it was, if that is known.
     pub(crate) fn give_back(&mut self, machine: Option<usize>, ports: PortBlock, address: Option<Ipv4Addr>) {
         self.ports.give_back(ports);
-        self.addresses.give_back(address);
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, address) {
+            addresses.give_back(address);
+        }
         self.environments = self.environments.saturating_sub(1);
         let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
         machine.freed = machine.freed.saturating_add(size::needed(self.settings.instance_type, nodes(ports)));
@@ -284,6 +252,13 @@ impl<'a> Space<'a> {
             storage.used = storage.used.saturating_sub(size::disk(nodes(ports)));
         }
     }
+}
+
+/// The addresses that virtual machines may have, all of them free; `None` where environments are containers. Where none
+/// are set, nothing is sold on the remote at all.
+fn addresses(settings: &settings::Remote) -> Option<FreeAddresses> {
+    let range = settings.vm_addresses.filter(|_| settings.instance_type == InstanceType::VirtualMachine)?;
+    Some(FreeAddresses::new(range))
 }
 
 /// Nodes of an environment with these ports.

@@ -78,7 +78,7 @@ impl Provisioner {
             member: choice.member,
             project: ProjectName::new(ends, order.id).expect("times from now on can be written"),
             ports: choice.ports,
-            address: None,
+            address: choice.address,
             access: keys::generate(),
         })
     }

@@ -5,7 +5,7 @@ mod support;
 use std::{path::Path, process::Command};
 
 use lnplaylive::order::Severity;
-use provisioner::{Error, choose};
+use provisioner::{Error, Placed, choose};
 use sim_lxd::Fault;
 use support::{GOOD, World, names, order, quoted};
 
@@ -36,7 +36,8 @@ async fn several_orders_at_once_bring_it_once() {
     let reports = world.provisioner.survey().await;
     for order in &orders {
         let choice = choose(&world.provisioner.candidates(&reports), 1, &used, &[], 0).expect("room");
-        used.push(("sim-0", choice.ports));
+        let (remote, member) = (choice.remote.clone(), choice.member.clone());
+        used.push(Placed { remote, member, ports: choice.ports, address: None, until: None });
         placements.push(support::placement(order, "sim-0", choice.ports));
     }
     let up = orders.iter().zip(&placements).map(|(o, p)| world.provisioner.bring_up(o, p));

@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use lnplaylive::order::Severity;
-use provisioner::{Claims, Error, Memory, NoRoom, Provisioner, Room, choose};
-use sim_lxd::Fault;
+use provisioner::{Avoid, Claims, Error, Memory, NoRoom, Provisioner, Room, choose};
+use sim_lxd::{Fault, SimMember};
 use support::{GOOD, World, order, placement, provisioner, quoted, remote_settings, until, write};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -40,9 +43,9 @@ async fn a_report_tells_what_placement_needs() {
     let reports = world.provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
     assert_eq!(load.environments.len(), 2);
-    assert_eq!(load.memory, Memory { total: 16 << 30, used: 4 << 30 });
+    assert_eq!(load.memory(), Memory { total: 16 << 30, used: 4 << 30 });
     assert_eq!(load.coming().collect::<Vec<_>>(), [placement.ports], "the other one was handed over");
-    assert!(load.cpus > 0 && load.members.is_none());
+    assert!(!load.clustered && load.machines().all(|machine| machine.cpus > 0));
     let candidates = world.provisioner.candidates(&reports);
     let room = Room::new(&candidates, &Claims::default()).count(8);
     assert!(room > 0 && room < (1000 - 9 - 2) / 9, "memory is scarcer than ports: {room}");
@@ -53,19 +56,21 @@ async fn a_report_tells_what_placement_needs() {
 #[tokio::test]
 async fn a_cluster_reports_its_members_that_are_online() {
     let world = World::made(GOOD, 1, "", |_, config| {
-        config.cluster = ["a", "b", "c"].map(str::to_owned).into();
+        config.cluster = ["a", "b", "c"].map(SimMember::new).into();
+        config.offline_after = Duration::ZERO;
     })
     .await;
     world.remote().set_memory(8 << 30, 1 << 30);
-    world.remote().set_online("b", false);
+    world.remote().member("b").kill().await;
     let reports = world.provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
-    let members = load.members.expect("a cluster");
-    assert_eq!((members.total, members.online), (3, 2));
-    assert_eq!(load.memory, Memory { total: 16 << 30, used: 2 << 30 });
+    let members: Vec<_> =
+        load.members.iter().map(|m| (m.name.as_deref().expect("a name"), m.machine.as_ref().err())).collect();
+    assert_eq!(members, [("a", None), ("b", Some(&"is Offline".to_owned())), ("c", None)]);
+    assert_eq!(load.memory(), Memory { total: 16 << 30, used: 2 << 30 });
     let (_, calls) = world.count(world.provisioner.survey()).await;
     assert_eq!(calls, 2, "what the machines have is asked for less often");
-    world.provision(&order(2)).await.expect("the server chooses the member");
+    world.provision(&order(2)).await.expect("on a member that is there");
 }
 
 #[tokio::test]
@@ -211,7 +216,8 @@ async fn one_that_dies_in_the_middle_leaves_the_others_working() {
     assert_eq!(error.severity(), Severity::Passing);
     let reports = world.provisioner.survey().await;
     assert!(reports[0].load.is_err());
-    let choice = choose(&world.provisioner.candidates(&reports), 1, &[], &["sim-0"], 1).expect("room");
+    let avoid = [Avoid { remote: "sim-0", member: None }];
+    let choice = choose(&world.provisioner.candidates(&reports), 1, &[], &avoid, 1).expect("room");
     assert_eq!(choice.remote, "sim-1");
     let address = world.address;
     until("no ssh is left", || support::ssh_processes(address).is_empty()).await;

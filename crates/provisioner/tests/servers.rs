@@ -10,7 +10,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use lnplaylive::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Identity};
-use provisioner::{Error, choose};
+use provisioner::{Error, Memory, choose};
 use support::{LONG, leftover, names, order, own_address, placement, provisioner, quoted, remote_settings};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +66,11 @@ async fn up_and_down(kind: &str) {
 
     let reports = provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");
-    assert!(load.memory.used > 0 && load.memory.used < load.memory.total && load.cpus > 0, "{load:?}");
+    let machine = load.machines().next().expect("a machine");
+    let Memory { total, used } = machine.memory;
+    assert!(used > 0 && used < total && machine.cpus > 0, "{load:?}");
+    let storage = machine.storage.expect("the pool tells its size");
+    assert!(storage.used > 0 && storage.used < storage.total, "{load:?}");
     let choice = choose(&provisioner.candidates(&reports), 8, &[], &[], 0).expect("room");
     let runs = placement(&orders[0], "real", choice.ports);
     for _ in 0..2 {

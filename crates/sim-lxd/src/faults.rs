@@ -62,10 +62,15 @@ enum When {
     Matching { method: Option<Method>, path: String, times: usize },
 }
 
-/// Faults to come. Clones are handles of the same remote's faults.
+/// Faults to come. Clones are handles of the same faults.
+///
+/// A remote's are for calls to any of its members. A cluster member's are for the calls that it carries out: those that come
+/// to it, and those that another member hands on to it. Where both fit, the member's come first.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     inner: Arc<Inner>,
+    /// The remote's, for a member's.
+    whole: Option<Arc<Inner>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +87,37 @@ struct State {
     clock_ahead: Option<SignedDuration>,
 }
 
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arrived(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
+        let mut state = self.lock();
+        let now = state.log.len();
+        state.log.push(Call { method: method.to_string(), path: path.into(), query: query.into() });
+        let hit = state.planned.iter_mut().position(|(when, _)| match when {
+            When::Index(index) => *index == now,
+            When::Matching { method: wanted, path: pattern, .. } => {
+                wanted.as_ref().is_none_or(|m| m == method) && path_fits(pattern, path)
+            }
+        })?;
+        if let (When::Matching { times, .. }, fault) = &mut state.planned[hit] {
+            *times = times.saturating_sub(1);
+            if *times > 0 {
+                return Some(fault.clone());
+            }
+        }
+        Some(state.planned.remove(hit).1)
+    }
+}
+
 impl Faults {
+    /// Faults of a member of the remote that these are for.
+    pub(crate) fn of_member(&self) -> Self {
+        Self { inner: Arc::default(), whole: Some(Arc::clone(&self.inner)) }
+    }
+
     /// Spoils the `k`-th call from now on (1 is the next one).
     pub fn on_call(&self, k: usize, fault: Fault) {
         assert!(k > 0, "calls are counted from 1");
@@ -125,41 +160,42 @@ impl Faults {
 
     /// Logs a call and gives the fault that is planned for it.
     pub(crate) fn arrived(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
-        let mut state = self.lock();
-        let now = state.log.len();
-        state.log.push(Call { method: method.to_string(), path: path.into(), query: query.into() });
-        let hit = state.planned.iter_mut().position(|(when, _)| match when {
-            When::Index(index) => *index == now,
-            When::Matching { method: wanted, path: pattern, .. } => {
-                wanted.as_ref().is_none_or(|m| m == method) && path_fits(pattern, path)
-            }
-        })?;
-        if let (When::Matching { times, .. }, fault) = &mut state.planned[hit] {
-            *times = times.saturating_sub(1);
-            if *times > 0 {
-                return Some(fault.clone());
-            }
-        }
-        Some(state.planned.remove(hit).1)
+        let whole = self.whole.as_ref().and_then(|whole| whole.arrived(method, path, query));
+        self.inner.arrived(method, path, query).or(whole)
+    }
+
+    /// The same for a call that another member hands on, which the remote has counted already.
+    pub(crate) fn handed_on(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
+        self.inner.arrived(method, path, query)
     }
 
     pub(crate) fn ssh(&self) -> Option<SshFault> {
-        self.lock().ssh
+        self.lock().ssh.or_else(|| self.whole.as_ref()?.lock().ssh)
     }
 
     /// The date to answer with, if the clock is wrong.
     pub(crate) fn date(&self) -> Option<String> {
-        let now = jiff::Timestamp::now().checked_add(self.lock().clock_ahead?).ok()?;
+        let ahead = self.lock().clock_ahead.or_else(|| self.whole.as_ref()?.lock().clock_ahead)?;
+        let now = jiff::Timestamp::now().checked_add(ahead).ok()?;
         jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
     }
 
-    /// Returns when [`Faults::clear`] is called.
+    /// Returns when [`Faults::clear`] is called, on a member's own or on its remote's.
     pub(crate) async fn cleared(&self) {
-        self.inner.cleared.notified().await;
+        let whole = async {
+            match &self.whole {
+                Some(whole) => whole.cleared.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.inner.cleared.notified() => (),
+            () = whole => (),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -12,16 +12,21 @@
 
 mod api;
 mod cloud_init;
+mod evacuation;
 mod faults;
 mod instance;
+mod member;
 mod model;
 mod operations;
 mod processes;
 mod proxy;
 mod remote;
+mod rules;
 mod serve;
 mod ssh;
 mod tls;
 
 pub use faults::{Call, Fault, Faults, SshFault};
-pub use remote::{ProjectSnapshot, SimRemote, SimRemoteConfig};
+pub use member::{Machine, SimMember};
+pub use remote::{MemberHandle, ProjectSnapshot, Server, SimRemote, SimRemoteConfig};
+pub use rules::{Kind, Rule, When, rules};

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::instance::{ConfigMap, DeviceMap, Instance};
+use crate::instance::{ConfigMap, DeviceMap, Instance, Settings};
 
 /// The storage pool that the remote has.
 pub(crate) const POOL: &str = "default";
@@ -21,14 +21,20 @@ pub(crate) struct Model {
     /// Tokens not used yet: by secret the client's name and the operation that stands for it.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
-    /// Of the machine, and of each member's in a cluster: total and used, in bytes.
-    pub(crate) memory: (u64, u64),
-    /// Cluster members, and whether each is online; none on a single server.
-    pub(crate) members: BTreeMap<String, bool>,
 }
 
-/// Enough for whatever a test does not ask about: what runs in instances here takes no memory worth counting.
-const MEMORY: (u64, u64) = (1 << 40, 2 << 30);
+/// The bridge that the remote has; instances' NIC is on it.
+pub(crate) const BRIDGE: &str = "lxdbr0";
+
+/// The bridge's configuration. Static addresses have room above those that DHCP gives out. Names are not served, or instances
+/// of one name in several projects would clash.
+const BRIDGE_CONFIG: [(&str, &str); 5] = [
+    ("dns.mode", "none"),
+    ("ipv4.address", "10.10.10.1/24"),
+    ("ipv4.dhcp.ranges", "10.10.10.2-10.10.10.99"),
+    ("ipv4.nat", "true"),
+    ("ipv6.address", "none"),
+];
 
 #[derive(Debug, Default)]
 pub(crate) struct Project {
@@ -48,6 +54,15 @@ pub(crate) struct Project {
 pub(crate) struct Image {
     pub(crate) size: u64,
     pub(crate) uploaded: jiff::Timestamp,
+    /// In the server's words, for example `x86_64`.
+    pub(crate) architecture: String,
+}
+
+impl Image {
+    /// An image for machines like this one.
+    pub(crate) fn new(size: u64) -> Self {
+        Self { size, uploaded: jiff::Timestamp::now(), architecture: std::env::consts::ARCH.into() }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -57,8 +72,9 @@ pub(crate) struct Profile {
 }
 
 impl Model {
-    /// A server with its project `default`, in it these images (fingerprint by alias) and a profile with a root disk.
-    pub(crate) fn new(images: &[String], members: &[String]) -> Self {
+    /// A server with its project `default`, in it these images (fingerprint by alias), a bridge, and a profile with a root disk
+    /// and a NIC.
+    pub(crate) fn new(images: &[String]) -> Self {
         let features = ["images", "networks", "profiles", "storage.volumes"];
         let mut default = Project {
             description: "Default LXD project".into(),
@@ -68,14 +84,17 @@ impl Model {
         for alias in images {
             default.add_image(alias);
         }
-        let root = [("type", "disk"), ("pool", POOL), ("path", "/")];
-        let root = root.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let profile =
-            Profile { description: "Default LXD profile".into(), devices: [("root".into(), root)].into() };
+        let map = |pairs: &[(&str, &str)]| -> ConfigMap {
+            pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let root = map(&[("type", "disk"), ("pool", POOL), ("path", "/")]);
+        let nic = map(&[("type", "nic"), ("name", "eth0"), ("network", BRIDGE)]);
+        let devices = [("root".into(), root), ("eth0".into(), nic)].into();
+        let profile = Profile { description: "Default LXD profile".into(), devices };
         default.profiles.insert("default".into(), profile);
+        default.networks.insert(BRIDGE.into(), map(&BRIDGE_CONFIG));
         let projects = [("default".to_owned(), default)].into();
-        let members = members.iter().map(|name| (name.clone(), true)).collect();
-        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects, memory: MEMORY, members }
+        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects }
     }
 
     /// The project that holds this project's images, profiles and so on: itself or `default`.
@@ -109,8 +128,7 @@ impl Project {
 
     pub(crate) fn add_image(&mut self, alias: &str) {
         let fingerprint = crate::tls::fingerprint(alias.as_bytes());
-        let image = Image { size: 1 << 20, uploaded: jiff::Timestamp::now() };
-        self.images.insert(fingerprint.clone(), image);
+        self.images.insert(fingerprint.clone(), Image::new(1 << 20));
         self.aliases.insert(alias.to_owned(), fingerprint);
     }
 
@@ -166,24 +184,54 @@ impl Image {
         let aliases: Vec<_> = aliases.map(|(name, _)| json!({"name": name, "description": ""})).collect();
         json!({
             "fingerprint": fingerprint, "aliases": aliases, "size": self.size, "type": "container",
-            "architecture": std::env::consts::ARCH, "public": false, "uploaded_at": self.uploaded,
+            "architecture": self.architecture, "public": false, "uploaded_at": self.uploaded,
         })
     }
 }
 
-impl Instance {
-    pub(crate) fn render(&self) -> Value {
-        let (status, code) = if self.is_running() { ("Running", 103) } else { ("Stopped", 102) };
-        let mut rendered = json!(self.spec);
-        let more = json!({
-            "status": status, "status_code": code, "created_at": self.created, "location": "none",
-            "architecture": std::env::consts::ARCH, "ephemeral": false, "stateful": false, "description": "",
-            "expanded_config": self.spec.config, "expanded_devices": self.spec.devices,
-        });
-        if let (Value::Object(rendered), Value::Object(more)) = (&mut rendered, more) {
-            rendered.remove("has_image");
-            rendered.extend(more);
+impl Model {
+    /// The devices that profiles give an instance of a project, or the name of the first profile that is not there.
+    pub(crate) fn inherited_devices(&self, project: &str, profiles: &[String]) -> Result<DeviceMap, String> {
+        let owner = self.owner("profiles", project);
+        let mut devices = DeviceMap::new();
+        for name in profiles {
+            let profile = owner.and_then(|owner| owner.profiles.get(name)).ok_or_else(|| name.clone())?;
+            devices.extend(profile.devices.clone());
         }
-        rendered
+        Ok(devices)
+    }
+
+    /// All devices that an instance has: its own, which hide those of its profiles, and the rest of these.
+    pub(crate) fn expanded_devices(&self, project: &str, settings: &Settings) -> Result<DeviceMap, String> {
+        let mut devices = self.inherited_devices(project, &settings.profiles)?;
+        devices.extend(settings.devices.clone());
+        Ok(devices)
+    }
+
+    /// An instance as the API shows it.
+    pub(crate) fn render_instance(&self, instance: &Instance) -> Value {
+        let settings = instance.settings();
+        let config = instance.config();
+        let (status, code) = if instance.is_running() { ("Running", 103) } else { ("Stopped", 102) };
+        // Profiles that are used cannot be deleted.
+        let expanded = self.expanded_devices(&instance.project, &settings).unwrap_or_default();
+        json!({
+            "name": instance.name, "project": instance.project, "type": instance.kind,
+            "status": status, "status_code": code, "created_at": instance.created, "location": instance.member().name,
+            "architecture": instance.architecture, "ephemeral": false, "stateful": false,
+            "config": config, "devices": settings.devices, "profiles": settings.profiles,
+            "description": settings.description, "expanded_config": config, "expanded_devices": expanded,
+        })
+    }
+
+    /// What a cluster says of an instance whose member does not answer.
+    pub(crate) fn render_unavailable(instance: &Instance) -> Value {
+        json!({
+            "name": instance.name, "project": instance.project, "type": "",
+            "status": "Error", "status_code": 400, "created_at": "0001-01-01T00:00:00Z",
+            "last_used_at": "0001-01-01T00:00:00Z", "location": instance.member().name,
+            "architecture": "", "ephemeral": false, "stateful": false, "config": null, "devices": null,
+            "profiles": null, "description": "",
+        })
     }
 }

@@ -11,12 +11,22 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::member::Member;
+
 /// How long LXD remembers an operation after its end.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
-    /// What the call that is being served has in store for its operation.
-    pub(crate) static SPOILED: Option<Spoiled>;
+    /// The call that is being served.
+    pub(crate) static SERVING: Serving;
+}
+
+/// What a call has in store for its operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    /// Who carries it out.
+    pub(crate) member: Arc<Member>,
+    pub(crate) spoiled: Option<Spoiled>,
 }
 
 /// A fault that an operation is to have.
@@ -33,6 +43,8 @@ pub(crate) struct Operation {
     description: &'static str,
     resources: Value,
     created: jiff::Timestamp,
+    /// Where it runs; `None` for one that no call started.
+    member: Option<Arc<Member>>,
     state: watch::Sender<State>,
 }
 
@@ -64,8 +76,14 @@ impl Operation {
         json!({
             "id": self.id, "class": self.class, "description": self.description, "created_at": self.created,
             "updated_at": updated, "status": status, "status_code": code, "resources": self.resources,
-            "metadata": metadata, "may_cancel": self.may_cancel(), "err": err, "location": "none",
+            "metadata": metadata, "may_cancel": self.may_cancel(), "err": err,
+            "location": self.member.as_ref().map_or("none", |m| &m.name),
         })
+    }
+
+    /// The member that it runs on.
+    pub(crate) fn member(&self) -> Option<&Arc<Member>> {
+        self.member.as_ref()
     }
 
     pub(crate) fn may_cancel(&self) -> bool {
@@ -103,14 +121,19 @@ impl Operations {
         work: impl Future<Output = Result<Value, String>> + Send + 'static,
     ) -> Operation {
         let operation = self.add("task", description, resources, Value::Null);
-        let spoiled = SPOILED.try_with(Clone::clone).ok().flatten();
+        let spoiled = SERVING.try_with(|serving| serving.spoiled.clone()).ok().flatten();
+        let life = operation.member.as_ref().map(|member| member.life()).unwrap_or_default();
         let (all, handle) = (self.clone(), operation.clone());
         tokio::spawn(async move {
-            let result = match spoiled {
-                None => work.await,
-                Some(Spoiled::Fail(text)) => Err(text),
-                Some(Spoiled::Hang) => std::future::pending().await,
+            let work = async {
+                match spoiled {
+                    None => work.await,
+                    Some(Spoiled::Fail(text)) => Err(text),
+                    Some(Spoiled::Hang) => std::future::pending().await,
+                }
             };
+            // What a member was doing when it died is neither done nor over.
+            let Some(result) = life.run_until_cancelled(work).await else { return };
             match result {
                 Ok(metadata) => handle.end(Outcome::Success, metadata),
                 Err(text) => handle.end(Outcome::Failure(text), Value::Null),
@@ -139,6 +162,11 @@ impl Operations {
         self.forget_later(operation.id);
     }
 
+    /// Forgets all that a member was doing.
+    pub(crate) fn forget_those_of(&self, member: &str) {
+        self.lock().retain(|_, operation| operation.member().is_none_or(|m| m.name != member));
+    }
+
     pub(crate) fn forget(&self, id: Uuid) {
         self.lock().remove(&id);
     }
@@ -153,7 +181,9 @@ impl Operations {
         let created = jiff::Timestamp::now();
         let state = State { outcome: Outcome::Running, metadata, updated: created };
         let state = watch::Sender::new(state);
-        let operation = Operation { id: Uuid::new_v4(), class, description, resources, created, state };
+        let member = SERVING.try_with(|serving| serving.member.clone()).ok();
+        let operation =
+            Operation { id: Uuid::new_v4(), class, description, resources, created, member, state };
         self.lock().insert(operation.id, operation.clone());
         operation
     }

@@ -5,6 +5,37 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+/// A device's options.
+type Options = BTreeMap<String, String>;
+
+/// One end of a proxy device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) protocol: Protocol,
+    /// `None` for a Unix socket, and for an empty host.
+    pub(crate) ip: Option<IpAddr>,
+    /// Empty for a Unix socket.
+    pub(crate) ports: Vec<u16>,
+}
+
+/// What a proxy speaks at one end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Unix,
+}
+
+impl Protocol {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Unix => "unix",
+        }
+    }
+}
+
 /// One proxied port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forward {
@@ -14,86 +45,129 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// Where to connect, seen from outside: the instance's loopback and wildcard are its own address.
-    pub(crate) fn target(&self, instance: Ipv4Addr) -> SocketAddr {
-        let ip = self.connect.ip();
-        let ip = if ip.is_loopback() || ip.is_unspecified() { instance.into() } else { ip };
+    /// Where to connect, seen from outside: the instance's loopback, its wildcard and its static addresses are all the address
+    /// that it has here.
+    pub(crate) fn target(&self, instance: Ipv4Addr, own: &[IpAddr]) -> SocketAddr {
+        let ip = if self.leads_inside(own) { instance.into() } else { self.connect.ip() };
         SocketAddr::new(ip, self.connect.port())
     }
 
     /// Whether it leads to the instance's SSH server.
-    pub(crate) fn is_ssh(&self) -> bool {
-        self.connect.port() == 22 && (self.connect.ip().is_loopback() || self.connect.ip().is_unspecified())
+    pub(crate) fn is_ssh(&self, own: &[IpAddr]) -> bool {
+        self.connect.port() == 22 && self.leads_inside(own)
+    }
+
+    fn leads_inside(&self, own: &[IpAddr]) -> bool {
+        let ip = self.connect.ip();
+        ip.is_loopback() || ip.is_unspecified() || own.contains(&ip)
     }
 }
 
-/// Reads a device's options; the error is in the words of LXD 5.0.
-pub(crate) fn parse(options: &BTreeMap<String, String>) -> Result<Vec<Forward>, String> {
-    let option = |key: &str| {
-        let text = options.get(key).ok_or(format!("Required device option {key:?} is missing"))?;
-        addresses(text).map_err(|e| format!("Invalid value for device option {key:?}: {e}"))
+/// Whether a device is a proxy.
+pub(crate) fn is_proxy(options: &Options) -> bool {
+    options.get("type").is_some_and(|t| t == "proxy")
+}
+
+/// Whether a proxy is a rule of the server's packet filter instead of a process that listens.
+pub(crate) fn is_nat(options: &Options) -> bool {
+    options.get("nat").is_some_and(|nat| is_true(nat))
+}
+
+/// Whether the servers take an option's value for "yes".
+pub(crate) fn is_true(value: &str) -> bool {
+    ["true", "1", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+/// The TCP ports that a valid device opens on the host. There are none if it speaks something else, or listens in the instance:
+/// such devices are accepted and do nothing here.
+pub(crate) fn forwards(options: &Options) -> Vec<Forward> {
+    let end = |key: &str| parse(options.get(key).map_or("", String::as_str)).ok();
+    let on_host = options.get("bind").is_none_or(|bind| bind.is_empty() || bind == "host");
+    let (Some(listen), Some(connect), true) = (end("listen"), end("connect"), on_host) else {
+        return Vec::new();
     };
-    if options.get("bind").is_some_and(|b| b != "host") || options.get("nat").is_some_and(|n| n == "true") {
-        return Err("this remote has proxies on the host only (bind=host), without NAT".into());
-    }
-    let (listen, connect) = (option("listen")?, option("connect")?);
-    if connect.len() != 1 && connect.len() != listen.len() {
-        return Err("Cannot map a port range to a port range of another size".into());
-    }
-    let connect = connect.iter().cycle();
-    Ok(listen.iter().zip(connect).map(|(&listen, &connect)| Forward { listen, connect }).collect())
+    let tcp = listen.protocol == Protocol::Tcp && connect.protocol == Protocol::Tcp;
+    let (Some(from), Some(to), true) = (listen.ip, connect.ip, tcp) else { return Vec::new() };
+    let last = connect.ports.last().copied().into_iter().cycle();
+    let targets = connect.ports.iter().copied().chain(last);
+    let forward = |(listen, connect): (&u16, u16)| Forward {
+        listen: SocketAddr::new(from, *listen),
+        connect: SocketAddr::new(to, connect),
+    };
+    listen.ports.iter().zip(targets).map(forward).collect()
 }
 
-/// `tcp:ADDRESS:PORTS`, ports separated by commas, each a number or a range.
-fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
-    let rest = text.strip_prefix("tcp:").ok_or(format!("{text:?} is not of type tcp"))?;
-    let (host, ports) = rest.rsplit_once(':').ok_or(format!("{text:?} has no port"))?;
-    let host = host.trim_matches(['[', ']']);
-    let ip: IpAddr = host.parse().map_err(|_| format!("{host:?} is not an IP address"))?;
+/// Reads `PROTOCOL:ADDRESS:PORTS`, ports separated by commas, each a number or a range; the error is in the servers' words.
+pub(crate) fn parse(text: &str) -> Result<End, String> {
+    let (protocol, rest) = text.split_once(':').map_or((text, ""), |(protocol, rest)| (protocol, rest));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "unix" => Protocol::Unix,
+        _ => return Err(format!("Unknown protocol type {protocol:?}")),
+    };
+    if rest.is_empty() {
+        return Err("Missing address".into());
+    }
+    if protocol == Protocol::Unix {
+        return Ok(End { protocol, ip: None, ports: Vec::new() });
+    }
+    let (host, numbers) = rest.rsplit_once(':').ok_or(format!("address {rest}: missing port in address"))?;
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    if bracketed.is_none() && host.contains(':') {
+        return Err(format!("address {rest}: too many colons in address"));
+    }
+    let ip = match bracketed.unwrap_or(host) {
+        "" => None,
+        text => Some(text.parse::<IpAddr>().map_err(|_| format!("Not an IP address {text:?}"))?),
+    };
     let number = |text: &str| {
-        let port = text.parse::<u16>().ok().filter(|p| *p > 0);
-        port.ok_or(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        let port = text.parse::<u16>().map_err(|_| format!("Invalid port number {text:?}"))?;
+        Ok::<_, String>(port)
     };
     let mut found = Vec::new();
-    for part in ports.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(part)?, number(part)?),
-        };
-        if first > last {
-            return Err(format!("the port range {part} is empty"));
+    for part in numbers.split(',') {
+        match part.split_once('-') {
+            None => found.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first >= last {
+                    return Err("End port should be higher than start port".into());
+                }
+                found.extend(first..=last);
+            }
         }
-        found.extend((first..=last).map(|port| SocketAddr::new(ip, port)));
     }
-    Ok(found)
+    Ok(End { protocol, ip, ports: found })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn device(listen: &str, connect: &str) -> Result<Vec<Forward>, String> {
-        parse(&[("listen".into(), listen.into()), ("connect".into(), connect.into())].into())
+    fn device(listen: &str, connect: &str) -> Vec<Forward> {
+        forwards(&[("listen".into(), listen.into()), ("connect".into(), connect.into())].into())
     }
 
     #[test]
     fn ranges_are_matched_one_to_one_or_to_one() {
         let pairs = |listen, connect| -> Vec<(u16, u16)> {
-            let forwards = device(listen, connect).expect("a proxy");
-            forwards.iter().map(|f| (f.listen.port(), f.connect.port())).collect()
+            device(listen, connect).iter().map(|f| (f.listen.port(), f.connect.port())).collect()
         };
         assert_eq!(pairs("tcp:127.0.0.1:80", "tcp:127.0.0.1:8080"), [(80, 8080)]);
         assert_eq!(pairs("tcp:0.0.0.0:80-82", "tcp:127.0.0.1:90-92"), [(80, 90), (81, 91), (82, 92)]);
         assert_eq!(pairs("tcp:[::1]:80,85", "tcp:127.0.0.1:90"), [(80, 90), (85, 90)]);
+        assert_eq!(pairs("udp:127.0.0.1:80", "udp:127.0.0.1:8080"), []);
     }
 
     #[test]
-    fn the_instances_loopback_is_its_own_address() {
+    fn the_instances_loopback_and_static_addresses_are_its_own_address() {
         let instance = Ipv4Addr::new(127, 9, 8, 7);
-        let target =
-            |connect| device("tcp:127.0.0.1:80", connect).expect("a proxy")[0].target(instance).to_string();
+        let own = [IpAddr::from([10, 0, 0, 2])];
+        let target = |connect| device("tcp:127.0.0.1:80", connect)[0].target(instance, &own).to_string();
         assert_eq!(target("tcp:127.0.0.1:90"), "127.9.8.7:90");
         assert_eq!(target("tcp:0.0.0.0:90"), "127.9.8.7:90");
+        assert_eq!(target("tcp:10.0.0.2:90"), "127.9.8.7:90");
         assert_eq!(target("tcp:10.0.0.1:90"), "10.0.0.1:90");
     }
 
@@ -101,15 +175,15 @@ mod tests {
     fn nonsense_is_refused() {
         for listen in [
             "",
-            "udp:127.0.0.1:1",
+            "sctp:127.0.0.1:1",
             "tcp:127.0.0.1",
             "tcp:a:1",
             "tcp:127.0.0.1:1-",
             "tcp:127.0.0.1:9-8",
-            "tcp:127.0.0.1:0",
+            "tcp:127.0.0.1:9-9",
+            "tcp:::1:9",
         ] {
-            assert!(device(listen, "tcp:127.0.0.1:1").is_err(), "{listen:?}");
+            assert!(parse(listen).is_err(), "{listen:?}");
         }
-        assert!(device("tcp:127.0.0.1:1-3", "tcp:127.0.0.1:1-2").is_err());
     }
 }

@@ -15,18 +15,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{
-    api::{Peer, error},
-    faults::{Fault, Faults},
-    operations::{SPOILED, Spoiled},
+    api::{Entry, Peer, error},
+    faults::Fault,
+    member::Member,
+    operations::{SERVING, Serving, Spoiled},
     tls,
 };
 
-/// What every connection is served with.
+/// What every connection to a member is served with.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) router: Router,
-    pub(crate) faults: Faults,
+    pub(crate) member: Arc<Member>,
 }
 
 impl Server {
@@ -79,39 +80,48 @@ impl Server {
         drop: CancellationToken,
     ) -> std::io::Result<Response> {
         request.extensions_mut().insert(peer);
-        let uri = request.uri();
-        let fault = self.faults.arrived(request.method(), uri.path(), uri.query().unwrap_or_default());
-        let spoiled = match &fault {
-            Some(Fault::FailOperation(text)) => Some(Spoiled::Fail(text.clone())),
-            Some(Fault::HangOperation) => Some(Spoiled::Hang),
-            _ => None,
+        request.extensions_mut().insert(Entry(self.member.clone()));
+        let (uri, faults) = (request.uri(), &self.member.faults);
+        let fault = faults.arrived(request.method(), uri.path(), uri.query().unwrap_or_default());
+        let answer = async {
+            self.router.clone().oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {})
         };
-        let dropped = async {
+        let Some(mut answer) = carry_out(&self.member, fault, answer).await else {
             drop.cancel();
-            std::future::pending().await
+            return std::future::pending().await;
         };
-        let code = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match fault {
-            Some(Fault::Error(status, text)) => return Ok(error(code(status), &text)),
-            Some(Fault::Raw(status, body)) => return Ok((code(status), body).into_response()),
-            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-            Some(Fault::DropBefore) => return dropped.await,
-            Some(Fault::Hang) => {
-                self.faults.cleared().await;
-                return dropped.await;
-            }
-            _ => {}
-        }
-        let answer = SPOILED.scope(spoiled, self.router.oneshot(request.map(Body::new))).await;
-        if fault == Some(Fault::DropAfter) {
-            return dropped.await;
-        }
-        let Ok(mut answer) = answer;
-        if let Some(date) = self.faults.date().and_then(|date| date.parse().ok()) {
+        if let Some(date) = faults.date().and_then(|date| date.parse().ok()) {
             answer.headers_mut().insert(header::DATE, date);
         }
         Ok(answer)
     }
+}
+
+/// Lets a member carry a call out, with a fault; `None` if the connection is to be dropped.
+pub(crate) async fn carry_out(
+    member: &Arc<Member>,
+    fault: Option<Fault>,
+    answer: impl Future<Output = Response>,
+) -> Option<Response> {
+    let spoiled = match &fault {
+        Some(Fault::FailOperation(text)) => Some(Spoiled::Fail(text.clone())),
+        Some(Fault::HangOperation) => Some(Spoiled::Hang),
+        _ => None,
+    };
+    let code = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match fault {
+        Some(Fault::Error(status, text)) => return Some(error(code(status), &text)),
+        Some(Fault::Raw(status, body)) => return Some((code(status), body).into_response()),
+        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::DropBefore) => return None,
+        Some(Fault::Hang) => {
+            member.faults.cleared().await;
+            return None;
+        }
+        _ => {}
+    }
+    let answer = SERVING.scope(Serving { member: member.clone(), spoiled }, answer).await;
+    (fault != Some(Fault::DropAfter)).then_some(answer)
 }
 
 /// An acceptor for the remote's certificate.

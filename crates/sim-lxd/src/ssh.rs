@@ -28,6 +28,12 @@ pub(crate) struct Server {
     shell: Shell,
 }
 
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
 impl Server {
     pub(crate) fn new(ssh: Ssh, shell: Shell) -> Self {
         let config = server::Config {

@@ -15,7 +15,7 @@ use lxd_client::{
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use support::{LONG, config_map, proxy, root_disk};
+use support::{LONG, config_map, proxy, root_disk, tarball};
 
 #[tokio::test]
 async fn simulated() {
@@ -339,33 +339,6 @@ async fn empty_instances(client: &Client, project: &str) {
     })
     .await;
     expect_not_found(client.delete_instance(project, "i", LONG).await);
-}
-
-/// A tarball that a server takes for an image; with a busybox in it as `init` it boots.
-fn tarball(dir: &Path, name: &str, files: &[&str], boots: bool) -> (std::path::PathBuf, String) {
-    let root = dir.join("rootfs");
-    for sub in ["bin", "sbin", "proc", "sys", "dev", "etc", "run", "tmp"] {
-        std::fs::create_dir_all(root.join(sub)).expect("a directory");
-    }
-    if boots && Path::new("/bin/busybox").exists() {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("copied");
-        let init = root.join("sbin/init");
-        let script =
-            "#!/bin/busybox sh\ntrap 'exit 0' PWR TERM INT\nwhile :; do /bin/busybox sleep 1; done\n";
-        std::fs::write(&init, script).expect("written");
-        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    }
-    // So that no two runs upload the same image.
-    std::fs::write(root.join("etc/nonce"), rand::random::<u64>().to_string()).expect("written");
-    let metadata =
-        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: conformance\n";
-    std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");
-    let path = dir.join(name);
-    let tar = std::process::Command::new("tar").arg("-C").arg(dir).arg("-cf").arg(&path).args(files).status();
-    assert!(tar.expect("tar runs").success());
-    let hash = hex::encode(Sha256::digest(std::fs::read(&path).expect("readable")));
-    (path, hash)
 }
 
 async fn images(client: &Client, project: &str, boots: bool) {

@@ -6,7 +6,7 @@ use std::{net::IpAddr, process::Stdio};
 
 use lxd_client::{DeviceMap, Status, Stop};
 use sim_lxd::{SimRemote, SimRemoteConfig};
-use support::{LONG, Ssh, World, free_port, proxy, run, until};
+use support::{LONG, Ssh, World, free_port, is_alive, proxy, run, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -16,11 +16,6 @@ async fn address(world: &World, name: &str) -> IpAddr {
     let state = world.client.instance_state("default", name).await.expect("a state");
     assert_eq!(state.addresses.len(), 1, "{state:?}");
     state.addresses[0].address
-}
-
-fn is_alive(pid: &str) -> bool {
-    // A zombie has no environment.
-    std::fs::read(format!("/proc/{}/environ", pid.trim())).is_ok_and(|environ| !environ.is_empty())
 }
 
 #[tokio::test]

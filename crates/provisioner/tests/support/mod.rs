@@ -20,7 +20,7 @@ use lnplaylive::{
     Terms,
     order::{Leftover, PortBlock},
 };
-use provisioner::{Error, Provisioner, choose, keys};
+use provisioner::{Choice, Error, Provisioner, choose, keys};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
@@ -84,9 +84,14 @@ impl World {
         for index in 0..count {
             let mut config = SimRemoteConfig::new(dir.path().join(format!("r{index}")), &script);
             change(index, &mut config);
+            let clustered = !config.cluster.is_empty();
             let remote = SimRemote::start(config).await.expect("a remote");
             let token = write(dir.path(), &format!("token-{index}"), &remote.token("shop"));
-            settings += &remote_settings(&format!("sim-{index}"), &remote.url(), &token, address, index);
+            let name = format!("sim-{index}");
+            settings += &match clustered {
+                true => cluster_settings(&name, &remote.url(), &token),
+                false => remote_settings(&name, &remote.url(), &token, address, index),
+            };
             settings += lines;
             remotes.push(remote);
         }
@@ -103,15 +108,16 @@ impl World {
         let reports = self.provisioner.survey().await;
         let candidates = self.provisioner.candidates(&reports);
         let choice = choose(&candidates, order.terms.node_count, &[], &[], 0).expect("room");
-        placement(order, &choice.remote, choice.ports)
+        let Choice { remote, member, ports, address } = choice;
+        Placement { member, address, ..placement(order, &remote, ports) }
     }
 
     /// Takes an order all the way.
     pub(crate) async fn provision(&self, order: &Order) -> Result<Placement, Error> {
         let placement = self.place(order).await;
         self.provisioner.bring_up(order, &placement).await?;
-        let strings = self.provisioner.deploy(order, &placement, |_| ()).await?;
-        assert_eq!(strings.len(), order.terms.node_count as usize);
+        let deployed = self.provisioner.deploy(order, &placement, |_| ()).await?;
+        assert_eq!(deployed.connection_strings.len(), order.terms.node_count as usize);
         let until = placement.project.expires();
         self.provisioner.hand_over(order.id, &placement, until).await?;
         Ok(placement)
@@ -152,6 +158,14 @@ impl World {
         let calls = self.remote().faults().calls();
         calls.iter().filter(|c| c.method == method && c.path == path).count()
     }
+}
+
+/// Settings of a container remote that is a cluster: each member's ports are opened on its own addresses.
+pub(crate) fn cluster_settings(name: &str, url: &str, token: &Path) -> String {
+    format!(
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token}\ninstance_type = \"container\"\n",
+        token = quoted(token),
+    )
 }
 
 /// Settings of a container remote; those that share an address get ports of their own.

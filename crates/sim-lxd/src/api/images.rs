@@ -70,7 +70,7 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
             if owner.images.contains_key(&fingerprint) {
                 return Err("Image with same fingerprint already exists".into());
             }
-            owner.images.insert(fingerprint, Image { size: received.size, uploaded: jiff::Timestamp::now() });
+            owner.images.insert(fingerprint, Image::new(received.size));
             Ok(metadata)
         })
     };

@@ -1,49 +1,70 @@
 //! Instances and their state.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Ctx, Params, Refusal, Shared, accepted, images, not_found, ok, parse, refuse};
-use crate::{
-    instance::{ConfigMap, DeviceMap, Instance, Spec},
-    model::POOL,
-    proxy,
+use super::{
+    Answer, At, Ctx, Entry, Params, Refusal, Shared, accepted, images, not_found, ok, ok_with_etag, parse,
+    refuse,
 };
-
-/// The beginnings of the configuration keys that instances have.
-const KEYS: [&str; 15] = [
-    "agent.",
-    "boot.",
-    "cloud-init.",
-    "cluster.",
-    "environment.",
-    "image.",
-    "limits.",
-    "linux.",
-    "migration.",
-    "nvidia.",
-    "raw.",
-    "security.",
-    "snapshots.",
-    "user.",
-    "volatile.",
-];
+use crate::{
+    instance::{ConfigMap, DeviceMap, Instance, Settings, Spec},
+    member::Member,
+    model::Model,
+    remote::Server,
+    rules::{Kind, Subject, When},
+};
 
 /// How long a clean stop may take if the caller does not say.
 const STOP: Duration = Duration::from_secs(30);
 
-pub(super) async fn list(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+#[derive(Deserialize)]
+pub(super) struct Listing {
+    #[serde(default, rename = "all-projects")]
+    all_projects: bool,
+    project: Option<String>,
+    #[serde(default)]
+    recursion: u8,
+}
+
+pub(super) async fn list(
+    State(shared): Ctx,
+    Extension(Entry(entry)): Extension<Entry>,
+    Query(listing): Query<Listing>,
+) -> Answer {
+    let Listing { all_projects, project, recursion } = listing;
+    if all_projects && project.is_some() {
+        let text = "Cannot specify a project when requesting all projects";
+        return refuse(StatusCode::BAD_REQUEST, text);
+    }
+    let project = project.unwrap_or_else(|| "default".into());
     let model = shared.model();
     // Of a project that does not exist LXD says, too, that it has none.
-    let instances = model.projects.get(&params.project).map(|p| &p.instances).into_iter().flatten();
-    params.list("instances", instances.map(|(name, i)| (name.clone(), i.render())).collect())
+    let projects = model.projects.iter().filter(|(name, _)| all_projects || **name == project);
+    let instances = projects.flat_map(|(_, p)| p.instances.values()).map(|instance| {
+        let member = instance.member();
+        if recursion == 0 {
+            let suffix = if instance.project == "default" {
+                String::new()
+            } else {
+                format!("?project={}", instance.project)
+            };
+            json!(format!("/1.0/instances/{}{suffix}", instance.name))
+        } else if member.name == entry.name || member.is_alive() {
+            model.render_instance(instance)
+        } else {
+            Model::render_unavailable(instance)
+        }
+    });
+    ok(instances.collect::<Vec<_>>())
 }
 
 fn find(shared: &Shared, project: &str, name: &str) -> Result<Arc<Instance>, Refusal> {
@@ -57,7 +78,9 @@ pub(super) async fn read(
     Query(params): Query<Params>,
     Path(name): Path<String>,
 ) -> Answer {
-    ok(find(&shared, &params.project, &name)?.render())
+    let instance = find(&shared, &params.project, &name)?;
+    let rendered = shared.model().render_instance(&instance);
+    ok_with_etag(rendered, &etag(&instance.settings()))
 }
 
 #[derive(Deserialize)]
@@ -81,7 +104,12 @@ struct Source {
     fingerprint: Option<String>,
 }
 
-pub(super) async fn create(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {
+pub(super) async fn create(
+    State(shared): Ctx,
+    Extension(At(member)): Extension<At>,
+    Query(params): Query<Params>,
+    body: Bytes,
+) -> Answer {
     let New { name, kind, config, devices, profiles, source } = parse(&body)?;
     let project = params.project;
     if !shared.model().projects.contains_key(&project) {
@@ -92,98 +120,190 @@ pub(super) async fn create(State(shared): Ctx, Query(params): Query<Params>, bod
         return refuse(StatusCode::BAD_REQUEST, text);
     }
     let kind = match kind.as_str() {
-        "" | "container" => "container",
-        "virtual-machine" => "virtual-machine",
+        "" | "container" => Kind::Container,
+        "virtual-machine" => Kind::VirtualMachine,
         _ => return refuse(StatusCode::BAD_REQUEST, "Invalid instance type"),
     };
-    let has_image = match (source.r#type.as_str(), source.alias, source.fingerprint) {
-        ("none", _, _) => false,
+    let fingerprint = match (source.r#type.as_str(), source.alias, source.fingerprint) {
+        ("none", _, _) => None,
         ("image", Some(alias), _) => match images::alias(&shared, &project, &alias) {
-            Some(_) => true,
+            Some(fingerprint) => Some(fingerprint),
             None => return not_found("Image alias not found"),
         },
-        ("image", None, Some(fingerprint)) => {
+        ("image", None, Some(fingerprint)) => Some(fingerprint),
+        _ => return refuse(StatusCode::BAD_REQUEST, "Invalid source"),
+    };
+    let architecture = match &fingerprint {
+        None => member.state().machine.architecture.clone(),
+        Some(fingerprint) => {
             let model = shared.model();
-            match model.owner("images", &project).and_then(|owner| owner.images.get(&fingerprint)) {
-                Some(_) => true,
+            match model.owner("images", &project).and_then(|owner| owner.images.get(fingerprint)) {
+                Some(image) => image.architecture.clone(),
                 None => return not_found("Image not found"),
             }
         }
-        _ => return refuse(StatusCode::BAD_REQUEST, "Invalid source"),
     };
+    // Incus makes it, and refuses to start it.
+    if member.state().evacuated && shared.server == Server::Lxd {
+        return refuse(StatusCode::FORBIDDEN, "Cluster member is evacuated");
+    }
     let profiles = profiles.unwrap_or_else(|| vec!["default".into()]);
-    let spec = Spec { name, project, kind, config, devices, profiles, has_image };
-    let inherited = inherited_devices(&shared, &spec)?;
+    let settings = Settings { config, devices, profiles, description: String::new() };
+    if let Err(missing) = shared.model().inherited_devices(&project, &settings.profiles) {
+        let text = format!("Requested profile {missing:?} doesn't exist");
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
+    }
+    if let Err(text) = check(&shared, (&project, &name, kind), &member, &settings, When::Request) {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
+    }
+    let spec = Spec { name, project, kind, settings, architecture, has_image: fingerprint.is_some() };
     let resources = json!({"instances": [format!("/1.0/instances/{}", spec.name)]});
     let work = {
         let shared = shared.clone();
         async move {
-            create_now(&shared, spec, &inherited).map_err(|e| format!("Failed creating instance record: {e}"))
+            create_now(&shared, spec, member).map_err(|e| format!("Failed creating instance record: {e}"))
         }
     };
     accepted(&shared.operations.start("Creating instance", resources, work))
 }
 
-/// The devices that an instance's profiles give it.
-fn inherited_devices(shared: &Shared, spec: &Spec) -> Result<DeviceMap, Refusal> {
-    let model = shared.model();
-    let owner = model.owner("profiles", &spec.project);
-    let mut devices = DeviceMap::new();
-    for name in &spec.profiles {
-        let Some(profile) = owner.and_then(|owner| owner.profiles.get(name)) else {
-            let text = format!("Requested profile {name:?} doesn't exist");
-            return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
-        };
-        devices.extend(profile.devices.clone());
+fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value, String> {
+    if spec.architecture != member.state().machine.architecture {
+        return Err("Requested architecture isn't supported by this host".into());
     }
-    Ok(devices)
-}
-
-fn create_now(shared: &Shared, spec: Spec, inherited: &DeviceMap) -> Result<Value, String> {
-    if let Some(key) = spec.config.keys().find(|key| !KEYS.iter().any(|start| key.starts_with(start))) {
-        return Err(format!("Unknown configuration key: {key}"));
-    }
-    check_devices(&spec.devices, inherited)?;
+    check(shared, (&spec.project, &spec.name, spec.kind), &member, &spec.settings, When::Creation)?;
     let mut model = shared.model();
     let project = model.projects.get_mut(&spec.project).ok_or("Failed loading project: Project not found")?;
     if project.instances.contains_key(&spec.name) {
         return Err("Add instance info to the database: This \"instances\" entry already exists".into());
     }
     let name = spec.name.clone();
-    let instance = Instance::create(spec, shared.ground.clone()).map_err(|e| e.to_string())?;
+    let instance = Instance::create(spec, member, shared.ground.clone()).map_err(|e| e.to_string())?;
     project.instances.insert(name, Arc::new(instance));
     Ok(Value::Null)
 }
 
-fn check_devices(devices: &DeviceMap, inherited: &DeviceMap) -> Result<(), String> {
-    let mut pool = None;
-    // An instance's own devices hide those of its profiles.
-    let hidden = inherited.iter().filter(|(name, _)| !devices.contains_key(*name));
-    for (name, device) in hidden.chain(devices) {
-        let option = |key: &str| device.get(key).map_or("", String::as_str);
-        match option("type") {
-            "proxy" => {
-                proxy::parse(device).map_err(|e| {
-                    format!(
-                        "Failed initialising instance: Invalid devices: Device validation failed for {name:?}: {e}"
-                    )
-                })?;
-            }
-            "disk" if option("path") == "/" => pool = Some(option("pool").to_owned()),
-            "disk" | "none" | "nic" | "unix-char" => {}
-            other => return Err(format!("Invalid device type {other}")),
-        }
+/// Holds an instance against the rules of a moment.
+fn check(
+    shared: &Shared,
+    (project, name, kind): (&str, &str, Kind),
+    member: &Member,
+    settings: &Settings,
+    when: When,
+) -> Result<(), String> {
+    let model = shared.model();
+    let expanded = model.expanded_devices(project, settings);
+    let expanded = expanded.map_err(|name| format!("Requested profile {name:?} doesn't exist"))?;
+    let is_other = |i: &&Arc<Instance>| (i.project.as_str(), i.name.as_str()) != (project, name);
+    let neighbours: Vec<_> = model
+        .projects
+        .values()
+        .flat_map(|p| p.instances.values())
+        .filter(|i| is_other(i) && i.member().name == member.name)
+        .map(|i| (i.name.clone(), model.expanded_devices(&i.project, &i.settings()).unwrap_or_default()))
+        .collect();
+    let (no_config, no_networks) = (ConfigMap::new(), BTreeMap::new());
+    let subject = Subject {
+        server: shared.server,
+        virtual_machines: shared.virtual_machines,
+        kind,
+        name,
+        project,
+        project_config: model.projects.get(project).map_or(&no_config, |p| &p.config),
+        config: &settings.config,
+        devices: &settings.devices,
+        expanded: &expanded,
+        networks: model.owner("networks", project).map_or(&no_networks, |owner| &owner.networks),
+        neighbours: &neighbours,
+    };
+    subject.refusal(when).map_or(Ok(()), Err)
+}
+
+#[derive(Deserialize)]
+struct Change {
+    config: Option<ConfigMap>,
+    devices: Option<DeviceMap>,
+    profiles: Option<Vec<String>>,
+    description: Option<String>,
+}
+
+/// What an update must match: all that an update can change.
+fn etag(settings: &Settings) -> String {
+    crate::tls::fingerprint(json!(settings).to_string().as_bytes())
+}
+
+/// Replaces all that can be changed.
+pub(super) async fn put(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let Change { config, devices, profiles, description } = parse(&body)?;
+    let instance = find(&shared, &params.project, &name)?;
+    check_etag(&headers, &instance)?;
+    let settings = Settings {
+        config: own_keys(config.unwrap_or_default()),
+        devices: devices.unwrap_or_default(),
+        profiles: profiles.unwrap_or_default(),
+        description: description.unwrap_or_default(),
+    };
+    let resources = json!({"instances": [format!("/1.0/instances/{name}")]});
+    let work = {
+        let shared = shared.clone();
+        async move { update(&shared, &instance, settings).await.map(|()| Value::Null) }
+    };
+    accepted(&shared.operations.start("Updating instance", resources, work))
+}
+
+/// Changes keys and devices by name, and leaves the others; only the description is emptied if it is not given.
+pub(super) async fn patch(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let Change { config, devices, profiles, description } = parse(&body)?;
+    let instance = find(&shared, &params.project, &name)?;
+    check_etag(&headers, &instance)?;
+    let mut settings = instance.settings();
+    settings.config.extend(own_keys(config.unwrap_or_default()));
+    settings.devices.extend(devices.unwrap_or_default());
+    settings.profiles = profiles.unwrap_or(settings.profiles);
+    settings.description = description.unwrap_or_default();
+    match update(&shared, &instance, settings).await {
+        Ok(()) => ok(json!({})),
+        Err(text) => refuse(StatusCode::INTERNAL_SERVER_ERROR, text),
     }
-    match pool.as_deref() {
-        Some(POOL) => Ok(()),
-        Some(_) => {
-            Err("Failed initialising instance: Failed loading storage pool: Storage pool not found".into())
-        }
-        None => {
-            Err("Failed initialising instance: Failed getting root disk: No root device could be found"
-                .into())
-        }
+}
+
+/// Configuration without what the server keeps for itself.
+fn own_keys(mut config: ConfigMap) -> ConfigMap {
+    config.retain(|key, _| !key.starts_with("volatile."));
+    config
+}
+
+fn check_etag(headers: &HeaderMap, instance: &Instance) -> Result<(), Refusal> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
+    let (wanted, etag) = (wanted.to_str().unwrap_or_default().trim_matches('"'), etag(&instance.settings()));
+    if wanted == etag {
+        return Ok(());
     }
+    refuse(StatusCode::PRECONDITION_FAILED, format!("ETag doesn't match: {etag} vs {wanted}"))
+}
+
+async fn update(shared: &Shared, instance: &Arc<Instance>, settings: Settings) -> Result<(), String> {
+    let (whose, member) =
+        ((instance.project.as_str(), instance.name.as_str(), instance.kind), instance.member());
+    check(shared, whose, &member, &settings, When::Request)?;
+    check(shared, whose, &member, &settings, When::Creation)?;
+    if instance.is_running() {
+        check(shared, whose, &member, &settings, When::Start)?;
+    }
+    let start = shared.start_of(instance, &settings)?;
+    instance.update(settings, &start).await
 }
 
 pub(super) async fn delete(
@@ -232,6 +352,17 @@ pub(super) async fn read_state(
     }))
 }
 
+/// Starts an instance, unless a rule or a taken port forbids it.
+pub(crate) async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(), String> {
+    let settings = instance.settings();
+    if !instance.is_running() {
+        let whose = (instance.project.as_str(), instance.name.as_str(), instance.kind);
+        check(shared, whose, &instance.member(), &settings, When::Start)?;
+    }
+    let start = shared.start_of(instance, &settings)?;
+    instance.start(&start).await
+}
+
 #[derive(Deserialize)]
 struct NewState {
     #[serde(default)]
@@ -244,6 +375,7 @@ struct NewState {
 
 pub(super) async fn put_state(
     State(shared): Ctx,
+    Extension(At(member)): Extension<At>,
     Query(params): Query<Params>,
     Path(name): Path<String>,
     body: Bytes,
@@ -251,10 +383,17 @@ pub(super) async fn put_state(
     let NewState { action, timeout, force } = parse(&body)?;
     let instance = find(&shared, &params.project, &name)?;
     let resources = json!({"instances": [format!("/1.0/instances/{name}")]});
+    if member.state().evacuated && action != "stop" {
+        return refuse(StatusCode::FORBIDDEN, "Cluster member is evacuated");
+    }
     let operation = match action.as_str() {
-        "start" => shared.operations.start("Starting instance", resources, async move {
-            instance.start().await.map(|()| Value::Null)
-        }),
+        "start" => {
+            let work = {
+                let shared = shared.clone();
+                async move { start(&shared, &instance).await.map(|()| Value::Null) }
+            };
+            shared.operations.start("Starting instance", resources, work)
+        }
         "stop" => shared.operations.start("Stopping instance", resources, async move {
             let grace = match timeout.try_into() {
                 _ if force => Duration::ZERO,

@@ -7,6 +7,8 @@
     reason = "what makes an answer is the last expression of fallible handlers"
 )]
 
+mod cluster;
+mod handing_on;
 mod images;
 mod instances;
 mod objects;
@@ -15,6 +17,7 @@ mod server;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,15 +28,19 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{get, post},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use tokio::sync::watch;
+
 use crate::{
-    instance::Ground,
+    instance::{Ground, Instance, Settings, Start},
+    member::{Member, Status},
     model::Model,
     operations::{Operation, Operations},
+    remote::Server,
 };
 
 /// What all calls share.
@@ -42,22 +49,76 @@ pub(crate) struct Shared {
     pub(crate) model: Mutex<Model>,
     pub(crate) operations: Operations,
     pub(crate) ground: Arc<Ground>,
-    /// Of the server's certificate.
+    /// Of the server's certificate, which all members of a cluster show.
     pub(crate) fingerprint: String,
-    /// Where the API is, `host:port`.
-    pub(crate) address: String,
+    /// The members; a single server is the only one.
+    pub(crate) members: Vec<Arc<Member>>,
+    pub(crate) clustered: bool,
+    pub(crate) server: Server,
+    /// Whether virtual machines can run here.
+    pub(crate) virtual_machines: bool,
+    /// How long after its death a member is shown as online.
+    pub(crate) offline_after: Mutex<Duration>,
+    /// How long a member waits for one that does not answer.
+    pub(crate) peer_timeout: Duration,
+    /// Whether the members that are left can read and write the database.
+    pub(crate) quorum: watch::Sender<bool>,
 }
 
 impl Shared {
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(crate) fn offline_after(&self) -> Duration {
+        *self.offline_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Option<&Arc<Member>> {
+        self.members.iter().find(|m| m.name == name)
+    }
+
+    /// What the other members make of one.
+    pub(crate) fn status(&self, member: &Member) -> Status {
+        member.status(self.offline_after())
+    }
+
+    /// The addresses of all members but one.
+    pub(crate) fn other_addresses(&self, member: &Member) -> Vec<IpAddr> {
+        self.members.iter().filter(|m| m.name != member.name).map(|m| m.address.ip()).collect()
+    }
+
+    /// What an instance with these settings needs to know of the rest when it starts.
+    pub(crate) fn start_of(&self, instance: &Instance, settings: &Settings) -> Result<Start, String> {
+        let devices = self.model().expanded_devices(&instance.project, settings);
+        let devices = devices.map_err(|name| format!("Requested profile {name:?} doesn't exist"))?;
+        Ok(Start { devices, others: self.other_addresses(&instance.member()) })
+    }
+
+    /// The text of an error, where LXD and Incus have one of their own.
+    pub(crate) fn in_words_of(&self, lxd: &str, incus: &str) -> String {
+        match self.server {
+            Server::Lxd => lxd,
+            Server::Incus => incus,
+        }
+        .to_owned()
+    }
 }
+
+/// The member that a call came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry(pub(crate) Arc<Member>);
+
+/// The member that carries a call out.
+#[derive(Debug, Clone)]
+pub(crate) struct At(pub(crate) Arc<Member>);
 
 /// The fingerprint of the certificate that the client of a connection showed.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer(pub(crate) Option<String>);
 
+pub(crate) use handing_on::least_used;
+pub(crate) use instances::start;
 pub(crate) use server::issue_token;
 
 type Ctx = State<Arc<Shared>>;
@@ -132,6 +193,8 @@ struct Params {
     project: String,
     #[serde(default)]
     recursion: u8,
+    /// A cluster member, or `@` and a group.
+    target: Option<String>,
 }
 
 fn default_project() -> String {
@@ -169,18 +232,33 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/1.0/images/aliases", get(images::list_aliases).post(images::create_alias))
         .route("/1.0/images/aliases/{name}", get(images::read_alias).delete(images::delete_alias))
         .route("/1.0/instances", get(instances::list).post(instances::create))
-        .route("/1.0/instances/{name}", get(instances::read).delete(instances::delete))
+        .route(
+            "/1.0/instances/{name}",
+            get(instances::read).put(instances::put).patch(instances::patch).delete(instances::delete),
+        )
         .route("/1.0/instances/{name}/state", get(instances::read_state).put(instances::put_state))
-        .route("/1.0/cluster/members", get(server::list_members))
+        .route("/1.0/cluster/members", get(cluster::list))
+        .route("/1.0/cluster/members/{name}", get(cluster::read))
+        .route("/1.0/cluster/members/{name}/state", post(cluster::put_state))
         .route("/1.0/profiles", get(objects::list_profiles).post(objects::create_profile))
-        .route("/1.0/profiles/{name}", delete(objects::delete_profile))
+        .route("/1.0/profiles/{name}", get(objects::read_profile).delete(objects::delete_profile))
         .route("/1.0/networks", get(objects::list_networks).post(objects::create_network))
-        .route("/1.0/networks/{name}", delete(objects::delete_network))
+        .route(
+            "/1.0/networks/{name}",
+            get(objects::read_network).patch(objects::patch_network).delete(objects::delete_network),
+        )
+        .route("/1.0/storage-pools", get(objects::list_pools))
+        .route("/1.0/storage-pools/{pool}", get(objects::read_pool))
+        .route("/1.0/storage-pools/{pool}/resources", get(objects::pool_resources))
         .route("/1.0/storage-pools/{pool}/volumes", get(objects::list_volumes).post(objects::create_volume))
-        .route("/1.0/storage-pools/{pool}/volumes/custom/{name}", delete(objects::delete_volume))
+        .route(
+            "/1.0/storage-pools/{pool}/volumes/custom/{name}",
+            axum::routing::delete(objects::delete_volume),
+        )
         .route("/1.0/operations", get(list_operations))
         .route("/1.0/operations/{id}", get(read_operation).delete(cancel_operation))
         .route("/1.0/operations/{id}/wait", get(wait_operation))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), handing_on::hand_on))
         .route_layer(middleware::from_fn_with_state(shared.clone(), require_trust));
     Router::new()
         .route("/", get(async || ok(json!(["/1.0"]))))
@@ -189,6 +267,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(trusted)
         .fallback(async || Refusal(StatusCode::NOT_FOUND, "not found".into()))
         .method_not_allowed_fallback(async || Refusal(StatusCode::NOT_IMPLEMENTED, "not implemented".into()))
+        .layer(middleware::from_fn_with_state(shared.clone(), handing_on::await_quorum))
         .with_state(shared)
 }
 

@@ -1,6 +1,7 @@
 //! Profiles, networks and custom volumes: names that keep a project from being deleted, and little more.
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, Query, State},
     http::StatusCode,
@@ -8,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Ctx, Params, Shared, created, not_found, ok, parse, refuse};
+use super::{Answer, At, Ctx, Params, Shared, created, not_found, ok, parse, refuse};
 use crate::{
     instance::{ConfigMap, DeviceMap},
     model::{POOL, Profile, Project},
@@ -60,16 +61,40 @@ fn render(name: &str, kind: &str, config: &ConfigMap) -> Value {
     json!({"name": name, "type": kind, "managed": true, "description": "", "config": config, "used_by": []})
 }
 
+fn render_network(shared: &Shared, name: &str, config: &ConfigMap) -> Value {
+    let mut network = render(name, "bridge", config);
+    network["status"] = json!("Created");
+    network["locations"] = locations(shared);
+    network
+}
+
+fn locations(shared: &Shared) -> Value {
+    shared.members.iter().map(|m| m.name.clone()).collect()
+}
+
+fn render_profile(name: &str, profile: &Profile) -> Value {
+    json!({
+        "name": name, "description": profile.description, "config": {}, "devices": profile.devices, "used_by": [],
+    })
+}
+
 pub(super) async fn list_profiles(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
     let model = shared.model();
     let Some(owner) = model.owner("profiles", &params.project) else { return ok(json!([])) };
-    let profiles = owner.profiles.iter().map(|(name, profile)| {
-        let rendered = json!({
-            "name": name, "description": profile.description, "config": {}, "devices": profile.devices, "used_by": [],
-        });
-        (name.clone(), rendered)
-    });
+    let profiles = owner.profiles.iter().map(|(name, profile)| (name.clone(), render_profile(name, profile)));
     params.list("profiles", profiles.collect())
+}
+
+pub(super) async fn read_profile(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+) -> Answer {
+    let model = shared.model();
+    match model.owner("profiles", &params.project).and_then(|owner| owner.profiles.get(&name)) {
+        Some(profile) => ok(render_profile(&name, profile)),
+        None => not_found("Profile not found"),
+    }
 }
 
 pub(super) async fn create_profile(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {
@@ -98,8 +123,61 @@ pub(super) async fn delete_profile(
 pub(super) async fn list_networks(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
     let model = shared.model();
     let Some(owner) = model.owner("networks", &params.project) else { return ok(json!([])) };
-    let networks = owner.networks.iter().map(|(name, config)| (name.clone(), render(name, "bridge", config)));
+    let networks =
+        owner.networks.iter().map(|(name, config)| (name.clone(), render_network(&shared, name, config)));
     params.list("networks", networks.collect())
+}
+
+pub(super) async fn read_network(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+) -> Answer {
+    let model = shared.model();
+    match model.owner("networks", &params.project).and_then(|owner| owner.networks.get(&name)) {
+        Some(config) => ok(render_network(&shared, &name, config)),
+        None => not_found("Network not found"),
+    }
+}
+
+/// Changes keys of a network's configuration, and leaves the others.
+pub(super) async fn patch_network(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let New { config, .. } = parse(&body)?;
+    let mut model = shared.model();
+    match model.owner_mut("networks", &params.project).and_then(|owner| owner.networks.get_mut(&name)) {
+        Some(network) => network.extend(config),
+        None => return not_found("Network not found"),
+    }
+    ok(json!({}))
+}
+
+fn render_pool(shared: &Shared) -> Value {
+    json!({
+        "name": POOL, "driver": "dir", "description": "", "status": "Created", "config": {}, "used_by": [],
+        "locations": locations(shared),
+    })
+}
+
+pub(super) async fn list_pools(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
+    let pools = vec![(POOL.to_owned(), render_pool(&shared))];
+    Params { project: "default".into(), ..params }.list("storage-pools", pools)
+}
+
+pub(super) async fn read_pool(State(shared): Ctx, Path(pool): Path<String>) -> Answer {
+    if pool == POOL { ok(render_pool(&shared)) } else { not_found("Storage pool not found") }
+}
+
+pub(super) async fn pool_resources(Path(pool): Path<String>, Extension(At(member)): Extension<At>) -> Answer {
+    if pool != POOL {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "Storage pool not found");
+    }
+    let (total, used) = member.state().machine.storage;
+    ok(json!({"space": {"used": used, "total": total}, "inodes": {"used": 0, "total": 0}}))
 }
 
 pub(super) async fn create_network(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {

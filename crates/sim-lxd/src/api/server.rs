@@ -1,23 +1,20 @@
 //! The server itself: what it is, whom it trusts, what it has.
 
-use std::sync::Arc;
-
-use axum::{
-    Extension,
-    body::Bytes,
-    extract::{Query, State},
-    http::StatusCode,
-};
+use axum::{Extension, body::Bytes, extract::State, http::StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Ctx, Params, Peer, Shared, accepted, created, is_trusted, ok, parse, refuse};
+use super::{Answer, At, Ctx, Entry, Peer, Shared, accepted, created, is_trusted, ok, parse, refuse};
+use crate::member::Member;
 
 /// What of LXD 5.0.2's extensions is here.
-const EXTENSIONS: [&str; 14] = [
+const EXTENSIONS: [&str; 17] = [
     "certificate_token",
     "cloud_init",
+    "clustering",
+    "clustering_evacuation",
+    "clustering_groups",
     "container_full",
     "entity_description",
     "etag",
@@ -32,20 +29,29 @@ const EXTENSIONS: [&str; 14] = [
     "virtual-machines",
 ];
 
-pub(super) async fn describe(State(shared): Ctx, Extension(peer): Extension<Peer>) -> Answer {
+pub(super) async fn describe(
+    State(shared): Ctx,
+    Extension(peer): Extension<Peer>,
+    Extension(Entry(member)): Extension<Entry>,
+) -> Answer {
     let trusted = is_trusted(&shared, &peer);
-    let clustered = !shared.model().members.is_empty();
     let mut description = json!({
         "api_extensions": EXTENSIONS, "api_status": "stable", "api_version": "1.0", "public": false,
         "auth": if trusted { "trusted" } else { "untrusted" }, "auth_methods": ["tls"],
     });
     if trusted {
-        description["config"] = json!({"core.https_address": shared.address});
+        let architecture = member.state().machine.architecture.clone();
+        let (driver, driver_version) =
+            if shared.virtual_machines { ("lxc | qemu", "5.0.2 | 7.2.0") } else { ("lxc", "5.0.2") };
+        let address = member.address.to_string();
+        description["config"] = json!({"core.https_address": address});
         description["environment"] = json!({
-            "addresses": [shared.address], "architectures": [std::env::consts::ARCH],
-            "certificate_fingerprint": shared.fingerprint, "driver": "lxc | qemu", "driver_version": "5.0.2 | 7.2.0",
-            "kernel": "Linux", "kernel_architecture": std::env::consts::ARCH, "project": "default", "server": "lxd",
-            "server_clustered": clustered, "server_name": "sim-lxd", "server_version": "5.0.2", "storage": "dir",
+            "addresses": [address], "architectures": [architecture],
+            "certificate_fingerprint": shared.fingerprint, "driver": driver, "driver_version": driver_version,
+            "kernel": "Linux", "kernel_architecture": architecture, "project": "default",
+            "server": shared.in_words_of("lxd", "incus"), "server_clustered": shared.clustered,
+            "server_name": if shared.clustered { &member.name } else { "sim-lxd" },
+            "server_version": shared.in_words_of("5.0.2", "6.0.4"), "storage": "dir",
         });
     }
     ok(description)
@@ -65,12 +71,13 @@ struct NewCertificate {
 pub(super) async fn add_certificate(
     State(shared): Ctx,
     Extension(peer): Extension<Peer>,
+    Extension(Entry(member)): Extension<Entry>,
     body: Bytes,
 ) -> Answer {
     let NewCertificate { name, password, token } = parse(&body)?;
     let trusted = is_trusted(&shared, &peer);
     if token && trusted {
-        return accepted(&issue_token(&shared, &name).1);
+        return accepted(&issue_token(&shared, &member, &name).1);
     }
     let secret = STANDARD.decode(password).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
     let Some(secret) = secret.and_then(|t| t["secret"].as_str().map(str::to_owned)) else {
@@ -92,17 +99,22 @@ pub(super) async fn add_certificate(
     created(location)
 }
 
-/// Makes a token, and the operation that stands for it.
-pub(crate) fn issue_token(shared: &Arc<Shared>, name: &str) -> (String, crate::operations::Operation) {
+/// Makes a token that names the address of a member, and the operation that stands for it.
+pub(crate) fn issue_token(
+    shared: &Shared,
+    member: &Member,
+    name: &str,
+) -> (String, crate::operations::Operation) {
+    let addresses = [member.address.to_string()];
     let secret = hex::encode(rand::random::<[u8; 32]>());
     let metadata = json!({
-        "addresses": [shared.address], "fingerprint": shared.fingerprint, "secret": secret,
+        "addresses": addresses, "fingerprint": shared.fingerprint, "secret": secret,
         "request": {"name": name, "type": "client", "token": true},
     });
     let operation = shared.operations.token(metadata);
     shared.model().tokens.insert(secret.clone(), (name.to_owned(), operation.id));
     let content = json!({
-        "client_name": name, "fingerprint": shared.fingerprint, "addresses": [shared.address],
+        "client_name": name, "fingerprint": shared.fingerprint, "addresses": addresses,
         "secret": secret, "expires_at": "0001-01-01T00:00:00Z",
     });
     (STANDARD.encode(content.to_string()), operation)
@@ -116,33 +128,12 @@ pub(super) async fn list_certificates(State(shared): Ctx, Extension(peer): Exten
     ok(model.trusted.keys().map(|f| format!("/1.0/certificates/{f}")).collect::<Vec<_>>())
 }
 
-pub(super) async fn resources(State(shared): Ctx) -> Answer {
-    let (total, used) = shared.model().memory;
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+pub(super) async fn resources(Extension(At(member)): Extension<At>) -> Answer {
+    let machine = member.state().machine.clone();
+    let (total, used) = machine.memory;
     ok(json!({
         "memory": {"total": total, "used": used},
-        "cpu": {"architecture": std::env::consts::ARCH, "total": cpus},
+        "cpu": {"architecture": machine.architecture, "total": machine.cpus},
         "load": null,
     }))
-}
-
-pub(super) async fn list_members(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
-    let model = shared.model();
-    if model.members.is_empty() {
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "Server is not clustered");
-    }
-    let members = model.members.iter().map(|(name, online)| {
-        let (status, message) = match online {
-            true => ("Online", "Fully operational"),
-            false => ("Offline", "No heartbeat for 42s"),
-        };
-        let url = format!("https://{}", shared.address);
-        let member = json!({
-            "server_name": name, "url": url, "database": true, "status": status, "message": message,
-            "architecture": std::env::consts::ARCH, "failure_domain": "default", "description": "", "config": {},
-            "groups": ["default"], "roles": ["database"],
-        });
-        (name.clone(), member)
-    });
-    Params { project: "default".into(), ..params }.list("cluster/members", members.collect())
 }

@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod api;
+
 use std::{
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -15,6 +18,7 @@ use lxd_client::{
     Client, ClientConfig, ConfigMap, DeviceMap, Identity, ImageSource, InstanceSpec, InstanceType, Token,
 };
 use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use sha2::{Digest as _, Sha256};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
@@ -124,24 +128,38 @@ impl Ssh {
         &self,
         host_key: &PrivateKey,
     ) -> Result<openssh::Session, openssh::Error> {
+        self.try_connect([127, 0, 0, 1].into(), self.port, host_key).await
+    }
+
+    /// Connects to another address than that of [`World::instance`].
+    pub(crate) async fn connect_to(&self, address: IpAddr, port: u16) -> openssh::Session {
+        self.try_connect(address, port, &self.host_key).await.expect("an SSH session")
+    }
+
+    async fn try_connect(
+        &self,
+        address: IpAddr,
+        port: u16,
+        host_key: &PrivateKey,
+    ) -> Result<openssh::Session, openssh::Error> {
         use std::os::unix::fs::PermissionsExt as _;
         let known_hosts = self.dir.path().join("known_hosts");
         let public = host_key.public_key().to_openssh().expect("text");
-        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {public}\n", self.port)).expect("written");
+        std::fs::write(&known_hosts, format!("[{address}]:{port} {public}\n")).expect("written");
         let login = self.dir.path().join("login");
         std::fs::write(&login, self.login_key.to_openssh(LineEnding::LF).expect("text").as_bytes())
             .expect("written");
         std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).expect("private");
         openssh::SessionBuilder::default()
             .user("root".into())
-            .port(self.port)
+            .port(port)
             .keyfile(&login)
             .user_known_hosts_file(&known_hosts)
             .known_hosts_check(openssh::KnownHosts::Strict)
             .control_directory(self.dir.path())
             .config_file("/dev/null")
             .connect_timeout(Duration::from_secs(10))
-            .connect("127.0.0.1")
+            .connect(address.to_string())
             .await
     }
 
@@ -155,6 +173,39 @@ pub(crate) async fn run(session: &openssh::Session, command: &str) -> (String, i
     let output = session.raw_command(command).output().await.expect("an exit status");
     let text = String::from_utf8(output.stdout).expect("text");
     (text, output.status.code().expect("an exit code"))
+}
+
+/// A tarball that a server takes for an image; with a busybox in it as `init` it boots.
+pub(crate) fn tarball(dir: &Path, name: &str, files: &[&str], boots: bool) -> (PathBuf, String) {
+    let root = dir.join("rootfs");
+    for sub in ["bin", "sbin", "proc", "sys", "dev", "etc", "run", "tmp"] {
+        std::fs::create_dir_all(root.join(sub)).expect("a directory");
+    }
+    if boots && Path::new("/bin/busybox").exists() {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("copied");
+        let init = root.join("sbin/init");
+        let script =
+            "#!/bin/busybox sh\ntrap 'exit 0' PWR TERM INT\nwhile :; do /bin/busybox sleep 1; done\n";
+        std::fs::write(&init, script).expect("written");
+        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    // So that no two runs upload the same image.
+    std::fs::write(root.join("etc/nonce"), rand::random::<u64>().to_string()).expect("written");
+    let metadata =
+        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: conformance\n";
+    std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");
+    let path = dir.join(name);
+    let tar = std::process::Command::new("tar").arg("-C").arg(dir).arg("-cf").arg(&path).args(files).status();
+    assert!(tar.expect("tar runs").success());
+    let hash = hex::encode(Sha256::digest(std::fs::read(&path).expect("readable")));
+    (path, hash)
+}
+
+/// Whether a process runs.
+pub(crate) fn is_alive(pid: &str) -> bool {
+    // A zombie has no environment.
+    std::fs::read(format!("/proc/{}/environ", pid.trim())).is_ok_and(|environ| !environ.is_empty())
 }
 
 /// Waits until a condition holds.
