@@ -160,7 +160,8 @@ static RULES: &[Rule] = &[
     Rule {
         name: "restricted-low-level",
         source: "lxd/project/permissions.go checkRestrictions",
-        servers: BOTH,
+        // Incus 6.0.4 forgets the type of what is to be created (AllowInstanceCreation), and checks a virtual machine as a container.
+        servers: LXD,
         kinds: VM,
         when: When::Request,
         says: "Use of low-level config",
@@ -225,7 +226,7 @@ static RULES: &[Rule] = &[
     Rule {
         name: "vm-key-on-container",
         source: "shared/instance.go ConfigKeyChecker",
-        servers: LXD,
+        servers: BOTH,
         kinds: CONTAINER,
         when: When::Creation,
         says: "Unknown configuration key",

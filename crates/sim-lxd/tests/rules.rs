@@ -169,8 +169,8 @@ static EXAMPLES: &[Example] = &[
     nic!(None, "filters", "security.mac_filtering" => "true", "security.port_isolation" => "true"),
     nic!(None, "a static address", "ipv4.address" => "{static}"),
     Example { twin: true, ..nic!(Some("nic-address-taken"), "an address that another instance has", "ipv4.address" => "{static}") },
-    Example { twin: true, bridge: &[("dns.mode", "managed")], ..nic!(Some("nic-name-taken"), "a name that another instance has", "limits.max" => "1Gbit") },
-    Example { twin: true, starts: true, ..nic!(None, "a name that another instance has, where names are not served", "limits.max" => "1Gbit") },
+    Example { twin: true, bridge: &[("dns.mode", "managed")], ..nic!(Some("nic-name-taken"), "a name that another instance has", "security.mac_filtering" => "false") },
+    Example { twin: true, starts: true, ..nic!(None, "a name that another instance has, where names are not served", "security.mac_filtering" => "false") },
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,8 +245,13 @@ impl Tested {
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         };
-        let devices: serde_json::Map<_, _> =
+        let mut devices = serde_json::Map::new();
+        if !example.bare {
+            devices.insert("root".into(), json!({"type": "disk", "path": "/", "pool": "default"}));
+        }
+        let own: serde_json::Map<_, _> =
             example.devices.iter().map(|&(name, options)| (name.to_owned(), map(options))).collect();
+        devices.extend(own);
         let source = match kind {
             Kind::Container => json!({"type": "image", "alias": self.image}),
             Kind::VirtualMachine => json!({"type": "none"}),
@@ -354,9 +359,12 @@ fn default_of(key: &str) -> &'static str {
 
 /// A project that uses the images, profiles and networks of `default`, unless its configuration says otherwise.
 async fn make_project(api: &Api, name: &str, config: &[(&str, &str)]) {
+    let restricted = config.contains(&("restricted", "true"));
     let features = ["images", "profiles", "networks", "storage.volumes"];
+    // A restricted project must have profiles of its own.
+    let own = |feature| (restricted && feature == "profiles").to_string();
     let mut all: serde_json::Map<_, _> =
-        features.iter().map(|feature| (format!("features.{feature}"), json!("false"))).collect();
+        features.iter().map(|&feature| (format!("features.{feature}"), json!(own(feature)))).collect();
     all.extend(config.iter().map(|&(key, value)| (key.to_owned(), json!(value))));
     let body = json!({"name": name, "config": all});
     api.change("POST", "/1.0/projects", body).await.expect("a project");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Ctx, Params, Refusal, Shared, created, not_found, ok, ok_with_etag, parse, refuse};
-use crate::{instance::ConfigMap, model::Project};
+use crate::{instance::ConfigMap, model::Project, proxy};
 
 /// The beginnings of the configuration keys that projects have.
 const KEYS: [&str; 4] = ["features.", "limits.", "restricted", "user."];
@@ -130,6 +130,11 @@ pub(super) async fn delete(State(shared): Ctx, Path(name): Path<String>) -> Answ
 }
 
 fn check_keys(config: &ConfigMap) -> Result<(), Refusal> {
+    let is = |key: &str, wanted: bool| config.get(key).is_some_and(|value| proxy::is_true(value) == wanted);
+    if is("restricted", true) && is("features.profiles", false) {
+        let text = "Projects without their own profiles cannot be restricted";
+        return refuse(StatusCode::BAD_REQUEST, text);
+    }
     match config.keys().find(|key| !KEYS.iter().any(|start| key.starts_with(start))) {
         Some(key) => refuse(StatusCode::BAD_REQUEST, format!("Invalid project configuration key {key:?}")),
         None => Ok(()),

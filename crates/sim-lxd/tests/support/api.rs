@@ -73,10 +73,10 @@ impl Api {
     /// Waits for the operation that an answer tells of.
     pub(crate) async fn end_of(&self, answer: &Value) -> Result<(), String> {
         let operation = answer["operation"].as_str().expect("an operation");
-        let (status, answer) = self.get(&format!("{operation}/wait")).await;
+        let (_, answer) = self.get(&format!("{operation}/wait")).await;
         let end = &answer["metadata"];
-        // LXD answers with the operation that failed, Incus with an error.
-        if status != 200 {
+        // LXD answers with the operation that failed, Incus with an error (and the status 200).
+        if answer["type"] == "error" {
             Err(reason(&answer, "error"))
         } else if end["status"] == "Success" {
             Ok(())
