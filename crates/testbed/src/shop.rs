@@ -35,6 +35,15 @@ pub enum Remotes {
         /// The token.
         token_file: PathBuf,
     },
+    /// One that exists, reached likewise; its instances are virtual machines.
+    Machines {
+        /// Its API.
+        url: String,
+        /// The token.
+        token_file: PathBuf,
+        /// Static addresses for them, first and last.
+        addresses: (Ipv4Addr, Ipv4Addr),
+    },
 }
 
 /// What a remote is.
@@ -51,6 +60,10 @@ pub enum RemoteKind {
 
 /// What an existing remote is called in the shop's settings.
 const EXISTING: &str = "remote";
+
+/// Values of `instance_type`.
+const CONTAINER: &str = "container";
+const MACHINE: &str = "virtual-machine";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -111,7 +124,7 @@ impl Shop {
                     let (name, url) = (format!("sim-{index}"), remote.url());
                     let more =
                         format!("listen_address = \"{}\"\n{}", listen_address(&url)?, config.remote_settings);
-                    describe(&mut settings, &name, &url, &token_file, &more);
+                    describe(&mut settings, &name, &url, &token_file, CONTAINER, &more);
                     remotes.push(remote);
                 }
             }
@@ -129,7 +142,15 @@ impl Shop {
             Remotes::Existing { url, token_file } => {
                 let address = listen_address(url)?;
                 let more = format!("listen_address = \"{address}\"\n{}", config.remote_settings);
-                describe(&mut settings, EXISTING, url, token_file, &more);
+                describe(&mut settings, EXISTING, url, token_file, CONTAINER, &more);
+                existing = Some(url.clone());
+            }
+            Remotes::Machines { url, token_file, addresses: (first, last) } => {
+                let more = format!(
+                    "vm_addresses = {{ first = \"{first}\", last = \"{last}\" }}\n{}",
+                    config.remote_settings
+                );
+                describe(&mut settings, EXISTING, url, token_file, MACHINE, &more);
                 existing = Some(url.clone());
             }
         }
@@ -297,10 +318,17 @@ pub fn loopback_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 100 + remote, high, low)
 }
 
-fn describe(settings: &mut String, name: &str, url: &str, token_file: &Path, more: &str) {
+fn describe(
+    settings: &mut String,
+    name: &str,
+    url: &str,
+    token_file: &Path,
+    instance_type: &str,
+    more: &str,
+) {
     write!(
         settings,
-        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"{instance_type}\"\n\
          {more}\n",
         token_file.display()
     )
