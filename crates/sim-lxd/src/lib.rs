@@ -1,6 +1,6 @@
-//! A stand-in for an LXD remote, for machines that have none.
+//! A stand-in for an LXD or Incus remote, a server or a cluster, for machines that have none.
 //!
-//! It speaks LXD 5.0's REST API over TLS with client certificates, as far as `lxd-client` uses it. Its instances are
+//! It speaks LXD 5.0's REST API over TLS with client certificates, as far as this project uses it. Its instances are
 //! directories with a loopback address of their own: "inside" one means a process started there over SSH (a real SSH
 //! server, in this process), which outlives its SSH session and ends with the instance. `proxy` devices are real TCP ports.
 //!
@@ -8,7 +8,40 @@
 //! state, and `LNPLAY_ADDRESS`, the address that everything in the instance must listen on instead of 127.0.0.1 and
 //! 0.0.0.0. There are no walls: processes run as the user who started the remote.
 //!
-//! [`Faults`] makes the remote fail, hang or drop connections at chosen calls.
+//! # What servers refuse
+//!
+//! [`rules`] is the table of what the real servers refuse, when, and with which words; the remote keeps to it. Virtual machines
+//! are processes like containers, but only those devices that a real server accepts for them lead in: proxies with NAT, a
+//! concrete address to listen on, and a static address of the instance to connect to.
+//!
+//! # Clusters
+//!
+//! With members, each has an API at an address of its own, and its instances' ports are open there and nowhere else:
+//!
+//! ```no_run
+//! # async fn f() -> anyhow::Result<()> {
+//! use std::time::Duration;
+//! use sim_lxd::{Fault, SimRemote, SimRemoteConfig};
+//!
+//! let config = SimRemoteConfig::new("/tmp/r", "target/debug/lnplay").with_members(["m1", "m2", "m3"]);
+//! let config = SimRemoteConfig { offline_after: Duration::ZERO, peer_timeout: Duration::ZERO, ..config };
+//! let remote = SimRemote::start(config).await?;
+//! let m2 = remote.member("m2");
+//! println!("{} at {}, its ports on {}", m2.name(), m2.url(), m2.address());
+//! m2.set_config("scheduler.instance", "manual");
+//! m2.faults().on("PUT", "/1.0/instances/*/state", 1, Fault::DropAfter);
+//! m2.kill().await;
+//! m2.revive().await?;
+//! m2.evacuate().await.map_err(anyhow::Error::msg)?;
+//! m2.restore().await.map_err(anyhow::Error::msg)?;
+//! remote.set_quorum(false);
+//! # Ok(()) }
+//! ```
+//!
+//! A cluster's members share certificate, trust, images and projects. A call about one member may come to any other, which hands
+//! it on; it fails as a real one does if that member is dead. Whatever address of 127.0.0.0/8 no member has is every member's.
+//!
+//! [`Faults`] makes the remote, or one member, fail, hang or drop connections at chosen calls.
 
 mod api;
 mod cloud_init;

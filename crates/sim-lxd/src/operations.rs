@@ -81,6 +81,14 @@ impl Operation {
         })
     }
 
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match &self.state.borrow().outcome {
+            Outcome::Failure(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     /// The member that it runs on.
     pub(crate) fn member(&self) -> Option<&Arc<Member>> {
         self.member.as_ref()

@@ -284,13 +284,34 @@ async fn without_a_quorum_nobody_answers() {
     cluster.remote.set_quorum(false);
     let asked = {
         let api = cluster.at("b");
-        tokio::spawn(async move { api.get("/1.0/projects").await })
+        tokio::spawn(async move { api.get("/1.0/projects/p").await })
     };
     support::until("the call has come", async || !cluster.remote.member("b").faults().calls().is_empty())
         .await;
-    assert!(!asked.is_finished());
+    // An answer that did not wait would not know of it.
+    cluster.remote.add_project("p", std::collections::BTreeMap::new());
     cluster.remote.set_quorum(true);
     assert_eq!(asked.await.expect("no panic").0, 200);
+}
+
+#[tokio::test]
+async fn static_addresses_are_unique_on_a_member() {
+    let cluster = Cluster::new(&["a", "b"]).await;
+    let nic = json!({"type": "nic", "name": "eth0", "network": "lxdbr0", "ipv4.address": "10.10.10.100"});
+    let devices = json!({"eth0": nic});
+    let taken = "IP address \"10.10.10.100\" already defined on another NIC";
+    cluster.started("one", "a", json!({}), devices.clone()).await;
+    cluster.started("elsewhere", "b", json!({"cluster.evacuate": "migrate"}), devices.clone()).await;
+    cluster.create("two", "a", json!({}), devices.clone()).await.expect("created");
+    let error = cluster.start("two").await.expect_err("it has the address of one");
+    assert!(error.contains(taken), "{error}");
+    // A change of one that runs is refused at once.
+    cluster.started("three", "a", json!({}), json!({})).await;
+    let error = cluster.api.change("PATCH", "/1.0/instances/three", json!({"devices": devices})).await;
+    assert!(error.expect_err("taken").contains(taken));
+    // Nor can one with the same address move here.
+    let error = cluster.remote.member("b").evacuate().await.expect_err("taken on the only other member");
+    assert!(error.contains(taken), "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{net::IpAddr, process::Stdio};
 
 use lxd_client::{DeviceMap, Status, Stop};
 use sim_lxd::{SimRemote, SimRemoteConfig};
-use support::{LONG, Ssh, World, free_port, is_alive, proxy, run, until};
+use support::{LONG, Ssh, World, config_map, free_port, is_alive, proxy, run, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -125,6 +125,39 @@ async fn proxied_ports_lead_inside_while_the_instance_runs() {
     }
     world.client.start_instance("default", "i", LONG).await.expect("started again");
     TcpStream::connect(("127.0.0.1", one)).await.expect("and so are its ports");
+}
+
+/// A NIC of the instance's own on the remote's bridge.
+fn nic(address: &str) -> lxd_client::ConfigMap {
+    config_map([("type", "nic"), ("name", "eth0"), ("network", "lxdbr0"), ("ipv4.address", address)])
+}
+
+fn nat(listen: &str, connect: &str) -> lxd_client::ConfigMap {
+    config_map([("type", "proxy"), ("nat", "true"), ("listen", listen), ("connect", connect)])
+}
+
+#[tokio::test]
+async fn a_virtual_machine_is_reached_through_its_static_address() {
+    let world = World::new().await;
+    let (ssh, node) = (Ssh::new(), free_port());
+    let mut devices = support::root_disk();
+    devices.insert("eth0".into(), nic("10.10.10.100"));
+    devices.insert("ssh".into(), nat(&format!("tcp:127.0.0.1:{}", ssh.port), "tcp:10.10.10.100:22"));
+    devices.insert("node".into(), nat(&format!("tcp:127.0.0.1:{node}"), "tcp:10.10.10.100:7001"));
+    let spec = lxd_client::InstanceSpec {
+        kind: lxd_client::InstanceType::VirtualMachine,
+        config: config_map([("user.user-data", &ssh.user_data()), ("security.secureboot", "false")]),
+        devices,
+        ..support::spec("vm")
+    };
+    world.client.create_instance("default", &spec, LONG).await.expect("created");
+    world.client.start_instance("default", "vm", LONG).await.expect("started");
+    let session = ssh.connect().await;
+    let inside: IpAddr = run(&session, "echo $LNPLAY_ADDRESS").await.0.trim().parse().expect("an address");
+    let listener = TcpListener::bind((inside, 7001)).await.expect("the instance's own port");
+    TcpStream::connect(("127.0.0.1", node)).await.expect("the remote's port");
+    listener.accept().await.expect("led inside");
+    session.close().await.expect("closed");
 }
 
 #[tokio::test]

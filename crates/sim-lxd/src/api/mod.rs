@@ -331,5 +331,13 @@ fn for_ever() -> i64 {
 async fn wait_operation(State(shared): Ctx, Path(id): Path<String>, Query(wait): Query<Wait>) -> Answer {
     let operation = find_operation(&shared, &id)?;
     operation.ended(wait.timeout.try_into().ok().map(Duration::from_secs)).await;
+    if shared.server == Server::Incus
+        && let Some(text) = operation.failure()
+    {
+        // It has sent the status before it knew.
+        let mut answer = error(StatusCode::INTERNAL_SERVER_ERROR, &text);
+        *answer.status_mut() = StatusCode::OK;
+        return Ok(answer);
+    }
     ok(operation.render())
 }
