@@ -104,8 +104,8 @@ in
       enable = true;
       # Everything else that it could do takes time before sshd starts.
       settings = {
+        # Files in a container, a drive in a virtual machine: the images say where.
         datasource_list = [ "NoCloud" ];
-        datasource.NoCloud.fs_label = null;
         network.config = "disabled";
         disable_root = false;
         ssh_pwauth = false;
@@ -119,7 +119,7 @@ in
       };
     };
     systemd.services = {
-      # The seed is a file: there is no network to wait for.
+      # There is no network to wait for.
       cloud-init = {
         wants = lib.mkForce [ "cloud-init-local.service" ];
         after = lib.mkForce [ "cloud-init-local.service" ];
@@ -133,7 +133,8 @@ in
       hostName = "";
       useNetworkd = true;
       useDHCP = true;
-      # The server opens the ports that are for attendees, and forwards them to loopback.
+      # The server opens the ports that are for attendees, and forwards them: to loopback in a container, to its address in a
+      # virtual machine, where only SSH and the nodes' WebSockets listen on that.
       firewall.enable = false;
     };
     # Nothing of ours waits for an address.

@@ -2,11 +2,8 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use support::cut::kill_at_every_call;
+use support::image::{build, missing};
 use support::thirty::end_as_the_rule_says;
 use support::{Culler, HOUR, Project, snapshot};
 use testbed::lxd::{Kind, Server, unavailable};
@@ -20,41 +17,16 @@ on_both_servers!(
 
 /// A server with an image that boots, and a culler that it knows; or nothing when there can be none here.
 async fn scene(kind: Kind, test: &str) -> Option<(Server, Culler)> {
-    let busybox = Path::new("/bin/busybox");
-    let why = unavailable(kind)
-        .or_else(|| (!busybox.exists()).then(|| "there is no /bin/busybox to make an image from".to_owned()));
-    if let Some(why) = why {
+    if let Some(why) = unavailable(kind).or_else(missing) {
         testbed::skip(&format!("culler: {}::{test}", kind.name()), &why);
         return None;
     }
     let server = Server::start(kind).await.expect("a server");
     let token = server.token("culler").await.expect("a token");
     let culler = Culler::new(&[(kind.name(), server.url(), &token)], "");
-    server.upload(&image(culler.path(), busybox)).await.expect("an image");
+    server.upload(&build(culler.path())).await.expect("an image");
     culler.run(&["--dry-run"]).await.expect_status(0);
     Some((server, culler))
-}
-
-/// An image whose init ends when it is asked to, unless it is made stubborn.
-fn image(dir: &Path, busybox: &Path) -> PathBuf {
-    let root = dir.join("rootfs");
-    for sub in ["bin", "sbin", "proc", "sys", "dev", "etc", "run", "tmp"] {
-        std::fs::create_dir_all(root.join(sub)).expect("a directory");
-    }
-    std::fs::copy(busybox, root.join("bin/busybox")).expect("copied");
-    let init = "#!/bin/busybox sh\nif [ -n \"$STUBBORN\" ]; then trap '' PWR TERM INT; else trap 'exit 0' PWR TERM INT; fi\n\
-                while :; do /bin/busybox sleep 1; done\n";
-    std::fs::write(root.join("sbin/init"), init).expect("written");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(root.join("sbin/init"), mode).expect("executable");
-    let architecture = std::env::consts::ARCH;
-    let metadata = format!("architecture: {architecture}\ncreation_date: 1700000000\n");
-    std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");
-    let path = dir.join("image.tar");
-    let mut tar = Command::new("tar");
-    tar.arg("-C").arg(dir).arg("-cf").arg(&path).args(["metadata.yaml", "rootfs"]);
-    assert!(tar.status().expect("tar runs").success());
-    path
 }
 
 async fn thirty_projects_end_as_the_rule_says(kind: Kind) {

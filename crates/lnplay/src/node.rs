@@ -249,6 +249,7 @@ struct Reserved {
 /// All nodes of an environment, node 0 first. Fails on names that no node can have.
 pub fn plan(spec: &EnvironmentSpec, dir: &StateDir, address: IpAddr) -> anyhow::Result<Vec<Node>> {
     let p2p_first = InnerPorts::of(spec).p2p_first;
+    let websocket_address = spec.ports.listen_address.unwrap_or(address);
     (0..spec.node_count)
         .map(|index| {
             let at = index as usize;
@@ -266,7 +267,7 @@ pub fn plan(spec: &EnvironmentSpec, dir: &StateDir, address: IpAddr) -> anyhow::
                 color: spec.colors.get(at).copied().unwrap_or_else(|| names::color(index)),
                 dir: dir.node(index),
                 identity: dir.identity(index),
-                websocket: SocketAddr::new(address, port(spec.ports.listen_first)?),
+                websocket: SocketAddr::new(websocket_address, port(spec.ports.listen_first)?),
                 p2p: SocketAddr::new(address, port(p2p_first)?),
             })
         })

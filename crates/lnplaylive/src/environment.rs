@@ -1,5 +1,7 @@
 //! The environment spec: what `lnplay up` is asked to bring up inside an instance.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
@@ -88,6 +90,9 @@ pub struct Ports {
     pub listen_first: u16,
     /// Node 0's WebSocket port as seen from outside.
     pub public_first: u16,
+    /// The address inside the instance that the WebSockets are bound to; `None`: loopback, like everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_address: Option<IpAddr>,
 }
 
 /// What to bring up. Written as JSON.

@@ -51,7 +51,7 @@ fn spec() -> EnvironmentSpec {
         seed: u64::MAX,
         names: vec![],
         colors: vec![],
-        ports: Ports { listen_first: 9736, public_first: 20001 },
+        ports: Ports { listen_first: 9736, public_first: 20001, listen_address: None },
         public_url_template: "wss://shop.example/e/{environment}/{node}".into(),
         connect_page: Url::parse("https://shop.example/connect").expect("a URL"),
     }
@@ -130,7 +130,7 @@ proptest! {
         node_count in 1..=64_u32, block_time in 1..=3600_u32, first in 1024..=60_000_u16,
     ) {
         let spec = EnvironmentSpec {
-            node_count, block_time, ports: Ports { listen_first: 9736, public_first: first }, ..spec()
+            node_count, block_time, ports: Ports { public_first: first, ..spec().ports }, ..spec()
         };
         prop_assert_eq!(spec.validate(), Ok(()));
         let json = serde_json::to_string(&spec).expect("JSON");
@@ -174,7 +174,7 @@ fn a_spec_out_of_range_says_what_is_wrong() {
     assert!(refused(EnvironmentSpec { node_count: 65, ..spec() }).starts_with("node_count is 65"));
     assert!(refused(EnvironmentSpec { block_time: 0, ..spec() }).starts_with("block_time"));
     assert!(refused(EnvironmentSpec { names: vec!["Ada".into()], ..spec() }).starts_with("names has 1"));
-    let ports = Ports { listen_first: 9736, public_first: 65_530 };
+    let ports = Ports { public_first: 65_530, ..spec().ports };
     assert!(refused(EnvironmentSpec { ports, ..spec() }).starts_with("ports 65530"));
     let public_url_template = "https://{port}".to_owned();
     assert!(refused(EnvironmentSpec { public_url_template, ..spec() }).starts_with("public_url_template"));

@@ -269,7 +269,9 @@ impl Client {
     ) -> Result<()> {
         let action = format!("change devices of instance {name} in project {project}");
         let body = json!({"devices": devices});
-        self.run(Call::patch(&["instances", name], body, action).project(project), within).await.map(drop)
+        // Unlike replacing an instance's configuration, this is done when it is answered.
+        let call = Call::patch(&["instances", name], body, action).project(project).timeout(within);
+        self.transport.send(call).await.map(drop)
     }
 
     /// Deletes an instance and returns when it is gone. It must be stopped.

@@ -91,6 +91,10 @@ fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigM
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    if placement.member.is_some() {
+        // LXD and Incus (`CanMigrate` of proxy devices) would leave it on an evacuated member, stopped.
+        config.insert("cluster.evacuate".into(), "migrate".into());
+    }
     if kind == InstanceType::VirtualMachine {
         // One processor would be the default.
         config.insert("limits.cpu".into(), (2 + node_count / 16).to_string());

@@ -24,6 +24,7 @@ mod space;
 mod ssh;
 mod trial;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,7 +199,12 @@ impl Provisioner {
             channel_setup: *channel_setup,
             names: names.iter().map(|name| name.as_str().to_owned()).collect(),
             colors: Vec::new(),
-            ports: Ports { listen_first: LISTEN_FIRST, public_first: placement.ports.first_node() },
+            ports: Ports {
+                listen_first: LISTEN_FIRST,
+                public_first: placement.ports.first_node(),
+                // A virtual machine's ports are forwarded to its own address, which it may not have yet.
+                listen_address: placement.address.map(|_| Ipv4Addr::UNSPECIFIED.into()),
+            },
             public_url_template,
             connect_page: self.defaults.connect_page.clone(),
         }

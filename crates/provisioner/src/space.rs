@@ -10,7 +10,7 @@ use lnplaylive::settings::{self, InstanceType};
 use crate::load::{Load, Machine, Memory, Storage};
 use crate::size;
 
-/// How loaded a machine is, less is better: memory or processors in percent, whichever is scarcer, then the remote's
+/// How loaded a machine is, less is better: memory or processors in percent, whichever is scarcer, then its
 /// environments. Whole percents, because less is chance.
 pub(crate) type Rank = (u64, u32);
 
@@ -54,6 +54,7 @@ pub(crate) struct Space<'a> {
 #[derive(Debug, Clone)]
 struct MachineSpace {
     member: Option<String>,
+    environments: u32,
     memory: Memory,
     /// Bytes of memory that are not used yet and will be.
     promised: u64,
@@ -69,7 +70,16 @@ impl MachineSpace {
     fn new(member: Option<String>, machine: Machine) -> Self {
         let Machine { memory, storage, .. } = machine;
         let busy_percent = busy_percent(&machine);
-        Self { member, memory, promised: 0, freed: 0, storage, storage_promised: 0, busy_percent }
+        Self {
+            member,
+            environments: 0,
+            memory,
+            promised: 0,
+            freed: 0,
+            storage,
+            storage_promised: 0,
+            busy_percent,
+        }
     }
 
     fn percent(&self, bytes: u64) -> u64 {
@@ -112,6 +122,7 @@ impl MachineSpace {
     }
 
     fn take(&mut self, settings: &settings::Remote, node_count: u32) {
+        self.environments = self.environments.saturating_add(1);
         self.promised = self.promised.saturating_add(size::needed(settings.instance_type, node_count));
         self.storage_promised = self.storage_promised.saturating_add(size::disk(node_count));
     }
@@ -145,9 +156,12 @@ impl<'a> Space<'a> {
             let Some(ports) = environment.ports else { continue };
             seen.push(ports);
             space.occupy(ports, environment.address);
+            let member = environment.member.as_deref();
             // What is being made counts in full: when its memory will be taken is not known.
-            if !environment.provisioned {
-                space.promise(environment.member.as_deref(), ports);
+            if environment.provisioned {
+                space.on_member(member).for_each(|machine| machine.environments += 1);
+            } else {
+                space.promise(member, ports);
             }
         }
         for Reserved { member, ports, address } in reserved {
@@ -168,13 +182,15 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// Counts an environment on its member; where that is not known, on each: too little is sold rather than too much.
+    /// The machine of a member; where the member is not known, each: too little is sold rather than too much.
+    fn on_member<'s>(&'s mut self, member: Option<&'s str>) -> impl Iterator<Item = &'s mut MachineSpace> {
+        let is_it = move |machine: &&mut MachineSpace| member.is_none() || machine.is_member(member);
+        self.machines.iter_mut().filter(is_it)
+    }
+
     fn promise(&mut self, member: Option<&str>, ports: PortBlock) {
         let settings = self.settings;
-        let unknown = member.is_none();
-        for machine in self.machines.iter_mut().filter(|machine| unknown || machine.is_member(member)) {
-            machine.take(settings, nodes(ports));
-        }
+        self.on_member(member).for_each(|machine| machine.take(settings, nodes(ports)));
     }
 
     /// The member that a machine is.
@@ -197,7 +213,7 @@ impl<'a> Space<'a> {
         let (mut fits, mut reasons) = (Vec::new(), self.closed.clone());
         for (at, machine) in self.machines.iter().enumerate() {
             match machine.fit(settings, node_count) {
-                Ok(percent) => fits.push((at, percent.max(machine.busy_percent))),
+                Ok(percent) => fits.push((at, (percent.max(machine.busy_percent), machine.environments))),
                 Err(reason) => reasons.push(match &machine.member {
                     Some(member) => format!("member {member}: {reason}"),
                     None => reason,
@@ -217,7 +233,7 @@ impl<'a> Space<'a> {
             }
             None => None,
         };
-        let fit = |(machine, percent)| (Fit { machine, ports, address }, (percent, *environments));
+        let fit = |(machine, rank)| (Fit { machine, ports, address }, rank);
         Ok(fits.into_iter().map(fit).collect())
     }
 
@@ -247,6 +263,7 @@ impl<'a> Space<'a> {
         }
         self.environments = self.environments.saturating_sub(1);
         let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
+        machine.environments = machine.environments.saturating_sub(1);
         machine.freed = machine.freed.saturating_add(size::needed(self.settings.instance_type, nodes(ports)));
         if let Some(storage) = &mut machine.storage {
             storage.used = storage.used.saturating_sub(size::disk(nodes(ports)));

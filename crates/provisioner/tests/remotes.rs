@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use lnplaylive::order::Severity;
-use provisioner::{Avoid, Claims, Error, Memory, NoRoom, Provisioner, Room, choose};
+use lnplaylive::order::{Placement, Severity};
+use provisioner::{Avoid, Claims, Environment, Error, Memory, NoRoom, Provisioner, Room, choose};
 use sim_lxd::{Fault, SimMember};
-use support::{GOOD, World, order, placement, provisioner, quoted, remote_settings, until, write};
+use support::{
+    GOOD, World, leftover, names, order, placement, provisioner, quoted, remote_settings, until, write,
+};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Why no remote can take an environment.
@@ -71,6 +73,105 @@ async fn a_cluster_reports_its_members_that_are_online() {
     let (_, calls) = world.count(world.provisioner.survey()).await;
     assert_eq!(calls, 2, "what the machines have is asked for less often");
     world.provision(&order(2)).await.expect("on a member that is there");
+}
+
+/// A cluster of members with these names, whose deaths are noticed at once.
+async fn cluster(names: &[&str]) -> World {
+    let members: Vec<_> = names.iter().map(|name| SimMember::new(*name)).collect();
+    World::made(GOOD, 1, "", move |_, config| {
+        config.cluster.clone_from(&members);
+        config.offline_after = Duration::ZERO;
+    })
+    .await
+}
+
+/// What the cluster says of an environment.
+async fn environment(world: &World, placement: &Placement) -> Environment {
+    let reports = world.provisioner.survey().await;
+    let load = reports[0].load.as_ref().expect("a report");
+    let found = load.environments.iter().find(|one| one.project == placement.project);
+    found.expect("it is there").clone()
+}
+
+#[tokio::test]
+async fn each_member_gets_environments_and_each_is_reached() {
+    let world = cluster(&["a", "b"]).await;
+    let mut hosts = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let order = order(1);
+        let placement = world.provision(&order).await.expect("reached");
+        let environment = environment(&world, &placement).await;
+        assert_eq!(environment.member, placement.member);
+        let member = world.remote().member(placement.member.as_deref().expect("a member"));
+        assert_eq!(environment.host, Some(member.address().to_string()));
+        hosts.insert(environment.host);
+        member.set_memory(1 << 40, 512 << 30);
+    }
+    assert_eq!(hosts.len(), 2, "both have some: {hosts:?}");
+}
+
+#[tokio::test]
+async fn an_evacuated_environment_is_found_again() {
+    let world = cluster(&["a", "b"]).await;
+    let order = order(1);
+    let placement = world.provision(&order).await.expect("provisioned");
+    let member = placement.member.as_deref().expect("a member");
+    let other = if member == "a" { "b" } else { "a" };
+    world.remote().member(member).evacuate().await.expect("it moves");
+    let moved = environment(&world, &placement).await;
+    assert_eq!((moved.member.as_deref(), moved.moved_from.as_deref()), (Some(other), Some(member)));
+    let host = world.remote().member(other).address().to_string();
+    assert_eq!(moved.host, Some(host.clone()));
+    TcpStream::connect((host.as_str(), placement.ports.first)).await.expect("its ports are open there");
+
+    let reports = world.provisioner.survey().await;
+    world.provisioner.follow_moves(&reports).await;
+    let followed = environment(&world, &placement).await;
+    assert_eq!((followed.member.as_deref(), followed.moved_from), (Some(other), None), "noted");
+    world.take_down(&order, &placement).await;
+}
+
+#[tokio::test]
+async fn a_lost_member_ends_the_step_at_once() {
+    let world = cluster(&["a", "b"]).await;
+    let order = order(1);
+    let placement = world.place(&order).await;
+    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+    let member = placement.member.clone().expect("a member");
+    world.remote().member(&member).kill().await;
+    let error = world.provisioner.deploy(&order, &placement, |_| ()).await.expect_err("it is gone");
+    assert!(matches!(error, Error::MemberLost { .. }), "{error}");
+    assert_eq!(error.severity(), Severity::Final);
+    names(&error, &["sim-0", &member, "is Offline"]);
+    let error = world.provisioner.take_down(order.id, &leftover(&placement)).await.expect_err("not yet");
+    assert!(matches!(error, Error::MemberLost { .. }), "{error}");
+    // And the next one goes elsewhere, whichever member the URL leads to.
+    world.provision(&support::order(1)).await.expect("on the other");
+    world.remote().member(&member).revive().await.expect("back");
+    world.take_down(&order, &placement).await;
+}
+
+#[tokio::test]
+async fn the_api_is_reached_through_any_member_also_after_a_restart() {
+    let world = cluster(&["a", "b", "c"]).await;
+    world.provision(&order(1)).await.expect("provisioned");
+    world.remote().member("a").kill().await;
+    let placement = world.provision(&order(1)).await.expect("through another");
+    assert_ne!(placement.member.as_deref(), Some("a"));
+    let settings = std::fs::read_to_string(world.dir.path().join("settings.toml")).expect("settings");
+    let again = provisioner(&settings, world.dir.path()).expect("settings");
+    let reports = again.survey().await;
+    assert!(reports[0].load.is_ok(), "the host of the URL is down, and others were kept: {reports:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_its_operator_keeps_for_himself_gets_nothing() {
+    let world = cluster(&["a", "b"]).await;
+    world.remote().member("a").set_config("scheduler.instance", "manual");
+    let placement = world.place(&order(1)).await;
+    assert_eq!(placement.member.as_deref(), Some("b"));
+    world.remote().member("b").set_config("scheduler.instance", "group");
+    says(&refusal(&world.provisioner).await, &["member a: has scheduler.instance=manual", "member b:"]);
 }
 
 #[tokio::test]

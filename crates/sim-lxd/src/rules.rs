@@ -674,7 +674,11 @@ impl Subject<'_> {
                 && rule.servers.contains(&self.server)
                 && rule.kinds.contains(&self.kind)
         });
-        applicable.into_iter().find_map(|rule| self.broken(rule))
+        let text = applicable.into_iter().find_map(|rule| self.broken(rule))?;
+        Some(match self.server {
+            Server::Lxd => text,
+            Server::Incus => text.replace("initialising", "initializing"),
+        })
     }
 
     fn broken(&self, rule: &Rule) -> Option<String> {

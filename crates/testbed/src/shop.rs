@@ -26,12 +26,23 @@ const WAIT_SLICE: u64 = 10;
 pub enum Remotes {
     /// This many simulated ones, named `sim-0` and so on.
     Simulated(usize),
+    /// A simulated cluster of this many members, `m0` and so on, whose deaths show at once. It is named `sim-0`.
+    SimulatedCluster(usize),
     /// One that exists, reached with an enrolment token; its instances are containers.
     Existing {
         /// Its API.
         url: String,
         /// The token.
         token_file: PathBuf,
+    },
+    /// One that exists, reached likewise; its instances are virtual machines.
+    Machines {
+        /// Its API.
+        url: String,
+        /// The token.
+        token_file: PathBuf,
+        /// Static addresses for them, first and last.
+        addresses: (Ipv4Addr, Ipv4Addr),
     },
 }
 
@@ -49,6 +60,10 @@ pub enum RemoteKind {
 
 /// What an existing remote is called in the shop's settings.
 const EXISTING: &str = "remote";
+
+/// Values of `instance_type`.
+const CONTAINER: &str = "container";
+const MACHINE: &str = "virtual-machine";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -109,14 +124,33 @@ impl Shop {
                     let (name, url) = (format!("sim-{index}"), remote.url());
                     let more =
                         format!("listen_address = \"{}\"\n{}", listen_address(&url)?, config.remote_settings);
-                    describe(&mut settings, &name, &url, &token_file, &more);
+                    describe(&mut settings, &name, &url, &token_file, CONTAINER, &more);
                     remotes.push(remote);
                 }
+            }
+            Remotes::SimulatedCluster(members) => {
+                let dir = workdir.join("r0");
+                let mut cluster = simulated_config(&config.daemons, dir, (loopback_address(), 0).into())?
+                    .with_members((0..*members).map(|index| format!("m{index}")));
+                cluster.offline_after = Duration::ZERO;
+                let remote = start_simulated(cluster).await?;
+                let token_file = workdir.join("token-0");
+                write(&token_file, &remote.token("lnplaylive"))?;
+                describe(&mut settings, "sim-0", &remote.url(), &token_file, &config.remote_settings);
+                remotes.push(remote);
             }
             Remotes::Existing { url, token_file } => {
                 let address = listen_address(url)?;
                 let more = format!("listen_address = \"{address}\"\n{}", config.remote_settings);
-                describe(&mut settings, EXISTING, url, token_file, &more);
+                describe(&mut settings, EXISTING, url, token_file, CONTAINER, &more);
+                existing = Some(url.clone());
+            }
+            Remotes::Machines { url, token_file, addresses: (first, last) } => {
+                let more = format!(
+                    "vm_addresses = {{ first = \"{first}\", last = \"{last}\" }}\n{}",
+                    config.remote_settings
+                );
+                describe(&mut settings, EXISTING, url, token_file, MACHINE, &more);
                 existing = Some(url.clone());
             }
         }
@@ -239,6 +273,14 @@ impl Shop {
 
 /// Starts a simulated remote whose instances run the given daemons; its state is in `dir`, which it makes.
 pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemote> {
+    start_simulated(simulated_config(daemons, dir, listen)?).await
+}
+
+async fn start_simulated(config: SimRemoteConfig) -> Result<SimRemote> {
+    SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+}
+
+fn simulated_config(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemoteConfig> {
     let mut env = BTreeMap::new();
     let mut name = |variable: &str, program: &Path| {
         env.insert(variable.to_owned(), program.display().to_string());
@@ -250,7 +292,7 @@ pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAdd
     }
     let mut config = SimRemoteConfig::new(dir, Binary::Lnplay.path()?);
     (config.env, config.listen) = (env, listen);
-    SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+    Ok(config)
 }
 
 fn parse_url(url: &str) -> Result<Url> {
@@ -276,10 +318,17 @@ pub fn loopback_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 100 + remote, high, low)
 }
 
-fn describe(settings: &mut String, name: &str, url: &str, token_file: &Path, more: &str) {
+fn describe(
+    settings: &mut String,
+    name: &str,
+    url: &str,
+    token_file: &Path,
+    instance_type: &str,
+    more: &str,
+) {
     write!(
         settings,
-        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
+        "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"{instance_type}\"\n\
          {more}\n",
         token_file.display()
     )

@@ -1,5 +1,8 @@
-# The image `lnplay` for virtual machines, on LXD and Incus alike. Its agent comes from Incus; it answers to LXD's name as well.
+# The image `lnplay` for virtual machines, on LXD and Incus alike.
 { modulesPath, ... }:
+let
+  drive = "dev-disk-by\\x2dlabel-cidata.device";
+in
 {
   imports = [
     ./common.nix
@@ -9,6 +12,17 @@
   # merged, eight nodes that are idle took 7.4 MB each instead of 20. The unit `lnplay` asks for it; a container's kernel is
   # its server's.
   hardware.ksm.enable = true;
-  # The agent writes the image's templates, and with them what cloud-init reads.
-  systemd.services.cloud-init-local.after = [ "incus-agent.service" ];
+
+  # User-data comes on a drive that the server makes (a disk device with the source `cloud-init:config`), so that nothing waits
+  # for an agent. Incus's agent, which answers to LXD's name as well, is there for operators. It must find no template for
+  # /var/lib/cloud/seed/nocloud-net/meta-data: for the sake of cloud-init it would reboot the machine.
+  services.cloud-init.settings.datasource.NoCloud.fs_label = "cidata";
+  boot.kernelModules = [
+    "isofs"
+    "sr_mod"
+  ];
+  systemd.services.cloud-init-local = {
+    wants = [ drive ];
+    after = [ drive ];
+  };
 }

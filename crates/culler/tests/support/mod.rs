@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod cut;
+pub(crate) mod image;
 pub(crate) mod thirty;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@
 //! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor `AppArmor`
 //! nor a packet filter is needed, nor systemd on the machine: containers bring their own. They are unprivileged.
 
+pub mod cluster;
 mod emulation;
 mod network;
 mod socket;
@@ -147,7 +148,7 @@ impl Server {
     }
 
     async fn start_as(kind: Kind, emulation: Option<&Emulation>) -> Result<Self> {
-        let dir = make_dir(kind)?;
+        let dir = make_dir(&format!("lp{}-", &kind.name()[..1]))?;
         // At most 15 characters, and unlike any other: the directory's random part.
         let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let network = Network::new(emulation.is_some());
@@ -176,12 +177,7 @@ impl Server {
 
     /// Uploads the image for environments.
     pub async fn upload(&self, image: &Path) -> Result<()> {
-        let files = ImageFiles::Unified(image.into());
-        let upload = async {
-            let fingerprint = self.client.upload_image("default", &files, UPLOAD_TIME).await?;
-            self.client.create_image_alias("default", ALIAS, &fingerprint).await
-        };
-        upload.await.map_err(|e| Error::Unusable(format!("giving {} its image: {e}", self.kind.name())))
+        upload(&self.client, image).await
     }
 
     /// LXD or Incus.
@@ -227,8 +223,18 @@ impl Server {
     }
 }
 
+/// Uploads the image for environments, under the alias that they are made from.
+async fn upload(client: &Client, image: &Path) -> Result<()> {
+    let files = ImageFiles::Unified(image.into());
+    let upload = async {
+        let fingerprint = client.upload_image("default", &files, UPLOAD_TIME).await?;
+        client.create_image_alias("default", ALIAS, &fingerprint).await
+    };
+    upload.await.map_err(|e| Error::Unusable(format!("giving {} its image: {e}", client.name())))
+}
+
 /// In memory if there is enough of it: an instance is a copy of the image, and disks vary.
-fn make_dir(kind: Kind) -> Result<PathBuf> {
+fn make_dir(prefix: &str) -> Result<PathBuf> {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available =
         memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
@@ -236,9 +242,8 @@ fn make_dir(kind: Kind) -> Result<PathBuf> {
     let shm = Path::new("/dev/shm");
     let base =
         if available > MEMORY_FOR_POOL && shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-    let prefix = format!("lp{}-", &kind.name()[..1]);
     let dir = tempfile::Builder::new()
-        .prefix(&prefix)
+        .prefix(prefix)
         .rand_bytes(8)
         .tempdir_in(&base)
         .map_err(|source| Error::File { doing: "creating a directory in", path: base, source })?;
@@ -261,12 +266,16 @@ async fn set_up(socket: &Path, network: &Network, bridge: &str) -> Result<String
     call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
     let config = network.bridge_config();
     call("POST", "/1.0/networks", json!({"name": bridge, "type": "bridge", "config": config})).await?;
-    let profile = json!({"config": {}, "description": "", "devices": {
+    call("PUT", "/1.0/profiles/default", profile(bridge)).await?;
+    Ok(format!("https://{address}:{port}"))
+}
+
+/// What instances get: a root on the pool, and an interface on the bridge.
+fn profile(bridge: &str) -> Value {
+    json!({"config": {}, "description": "", "devices": {
         "root": {"type": "disk", "path": "/", "pool": "default"},
         "eth0": {"type": "nic", "name": "eth0", "network": bridge},
-    }});
-    call("PUT", "/1.0/profiles/default", profile).await?;
-    Ok(format!("https://{address}:{port}"))
+    }})
 }
 
 /// A new enrolment token, put together from its parts as the server's own command-line client does.
@@ -281,7 +290,12 @@ async fn token(socket: &Path, client_name: &str) -> Result<String> {
         "secret": parts["secret"],
         "expires_at": "0001-01-01T00:00:00Z",
     });
-    Ok(STANDARD.encode(content.to_string()))
+    Ok(encode(&content))
+}
+
+/// A token as text.
+fn encode(content: &Value) -> String {
+    STANDARD.encode(content.to_string())
 }
 
 async fn trusted(kind: Kind, url: &str, token: &str) -> Result<Client> {

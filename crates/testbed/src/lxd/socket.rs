@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::{Error, Result};
@@ -29,6 +30,31 @@ pub(super) async fn call(socket: &Path, method: &str, path: &str, body: &Value) 
         return Err(failed(answer["error"].as_str().unwrap_or("no reason given").to_owned()));
     }
     Ok(answer["metadata"].take())
+}
+
+/// One call that starts an operation, and the wait for its end; returns what it has to say.
+pub(super) async fn carry_out(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &Value,
+    within: Duration,
+) -> Result<Value> {
+    let deadline = Instant::now() + within;
+    let mut operation = call(socket, method, path, body).await?;
+    let id = operation["id"].as_str().unwrap_or_default().to_owned();
+    while operation["status_code"].as_u64().is_none_or(|code| code < 200) {
+        if Instant::now() >= deadline {
+            let (what, last) = (format!("the end of {method} {path}"), operation.to_string());
+            return Err(Error::TimedOut { what, waited: within, last });
+        }
+        operation =
+            call(socket, "GET", &format!("/1.0/operations/{id}/wait?timeout=10"), &Value::Null).await?;
+    }
+    match operation["err"].as_str() {
+        None | Some("") => Ok(operation["metadata"].take()),
+        Some(error) => Err(Error::Unusable(format!("{method} {path} over {}: {error}", socket.display()))),
+    }
 }
 
 /// HTTP/1.0, so that the answer simply ends with the connection.
