@@ -33,8 +33,17 @@ pub enum When {
     Request,
     /// The operation that creates it fails.
     Creation,
-    /// It is created, and the operation that starts it fails.
+    /// It is created, and the operation that starts it fails. One that is stopped can be changed to be so.
     Start,
+    /// It is created, and the operation that starts it fails. None can be changed to be so.
+    StartOrChange,
+}
+
+impl When {
+    /// Whether a rule of this moment is looked at when an instance starts.
+    pub fn is_start(self) -> bool {
+        matches!(self, Self::Start | Self::StartOrChange)
+    }
 }
 
 /// One thing that servers refuse.
@@ -594,7 +603,7 @@ static RULES: &[Rule] = &[
         source: "lxd/device/nic_bridged.go checkAddressConflict",
         servers: BOTH,
         kinds: ANY,
-        when: When::Start,
+        when: When::StartOrChange,
         says: "already defined on another NIC",
         finds: Finds::Nic(|subject, nic| {
             subject.on_same_network(nic).find_map(|(_, other)| {
@@ -612,7 +621,7 @@ static RULES: &[Rule] = &[
         source: "lxd/device/nic_bridged.go checkAddressConflict",
         servers: BOTH,
         kinds: ANY,
-        when: When::Start,
+        when: When::StartOrChange,
         says: "already used on network",
         finds: Finds::Nic(|subject, nic| {
             let (_, bridge) = subject.bridge(nic)?;
@@ -658,12 +667,18 @@ static RULES: &[Rule] = &[
 ];
 
 impl Subject<'_> {
-    /// What a server says to it at a moment, if it refuses it then.
-    pub(crate) fn refusal(&self, when: When) -> Option<String> {
+    /// What a server says to it at one of these moments, if it refuses it then.
+    pub(crate) fn refusal(&self, moments: &[When]) -> Option<String> {
         let applicable = RULES.iter().filter(|rule| {
-            rule.when == when && rule.servers.contains(&self.server) && rule.kinds.contains(&self.kind)
+            moments.contains(&rule.when)
+                && rule.servers.contains(&self.server)
+                && rule.kinds.contains(&self.kind)
         });
-        applicable.into_iter().find_map(|rule| self.broken(rule))
+        let text = applicable.into_iter().find_map(|rule| self.broken(rule))?;
+        Some(match self.server {
+            Server::Lxd => text,
+            Server::Incus => text.replace("initialising", "initializing"),
+        })
     }
 
     fn broken(&self, rule: &Rule) -> Option<String> {
@@ -701,7 +716,7 @@ impl Subject<'_> {
                 "Failed initialising instance: Invalid devices: Device validation failed for {device:?}: {text}"
             ),
             (When::Creation, None) => format!("Failed initialising instance: {text}"),
-            (When::Start, device) => {
+            (When::Start | When::StartOrChange, device) => {
                 format!("Failed to start device {:?}: {text}", device.unwrap_or_default())
             }
         }

@@ -179,6 +179,14 @@ enum Verdict {
     Refused(When, String),
 }
 
+/// How an example comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Created,
+    CreatedAndStarted,
+    Changed,
+}
+
 /// A server under test.
 struct Tested {
     api: Api,
@@ -219,9 +227,16 @@ impl Tested {
     }
 
     async fn set_bridge(&self, config: &[(&str, &str)]) {
+        if config.is_empty() {
+            return;
+        }
         let config: serde_json::Map<_, _> = config.iter().map(|&(k, v)| (k.to_owned(), json!(v))).collect();
         let path = format!("/1.0/networks/{}", self.bridge);
-        self.api.change("PATCH", &path, json!({"config": config})).await.expect("the bridge is changed");
+        // The bridge's dnsmasq is started anew, and now and then before the old one has let go of its port.
+        until("the bridge is changed", async || {
+            self.api.change("PATCH", &path, json!({"config": config})).await.is_ok()
+        })
+        .await;
     }
 
     fn static_address(&self) -> Ipv4Addr {
@@ -263,8 +278,8 @@ impl Tested {
         })
     }
 
-    /// What the server says to an example.
-    async fn judge(&self, example: &Example, kind: Kind, start: bool) -> Verdict {
+    /// What the server says to an example, as an instance that is created, or as a change of one that is stopped.
+    async fn judge(&self, example: &Example, kind: Kind, how: How) -> Verdict {
         let own = format!("{}-own", self.project);
         let project = if example.project.is_empty() { &self.project } else { &own };
         if project == &own {
@@ -275,9 +290,11 @@ impl Tested {
             self.create(&self.twins, &twin, kind).await.expect("the twin is created");
         }
         self.set_bridge(example.bridge).await;
-        let verdict = match self.create(project, example, kind).await {
+        let first = if how == How::Changed { &PLAIN } else { example };
+        let verdict = match self.create(project, first, kind).await {
             Err(refused) => refused,
-            Ok(()) if start => self.start(project).await,
+            Ok(()) if how == How::Changed => self.change(project, example, kind).await,
+            Ok(()) if how == How::CreatedAndStarted => self.start(project).await,
             Ok(()) => Verdict::Accepted,
         };
         self.remove(project).await;
@@ -305,6 +322,16 @@ impl Tested {
         }
         let end = self.api.end_of(&answer).await;
         end.map_err(|text| Verdict::Refused(When::Creation, text))
+    }
+
+    async fn change(&self, project: &str, example: &Example, kind: Kind) -> Verdict {
+        let path = format!("/1.0/instances/{NAME}?project={project}");
+        let whole = self.body(example, kind, NAME);
+        let body = json!({"config": whole["config"], "devices": whole["devices"]});
+        match self.api.change("PATCH", &path, body).await {
+            Ok(()) => Verdict::Accepted,
+            Err(text) => Verdict::Refused(When::Creation, text),
+        }
     }
 
     async fn start(&self, project: &str) -> Verdict {
@@ -391,9 +418,9 @@ async fn suite(what: &str, url: &str, token: &str) {
     let (mut cells, mut report) = (0, String::new());
     if !tested.virtual_machines {
         cells += 1;
-        let verdict = tested.judge(&PLAIN, Kind::VirtualMachine, false).await;
+        let verdict = tested.judge(&PLAIN, Kind::VirtualMachine, How::Created).await;
         let rule = rules().iter().find(|r| r.name == "type-not-supported").expect("a rule");
-        if !fits(&verdict, Some(rule)) {
+        if !fits(&verdict, Some(rule), How::Created) {
             writeln!(report, "a virtual machine where there can be none: {verdict:?}").expect("a string");
         }
         skip(&format!("rules for virtual machines on {what}"), "the server cannot run any");
@@ -403,14 +430,20 @@ async fn suite(what: &str, url: &str, token: &str) {
             if kind == Kind::VirtualMachine && !tested.virtual_machines {
                 continue;
             }
-            cells += 1;
             let rule = expected(example, tested.server, kind);
-            let start = example.starts || rule.is_some_and(|rule| rule.when == When::Start);
-            let verdict = tested.judge(example, kind, start).await;
-            if !fits(&verdict, rule) {
-                let wanted =
-                    rule.map_or("accepted".to_owned(), |r| format!("{:?} {:?} ({})", r.when, r.says, r.name));
-                writeln!(report, "{}, {kind:?}: {verdict:?}, not {wanted}", example.what).expect("a string");
+            let start = example.starts || rule.is_some_and(|rule| rule.when.is_start());
+            let created = if start { How::CreatedAndStarted } else { How::Created };
+            // A change cannot take what a profile gives, nor the instance to another project.
+            let changed = (!example.bare && example.project.is_empty()).then_some(How::Changed);
+            for how in [Some(created), changed].into_iter().flatten() {
+                cells += 1;
+                let verdict = tested.judge(example, kind, how).await;
+                if !fits(&verdict, rule, how) {
+                    let wanted =
+                        rule.map_or("accepted".into(), |r| format!("{:?} {:?} ({})", r.when, r.says, r.name));
+                    writeln!(report, "{}, {kind:?}, {how:?}: {verdict:?}, not {wanted}", example.what)
+                        .expect("a string");
+                }
             }
         }
     }
@@ -419,11 +452,20 @@ async fn suite(what: &str, url: &str, token: &str) {
     figure(&format!("rules on {what}: {cells} cells as in the table"));
 }
 
-fn fits(verdict: &Verdict, rule: Option<&Rule>) -> bool {
-    match (verdict, rule) {
-        (Verdict::Accepted, None) => true,
-        (Verdict::Refused(when, text), Some(rule)) => *when == rule.when && text.contains(rule.says),
-        _ => false,
+fn fits(verdict: &Verdict, rule: Option<&Rule>, how: How) -> bool {
+    let Some(rule) = rule else { return *verdict == Verdict::Accepted };
+    match (how, verdict) {
+        (How::Changed, Verdict::Accepted) => rule.when == When::Start,
+        // Of a change the servers say these in other words.
+        (How::Changed, Verdict::Refused(_, text)) => {
+            rule.when != When::Start
+                && (text.contains(rule.says) || ["device-type", "pool-missing"].contains(&rule.name))
+        }
+        (_, Verdict::Refused(when, text)) => {
+            let in_time = *when == rule.when || (*when == When::Start && rule.when.is_start());
+            in_time && text.contains(rule.says)
+        }
+        (_, Verdict::Accepted) => false,
     }
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn create(
         let text = format!("Requested profile {missing:?} doesn't exist");
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
     }
-    if let Err(text) = check(&shared, (&project, &name, kind), &member, &settings, When::Request) {
+    if let Err(text) = check(&shared, (&project, &name, kind), &member, &settings, &[When::Request]) {
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
     }
     let spec = Spec { name, project, kind, settings, architecture, has_image: fingerprint.is_some() };
@@ -171,7 +171,7 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value,
     if spec.architecture != member.state().machine.architecture {
         return Err("Requested architecture isn't supported by this host".into());
     }
-    check(shared, (&spec.project, &spec.name, spec.kind), &member, &spec.settings, When::Creation)?;
+    check(shared, (&spec.project, &spec.name, spec.kind), &member, &spec.settings, &[When::Creation])?;
     let mut model = shared.model();
     let project = model.projects.get_mut(&spec.project).ok_or("Failed loading project: Project not found")?;
     if project.instances.contains_key(&spec.name) {
@@ -189,7 +189,7 @@ fn check(
     (project, name, kind): (&str, &str, Kind),
     member: &Member,
     settings: &Settings,
-    when: When,
+    moments: &[When],
 ) -> Result<(), String> {
     let model = shared.model();
     let expanded = model.expanded_devices(project, settings);
@@ -216,7 +216,7 @@ fn check(
         networks: model.owner("networks", project).map_or(&no_networks, |owner| &owner.networks),
         neighbours: &neighbours,
     };
-    subject.refusal(when).map_or(Ok(()), Err)
+    subject.refusal(moments).map_or(Ok(()), Err)
 }
 
 #[derive(Deserialize)]
@@ -297,11 +297,11 @@ fn check_etag(headers: &HeaderMap, instance: &Instance) -> Result<(), Refusal> {
 async fn update(shared: &Shared, instance: &Arc<Instance>, settings: Settings) -> Result<(), String> {
     let (whose, member) =
         ((instance.project.as_str(), instance.name.as_str(), instance.kind), instance.member());
-    check(shared, whose, &member, &settings, When::Request)?;
-    check(shared, whose, &member, &settings, When::Creation)?;
+    let mut moments = vec![When::Request, When::Creation, When::StartOrChange];
     if instance.is_running() {
-        check(shared, whose, &member, &settings, When::Start)?;
+        moments.push(When::Start);
     }
+    check(shared, whose, &member, &settings, &moments)?;
     let start = shared.start_of(instance, &settings)?;
     instance.update(settings, &start).await
 }
@@ -357,7 +357,7 @@ pub(crate) async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(
     let settings = instance.settings();
     if !instance.is_running() {
         let whose = (instance.project.as_str(), instance.name.as_str(), instance.kind);
-        check(shared, whose, &instance.member(), &settings, When::Start)?;
+        check(shared, whose, &instance.member(), &settings, &[When::StartOrChange, When::Start])?;
     }
     let start = shared.start_of(instance, &settings)?;
     instance.start(&start).await
