@@ -21,6 +21,7 @@ on_both_servers!(
     a_member_evacuated,
     the_leader_lost,
     the_host_of_the_url_lost,
+    the_leader_lost_at_the_url,
     a_cable_taken_out,
     the_demo_buys_on_it,
     nothing_is_left_when_its_starter_is_killed,
@@ -283,6 +284,21 @@ async fn the_host_of_the_url_lost(kind: Kind) {
     let (_, instead, took) = buy(&cluster, &shop).await;
     assert_ne!(instead, M3);
     seconds(kind, "the URL's host killed before a purchase", took, usual);
+}
+
+async fn the_leader_lost_at_the_url(kind: Kind) {
+    let Some(mut cluster) = cluster(kind, 3, "the_leader_lost_at_the_url").await else { return };
+    assert_eq!(cluster.leader().await.expect("a list"), Some(M1), "the first");
+    let (shop, _dir) = shop(&cluster, M1).await;
+    let (_, _, usual) = buy(&cluster, &shop).await;
+    let order = shop.order(1, 1).await.expect("an order");
+    cluster.kill(M1).await.expect("killed");
+    shop.host.customer.pay(text(&order, "bolt11_invoice")).await.expect("paid");
+    let paid = Instant::now();
+    assert_ne!(delivered(&cluster, &shop, &order).await, M1);
+    seconds(kind, "the leader, at the URL, killed between order and payment", paid.elapsed(), usual);
+    // And the shop has not lost the others since.
+    buy(&cluster, &shop).await;
 }
 
 /// Nobody refuses a connection: packets are lost.
