@@ -207,11 +207,15 @@ fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String>
     }
 }
 
-/// Where the API of a cluster is served: the URL in the settings, then each member that is online. A member that has
-/// a host in the settings is asked there.
-fn endpoints(settings: &settings::Remote, listed: &[ClusterMember]) -> Vec<Url> {
+/// Where the API of a cluster is served: the URL in the settings, then each member, those that are online first. A
+/// member that has a host in the settings is asked there.
+///
+/// Right after its leader was lost a cluster lists all members as offline, those too that answer.
+pub(crate) fn endpoints(settings: &settings::Remote, listed: &[ClusterMember]) -> Vec<Url> {
     let mut endpoints = vec![settings.url.clone()];
-    for member in listed.iter().filter(|member| member.is_online()) {
+    let mut listed: Vec<_> = listed.iter().collect();
+    listed.sort_by_key(|member| !member.is_online());
+    for member in listed {
         let Ok(mut url) = Url::parse(&member.url) else { continue };
         let host = settings::url_host(settings.member_host(&member.server_name, &url));
         if url.set_host(Some(&host)).is_ok() && !endpoints.contains(&url) {

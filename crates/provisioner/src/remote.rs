@@ -163,6 +163,11 @@ impl Remote {
                 source: e.into(),
             })?;
         }
+        if server.environment.server_clustered {
+            // For those who never survey, such as the culler: their next start may find the URL's host gone.
+            client.set_endpoints(members::endpoints(&self.settings, &client.cluster_members().await?));
+            self.keep_endpoints(&client);
+        }
         Ok(Connection { client, server })
     }
 

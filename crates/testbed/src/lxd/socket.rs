@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
 use tokio::time::timeout;
 
+use crate::wait::{Step, until};
 use crate::{Error, Result};
 
 /// Each of the calls made here looks something up or writes a row; making a pool or a bridge takes a second at most.
@@ -40,17 +40,15 @@ pub(super) async fn carry_out(
     body: &Value,
     within: Duration,
 ) -> Result<Value> {
-    let deadline = Instant::now() + within;
-    let mut operation = call(socket, method, path, body).await?;
-    let id = operation["id"].as_str().unwrap_or_default().to_owned();
-    while operation["status_code"].as_u64().is_none_or(|code| code < 200) {
-        if Instant::now() >= deadline {
-            let (what, last) = (format!("the end of {method} {path}"), operation.to_string());
-            return Err(Error::TimedOut { what, waited: within, last });
-        }
-        operation =
-            call(socket, "GET", &format!("/1.0/operations/{id}/wait?timeout=10"), &Value::Null).await?;
-    }
+    let started = call(socket, method, path, body).await?;
+    // Looked at, not waited for: Incus answers a wait that was too short with an error.
+    let at = format!("/1.0/operations/{}", started["id"].as_str().unwrap_or_default());
+    let mut operation = until(&format!("the end of {method} {path}"), within, async || {
+        let operation = call(socket, "GET", &at, &Value::Null).await?;
+        let ended = operation["status_code"].as_u64().is_some_and(|code| code >= 200);
+        Ok(if ended { Step::Done(operation) } else { Step::NotYet(operation.to_string()) })
+    })
+    .await?;
     match operation["err"].as_str() {
         None | Some("") => Ok(operation["metadata"].take()),
         Some(error) => Err(Error::Unusable(format!("{method} {path} over {}: {error}", socket.display()))),

@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lxd_client::{Client, ClientConfig, Fingerprint, Identity, Token};
@@ -33,6 +34,9 @@ const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 
 /// The managed bridge that instances are on, the same on each member and seen by it alone.
 const INSTANCES: &str = "198.51.100.1/24";
+
+/// How many clusters this process has started.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// Joining takes a second or two.
 const JOIN_TIME: Duration = Duration::from_secs(60);
@@ -85,7 +89,9 @@ impl Cluster {
     pub async fn start(kind: Kind, members: usize) -> Result<Self> {
         let dir = make_dir(&format!("l{}c-", &kind.name()[..1]))?;
         let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        let seed = std::process::id().wrapping_mul(7919);
+        // Apart from other processes', and from those that this one starts at the same time.
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let seed = std::process::id().wrapping_mul(7919).wrapping_add(started.wrapping_mul(613));
         let network = free_network(&routes, seed)
             .ok_or_else(|| Error::Unusable("all of 198.18.0.0/15 is in use on this machine".into()))?;
         let keeper = Keeper::start(&dir, network)?;
