@@ -49,8 +49,8 @@ const END_TIME: Duration = Duration::from_millis(200);
 type Handle = Plugin<Arc<Desk>>;
 
 fn main() -> anyhow::Result<ExitCode> {
-    // lightningd starts plugins without arguments, or, where it runs with it itself, with this one.
-    if std::env::args_os().nth(1).is_some_and(|first| first != "--developer") {
+    // lightningd starts plugins without arguments; in developer mode with this one.
+    if std::env::args_os().nth(1).is_some_and(|word| word != "--developer") {
         return Ok(cli::run());
     }
     let runtime = tokio::runtime::Runtime::new()?;

@@ -1,10 +1,10 @@
 //! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus [--members N] COMMAND [ARGUMENT…]
 //!
-//! With `--members` the server is a cluster. Ends with the command's exit status, or with 77 if no such server can run here. The command finds the server in `LXD_URL`
-//! and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an unused enrolment token, and in `REMOTE_URL`
-//! and `REMOTE_TOKEN_FILE`; of a cluster that is its first member. With `TESTBED_TEST_IMAGE` the server has the image `lnplay`; with
-//! `TESTBED_VM_EMULATION` a single one runs virtual machines as well, their static addresses being those from `REMOTE_FIRST_ADDRESS`
-//! to `REMOTE_LAST_ADDRESS`. For example:
+//! With `--members` the server is a cluster. Ends with the command's exit status, or with 77 if no such server can run here. The
+//! command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an unused
+//! enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`; of a cluster that is its first member. With `TESTBED_TEST_IMAGE`
+//! the server has the image `lnplay`; with `TESTBED_VM_EMULATION` a single one runs virtual machines as well, their static
+//! addresses being those from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. For example:
 //!
 //! ```sh
 //! cargo run -p testbed --example with-remote -- incus sh -c \

@@ -26,6 +26,8 @@ const WAIT_SLICE: u64 = 10;
 pub enum Remotes {
     /// This many simulated ones, named `sim-0` and so on.
     Simulated(usize),
+    /// A simulated cluster of this many members, `m0` and so on, whose deaths show at once. It is named `sim-0`.
+    SimulatedCluster(usize),
     /// One that exists, reached with an enrolment token; its instances are containers.
     Existing {
         /// Its API.
@@ -125,6 +127,17 @@ impl Shop {
                     describe(&mut settings, &name, &url, &token_file, CONTAINER, &more);
                     remotes.push(remote);
                 }
+            }
+            Remotes::SimulatedCluster(members) => {
+                let dir = workdir.join("r0");
+                let mut cluster = simulated_config(&config.daemons, dir, (loopback_address(), 0).into())?
+                    .with_members((0..*members).map(|index| format!("m{index}")));
+                cluster.offline_after = Duration::ZERO;
+                let remote = start_simulated(cluster).await?;
+                let token_file = workdir.join("token-0");
+                write(&token_file, &remote.token("lnplaylive"))?;
+                describe(&mut settings, "sim-0", &remote.url(), &token_file, &config.remote_settings);
+                remotes.push(remote);
             }
             Remotes::Existing { url, token_file } => {
                 let address = listen_address(url)?;
@@ -260,6 +273,14 @@ impl Shop {
 
 /// Starts a simulated remote whose instances run the given daemons; its state is in `dir`, which it makes.
 pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemote> {
+    start_simulated(simulated_config(daemons, dir, listen)?).await
+}
+
+async fn start_simulated(config: SimRemoteConfig) -> Result<SimRemote> {
+    SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+}
+
+fn simulated_config(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemoteConfig> {
     let mut env = BTreeMap::new();
     let mut name = |variable: &str, program: &Path| {
         env.insert(variable.to_owned(), program.display().to_string());
@@ -271,7 +292,7 @@ pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAdd
     }
     let mut config = SimRemoteConfig::new(dir, Binary::Lnplay.path()?);
     (config.env, config.listen) = (env, listen);
-    SimRemote::start(config).await.map_err(|e| Error::Unusable(format!("the simulated remote: {e:#}")))
+    Ok(config)
 }
 
 fn parse_url(url: &str) -> Result<Url> {
