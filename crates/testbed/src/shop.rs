@@ -136,7 +136,8 @@ impl Shop {
                 let remote = start_simulated(cluster).await?;
                 let token_file = workdir.join("token-0");
                 write(&token_file, &remote.token("lnplaylive"))?;
-                describe(&mut settings, "sim-0", &remote.url(), &token_file, &config.remote_settings);
+                let more = &config.remote_settings;
+                describe(&mut settings, "sim-0", &remote.url(), &token_file, CONTAINER, more);
                 remotes.push(remote);
             }
             Remotes::Existing { url, token_file } => {
