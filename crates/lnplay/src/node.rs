@@ -475,3 +475,35 @@ impl Node {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn only_websockets_are_bound_to_an_address_that_is_asked_for() {
+        let json = |ports: Value| {
+            json!({
+                "environment": "test", "node_count": 2, "block_time": 5, "seed": 1, "names": [], "colors": [],
+                "coin_distribution": "egalitarian", "channel_setup": "none", "ports": ports,
+                "public_url_template": "ws://192.0.2.1:{port}", "connect_page": "https://shop.example/connect",
+            })
+        };
+        let bound = |ports| {
+            let spec: EnvironmentSpec = serde_json::from_value(json(ports)).expect("a spec");
+            let dir = StateDir::new("/tmp/environment".as_ref()).expect("a directory");
+            let nodes = plan(&spec, &dir, Ipv4Addr::LOCALHOST.into()).expect("a plan");
+            nodes
+                .iter()
+                .map(|node| (node.websocket.to_string(), node.p2p.ip().to_string()))
+                .collect::<Vec<_>>()
+        };
+        let pair = |websocket: &str| (websocket.to_owned(), "127.0.0.1".to_owned());
+        let ports = json!({"listen_first": 9736, "public_first": 20001});
+        assert_eq!(bound(ports), [pair("127.0.0.1:9736"), pair("127.0.0.1:9737")]);
+        let ports = json!({"listen_first": 9736, "public_first": 20001, "listen_address": "0.0.0.0"});
+        assert_eq!(bound(ports), [pair("0.0.0.0:9736"), pair("0.0.0.0:9737")]);
+    }
+}
