@@ -118,6 +118,15 @@ impl Environment {
         self
     }
 
+    /// The same in a directory that no disk slows down, where the machine has one.
+    pub(crate) fn in_memory(mut self) -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            self.dir = TempDir::with_prefix_in("lnplay-", memory).expect("a directory");
+        }
+        self
+    }
+
     /// The same with users for the daemons where there can be any: as root. They are this environment's alone.
     pub(crate) fn confined(self) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
