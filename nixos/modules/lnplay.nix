@@ -1,7 +1,7 @@
 # One environment: what runs inside an instance on a remote, be it a container or a virtual machine.
 #
-# The instance is told two things by its server, in cloud-init's user-data: its SSH host key, and whose key lets one in as root.
-# Everything else comes over SSH: `lnplay up` with the environment's spec.
+# The instance is told two things by its server, in cloud-init's user-data: its SSH host key, and whose key lets one in as `lnplay`,
+# an account that can ask for `lnplay up`, `status` and `down` and nothing else. Everything else comes over SSH: the environment's spec.
 {
   config,
   lib,
@@ -14,6 +14,20 @@ let
   # lnplay's own default; the service is found there by `lnplay up`.
   dir = "/var/lib/lnplay";
   hostKey = "/etc/ssh/ssh_host_ed25519_key";
+  # Whom the shop logs in as.
+  account = "lnplay";
+  lnplay = lib.getExe' cfg.package "lnplay";
+  # Without the tools and plugins that nobody here needs, some of which reach what an attendee must not. A copy, because
+  # lightningd looks for its other programs beside itself.
+  clightning = pkgs.runCommand "clightning-environment" { } ''
+    mkdir -p $out/bin
+    cp ${cfg.clightning}/bin/lightningd $out/bin/
+    cp -r --no-preserve=mode,ownership ${cfg.clightning}/libexec $out/libexec
+    find $out/libexec -type f -exec chmod 0555 {} +
+    cd $out/libexec/c-lightning/plugins
+    rm -rf autoclean bookkeeper chanbackup cln-bip353 cln-currencyrate cln-grpc cln-lsps-client cln-lsps-service cln-renepay \
+      clnrest exposesecret funder recklessrpc recover sql wss-proxy
+  '';
 in
 {
   options.services.lnplay = {
@@ -29,27 +43,26 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    environment.systemPackages = [
-      cfg.package
-      cfg.bitcoind
-      cfg.clightning
-    ];
+    environment.systemPackages = [ cfg.package ];
 
-    # As `lnplay up` would write it; one that the system ships is started and stopped by it, never changed. It has no hardening:
-    # the instance is the wall around it, holds nothing else, and its buyer is handed its nodes.
+    # As `lnplay up` would write it; one that the system ships is started and stopped by it, never changed. The supervisor is root;
+    # bitcoind and each node are users of their own, without privileges, in scopes with limits. Of systemd's sandboxing
+    # nothing is used: a container without nesting allows no mounts.
     systemd.services.lnplay = {
       description = "Lightning environment";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
       path = [
         cfg.bitcoind
-        cfg.clightning
+        clightning
       ];
       environment = {
         LNPLAY_DIR = dir;
         BITCOIND = lib.getExe' cfg.bitcoind "bitcoind";
         BITCOIN_CLI = lib.getExe' cfg.bitcoind "bitcoin-cli";
-        LIGHTNINGD = lib.getExe' cfg.clightning "lightningd";
+        LIGHTNINGD = lib.getExe' clightning "lightningd";
+        # Each daemon is a user of its own, from here on.
+        LNPLAY_FIRST_UID = "50000";
       };
       unitConfig = {
         # What `lnplay up` was told is all that it needs to come back after a reboot.
@@ -59,7 +72,7 @@ in
       };
       serviceConfig = {
         Type = "notify";
-        ExecStart = "${lib.getExe' cfg.package "lnplay"} supervise";
+        ExecStart = "${lnplay} supervise";
         Restart = "on-failure";
         RestartSec = 2;
         # The supervisor stops its daemons in order; what is left after that is killed.
@@ -91,11 +104,60 @@ in
       settings = {
         PasswordAuthentication = false;
         KbdInteractiveAuthentication = false;
-        PermitRootLogin = "prohibit-password";
+        PermitRootLogin = "no";
+        AllowUsers = [ account ];
         UseDns = false;
         PrintLastLog = false;
       };
+      extraConfig = ''
+        ForceCommand ${lnplay} session
+        DisableForwarding yes
+        PermitTTY no
+        PermitUserRC no
+      '';
+      allowSFTP = false;
     };
+    users.users.${account} = {
+      isSystemUser = true;
+      group = account;
+      home = "/home/${account}";
+      createHome = true;
+      # It runs the forced command.
+      useDefaultShell = true;
+    };
+    users.groups.${account} = { };
+
+    # What the forced command speaks to. See crates/lnplay/src/session.rs.
+    systemd.sockets.lnplay-session = {
+      description = "Requests to lnplay";
+      wantedBy = [ "sockets.target" ];
+      socketConfig = {
+        ListenStream = "/run/lnplay.sock";
+        SocketGroup = account;
+        SocketMode = "0660";
+        Accept = true;
+        MaxConnections = 8;
+      };
+    };
+    systemd.services."lnplay-session@" = {
+      description = "A request to lnplay";
+      unitConfig.CollectMode = "inactive-or-failed";
+      serviceConfig = {
+        ExecStart = "${lnplay} attend";
+        StandardInput = "socket";
+        StandardOutput = "socket";
+        StandardError = "journal";
+      };
+    };
+
+    # No directory that everybody can write to: each daemon has its own, and is somebody who may have been taken over.
+    systemd.tmpfiles.rules = map (path: "d ${path} 0700 root root") [
+      "/tmp"
+      "/var/tmp"
+      "/run/lock"
+      "/dev/shm"
+    ];
+
     users.mutableUsers = false;
     users.users.root.initialHashedPassword = "!";
     users.allowNoPasswordLogin = true;
@@ -107,7 +169,7 @@ in
         # Files in a container, a drive in a virtual machine: the images say where.
         datasource_list = [ "NoCloud" ];
         network.config = "disabled";
-        disable_root = false;
+        disable_root = true;
         ssh_pwauth = false;
         preserve_hostname = true;
         cloud_init_modules = [

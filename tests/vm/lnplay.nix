@@ -55,6 +55,12 @@ in
 
     with subtest("Nobody gets in with a password"):
         environment.succeed("sshd -T | grep -i '^passwordauthentication no'")
-        environment.succeed("sshd -T | grep -i '^permitrootlogin \\(without-password\\|prohibit-password\\)'")
+        environment.succeed("sshd -T | grep -i '^permitrootlogin no'")
+        environment.succeed("sshd -T | grep -i '^allowusers lnplay'")
+        environment.succeed("sshd -T | grep -i '^forcecommand .*/lnplay session'")
+
+    with subtest("Its daemons are users without privileges"):
+        environment.succeed("test $(pgrep --euid root --count lightningd) = 0")
+        environment.succeed("test $(pgrep --euid 50001 --count lightningd) = 1")
   '';
 }

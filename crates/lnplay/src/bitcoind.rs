@@ -1,12 +1,18 @@
 //! bitcoind: its command line, and a client for its RPC.
 
 use std::ffi::OsString;
+use std::fs::{DirBuilder, Permissions};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::Context;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use bitcoin::secp256k1::rand;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -20,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::child::Attempt;
+use crate::state;
 
 /// Mining a hundred blocks takes a fraction of this.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -72,6 +79,57 @@ pub struct Bitcoind {
     pub datadir: PathBuf,
     /// Where its RPC listens.
     pub rpc: SocketAddr,
+    /// What nodes log in with that cannot read its cookie.
+    pub login: Option<Login>,
+}
+
+/// What bcli, lightningd's plugin, asks of bitcoind. Nothing else: bitcoind can write files, forget blocks and be stopped.
+const NODES_METHODS: &str = "echo,estimatesmartfee,getblock,getblockchaininfo,getblockcount,getblockfrompeer,getblockhash,\
+                             getmempoolinfo,getnetworkinfo,getpeerinfo,gettxout,sendrawtransaction";
+/// Who they are there.
+const NODES_NAME: &str = "nodes";
+
+/// A login of the nodes' own, which allows what lightningd needs.
+#[derive(Clone)]
+pub struct Login {
+    /// The directory that names it, in place of the data directory: it has a `bitcoin.conf`.
+    pub dir: PathBuf,
+    /// What bitcoind is told: the password's hash.
+    auth: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Login({})", self.dir.display())
+    }
+}
+
+impl Login {
+    /// Makes up a password and writes it where `group` can read it.
+    pub fn make(dir: PathBuf, group: u32) -> anyhow::Result<Self> {
+        let [salt, password] = [(); 2].map(|()| hex(&rand::random::<[u8; 32]>()));
+        let mut hash = HmacEngine::<sha256::Hash>::new(salt.as_bytes());
+        hash.input(password.as_bytes());
+        let auth = format!("{NODES_NAME}:{salt}${}", Hmac::from_engine(hash));
+        DirBuilder::new().recursive(true).mode(0o750).create(&dir)?;
+        let file = dir.join("bitcoin.conf");
+        let text = format!("regtest=1\nrpcuser={NODES_NAME}\nrpcpassword={password}\n");
+        state::write(&file, text.as_bytes())?;
+        for (path, mode) in [(&dir, 0o750), (&file, 0o640)] {
+            chown(path, Some(0), Some(group))
+                .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+                .with_context(|| format!("cannot let the nodes read {}", path.display()))?;
+        }
+        Ok(Self { dir, auth })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("a String takes everything");
+        out
+    })
 }
 
 #[derive(Deserialize)]
@@ -88,7 +146,13 @@ struct Refusal {
 }
 
 impl Bitcoind {
-    /// Its arguments. Nothing secret is among them: bitcoind makes a cookie that its owner alone can read.
+    /// Where nodes find out how to log in: a directory for lightningd's `--bitcoin-datadir`.
+    pub fn client_dir(&self) -> &Path {
+        self.login.as_ref().map_or(&self.datadir, |login| &login.dir)
+    }
+
+    /// Its arguments. Nothing secret is among them: bitcoind makes a cookie that its owner alone can read, and of the nodes'
+    /// password it is told the hash.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut datadir = OsString::from("-datadir=");
         datadir.push(&self.datadir);
@@ -113,6 +177,12 @@ impl Bitcoind {
         out.push(format!("-rpcbind={ip}").into());
         out.push(format!("-rpcallowip={ip}").into());
         out.push(format!("-rpcport={}", self.rpc.port()).into());
+        if let Some(Login { auth, .. }) = &self.login {
+            out.push(format!("-rpcauth={auth}").into());
+            out.push(format!("-rpcwhitelist={NODES_NAME}:{NODES_METHODS}").into());
+            // Whoever has the cookie, which is the supervisor, may do everything.
+            out.push("-rpcwhitelistdefault=0".into());
+        }
         out
     }
 

@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::{group, lock};
+use crate::confine::{Confinement, Disk};
+use crate::{group, lock, service};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ const GIVE_UP_AFTER: u32 = 6;
 /// The exit status that means "there is no such program", as shells have it.
 const NO_PROGRAM: i32 = 127;
 const POLL: Duration = Duration::from_millis(25);
+/// Between two looks at how much disk it takes.
+const DISK_POLL: Duration = Duration::from_secs(2);
 /// How much of the end of a log goes into an error.
 const LOG_TAIL: u64 = 1500;
 
@@ -52,12 +55,18 @@ pub struct Recipe {
     pub arguments: Vec<OsString>,
     /// Environment variables, besides ours.
     pub variables: Vec<(&'static str, &'static str)>,
+    /// Where it keeps its files, temporary ones included: the one directory that is its own.
+    pub dir: PathBuf,
     /// The lock that it holds while it lives.
     pub lock: PathBuf,
     /// Where its output is appended.
     pub log: PathBuf,
     /// How long it may take to end on SIGTERM.
     pub grace: Duration,
+    /// Who it runs as and what it may take; `None` for the caller and without bounds.
+    pub confinement: Option<Confinement>,
+    /// How much disk it may take; one that takes more is ended, and not started again while it does.
+    pub disk: Option<Disk>,
 }
 
 /// What a child is doing.
@@ -180,7 +189,7 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
     let name = &recipe.name;
     loop {
         let started = Instant::now();
-        let (reason, hopeless) = match spawn(&recipe) {
+        let (reason, hopeless) = match excess(&recipe).map_or_else(|| spawn(&recipe), Err) {
             Err(error) => (format!("{error:#}"), true),
             Ok(mut process) => {
                 let pid = process.id();
@@ -188,19 +197,21 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
                 status.send_modify(|s| (s.state, s.pid) = (State::Running, pid));
                 info!(name, pid, "started");
                 let ended = tokio::select! {
-                    ended = process.wait() => Some(ended),
-                    () = stop.cancelled() => None,
+                    ended = process.wait() => Ended::ByItself(ended),
+                    () = stop.cancelled() => Ended::Stopped,
+                    error = disk_is_full(&recipe) => Ended::TookTooMuch(error),
                 };
-                if ended.is_none() {
+                if !matches!(ended, Ended::ByItself(_)) {
                     end(name, &mut process, leader, recipe.grace).await;
                 }
                 if let Some(leader) = leader {
                     group::clear(leader).await;
                 }
                 match ended {
-                    None => break,
-                    Some(Ok(exit)) => (exit.to_string(), exit.code() == Some(NO_PROGRAM)),
-                    Some(Err(error)) => (error.to_string(), false),
+                    Ended::Stopped => break,
+                    Ended::ByItself(Ok(exit)) => (exit.to_string(), exit.code() == Some(NO_PROGRAM)),
+                    Ended::ByItself(Err(error)) => (error.to_string(), false),
+                    Ended::TookTooMuch(error) => (error.to_string(), true),
                 }
             }
         };
@@ -226,21 +237,68 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
     status.send_modify(|s| (s.state, s.pid) = (State::Stopped, None));
 }
 
+/// How a child came to its end.
+enum Ended {
+    ByItself(std::io::Result<std::process::ExitStatus>),
+    Stopped,
+    TookTooMuch(anyhow::Error),
+}
+
+/// Says so if the child takes more disk than it may.
+fn excess(recipe: &Recipe) -> Option<anyhow::Error> {
+    let disk = recipe.disk.as_ref()?;
+    let mib = |bytes: u64| bytes >> 20;
+    let used = disk.excess()?;
+    Some(anyhow::anyhow!("{} takes {} MiB of disk; it may take {}", recipe.name, mib(used), mib(disk.limit)))
+}
+
+/// Waits until the child takes more disk than it may.
+async fn disk_is_full(recipe: &Recipe) -> anyhow::Error {
+    loop {
+        if let Some(error) = excess(recipe) {
+            return error;
+        }
+        sleep(DISK_POLL).await;
+    }
+}
+
+/// The command that becomes the child: `lnplay child …`, in a scope of its own where systemd can give it one.
+fn command(recipe: &Recipe) -> tokio::process::Command {
+    let scope = recipe.confinement.filter(|_| service::is_supervised_by_systemd());
+    let Some(Confinement { tasks, memory, .. }) = scope else {
+        // The link rather than its target: it works when the file has been replaced.
+        let mut command = tokio::process::Command::new("/proc/self/exe");
+        command.arg0("lnplay");
+        return command;
+    };
+    let mut command = tokio::process::Command::new("systemd-run");
+    // It becomes the command, so the process that is waited for is the same.
+    command.args(["--scope", "--quiet", "--collect", "--description"]).arg(&recipe.name);
+    for property in [format!("TasksMax={tasks}"), format!("MemoryMax={memory}"), "MemorySwapMax=0".to_owned()]
+    {
+        command.arg("--property").arg(property);
+    }
+    command.arg("--").arg(std::env::current_exe().unwrap_or_else(|_| "lnplay".into()));
+    command
+}
+
 fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
     let log = open_log(&recipe.log)?;
     let errors = log.try_clone()?;
-    // The link rather than its target: it works when the file has been replaced.
-    let child = tokio::process::Command::new("/proc/self/exe")
-        .arg0("lnplay")
+    let child = command(recipe)
         .arg("child")
         .arg("--parent")
         .arg(std::process::id().to_string())
         .arg("--lock")
         .arg(&recipe.lock)
+        .args(recipe.confinement.map(|confinement| format!("--confinement={}", confinement.to_argument())))
         .arg("--")
         .arg(&recipe.program)
         .args(&recipe.arguments)
         .envs(recipe.variables.iter().copied())
+        .env("HOME", &recipe.dir)
+        .env("TMPDIR", &recipe.dir)
+        .current_dir(&recipe.dir)
         // systemd's, for the supervisor alone.
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
@@ -270,15 +328,20 @@ async fn end(name: &str, process: &mut tokio::process::Child, leader: Option<Pid
 pub fn exec(
     parent: i32,
     lock: &Path,
+    confinement: Option<Confinement>,
     program: &OsStr,
     arguments: &[OsString],
 ) -> anyhow::Result<std::convert::Infallible> {
     group::lead().context("setpgid")?;
+    let held = lock::acquire(lock).with_context(|| format!("cannot lock {}", lock.display()))?;
+    if let Some(confinement) = confinement {
+        confinement.enter()?;
+    }
+    // After the user has changed, which undoes it.
     set_pdeathsig(Signal::SIGTERM).context("prctl")?;
     if getppid().as_raw() != parent {
         bail!("the supervisor ({parent}) is gone");
     }
-    let held = lock::acquire(lock).with_context(|| format!("cannot lock {}", lock.display()))?;
     // Inherited by the program: the lock is held until it ends.
     fcntl(&held, FcntlArg::F_SETFD(FdFlag::empty())).context("fcntl")?;
     let error = std::process::Command::new(program).args(arguments).exec();

@@ -43,11 +43,13 @@ pub fn try_acquire(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Takes the lock for this process as soon as whoever has it is gone.
+/// Takes the lock for this process as soon as whoever has it is gone. The file cannot be written to: it is for a program that
+/// must not choose which pid it names.
 pub fn acquire(path: &Path) -> io::Result<File> {
-    let file = open(path)?;
+    let writable = open(path)?;
+    let file = File::open(path)?;
     file.lock()?;
-    write_pid(&file)?;
+    write_pid(&writable)?;
     Ok(file)
 }
 

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use lnplay::confine::Confinement;
 use lnplay::settings::Settings;
 use lnplay::state::{self, StateDir};
-use lnplay::{child, control, supervisor, up};
+use lnplay::{child, control, session, supervisor, up};
 use lnplaylive::progress::Line;
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,12 @@ enum Command {
     /// Keeps the environment running, in the foreground
     #[command(hide = true)]
     Supervise,
+    /// Hands on what was asked for over SSH: the forced command of an instance's account
+    #[command(hide = true)]
+    Session,
+    /// Does what a session asks for on standard input, as root
+    #[command(hide = true)]
+    Attend,
     /// Becomes a program of the environment
     #[command(hide = true)]
     Child {
@@ -45,6 +52,8 @@ enum Command {
         parent: i32,
         #[arg(long)]
         lock: PathBuf,
+        #[arg(long)]
+        confinement: Option<Confinement>,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -52,8 +61,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { settings, command } = Cli::parse();
-    if let Command::Child { parent, lock, command } = command {
-        return become_child(parent, &lock, &command);
+    if let Command::Child { parent, lock, confinement, command } = command {
+        return become_child(parent, &lock, confinement, &command);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
@@ -62,20 +71,21 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    match command {
-        Command::Up { spec } => {
-            let result = read_spec(&spec).and_then(|spec| runtime.block_on(up::up(&settings, &spec, print)));
-            result.map_or_else(
-                |error| {
-                    let told = print(&Line::Failed { message: format!("{error:#}") });
-                    fail(&told.err().unwrap_or(error))
-                },
-                |()| ExitCode::SUCCESS,
-            )
-        }
-        Command::Status => finish(runtime.block_on(async {
+    let up = |spec: &Path| read_spec(spec).and_then(|spec| runtime.block_on(up::up(&settings, &spec, print)));
+    let status = || {
+        runtime.block_on(async {
             let status = control::status(&StateDir::new(&settings.dir)?).await?;
             print(&status)
+        })
+    };
+    match command {
+        Command::Up { spec } => told(up(&spec)),
+        Command::Status => finish(status()),
+        Command::Session => session::relay().unwrap_or_else(|error| fail(&error)),
+        Command::Attend => told(session::attend(io::stdin().lock()).and_then(|request| match request {
+            session::Request::Up => up(Path::new("-")),
+            session::Request::Status => status(),
+            session::Request::Down => runtime.block_on(up::down(&settings)),
         })),
         Command::Down => finish(runtime.block_on(up::down(&settings))),
         Command::Supervise => {
@@ -87,9 +97,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn become_child(parent: i32, lock: &Path, command: &[OsString]) -> ExitCode {
+fn become_child(
+    parent: i32,
+    lock: &Path,
+    confinement: Option<Confinement>,
+    command: &[OsString],
+) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    match child::exec(parent, lock, program, arguments) {
+    match child::exec(parent, lock, confinement, program, arguments) {
         Ok(never) => match never {},
         Err(error) => {
             eprintln!("lnplay: {error:#}");
@@ -112,6 +127,17 @@ fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
     line.push(b'\n');
     let mut out = io::stdout().lock();
     out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// As [`finish`], for whoever reads lines: a failure is the last of them.
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(
+        |error| {
+            let told = print(&Line::Failed { message: format!("{error:#}") });
+            fail(&told.err().unwrap_or(error))
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {

@@ -2,20 +2,22 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cln_rpc::ClnRpc;
-use lnplaylive::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeId, Rgb};
+use lnplaylive::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::timeout;
 
+use crate::access;
 use crate::bitcoind::Bitcoind;
 use crate::child::Attempt;
+use crate::confine::{self, Users};
 use crate::names;
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
@@ -165,7 +167,7 @@ pub struct Node {
 pub struct Identity {
     /// Its public key.
     pub node_id: NodeId,
-    /// Its rune, without restrictions: whoever holds it controls the node.
+    /// Its rune: whoever holds it can do with the node what the spec gives access to.
     pub rune: String,
 }
 
@@ -183,6 +185,17 @@ struct NewAddress {
 #[derive(Deserialize)]
 struct Rune {
     rune: String,
+}
+
+#[derive(Deserialize)]
+struct Help {
+    help: Vec<Usage>,
+}
+
+/// A method and its parameters, apart by blanks.
+#[derive(Deserialize)]
+struct Usage {
+    command: String,
 }
 
 #[derive(Deserialize)]
@@ -291,9 +304,18 @@ impl Node {
         format!("node-{:02}", self.index)
     }
 
-    /// Makes its directory.
-    pub fn create_dir(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))
+    /// Makes its directory, which is that of its user if it has one.
+    pub fn create_dir(&self, users: Option<Users>) -> anyhow::Result<()> {
+        match users {
+            Some(users) => confine::own_dir(&self.dir, users.node(self.index), users.group()),
+            None => std::fs::create_dir_all(&self.dir)
+                .with_context(|| format!("cannot make {}", self.dir.display())),
+        }
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Its arguments.
@@ -310,7 +332,7 @@ impl Node {
         };
         let mut out = vec![
             path("--lightning-dir=", self.dir.as_os_str()),
-            path("--bitcoin-datadir=", bitcoind.datadir.as_os_str()),
+            path("--bitcoin-datadir=", bitcoind.client_dir().as_os_str()),
         ];
         out.extend(settings.bitcoin_cli().map(|cli| path("--bitcoin-cli=", &cli)));
         out.extend(
@@ -383,14 +405,23 @@ impl Node {
     }
 
     /// The identity of the running node, whose id is `node_id`: made and stored the first time.
-    pub async fn identity(&self, node_id: NodeId) -> anyhow::Result<Identity> {
+    pub async fn identity(&self, node_id: NodeId, access: NodeAccess) -> anyhow::Result<Identity> {
         if let Some(stored) = state::read_json::<Identity>(&self.identity)? {
             if stored.node_id != node_id {
                 bail!("node {} has become {node_id}; it was {}", self.index, stored.node_id);
             }
             return Ok(stored);
         }
-        let Rune { rune } = self.call("createrune", json!({}), CALL_LIMIT).await?;
+        let restrictions = match access {
+            NodeAccess::Class => {
+                let Help { help } = self.call("help", json!({}), CALL_LIMIT).await?;
+                let methods = help.iter().filter_map(|usage| usage.command.split_whitespace().next());
+                access::restrictions(methods)
+            }
+            NodeAccess::Full => Vec::new(),
+        };
+        let Rune { rune } =
+            self.call("createrune", json!({"restrictions": restrictions}), CALL_LIMIT).await?;
         let identity = Identity { node_id, rune };
         state::write_json(&self.identity, &identity)?;
         Ok(identity)

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::settings::{DEFAULT_DIR, Settings};
 use crate::state::StateDir;
-use crate::{child, supervisor};
+use crate::{child, confine, supervisor};
 
 const UNIT: &str = "lnplay.service";
 const UNIT_FILE: &str = "/etc/systemd/system/lnplay.service";
@@ -83,7 +83,8 @@ fn decide(asked: Supervision, machine: Machine, dir: &Path) -> Keeper {
 
 /// The unit file for a supervisor that is `program` and finds others' programs in `path`.
 fn unit(settings: &Settings, dir: &StateDir, program: &Path, path: &OsStr) -> anyhow::Result<String> {
-    let mut variables = settings.to_environment();
+    let first_uid = settings.first_uid.or(Some(confine::FIRST_UID));
+    let mut variables = Settings { first_uid, ..settings.clone() }.to_environment();
     variables.push(("PATH", path.to_owned()));
     let variables = variables.into_iter().map(|(name, value)| {
         let mut both = std::ffi::OsString::from(name);
@@ -217,6 +218,12 @@ pub async fn stop() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether this process is the main process of a unit of systemd, which then can be asked for scopes. Its children are not.
+pub fn is_supervised_by_systemd() -> bool {
+    let main = std::env::var("SYSTEMD_EXEC_PID").ok().and_then(|pid| pid.parse().ok());
+    main == Some(std::process::id())
+}
+
 /// Tells systemd, if it started us, that we listen (`sd_notify(3)`).
 pub fn notify_ready() -> anyhow::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
@@ -270,6 +277,7 @@ mod tests {
         has("Environment=\"LNPLAY_ADDRESS=10.0.0.2\"");
         has("Environment=\"BITCOIND=/opt/b$1\"");
         has("Environment=\"PATH=/bin:/opt/bin\"");
+        has("Environment=\"LNPLAY_FIRST_UID=50000\"");
         has("ConditionPathExists=/var/lib/a b%%\"c\"/spec.json");
         has("StandardError=append:/var/lib/a b%%\"c\"/logs/supervisor.log");
         has("Restart=on-failure");

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::service::Supervision;
+use crate::confine::{self, Users};
+use crate::service::{Keeper, Supervision};
 
 /// The state directory of a machine's own environment.
 pub const DEFAULT_DIR: &str = "/var/lib/lnplay";
@@ -29,6 +30,10 @@ pub struct Settings {
     /// bitcoin-cli's executable, which lightningd calls [default: beside bitcoind, else from PATH]
     #[arg(long, env = "BITCOIN_CLI", global = true)]
     pub bitcoin_cli: Option<OsString>,
+    /// The first of the user ids that daemons run as, bitcoind's; the nodes' follow. Takes root [default: all run as the
+    /// caller; in an instance, whose systemd keeps the supervisor, 50000]
+    #[arg(long, env = "LNPLAY_FIRST_UID", global = true)]
+    pub first_uid: Option<u32>,
     /// Who keeps the supervisor
     #[arg(long, env = "LNPLAY_SUPERVISION", value_enum, default_value_t, global = true)]
     pub supervision: Supervision,
@@ -44,7 +49,14 @@ impl Settings {
             ("LIGHTNINGD", self.lightningd.clone()),
         ];
         out.extend(self.bitcoin_cli.clone().map(|path| ("BITCOIN_CLI", path)));
+        out.extend(self.first_uid.map(|uid| ("LNPLAY_FIRST_UID", uid.to_string().into())));
         out
+    }
+
+    /// The users that daemons run as; `None` for the caller.
+    pub fn users(&self) -> anyhow::Result<Option<Users>> {
+        let of_an_instance = || (Keeper::of(self) == Keeper::Systemd).then_some(confine::FIRST_UID);
+        self.first_uid.or_else(of_an_instance).map(Users::new).transpose()
     }
 
     /// The `bitcoin-cli` to name to lightningd; `None` leaves it to PATH.

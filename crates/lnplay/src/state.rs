@@ -13,6 +13,8 @@ use lnplaylive::EnvironmentSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::confine::{self, Users};
+
 /// The most that is read of any file or stream of ours: a spec of 64 nodes is some 10 kB.
 pub const MAX_SIZE: u64 = 1 << 20;
 
@@ -49,8 +51,9 @@ impl StateDir {
         Ok(Self { root })
     }
 
-    /// Makes the directory, closed to others, unless it is there.
-    pub fn create(&self) -> anyhow::Result<()> {
+    /// Makes the directory, closed to others, unless it is there. Users of the daemons' own may pass through it, each to what
+    /// is theirs; they cannot look around.
+    pub fn create(&self, users: Option<Users>) -> anyhow::Result<()> {
         for dir in [self.root.clone(), self.bitcoin(), self.nodes(), self.locks(), self.logs()] {
             DirBuilder::new()
                 .recursive(true)
@@ -58,9 +61,16 @@ impl StateDir {
                 .create(&dir)
                 .with_context(|| format!("cannot make the state directory {} (LNPLAY_DIR)", dir.display()))?;
         }
-        // What was there before may have been open.
-        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("cannot close {} to others", self.root.display()))
+        let passage = if users.is_some() { 0o711 } else { 0o700 };
+        for dir in [&self.root, &self.nodes()] {
+            // What was there before may have been open.
+            fs::set_permissions(dir, fs::Permissions::from_mode(passage))
+                .with_context(|| format!("cannot close {} to others", dir.display()))?;
+        }
+        if let Some(users) = users {
+            confine::own_dir(&self.bitcoin(), users.bitcoind(), users.group())?;
+        }
+        Ok(())
     }
 
     /// The directory itself.
@@ -71,6 +81,11 @@ impl StateDir {
     /// bitcoind's data directory.
     pub fn bitcoin(&self) -> PathBuf {
         self.root.join("bitcoin")
+    }
+
+    /// What nodes that are users of their own read to log in to bitcoind.
+    pub fn bitcoin_client(&self) -> PathBuf {
+        self.root.join("bitcoin-client")
     }
 
     fn nodes(&self) -> PathBuf {

@@ -2,7 +2,9 @@
 
 mod channels;
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::bitcoind::Bitcoind;
+use crate::bitcoind::{Bitcoind, Login};
 use crate::chain::{self, Funding, MiningKey};
 use crate::child::{Child, Recipe};
+use crate::confine::{self, Confinement, Disk, Limits, Users};
 use crate::control::{self, NodeStatus, Phase, Request, Status};
 use crate::node::{self, Identity, InnerPorts, Node};
 use crate::settings::Settings;
@@ -48,6 +51,7 @@ pub const GRACE: Duration = Duration::from_secs(15 + 20 + 10);
 /// What the supervisor's tasks share.
 struct Shared {
     settings: Settings,
+    users: Option<Users>,
     dir: StateDir,
     spec: EnvironmentSpec,
     nodes: Vec<Node>,
@@ -61,7 +65,8 @@ struct Shared {
 /// Returns at once when a supervisor is there already.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let dir = StateDir::new(&settings.dir)?;
-    dir.create()?;
+    let users = settings.users()?;
+    dir.create(users)?;
     let Some(lock) = lock::try_acquire(&dir.supervisor_lock()).context("taking the supervisor's lock")?
     else {
         info!("another supervisor is at work");
@@ -76,11 +81,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     spec.validate().context("the stored spec")?;
     let nodes = node::plan(&spec, &dir, settings.address)?;
     let rpc = (settings.address, InnerPorts::of(&spec).bitcoin_rpc).into();
-    let bitcoind = Bitcoind { datadir: dir.bitcoin(), rpc };
+    let login = users.map(|users| Login::make(dir.bitcoin_client(), users.group()));
+    let login = login.transpose().context("making the nodes' login to bitcoind")?;
+    let bitcoind = Bitcoind { datadir: dir.bitcoin(), rpc, login };
     let shared = Arc::new(Shared {
         journal: watch::Sender::new(Vec::new()),
         children: Mutex::default(),
         settings,
+        users,
         dir,
         spec,
         nodes,
@@ -173,26 +181,55 @@ impl Shared {
         }));
     }
 
-    fn start(
+    fn start_bitcoind(&self, stop: &Stop) -> Child {
+        let confined = |users: Users| (users.bitcoind(), confine::BITCOIND);
+        let recipe = Recipe {
+            grace: BITCOIND_GRACE,
+            ..self.recipe("bitcoind", &self.settings.bitcoind, &self.bitcoind.datadir, confined)
+        };
+        let recipe = Recipe { arguments: self.bitcoind.arguments(), ..recipe };
+        self.keep(Child::keep(recipe, stop.bitcoind.clone(), &stop.bitcoind_tasks))
+    }
+
+    fn start_node(&self, node: &Node, stop: &Stop) -> Child {
+        let confined = |users: Users| (users.node(node.index), confine::NODE);
+        let recipe = Recipe {
+            arguments: node.arguments(&self.spec, &self.settings, &self.bitcoind),
+            variables: node::VARIABLES.to_vec(),
+            ..self.recipe(&node.child_name(), &self.settings.lightningd, node.dir(), confined)
+        };
+        self.keep(Child::keep(recipe, stop.nodes.clone(), &stop.node_tasks))
+    }
+
+    /// What is the same for every daemon; `confined` is what it is confined to where there are users for that.
+    fn recipe(
         &self,
         name: &str,
-        program: &std::ffi::OsStr,
-        arguments: Vec<std::ffi::OsString>,
-        stop: &Stop,
-    ) -> Child {
-        let is_node = name != "bitcoind";
-        let recipe = Recipe {
+        program: &OsStr,
+        dir: &Path,
+        confined: impl Fn(Users) -> (u32, Limits),
+    ) -> Recipe {
+        let log = self.dir.log(name);
+        let confined = self.users.map(|users| (users, confined(users)));
+        Recipe {
             name: name.to_owned(),
             program: program.to_owned(),
-            arguments,
+            arguments: Vec::new(),
             lock: self.dir.child_lock(name),
-            variables: if is_node { node::VARIABLES.to_vec() } else { Vec::new() },
-            log: self.dir.log(name),
-            grace: if is_node { NODE_GRACE } else { BITCOIND_GRACE },
-        };
-        let (token, tasks) =
-            if is_node { (&stop.nodes, &stop.node_tasks) } else { (&stop.bitcoind, &stop.bitcoind_tasks) };
-        let child = Child::keep(recipe, token.clone(), tasks);
+            dir: dir.to_owned(),
+            variables: Vec::new(),
+            confinement: confined.map(|(users, (uid, limits))| Confinement::new(users, uid, limits)),
+            disk: confined.map(|(_, (_, Limits { disk, .. }))| Disk {
+                dir: dir.to_owned(),
+                log: log.clone(),
+                limit: disk,
+            }),
+            log,
+            grace: NODE_GRACE,
+        }
+    }
+
+    fn keep(&self, child: Child) -> Child {
         self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child.clone());
         child
     }
@@ -204,7 +241,7 @@ impl Shared {
     ) -> anyhow::Result<Vec<ConnectionString>> {
         self.progress("start-bitcoind", 0, 1, "Starting bitcoind");
         self.end_leftovers().await?;
-        let bitcoind = self.start("bitcoind", &self.settings.bitcoind, self.bitcoind.arguments(), stop);
+        let bitcoind = self.start_bitcoind(stop);
         bitcoind.wait_until(STEP_LIMIT, || self.bitcoind.height()).await?;
         let total = Amount::from_sat(coins::PER_NODE * u64::from(self.spec.node_count));
         let coinbases = chain::coinbases_for(total);
@@ -240,12 +277,12 @@ impl Shared {
         self.progress("start-nodes", 0, total, "Starting the nodes");
         let mut starting = JoinSet::new();
         for node in self.nodes.iter().cloned() {
-            node.create_dir()?;
-            let arguments = node.arguments(&self.spec, &self.settings, &self.bitcoind);
-            let child = self.start(&node.child_name(), &self.settings.lightningd, arguments, stop);
+            node.create_dir(self.users)?;
+            let access = self.spec.node_access;
+            let child = self.start_node(&node, stop);
             starting.spawn(async move {
                 let id = child.wait_until(STEP_LIMIT, || node.id()).await?;
-                let identity = node.identity(id).await?;
+                let identity = node.identity(id, access).await?;
                 let address = if to_fund { Some(node.new_address().await?) } else { None };
                 anyhow::Ok(Started { node, child, identity, address })
             });

@@ -33,7 +33,7 @@ pub async fn up(
     spec.validate().context("the spec cannot be brought up")?;
     let dir = StateDir::new(&settings.dir)?;
     node::plan(&spec, &dir, settings.address)?;
-    dir.create()?;
+    dir.create(settings.users()?)?;
     dir.adopt_spec(&spec)?;
 
     let (first, mut answers) = attach(settings, &dir).await?;

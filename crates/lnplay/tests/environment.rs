@@ -1,100 +1,19 @@
 //! Environments brought up by the executable itself, on simulated and on real daemons.
-//!
-//! The real ones are found on PATH or named by `BITCOIND` and `LIGHTNINGD`; without them their half says so and passes.
-//! The simulated ones, which `cargo build --workspace --bins` makes, are in `TESTBED_BIN_DIR` or where cargo put this
-//! test.
+
+mod support;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cln_rpc::ClnRpc;
 use lnplaylive::progress::Line;
-use lnplaylive::{ChannelSetup, CoinDistribution, ConnectionString};
+use lnplaylive::{ChannelSetup, CoinDistribution};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const LISTEN_FIRST: u16 = 6000;
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A state directory and an address of its own; taken down when dropped.
-struct Environment {
-    dir: TempDir,
-    address: String,
-    variables: Vec<(&'static str, String)>,
-}
-
-struct Up {
-    lines: Vec<Line>,
-    success: bool,
-}
-
-impl Up {
-    fn strings(self) -> Vec<ConnectionString> {
-        match self.lines.last() {
-            Some(Line::Ready { connection_strings }) if self.success => connection_strings.clone(),
-            other => panic!("not ready: {other:?}"),
-        }
-    }
-
-    fn failure(self) -> String {
-        match self.lines.last() {
-            Some(Line::Failed { message }) if !self.success => message.clone(),
-            other => panic!("did not fail: {other:?}"),
-        }
-    }
-}
-
-/// Which daemons to run.
-#[derive(Clone, Debug)]
-struct Daemons {
-    real: bool,
-    bitcoind: PathBuf,
-    lightningd: PathBuf,
-}
-
-impl Daemons {
-    fn simulated() -> Self {
-        let beside = std::env::current_exe().expect("a path");
-        let dirs = match std::env::var_os("TESTBED_BIN_DIR") {
-            Some(dir) => vec![PathBuf::from(dir)],
-            None => beside.ancestors().skip(1).take(2).map(Path::to_owned).collect(),
-        };
-        let find = |name: &str| {
-            let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
-            found.unwrap_or_else(|| panic!("no {name} in {dirs:?}: cargo build --workspace --bins"))
-        };
-        Self { real: false, bitcoind: find("sim-bitcoind"), lightningd: find("sim-lightningd") }
-    }
-
-    /// `None`, and a word about it, when they are not there.
-    fn real() -> Option<Self> {
-        let found = find("LIGHTNINGD", "lightningd").zip(find("BITCOIND", "bitcoind"));
-        if found.is_none() {
-            println!("skipped: no lightningd and bitcoind on PATH, nor named by LIGHTNINGD and BITCOIND");
-        }
-        found.map(|(lightningd, bitcoind)| Self { real: true, bitcoind, lightningd })
-    }
-}
-
-/// Makes each check a test on either daemons.
-macro_rules! checks {
-    ($($check:ident),* $(,)?) => {
-        mod simulated {
-            $(#[test] fn $check() { super::$check(&super::Daemons::simulated()) })*
-        }
-        mod real {
-            $(#[test] fn $check() { if let Some(daemons) = super::Daemons::real() { super::$check(&daemons) } })*
-        }
-    };
-}
+use support::{Daemons, Environment, LISTEN_FIRST, checks, lines_of, pid, sat, spec};
 
 checks!(
     an_environment_lives_through_whatever_dies,
@@ -107,152 +26,6 @@ checks!(
     a_port_that_is_taken_is_told_with_the_log_that_says_so,
     what_is_secret_is_closed_to_others,
 );
-
-impl Environment {
-    fn on(daemons: &Daemons) -> Self {
-        let path = |path: &Path| path.to_str().expect("text").to_owned();
-        Self::new().with("BITCOIND", &path(&daemons.bitcoind)).with("LIGHTNINGD", &path(&daemons.lightningd))
-    }
-
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let process = std::process::id();
-        let host = NEXT.fetch_add(1, Ordering::Relaxed) + 1;
-        // Every test, in every process, has its own address on the loopback network: the ports are fixed.
-        let address = format!("127.{}.{}.{host}", 77 + process / 256 % 64, process % 256);
-        Self { dir: TempDir::with_prefix("lnplay-").expect("a directory"), address, variables: Vec::new() }
-    }
-
-    fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.variables.push((name, value.to_owned()));
-        self
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn lnplay(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lnplay"));
-        command.args(arguments).env("LNPLAY_DIR", self.path()).env("LNPLAY_ADDRESS", &self.address);
-        command.envs(self.variables.iter().cloned()).stdin(Stdio::piped());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn start_up(&self, spec: &str) -> std::process::Child {
-        let mut child = self.lnplay(&["up", "-"]).spawn().expect("lnplay runs");
-        // A spec that is too large is not read to its end.
-        let _refused = child.stdin.take().expect("piped").write_all(spec.as_bytes());
-        child
-    }
-
-    fn up(&self, spec: &Value) -> Up {
-        lines_of(&self.start_up(&spec.to_string()).wait_with_output().expect("it ends"))
-    }
-
-    fn down(&self) -> Output {
-        self.lnplay(&["down"]).output().expect("lnplay runs")
-    }
-
-    fn status(&self) -> Value {
-        let output = self.lnplay(&["status"]).output().expect("lnplay runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    /// Waits until the status is as wanted.
-    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let status = self.status();
-            if wanted(&status) {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "never {what}; last seen: {status}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The processes that belong to the environment: they all have its directory among their variables.
-    fn processes(&self) -> Vec<(i32, String)> {
-        let wanted = format!("LNPLAY_DIR={}", self.path().display());
-        let entries = fs::read_dir("/proc").expect("a proc file system").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let ours = |pid: &i32| {
-            let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        };
-        let command = |pid| {
-            String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
-                .replace('\0', " ")
-        };
-        pids.filter(ours).map(|pid| (pid, command(pid))).collect()
-    }
-
-    fn supervisor(&self) -> Pid {
-        let pid = fs::read_to_string(self.path().join("supervisor.lock")).expect("a supervisor");
-        Pid::from_raw(pid.parse().expect("a pid"))
-    }
-
-    fn rpc(&self, node: u32, method: &str) -> Value {
-        self.call(node, method, &json!({}))
-    }
-
-    fn call(&self, node: u32, method: &str, params: &Value) -> Value {
-        let socket = self.path().join(format!("nodes/{node:02}/regtest/lightning-rpc"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut rpc = ClnRpc::new(socket).await.expect("the node listens");
-            rpc.call_raw(method, params).await.expect("the node answers")
-        })
-    }
-}
-
-impl Drop for Environment {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = fs::read_to_string(self.path().join("logs/supervisor.log")).unwrap_or_default();
-            eprintln!("the supervisor's log:\n{log}");
-        }
-        self.down();
-    }
-}
-
-fn lines_of(output: &Output) -> Up {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let read = |line| Line::parse(line).unwrap_or_else(|| panic!("not a line of ours: {line}"));
-    Up { lines: text.lines().map(read).collect(), success: output.status.success() }
-}
-
-fn spec(nodes: u32) -> Value {
-    json!({
-        "environment": "test", "node_count": nodes, "block_time": 1, "coin_distribution": "political",
-        "channel_setup": "none", "seed": 1, "names": [], "colors": [],
-        "ports": {"listen_first": LISTEN_FIRST, "public_first": 7000},
-        "public_url_template": "wss://shop.example/e/{environment}/{node}",
-        "connect_page": "https://shop.example/connect",
-    })
-}
-
-fn find(variable: &str, name: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(variable).map(PathBuf::from);
-    let on_path = || {
-        std::env::split_paths(&std::env::var_os("PATH")?)
-            .map(|dir| dir.join(name))
-            .find(|path| path.is_file())
-    };
-    named.or_else(on_path)
-}
-
-fn sat(node: &Value) -> u64 {
-    let outputs = node["outputs"].as_array().expect("outputs");
-    outputs.iter().map(|output| output["amount_msat"].as_u64().expect("an amount") / 1000).sum()
-}
-
-fn pid(value: &Value) -> Pid {
-    Pid::from_raw(i32::try_from(value.as_i64().expect("a pid")).expect("a pid"))
-}
 
 fn an_environment_lives_through_whatever_dies(daemons: &Daemons) {
     let environment = Environment::on(daemons);

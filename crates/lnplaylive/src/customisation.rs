@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use crate::environment::{ChannelSetup, CoinDistribution};
+use crate::environment::{ChannelSetup, CoinDistribution, NodeAccess};
 
 /// The longest name of a node, in bytes: what the Lightning protocol has room for in an alias.
 pub const MAX_NAME_BYTES: usize = 32;
@@ -22,6 +22,14 @@ pub enum CustomisationError {
     /// Not a channel set-up.
     #[error("channel_setup must be one of {}", ChannelSetup::ALL.map(ChannelSetup::name).join(", "))]
     ChannelSetup,
+    /// Not a kind of access.
+    #[error("node_access must be one of {}", NodeAccess::ALL.map(NodeAccess::name).join(", "))]
+    NodeAccess,
+    /// Full access where the operator does not sell it.
+    #[error(
+        "node_access=full is not sold here; leave node_access out, or ask the operator for shop.full_node_access"
+    )]
+    FullNodeAccess,
     /// Too few or too many names.
     #[error("names has {given} entries for {nodes} nodes; give one for each node, or none")]
     NameCount {
@@ -116,6 +124,9 @@ pub struct Customisation {
     /// Text for the printed cards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
+    /// What the connection strings give access to.
+    #[serde(skip_serializing_if = "NodeAccess::is_default")]
+    pub node_access: NodeAccess,
 }
 
 impl Customisation {

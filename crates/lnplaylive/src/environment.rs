@@ -81,6 +81,40 @@ impl ChannelSetup {
     }
 }
 
+/// What the connection strings of an environment give access to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeAccess {
+    /// What a class does with a node: an allowlist of methods.
+    #[default]
+    Class,
+    /// Every method. It includes running programs as the node's user.
+    Full,
+}
+
+impl NodeAccess {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Class, Self::Full];
+
+    /// Its name, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Class => "class",
+            Self::Full => "full",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// Whether it is what is given where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// TCP ports of an environment. Node `i` listens for WebSockets at `listen_first + i` inside the
 /// instance and is reached from outside at `public_first + i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +156,10 @@ pub struct EnvironmentSpec {
     pub public_url_template: String,
     /// The page that attendees' links open.
     pub connect_page: Url,
+    /// What the connection strings give access to. Left out where it is the default, which is all that an older `lnplay`
+    /// knows.
+    #[serde(default, skip_serializing_if = "NodeAccess::is_default")]
+    pub node_access: NodeAccess,
 }
 
 /// Why a spec cannot be brought up.

@@ -22,7 +22,7 @@ pub mod settings;
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use customisation::Customisation;
-pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec};
+pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, NodeAccess};
 pub use ids::{OrderId, ProjectName};
 
 pub use order::{Event, Order, Placement, Policy, State, Work};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lnplaylive::connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
-use lnplaylive::environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, Ports};
+use lnplaylive::environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, NodeAccess, Ports};
 use lnplaylive::progress::{Line, Progress};
 use lnplaylive::{OrderId, ProjectName};
 use proptest::prelude::*;
@@ -54,6 +54,7 @@ fn spec() -> EnvironmentSpec {
         ports: Ports { listen_first: 9736, public_first: 20001, listen_address: None },
         public_url_template: "wss://shop.example/e/{environment}/{node}".into(),
         connect_page: Url::parse("https://shop.example/connect").expect("a URL"),
+        node_access: NodeAccess::default(),
     }
 }
 
@@ -165,6 +166,14 @@ fn names_that_are_not_ours_are_refused() {
     for text in ["", "lnplaylive-", "lnplaylive-1", "00000000-0000-4000-8000-000000000000"] {
         assert!(text.parse::<OrderId>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn what_a_spec_gives_access_to_is_said_where_it_is_not_the_default() {
+    let json = serde_json::to_value(spec()).expect("JSON");
+    assert_eq!(json.get("node_access"), None, "an older lnplay would not know it");
+    let full = EnvironmentSpec { node_access: NodeAccess::Full, ..spec() };
+    assert_eq!(serde_json::to_value(full).expect("JSON")["node_access"], "full");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use lnplaylive::catalogue::Catalogue;
 use lnplaylive::customisation::{Customisation, Title};
 use lnplaylive::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
 use lnplaylive::{
-    ChannelSetup, CoinDistribution, ConnectionString, Event, Order, OrderId, Policy, ProjectName, Secret,
-    State, Work,
+    ChannelSetup, CoinDistribution, ConnectionString, Event, NodeAccess, Order, OrderId, Policy, ProjectName,
+    Secret, State, Work,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -264,6 +264,7 @@ fn what_the_buyer_has_chosen_is_in_the_record() {
         channel_setup: ChannelSetup::Prism,
         title: Title::new("Lightning for beginners"),
         names: Vec::new(),
+        node_access: NodeAccess::Full,
     }
     .with_names(&names, 8)
     .expect("good names");

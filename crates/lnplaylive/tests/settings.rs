@@ -61,6 +61,13 @@ fn the_environment_has_the_last_word() {
 }
 
 #[test]
+fn full_access_can_be_sold_on_virtual_machines() {
+    let settings = load(&format!("[shop]\nfull_node_access = true\n{REMOTE}"), &[]).expect("good settings");
+    assert!(settings.shop.full_node_access);
+    assert!(!load(REMOTE, &[]).expect("good settings").shop.full_node_access, "unless asked for, it is not");
+}
+
+#[test]
 fn other_programs_settings_are_left_to_them() {
     let toml =
         "[frontend]\nlisten = \"nonsense\"\n[frontend.limits]\nanything = 1\n[culler]\ngrace_mins = -1";
@@ -78,6 +85,10 @@ fn a_wrong_setting_is_refused_by_its_name() {
         ("[shop]\nmax_hours = 0".to_owned(), "products: min_hours is 1 and max_hours is 0"),
         ("[shop]\ninvoice_expiry_secs = 1".to_owned(), "shop.invoice_expiry_secs: is 1"),
         ("[shop]\nconnect_page = \"ftp://x/\"".to_owned(), "shop.connect_page"),
+        (
+            format!("[shop]\nfull_node_access = true\n{REMOTE}instance_type = \"container\""),
+            "shop.full_node_access: it is for virtual machines only, and remote `eu-1` runs containers",
+        ),
         ("[provisioning]\nconcurrency = 0".to_owned(), "provisioning.concurrency: is 0"),
         ("products = []".to_owned(), "products: there are no products"),
         ("[[remotes]]\nname = \"a\"".to_owned(), "missing field `url`"),

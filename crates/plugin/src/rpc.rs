@@ -10,7 +10,7 @@ use std::time::Duration;
 use cln_plugin::{Builder, RpcMethodBuilder};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive::customisation::{CustomisationError, Title};
-use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, OrderId, Product};
+use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, NodeAccess, OrderId, Product};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};
@@ -126,7 +126,7 @@ pub(crate) fn register(builder: Builder<Arc<Desk>, Stdin, Stdout>) -> Builder<Ar
         };
     }
     methods! {
-        "lnplaylive-createorder" "node_count hours [coin_distribution] [channel_setup] [names] [title]"
+        "lnplaylive-createorder" "node_count hours [coin_distribution] [channel_setup] [names] [title] [node_access]"
             "Order an environment; returns its invoice" => create_order;
         "lnplaylive-invoicestatus" "payment_type invoice_id" "How an order stands" => invoice_status;
         "lnplaylive-waitstatus" "invoice_id revision [timeout]"
@@ -161,12 +161,15 @@ async fn answer(handler: impl Future<Output = Answer> + Send + 'static) -> anyho
 async fn create_order(desk: &Arc<Desk>, params: Value) -> Answer {
     let params = Params::read(
         params,
-        &["node_count", "hours", "coin_distribution", "channel_setup", "names", "title"],
+        &["node_count", "hours", "coin_distribution", "channel_setup", "names", "title", "node_access"],
     )?;
     let node_count = params.integer("node_count")?.unwrap_or(NOT_A_NUMBER);
     let hours = params.integer("hours")?.unwrap_or(NOT_A_NUMBER);
     let mut terms = desk.catalogue.quote(node_count, hours).map_err(|e| Failure::params(e.to_string()))?;
     terms.customisation = customisation(&params, terms.node_count)?;
+    if terms.customisation.node_access == NodeAccess::Full && !desk.shop.full_node_access {
+        return Err(Failure::params(CustomisationError::FullNodeAccess.to_string()));
+    }
     if !desk.provisioner.has_remotes() {
         return Err(Failure::nothing_for_sale());
     }
@@ -194,12 +197,16 @@ fn customisation(params: &Params, node_count: u32) -> Result<Customisation, Fail
     let channels = params
         .text("channel_setup")?
         .map(|name| ChannelSetup::from_name(name).ok_or_else(|| refused(CustomisationError::ChannelSetup)));
+    let access = params
+        .text("node_access")?
+        .map(|name| NodeAccess::from_name(name).ok_or_else(|| refused(CustomisationError::NodeAccess)));
     let title =
         params.text("title")?.map(|text| Title::new(text).ok_or_else(|| refused(CustomisationError::Title)));
     let chosen = Customisation {
         coin_distribution: coins.transpose()?.unwrap_or_default(),
         channel_setup: channels.transpose()?.unwrap_or_default(),
         title: title.transpose()?,
+        node_access: access.transpose()?.unwrap_or_default(),
         names: Vec::new(),
     };
     chosen.with_names(&params.texts("names")?, node_count).map_err(refused)

@@ -85,6 +85,7 @@ impl Snapshot {
             "hours": terms.hours,
             "coin_distribution": chosen.coin_distribution,
             "channel_setup": chosen.channel_setup,
+            "node_access": chosen.node_access,
             "title": chosen.title,
             "payment_type": "bolt11",
             "invoice_status": invoice_status,
@@ -208,6 +209,7 @@ impl Snapshot {
         let more = json!({
             "coin_distribution": chosen.coin_distribution,
             "channel_setup": chosen.channel_setup,
+            "node_access": chosen.node_access,
             "names": chosen.names,
             "title": chosen.title,
             "progress": self.overall(),

@@ -31,9 +31,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use lnplaylive::environment::{EnvironmentSpec, Ports};
+use lnplaylive::environment::{EnvironmentSpec, NodeAccess, Ports};
 use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
+use lnplaylive::settings::InstanceType;
 use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 use lxd_client::Client;
 
@@ -189,7 +190,13 @@ impl Provisioner {
 
     fn spec(&self, order: &Order, placement: &Placement, public_url_template: String) -> EnvironmentSpec {
         let environment = placement.project.environment();
-        let Customisation { coin_distribution, channel_setup, names, .. } = &order.terms.customisation;
+        let Customisation { coin_distribution, channel_setup, names, node_access, .. } =
+            &order.terms.customisation;
+        // The settings see to it that full access is sold for virtual machines only; they may have changed since.
+        let node_access = match remote.settings.instance_type {
+            InstanceType::VirtualMachine => *node_access,
+            InstanceType::Container => NodeAccess::default(),
+        };
         EnvironmentSpec {
             seed: u64::from(u32::from_be_bytes(order.id.short())),
             environment,
@@ -207,6 +214,7 @@ impl Provisioner {
             },
             public_url_template,
             connect_page: self.defaults.connect_page.clone(),
+            node_access,
         }
     }
 

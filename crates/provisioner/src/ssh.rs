@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::Error;
+use crate::{Error, cloud_init};
 
 /// One try to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -149,7 +149,7 @@ impl Target<'_> {
         let boot_time = Duration::from_secs(self.remote.boot_timeout_secs.into());
         let mut builder = SessionBuilder::default();
         builder
-            .user("root".into())
+            .user(cloud_init::ACCOUNT.into())
             .port(self.placement.ports.first)
             .keyfile(keys.path().join("key"))
             .known_hosts_check(KnownHosts::Strict)

@@ -66,7 +66,7 @@ impl Server {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let handler = Connection { server: self.clone(), channels: HashMap::new() };
+        let handler = Connection { server: self.clone(), channels: HashMap::new(), user: String::new() };
         let ended = match server::run_stream(self.config.clone(), stream, handler).await {
             Ok(session) => session.await,
             Err(error) => Err(error),
@@ -81,6 +81,20 @@ struct Connection {
     server: Server,
     /// Channels on which no command was asked for yet.
     channels: HashMap<ChannelId, Channel<Msg>>,
+    /// Who has logged in.
+    user: String,
+}
+
+/// The image's own account, and what its forced command lets it run.
+const ACCOUNT: &str = "lnplay";
+const ACCOUNTS_COMMANDS: [&str; 3] = ["lnplay up -", "lnplay status", "lnplay down"];
+
+/// What runs when `user` asks for `command`.
+fn forced(user: &str, command: &str) -> String {
+    if user != ACCOUNT || ACCOUNTS_COMMANDS.contains(&command) {
+        return command.to_owned();
+    }
+    "echo 'this account can run lnplay only' >&2; exit 1".to_owned()
 }
 
 impl Connection {
@@ -105,6 +119,7 @@ impl server::Handler for Connection {
         user: &str,
         key: server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
+        user.clone_into(&mut self.user);
         Ok(self.judge(user, key.public_key))
     }
 
@@ -131,7 +146,7 @@ impl server::Handler for Connection {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(channel) = self.channels.remove(&id) else { return session.channel_failure(id) };
-        let command = String::from_utf8_lossy(data);
+        let command = forced(&self.user, &String::from_utf8_lossy(data));
         let spawned = (self.server.shell)(&command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -43,14 +43,14 @@ async fn parameters_of_an_order(flavor: Flavor) {
         (json!({"node_count": 8, "hours": long}), hours),
         (json!({"node_count": 8, "hours": "99999999999999999999999"}), hours),
         (
-            json!([8, 1, 2, 3, 4, 5, 6]),
-            "7 parameters are too many; the parameters are node_count, hours, coin_distribution, channel_setup, \
-             names, title",
+            json!([8, 1, 2, 3, 4, 5, 6, 7]),
+            "8 parameters are too many; the parameters are node_count, hours, coin_distribution, channel_setup, \
+             names, title, node_access",
         ),
         (
             json!({"node_count": 8, "hours": 1, "colour": 1}),
             "unknown parameter `colour`; the parameters are node_count, hours, coin_distribution, channel_setup, \
-             names, title",
+             names, title, node_access",
         ),
         (json!({"title": "a".repeat(70_000)}), "the parameters are more than 65536 bytes"),
     ] {
@@ -102,6 +102,12 @@ async fn what_a_buyer_may_choose(flavor: Flavor) {
         ("title", json!("a\tb"), title),
         ("title", json!("a".repeat(81)), title),
         ("title", json!(false), "title must be a string"),
+        ("node_access", json!("root"), "node_access must be one of class, full"),
+        (
+            "node_access",
+            json!("full"),
+            "node_access=full is not sold here; leave node_access out, or ask the operator for shop.full_node_access",
+        ),
     ] {
         let params = json!({"node_count": 8, "hours": 1, key: value});
         let error = shop.host.node.call("lnplaylive-createorder", &params).await.expect_err("refused");

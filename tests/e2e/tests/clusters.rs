@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_dial};
+use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_ask, try_dial};
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use lnplaylive::order::{Leftover, PortBlock};
@@ -19,6 +19,7 @@ use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step, on_b
 
 on_both_servers!(
     eight_nodes_and_down_again,
+    walls_inside_the_instance,
     the_demo_buys_on_it,
     a_server_that_dies_loses_its_order_to_the_other,
     ten_environments_at_once,
@@ -174,6 +175,141 @@ async fn eight_nodes_and_down_again(kind: Kind) {
         TcpListener::bind((servers[0].address(), port)).expect("its ports are free again");
     }
     provisioner.take_down(order, &leftover).await.expect("there is nothing left to do");
+}
+
+/// What of a process's status is looked at, by name.
+fn proc_status(pid: u32, key: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The processes in a server's containers whose command line begins with this program.
+fn processes_in(server: &Server, program: &str) -> Vec<u32> {
+    let dir = server.dir().display().to_string();
+    let command = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_inside = |mut pid: u32| {
+        while pid > 1 {
+            if String::from_utf8_lossy(&command(pid)).contains(&dir) {
+                return true;
+            }
+            pid = proc_status(pid, "PPid").parse().unwrap_or(0);
+        }
+        false
+    };
+    let all = std::fs::read_dir("/proc").expect("readable").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let runs = |pid: &u32| command(*pid).split(|byte| *byte == 0).next() == Some(program.as_bytes());
+    pids.filter(runs).filter(|pid| is_inside(*pid)).collect()
+}
+
+/// Runs a script in the container of process `pid`, as a user of it without privileges.
+fn inside(pid: u32, uid: u32, script: &str) -> (bool, String) {
+    let output = Command::new("nsenter")
+        .args(["--target", &pid.to_string(), "--all", "--", "setpriv"])
+        .args([
+            "--reuid",
+            &uid.to_string(),
+            "--regid",
+            "50000",
+            "--clear-groups",
+            "--no-new-privs",
+            "sh",
+            "-c",
+            script,
+        ])
+        .output()
+        .expect("nsenter runs");
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Somebody who has taken a node over is nobody in its instance.
+async fn walls_inside_the_instance(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "walls_inside_the_instance").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let shop = shop(&servers[0], SMALL.into(), dir.path()).await;
+    let order = shop.buy(1, 1).await.expect("paid");
+    let strings = follow_and_dial(&shop, std::slice::from_ref(&order)).await.remove(0);
+    // The rune is an allowlist.
+    for method in ["plugin", "createrune", "stop", "datastore"] {
+        let error = try_ask(&strings[0], method).await.expect_err("refused");
+        assert_eq!(error.code(), Some(0x4c51), "{method}: {error}");
+    }
+
+    let nodes = processes_in(&servers[0], "lightningd");
+    let [node] = nodes[..] else { panic!("one node: {nodes:?}") };
+    let [bitcoind] = processes_in(&servers[0], "bitcoind")[..] else { panic!("one bitcoind") };
+    let uid = |pid| proc_status(pid, "Uid").split(' ').next().map(str::to_owned);
+    assert_ne!(uid(node), uid(bitcoind), "each is a user of its own");
+    for pid in [node, bitcoind] {
+        for (key, wanted) in [
+            ("CapPrm", "0000000000000000"),
+            ("CapEff", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            ("Groups", ""),
+        ] {
+            assert_eq!(proc_status(pid, key), wanted, "{key}");
+        }
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("readable");
+        assert!(groups.contains(".scope"), "it has no scope with limits: {groups}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{node}/limits")).expect("readable");
+    let tasks = limits.lines().find(|line| line.starts_with("Max processes")).expect("a limit");
+    assert!(tasks.contains(" 256 "), "{tasks}");
+
+    // As node 0's user: nothing but its own directory can be written to.
+    let script = "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o ! -type l ! -type s -writable -print 2>/dev/null; \
+                  find /tmp /var/tmp /run /dev/shm /var/lib/lnplay/nodes/00 ! -type l ! -type s -writable -print 2>/dev/null; true";
+    let (_, writable) = inside(node, 50_001, script);
+    let own = "/var/lib/lnplay/nodes/00";
+    let devices = |path: &str| {
+        [
+            "/dev/null",
+            "/dev/zero",
+            "/dev/full",
+            "/dev/random",
+            "/dev/urandom",
+            "/dev/tty",
+            "/dev/ptmx",
+            "/dev/pts/ptmx",
+            "/dev/fuse",
+            "/dev/net/tun",
+        ]
+        .contains(&path)
+    };
+    let strange: Vec<_> = writable
+        .lines()
+        .filter(|path| *path != own && !path.starts_with(&format!("{own}/")) && !devices(path))
+        .collect();
+    assert!(writable.contains(own), "its own directory is not its own: {writable}");
+    assert!(strange.is_empty(), "a node can write to {strange:?}");
+    for script in [
+        "cat /etc/shadow",
+        "cat /var/lib/lnplay/mining.wif",
+        "ls /var/lib/lnplay",
+        "cat /var/lib/lnplay/bitcoin/regtest/.cookie",
+        "echo 'lnplay down' >/run/lnplay.sock",
+        "kill 1",
+    ] {
+        let (done, said) = inside(node, 50_001, script);
+        assert!(!done, "`{script}` was done: {said}");
+    }
+    // What nobody needs is not there.
+    let (_, found) = inside(
+        node,
+        50_001,
+        "for name in reckless recklessrpc clnrest wss-proxy lightning-cli lightning-hsmtool sudo; do find / -xdev -name $name 2>/dev/null; done",
+    );
+    assert_eq!(found, "", "the image has what it does not need");
+
+    // A fork bomb in one node: it meets its limit, and the instance answers.
+    let bomb = "i=0; while [ $i -lt 400 ]; do sleep 20 & i=$((i + 1)); done; wait";
+    let (done, said) = inside(node, 50_001, &format!("prlimit --nproc=256:256 sh -c '{bomb}'"));
+    assert!(!done && said.contains("fork"), "400 processes were started: {said}");
+    let (done, said) = inside(node, 50_000, "true");
+    assert!(done, "others cannot start a process any more: {said}");
 }
 
 async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {

@@ -86,6 +86,9 @@ pub struct Shop {
     pub unpaid_retention_secs: u32,
     /// Whom buyers of orders that failed are told to ask: an e-mail address, a URL, or a few words.
     pub contact: Option<String>,
+    /// Whether buyers may ask for `node_access=full`: connection strings that allow every method of a node, programs of
+    /// one's own included. Only where all remotes run virtual machines.
+    pub full_node_access: bool,
     /// Where the route table is written for the gateway of the web shop's server. None: nowhere.
     pub routes_file: Option<PathBuf>,
 }
@@ -100,6 +103,7 @@ impl Default for Shop {
             max_unpaid_orders: 1000,
             unpaid_retention_secs: 60,
             contact: None,
+            full_node_access: false,
             routes_file: None,
         }
     }
@@ -178,6 +182,16 @@ impl Settings {
         }
         if let Some(contact) = &self.shop.contact {
             check_contact("shop.contact", contact)?;
+        }
+        let shares_a_kernel = |remote: &&Remote| remote.instance_type != InstanceType::VirtualMachine;
+        if let Some(remote) = self.remotes.iter().find(shares_a_kernel)
+            && self.shop.full_node_access
+        {
+            let why = format!(
+                "it is for virtual machines only, and remote `{}` runs containers; set its instance_type to \"virtual-machine\"",
+                remote.name
+            );
+            return Err(wrong("shop.full_node_access", why));
         }
         let p = &self.provisioning;
         range("provisioning.concurrency", p.concurrency, 1..=256)?;

@@ -79,7 +79,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("Unable to bind any endpoint for RPC server ({address})"))?;
         log.line(&format!("Binding RPC on address {}", listener.local_addr()?));
-        let node = Arc::new(rpc::Node::new(chain, &login));
+        let node = Arc::new(rpc::Node::new(chain, login, options));
         let stop = Arc::clone(&node);
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let serving = axum::serve(listener, rpc::router(Arc::clone(&node)));

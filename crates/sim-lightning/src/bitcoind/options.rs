@@ -12,10 +12,13 @@ const HEEDED: &[&str] = &[
     "printtoconsole",
     "regtest",
     "chain",
+    "rpcauth",
     "rpcbind",
     "rpcpassword",
     "rpcport",
     "rpcuser",
+    "rpcwhitelist",
+    "rpcwhitelistdefault",
     "version",
 ];
 
@@ -77,8 +80,30 @@ pub(super) struct Options {
     pub(super) rpc_port: u16,
     /// Without these, a cookie file in the network's directory holds the password.
     pub(super) rpc_login: Option<(String, String)>,
+    /// Another user beside these; the last one that was given.
+    pub(super) rpc_auth: Option<Auth>,
+    /// The methods that this user may call, the last that was given.
+    pub(super) rpc_whitelist: Option<(String, Vec<String>)>,
+    /// Whether users without a whitelist may call nothing.
+    pub(super) rpc_whitelist_default: bool,
     pub(super) print_to_console: bool,
     pub(super) version_only: bool,
+}
+
+/// A user as `-rpcauth` has it: `user:salt$hash`, where the hash is the HMAC-SHA256 of the password under the salt, in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Auth {
+    pub(super) user: String,
+    pub(super) salt: String,
+    pub(super) hash: String,
+}
+
+impl Auth {
+    fn parse(text: &str) -> Option<Self> {
+        let (user, rest) = text.split_once(':')?;
+        let (salt, hash) = rest.split_once('$')?;
+        Some(Self { user: user.into(), salt: salt.into(), hash: hash.into() })
+    }
 }
 
 /// Reads the arguments, without the program's name.
@@ -126,7 +151,20 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
         }
         _ => None,
     };
+    let rpc_auth = match given.get("rpcauth") {
+        None => None,
+        Some(text) => Some(Auth::parse(text).ok_or("Error: Invalid -rpcauth argument.")?),
+    };
+    let rpc_whitelist = given.get("rpcwhitelist").map(|text| {
+        let (user, methods) = text.split_once(':').unwrap_or((text, ""));
+        (user.to_owned(), methods.split([',', ' ']).map(str::to_owned).collect())
+    });
+    let rpc_whitelist_default =
+        given.get("rpcwhitelistdefault").map_or(rpc_whitelist.is_some(), |value| value != "0");
     Ok(Options {
+        rpc_auth,
+        rpc_whitelist,
+        rpc_whitelist_default,
         rpc_bind: given.get("rpcbind").cloned().unwrap_or_else(|| "127.0.0.1".into()),
         rpc_port,
         rpc_login,

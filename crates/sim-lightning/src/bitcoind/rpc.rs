@@ -11,11 +11,17 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
+use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::chain::Chain;
 use super::methods;
+use super::options::{Auth, Options};
+
+/// What the simulated lightningd asks beside the methods that the real one needs: it keeps no blocks of its own. A whitelist
+/// made for the real one does not keep it from them.
+const STAND_INS_METHODS: [&str; 3] = ["getbestblockhash", "getblockheader", "scantxoutset"];
 
 /// An error as the caller gets it.
 #[derive(Debug)]
@@ -34,15 +40,50 @@ impl RpcError {
 pub(super) struct Node {
     pub(super) chain: Mutex<Chain>,
     pub(super) started: Instant,
-    authorization: String,
+    login: (String, String),
+    auth: Option<Auth>,
+    whitelist: Option<(String, Vec<String>)>,
+    whitelist_default: bool,
     stop: Notify,
 }
 
 impl Node {
-    pub(super) fn new(chain: Chain, (user, password): &(String, String)) -> Self {
-        let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        let authorization = format!("Basic {token}");
-        Self { chain: Mutex::new(chain), started: Instant::now(), authorization, stop: Notify::new() }
+    pub(super) fn new(chain: Chain, login: (String, String), options: &Options) -> Self {
+        Self {
+            chain: Mutex::new(chain),
+            started: Instant::now(),
+            login,
+            auth: options.rpc_auth.clone(),
+            whitelist: options.rpc_whitelist.clone(),
+            whitelist_default: options.rpc_whitelist_default,
+            stop: Notify::new(),
+        }
+    }
+
+    /// The user that these headers log in; `None` for nobody.
+    fn user(&self, headers: &HeaderMap) -> Option<String> {
+        let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+        let plain = base64::engine::general_purpose::STANDARD.decode(token).ok()?;
+        let plain = String::from_utf8(plain).ok()?;
+        let (user, password) = plain.split_once(':')?;
+        let by_auth = |auth: &Auth| {
+            let mut hash = HmacEngine::<sha256::Hash>::new(auth.salt.as_bytes());
+            hash.input(password.as_bytes());
+            auth.user == user && Hmac::from_engine(hash).to_string() == auth.hash
+        };
+        let known =
+            (user, password) == (&self.login.0, &self.login.1) || self.auth.as_ref().is_some_and(by_auth);
+        known.then(|| user.to_owned())
+    }
+
+    /// Whether the user may call the method.
+    fn permits(&self, user: &str, request: &Value) -> bool {
+        match &self.whitelist {
+            Some((whose, methods)) if whose == user => request["method"].as_str().is_some_and(|method| {
+                STAND_INS_METHODS.contains(&method) || methods.iter().any(|known| known == method)
+            }),
+            _ => !self.whitelist_default,
+        }
     }
 
     /// Waits for `stop` to be called.
@@ -75,14 +116,20 @@ async fn handle(
     if method != axum::http::Method::POST {
         return (StatusCode::METHOD_NOT_ALLOWED, "JSONRPC server handles only POST requests").into_response();
     }
-    let authorized = headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|given| given.as_bytes() == node.authorization.as_bytes());
-    if !authorized {
+    let Some(user) = node.user(&headers) else {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")])
             .into_response();
+    };
+    let request = serde_json::from_slice(&body);
+    let permitted = match &request {
+        Ok(Value::Array(requests)) => requests.iter().all(|request| node.permits(&user, request)),
+        Ok(request) => node.permits(&user, request),
+        Err(_) => true,
+    };
+    if !permitted {
+        return StatusCode::FORBIDDEN.into_response();
     }
-    let (status, answer) = match serde_json::from_slice(&body) {
+    let (status, answer) = match request {
         Ok(Value::Array(requests)) => {
             let answers: Vec<_> = requests.iter().filter_map(|request| answer(&node, request).1).collect();
             (StatusCode::OK, Some(Value::Array(answers)))

@@ -1,6 +1,6 @@
 //! A client for bitcoind's RPC: one small HTTP request per call.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,6 +12,16 @@ use tokio::net::TcpStream;
 const LIMIT: Duration = Duration::from_secs(60);
 /// No answer that we ask for is larger.
 const MAX_ANSWER: u64 = 256 << 20;
+
+/// The login that the `bitcoin.conf` in a data directory names, as `bitcoin-cli` finds it.
+pub(super) fn configured_login(datadir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(datadir.join("bitcoin.conf")).ok()?;
+    let value = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+    };
+    Some(format!("{}:{}", value("rpcuser")?, value("rpcpassword")?))
+}
 
 /// Why bitcoind gave no result.
 #[derive(Debug, thiserror::Error)]

@@ -230,7 +230,8 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         ),
         login: options
             .last("bitcoin-rpcpassword")
-            .map(|password| format!("{}:{password}", options.last("bitcoin-rpcuser").unwrap_or_default())),
+            .map(|password| format!("{}:{password}", options.last("bitcoin-rpcuser").unwrap_or_default()))
+            .or_else(|| bitcoin_rpc::configured_login(&bitcoin_dir)),
         cookie: bitcoin_dir.join("regtest/.cookie"),
     };
     let poll =
