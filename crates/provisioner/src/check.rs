@@ -17,7 +17,7 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub(crate) profiles: Profiles,
-    /// The network that virtual machines are on; not asked for where environments are containers.
+    /// The network that instances are on, if they are on one.
     pub(crate) network: Option<Item>,
     /// The image, if the remote has it.
     pub(crate) image: Option<ImageInfo>,
@@ -62,7 +62,23 @@ impl Facts {
         if wanted == InstanceType::VirtualMachine {
             self.check_network(settings, &mut found);
         }
+        self.check_names(&mut found);
         found
+    }
+
+    /// All environments' instances have one name, each in a project of its own, and a bridge that serves names takes one
+    /// instance of a name on each server: LXD's and Incus's `nic_bridged.go`, `checkAddressConflict`.
+    fn check_names(&self, found: &mut Findings) {
+        let served = |network: &&Item| {
+            network.managed == Some(true)
+                && network.kind.as_deref() == Some("bridge")
+                && network.config.get("dns.mode").is_none_or(|mode| mode != "none")
+        };
+        if let Some(Item { name, .. }) = self.network.as_ref().filter(served) {
+            found.faults.push(format!(
+                "network {name} serves instances' names, so only one environment could be on it: set its dns.mode to none"
+            ));
+        }
     }
 
     /// Virtual machines need static addresses on a bridge that the server manages: LXD's and Incus's `proxy.go` forwards
@@ -209,7 +225,7 @@ mod tests {
     fn good() -> Facts {
         let network = json!({
             "name": "br0", "type": "bridge", "managed": true,
-            "config": {"ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.0.2-10.0.0.99, 10.0.0.100-10.0.0.199"},
+            "config": {"dns.mode": "none", "ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.0.2-10.0.0.99, 10.0.0.100-10.0.0.199"},
         });
         let image = json!({"architecture": "x86_64", "type": "virtual-machine"});
         Facts {
@@ -233,7 +249,7 @@ mod tests {
     #[test]
     fn each_fault_is_a_sentence_that_says_what_to_do() {
         type Change = fn(&mut Facts);
-        let table: [(&str, Change, &str); 10] = [
+        let table: [(&str, Change, &str); 11] = [
             (RANGE, |facts| facts.profiles.pool = None, "have no root disk; add one"),
             (
                 RANGE,
@@ -245,6 +261,7 @@ mod tests {
                 |facts| facts.clock_ahead = Some(SignedDuration::from_mins(-10)),
                 "its clock is 600 s behind ours",
             ),
+            (RANGE, |facts| drop(network(facts).config.remove("dns.mode")), "set its dns.mode to none"),
             (RANGE, |facts| facts.network = None, "have no NIC on a network"),
             (
                 RANGE,

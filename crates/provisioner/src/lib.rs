@@ -34,7 +34,7 @@ use jiff::Timestamp;
 use lnplaylive::environment::{EnvironmentSpec, NodeAccess, Ports};
 use lnplaylive::order::{Leftover, Order, Placement};
 use lnplaylive::progress::Progress;
-use lnplaylive::settings::InstanceType;
+use lnplaylive::settings::{self, InstanceType};
 use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 use lxd_client::Client;
 
@@ -172,7 +172,7 @@ impl Provisioner {
         let client = &remote.client().await?;
         let up = async {
             let host = remote.host(client, placement).await?;
-            let spec = self.spec(order, placement, remote.settings.public_url_template(&host));
+            let spec = self.spec(order, placement, &remote.settings, &host);
             let strings = ssh::lnplay_up(&remote.settings, &host, placement, &spec, progress).await?;
             Ok::<_, Error>((host, strings))
         };
@@ -188,12 +188,18 @@ impl Provisioner {
         Ok(Deployed { host, connection_strings: strings })
     }
 
-    fn spec(&self, order: &Order, placement: &Placement, public_url_template: String) -> EnvironmentSpec {
+    fn spec(
+        &self,
+        order: &Order,
+        placement: &Placement,
+        remote: &settings::Remote,
+        host: &str,
+    ) -> EnvironmentSpec {
         let environment = placement.project.environment();
         let Customisation { coin_distribution, channel_setup, names, node_access, .. } =
             &order.terms.customisation;
         // The settings see to it that full access is sold for virtual machines only; they may have changed since.
-        let node_access = match remote.settings.instance_type {
+        let node_access = match remote.instance_type {
             InstanceType::VirtualMachine => *node_access,
             InstanceType::Container => NodeAccess::default(),
         };
@@ -212,7 +218,7 @@ impl Provisioner {
                 // A virtual machine's ports are forwarded to its own address, which it may not have yet.
                 listen_address: placement.address.map(|_| Ipv4Addr::UNSPECIFIED.into()),
             },
-            public_url_template,
+            public_url_template: remote.public_url_template(host),
             connect_page: self.defaults.connect_page.clone(),
             node_access,
         }

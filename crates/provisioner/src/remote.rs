@@ -183,7 +183,7 @@ impl Remote {
             return Ok(Arc::clone(facts));
         }
         let profiles = Profiles::read(client, &self.settings).await?;
-        let network = match self.vm_network(&profiles) {
+        let network = match self.network(&profiles) {
             Some(name) => client.network(name).await.found()?,
             None => None,
         };
@@ -194,17 +194,16 @@ impl Remote {
         Ok(facts)
     }
 
-    /// The network that virtual machines are on, where environments are virtual machines.
-    fn vm_network<'a>(&'a self, profiles: &'a Profiles) -> Option<&'a str> {
-        if self.settings.instance_type != InstanceType::VirtualMachine {
-            return None;
-        }
+    /// The network that instances are on.
+    fn network<'a>(&'a self, profiles: &'a Profiles) -> Option<&'a str> {
         let from_profiles = || {
             let (_, nic) = profiles.nic.as_ref()?;
             // An interface that the server does not manage will be found out as such.
             nic.get("network").or_else(|| nic.get("parent")).map(String::as_str)
         };
-        self.settings.vm_network.as_deref().or_else(from_profiles)
+        let is_machine = self.settings.instance_type == InstanceType::VirtualMachine;
+        let set = self.settings.vm_network.as_deref().filter(|_| is_machine);
+        set.or_else(from_profiles)
     }
 
     /// The URLs of a cluster's members, as they were last listed.
