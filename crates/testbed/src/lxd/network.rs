@@ -44,9 +44,11 @@ impl Network {
     /// The configuration of the bridge.
     pub(super) fn bridge_config(&self) -> Value {
         if self.own_namespace {
-            // As servers have it by default, except that nothing goes out to the internet.
+            // As servers have it by default, except that nothing goes out to the internet, and that instances of one name can
+            // be on it together.
             return json!({
                 "ipv4.address": format!("{}/28", at(self.subnet, 1)), "ipv4.nat": "false", "ipv6.address": "none",
+                "dns.mode": "none",
                 "ipv4.dhcp.ranges": format!("{}-{}", at(self.subnet, 2), at(self.subnet, 4)),
             });
         }
