@@ -99,7 +99,6 @@ pub static FAMILIES: [Family; 27] = [
             "getroutes",
             "keysend",
             "pay",
-            "paystatus",
             "renepay",
             "sendpay",
             "waitsendpay",
@@ -148,7 +147,7 @@ pub static FAMILIES: [Family; 27] = [
     ),
     allowed(
         "signing and checking messages with the node's key",
-        &["checkmessage", "signmessage", "signmessagewithkey"],
+        &["checkmessage", "signmessage"],
     ),
     allowed("reading invoices, offers and runes; a function of its argument", &["decode", "decodepay"]),
     allowed(
@@ -252,9 +251,11 @@ pub static FAMILIES: [Family; 27] = [
             "openchannel_signed",
             "openchannel_update",
             "parsefeerate",
+            "paystatus",
             "preapprovekeysend",
             "renepaystatus",
             "setpsbtversion",
+            "signmessagewithkey",
             "upgradewallet",
         ],
     ),
@@ -264,14 +265,13 @@ pub static FAMILIES: [Family; 27] = [
 ///
 /// A family stands here where all that Core Lightning has of it is allowed: `list…` reads (upstream's own read-only rune says
 /// so, too), `…invoice…` and `…offer` make and show requests for payment, `wait…` waits. Everything else is a name.
-pub const CONDITIONS: [&str; 28] = [
+pub const CONDITIONS: [&str; 23] = [
     "method=getinfo",
     "method^list",
     "method=help",
     "method~invoice",
     "method$offer",
     "method$pay",
-    "method=paystatus",
     "method=keysend",
     "method^getroute",
     "method$connect",
@@ -284,13 +284,9 @@ pub const CONDITIONS: [&str; 28] = [
     "method$withdraw",
     "method=feerates",
     "method^tx",
-    "method=fundpsbt",
-    "method=utxopsbt",
-    "method=signpsbt",
-    "method=sendpsbt",
+    "method$psbt",
     "method$inputs",
-    "method^signmessage",
-    "method=checkmessage",
+    "method$message",
     "method^decode",
     "method^wait",
 ];
