@@ -26,7 +26,7 @@ use logo::Logo;
 
 /// The most cards at a time: as many as an environment has nodes.
 pub const MAX_CARDS: usize = lnplaylive::environment::MAX_NODES as usize;
-/// The longest connection string, in bytes. A quarter more than the longest there is; a phone still reads its QR code.
+/// The longest connection string, in bytes. More than three times what there is; a phone still reads its QR code.
 pub const MAX_STRING: usize = 1200;
 /// The longest title, in characters.
 pub const MAX_TITLE: usize = 80;
