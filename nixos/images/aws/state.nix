@@ -16,6 +16,7 @@ let
     name = "lnplaylive-state-volume";
     runtimeInputs = [
       pkgs.coreutils
+      pkgs.diffutils
       pkgs.e2fsprogs
       pkgs.jq
       pkgs.util-linux
@@ -54,6 +55,30 @@ in
           ExecStart = "${lib.getExe find} ${link}";
           # A volume may be attached after the instance has started; and a check of a large one takes its time.
           TimeoutStartSec = "30min";
+          StandardError = "journal+console";
+        };
+    };
+
+    # The volume may have been made larger.
+    lnplaylive-state-growth = {
+      description = "Growth of the state volume's file system";
+      wantedBy = [ "lnplaylive-state.service" ];
+      before = [ "lnplaylive-state.service" ];
+      unitConfig = {
+        RequiresMountsFor = [ "/state" ];
+        # Without a volume it is a directory on the root disk.
+        ConditionPathIsMountPoint = "/state";
+      };
+      serviceConfig =
+        hardening.base
+        // hardening.disks
+        // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          # Only who has it may resize a file system that is mounted.
+          CapabilityBoundingSet = "CAP_SYS_RESOURCE";
+          ReadWritePaths = [ "/state" ];
+          ExecStart = "${config.systemd.package}/lib/systemd/systemd-growfs /state";
           StandardError = "journal+console";
         };
     };
