@@ -93,6 +93,8 @@ in
         # Makes directories for other users.
         // hardening.owners
         // {
+          # systemd-tmpfiles looks the boot's id up, and complains on the console where it cannot.
+          ProcSubset = "all";
           Type = "oneshot";
           RemainAfterExit = true;
           EnvironmentFile = config.services.lnplaylive.environmentFile;
