@@ -319,8 +319,12 @@ in
     # Written when a channel opens or closes: then is the time for a copy.
     systemd.paths.clightning-backup = mkIf cfg.backup.enable {
       description = "Changes of Core Lightning's channel backup";
-      wantedBy = [ "multi-user.target" ];
+      wantedBy = [ "clightning.service" ];
       after = [ "clightning.service" ];
+      # By default a path unit comes before basic.target, and lightningd, and what its directory is mounted from, come after it.
+      unitConfig.DefaultDependencies = false;
+      conflicts = [ "shutdown.target" ];
+      before = [ "shutdown.target" ];
       pathConfig.PathChanged = map (network: "${cfg.dataDir}/${network}/emergency.recover") [
         "bitcoin"
         "signet"

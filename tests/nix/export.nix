@@ -9,6 +9,16 @@ let
 in
 {
   units = lib.genAttrs names (name: config.systemd.units.${name}.text);
+  # Every unit that the system has of NixOS' making, with the links to it.
+  system = lib.mapAttrs (_: unit: {
+    inherit (unit)
+      aliases
+      overrideStrategy
+      requiredBy
+      text
+      wantedBy
+      ;
+  }) (lib.filterAttrs (_: unit: unit.enable && unit.text != null) config.systemd.units);
   # Directories that are made at boot: owner, group and mode of each.
   directories = lib.concatMapAttrs (_: lib.mapAttrs (_: kinds: kinds.d or null)) config.systemd.tmpfiles.settings;
   scripts = lib.mapAttrs (_: test: {

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    let document = UserData::parse(&read(file)?)?;
+    let document = UserData::parse(&read_user_data(file)?)?;
     let scratch = tempfile::tempdir().context("making a temporary directory")?;
     let around =
         Surroundings { base: toml::Table::new(), images: "/images".into(), out: scratch.path().into() };
@@ -67,10 +67,22 @@ fn check(file: &Path) -> anyhow::Result<()> {
 }
 
 fn apply(file: &Path, base: &Path, images: PathBuf, out: &Path) -> anyhow::Result<()> {
-    let document = UserData::parse(&read(file)?)?;
+    let document = UserData::parse(&read_user_data(file)?)?;
     let base = toml::from_str(&read(base)?).with_context(|| format!("reading {}", base.display()))?;
     let around = Surroundings { base, images, out: out.to_owned() };
     write(&files(&document, &around)?, out)
+}
+
+/// Reads the user-data. Where the instance has none, or its metadata service does not answer, nothing was fetched.
+fn read_user_data(path: &Path) -> anyhow::Result<String> {
+    if path.try_exists().with_context(|| format!("looking for {}", path.display()))? {
+        return read(path);
+    }
+    anyhow::bail!(
+        "user-data: {} is not there: the instance has none, or its metadata service did not answer; \
+         stop the instance, give it user-data as in user-data.example, enable its metadata service, and start it",
+        path.display()
+    )
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

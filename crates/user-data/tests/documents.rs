@@ -169,3 +169,14 @@ fn the_program_writes_what_services_may_read_and_only_that() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("remotes[0].url"), "{said}");
 }
+
+#[test]
+fn an_instance_without_user_data_is_told_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let missing = dir.path().join("user-data");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lnplaylive-user-data"));
+    let output = command.arg("check-config").arg(&missing).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("metadata service did not answer") && said.contains("user-data.example"), "{said}");
+}

@@ -47,11 +47,14 @@ look() {
   done < <(unused)
 }
 
+found() { [[ ${#ours[@]} -gt 0 || ${#blank[@]} -gt 0 ]]; }
+
 deadline=$((SECONDS + patience))
+none="no disk is labelled $label and none is blank; attach a volume, or set host.state_volume = false in the user-data"
 look
-until [[ ${#ours[@]} -gt 0 || ${#blank[@]} -gt 0 ]]; do
-  [[ $SECONDS -lt $deadline ]] ||
-    fail "no disk is labelled $label and none is blank; attach a volume, or set host.state_volume = false in the user-data"
+found || echo "state volume: $none (waiting $patience s for one)" >&2
+until found; do
+  [[ $SECONDS -lt $deadline ]] || fail "$none"
   sleep 2
   look
 done
@@ -66,10 +69,8 @@ fi
 
 volume=${ours[0]}
 status=0
+# Reads everything only after a crash that the journal does not cover; a clean one costs nothing. 1: errors, and they were corrected.
 e2fsck -p "$volume" || status=$?
-# 1: errors, and they were corrected.
 [[ $status -le 1 ]] || fail "the file system on $volume has errors that want somebody to look at them (e2fsck: $status)"
-# It may have been made larger; that wants a full check where the last one is old.
-resize2fs "$volume" || { e2fsck -f -p "$volume" && resize2fs "$volume"; }
 ln -sf "$volume" "$link"
 echo "it is $volume"

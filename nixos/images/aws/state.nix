@@ -16,6 +16,7 @@ let
     name = "lnplaylive-state-volume";
     runtimeInputs = [
       pkgs.coreutils
+      pkgs.diffutils
       pkgs.e2fsprogs
       pkgs.jq
       pkgs.util-linux
@@ -58,6 +59,30 @@ in
         };
     };
 
+    # The volume may have been made larger.
+    lnplaylive-state-growth = {
+      description = "Growth of the state volume's file system";
+      wantedBy = [ "lnplaylive-state.service" ];
+      before = [ "lnplaylive-state.service" ];
+      unitConfig = {
+        RequiresMountsFor = [ "/state" ];
+        # Without a volume it is a directory on the root disk.
+        ConditionPathIsMountPoint = "/state";
+      };
+      serviceConfig =
+        hardening.base
+        // hardening.disks
+        // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          # Only who has it may resize a file system that is mounted.
+          CapabilityBoundingSet = "CAP_SYS_RESOURCE";
+          ReadWritePaths = [ "/state" ];
+          ExecStart = "${config.systemd.package}/lib/systemd/systemd-growfs /state";
+          StandardError = "journal+console";
+        };
+    };
+
     lnplaylive-state = {
       description = "State directories, and the network of the node in them";
       requires = [ "lnplaylive-user-data.service" ];
@@ -68,6 +93,8 @@ in
         # Makes directories for other users.
         // hardening.owners
         // {
+          # systemd-tmpfiles looks the boot's id up, and complains on the console where it cannot.
+          ProcSubset = "all";
           Type = "oneshot";
           RemainAfterExit = true;
           EnvironmentFile = config.services.lnplaylive.environmentFile;
