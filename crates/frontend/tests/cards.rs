@@ -7,14 +7,16 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use hayro::hayro_interpret::InterpreterSettings;
 use hayro::hayro_syntax::Pdf;
 use hayro::hayro_syntax::page::Page;
+use hayro::vello_cpu::Pixmap;
 use hayro::{RenderCache, RenderSettings};
 use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 use lnplaylive_frontend::cards::{CardsRequest, Fonts};
 use serde_json::{Value, json};
 use support::{NODE, Served, serve};
 
-/// Dots in a point: 288 an inch, what a plain printer does.
-const SCALE: f32 = 4.0;
+/// Dots in a point: 288 an inch, what a plain printer does. Who holds a phone moves it until the code is read, so a
+/// code that the reader misses at one resolution is looked at again.
+const SCALES: [f32; 4] = [4.0, 3.0, 5.0, 3.5];
 
 /// The link to a node such as the shop sells.
 fn string(node: usize) -> String {
@@ -71,27 +73,43 @@ fn jpeg(width: u32, height: u32) -> String {
 /// What the codes say on pages that have so many columns and rows of cards, page by page.
 fn read(pdf: Vec<u8>, columns: usize, rows: usize) -> Vec<Vec<String>> {
     let pdf = Pdf::new(std::sync::Arc::new(pdf)).expect("a PDF");
-    let settings = RenderSettings { x_scale: SCALE, y_scale: SCALE, ..RenderSettings::default() };
     let read_page = |page: &Page<'_>| -> Vec<String> {
-        let drawn = hayro::render(page, &RenderCache::new(), &InterpreterSettings::default(), &settings);
-        let (width, height) = (usize::from(drawn.width()), usize::from(drawn.height()));
-        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (column, row)));
-        // One at a time, as a phone sees them.
-        let read_cell = |(column, row): (usize, usize)| {
-            let (cell_width, cell_height) = (width / columns, height / rows);
-            let gray = |x: usize, y: usize| {
-                let pixel = drawn.data()[(row * cell_height + y) * width + column * cell_width + x];
-                // What is not painted is paper.
-                if pixel.a < 128 { 255 } else { pixel.g }
-            };
-            let mut image = rqrr::PreparedImage::prepare_from_greyscale(cell_width, cell_height, gray);
-            let grids = image.detect_grids();
-            assert!(grids.len() <= 1, "one code a card");
-            grids.first().map(|grid| grid.decode().expect("it can be read").1)
-        };
-        cells.filter_map(read_cell).collect()
+        let mut cells = vec![None; columns * rows];
+        for scale in SCALES {
+            if cells.iter().any(Option::is_none) {
+                let drawn = render(page, scale);
+                for (at, cell) in cells.iter_mut().enumerate().filter(|(_, cell)| cell.is_none()) {
+                    *cell = read_cell(&drawn, (at % columns, at / columns), (columns, rows));
+                }
+            }
+        }
+        cells.into_iter().flatten().collect()
     };
     pdf.pages().iter().map(read_page).collect()
+}
+
+fn render(page: &Page<'_>, scale: f32) -> Pixmap {
+    let settings = RenderSettings { x_scale: scale, y_scale: scale, ..RenderSettings::default() };
+    hayro::render(page, &RenderCache::new(), &InterpreterSettings::default(), &settings)
+}
+
+/// What the code of one card says; they are looked at one at a time, as a phone sees them.
+fn read_cell(
+    drawn: &Pixmap,
+    (column, row): (usize, usize),
+    (columns, rows): (usize, usize),
+) -> Option<String> {
+    let (width, height) = (usize::from(drawn.width()), usize::from(drawn.height()));
+    let (cell_width, cell_height) = (width / columns, height / rows);
+    let gray = |x: usize, y: usize| {
+        let pixel = drawn.data()[(row * cell_height + y) * width + column * cell_width + x];
+        // What is not painted is paper.
+        if pixel.a < 128 { 255 } else { pixel.g }
+    };
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(cell_width, cell_height, gray);
+    let grids = image.detect_grids();
+    assert!(grids.len() <= 1, "one code a card");
+    Some(grids.first()?.decode().ok()?.1)
 }
 
 fn draw(request: &Value) -> Vec<u8> {

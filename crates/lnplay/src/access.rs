@@ -145,10 +145,7 @@ pub static FAMILIES: [Family; 27] = [
             "withdraw",
         ],
     ),
-    allowed(
-        "signing and checking messages with the node's key",
-        &["checkmessage", "signmessage"],
-    ),
+    allowed("signing and checking messages with the node's key", &["checkmessage", "signmessage"]),
     allowed("reading invoices, offers and runes; a function of its argument", &["decode", "decodepay"]),
     allowed(
         "waiting for something to happen; costs a pending answer",
