@@ -105,7 +105,7 @@ impl Facts {
             return;
         };
         let Some(range) = settings.vm_addresses else {
-            let example = example_range(&subnet);
+            let example = example_range(subnet);
             found.faults.push(format!(
                 "instance_type is virtual-machine and no vm_addresses are set; name a range in network {name} \
                  ({}) that its DHCP leaves alone{example}",
@@ -188,7 +188,7 @@ fn name(kind: InstanceType) -> &'static str {
 }
 
 /// The upper quarter of a subnet, as somebody might write it.
-fn example_range(subnet: &Ipv4Net) -> String {
+fn example_range(subnet: Ipv4Net) -> String {
     let (from, to) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
     let first = Ipv4Addr::from(from + (to - from) / 4 * 3 + 1);
     let last = Ipv4Addr::from(to.saturating_sub(1));

@@ -223,7 +223,7 @@ impl Remote {
         if endpoints == kept {
             return;
         }
-        let text: String = endpoints.iter().map(|url| format!("{url}\n")).collect();
+        let text = endpoints.iter().map(Url::as_str).collect::<Vec<_>>().join("\n");
         if let Err(error) = write_private(&self.endpoints_file, &text) {
             let file = self.endpoints_file.display();
             tracing::warn!(

@@ -87,7 +87,7 @@ async fn a_member_dies() {
     static SHIFT: AtomicUsize = AtomicUsize::new(0);
     let shop = shop().await;
     let remote = &shop.remotes[0];
-    let (mut cells, mut owned) = (0, 2);
+    let (mut deaths, mut owned) = (0, 2);
     let calls = calls(&shop, 0).await;
     for member in remote.members() {
         for k in &calls {
@@ -109,12 +109,12 @@ async fn a_member_dies() {
             remote.faults().clear();
             member.revive().await.expect("its address is free");
             provisioned_once(&shop, id).await;
-            (cells, owned) = (cells + 1, owned + 1);
+            (deaths, owned) = (deaths + 1, owned + 1);
             let after = format!("after the death of {} at call {k}", member.name());
             nothing_is_left(remote, owned, &after).await;
         }
     }
     figure(&format!(
-        "simulated cluster of {MEMBERS}: members x calls at which they die: {cells} cells, all delivered"
+        "simulated cluster of {MEMBERS}: members x calls at which they die: {deaths} cells, all delivered"
     ));
 }
