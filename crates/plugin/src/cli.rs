@@ -156,7 +156,7 @@ impl Outcome {
                     let site = site(name, member.as_deref());
                     match machine {
                         Ok(_) => {
-                            line(format!("{site}: takes environments; their ports are reached at {host}"))
+                            line(format!("{site}: takes environments; their ports are reached at {host}"));
                         }
                         Err(reason) => line(format!("{site}: takes no environments: {reason}")),
                     }

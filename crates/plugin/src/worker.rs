@@ -56,12 +56,12 @@ async fn run(desk: Arc<Desk>, case: Arc<Case>) {
                 }
                 result
             }
-            Work::Place(not_before) => worker.when(not_before, worker.place(&order)).await,
+            Work::Place(not_before) => worker.when(not_before, Box::pin(worker.place(&order))).await,
             Work::BringUp(placement, not_before) => {
-                worker.when(not_before, worker.bring_up(&order, placement)).await
+                worker.when(not_before, Box::pin(worker.bring_up(&order, placement))).await
             }
             Work::Deploy(placement, not_before) => {
-                worker.when(not_before, worker.deploy(&order, placement)).await
+                worker.when(not_before, Box::pin(worker.deploy(&order, placement))).await
             }
         };
         match result {
