@@ -88,9 +88,10 @@ impl World {
             let remote = SimRemote::start(config).await.expect("a remote");
             let token = write(dir.path(), &format!("token-{index}"), &remote.token("shop"));
             let name = format!("sim-{index}");
-            settings += &match clustered {
-                true => cluster_settings(&name, &remote.url(), &token),
-                false => remote_settings(&name, &remote.url(), &token, address, index),
+            settings += &if clustered {
+                cluster_settings(&name, &remote.url(), &token)
+            } else {
+                remote_settings(&name, &remote.url(), &token, address, index)
             };
             settings += lines;
             remotes.push(remote);
