@@ -305,16 +305,13 @@ mod tests {
     fn a_range_that_dhcp_may_lease_is_a_warning() {
         for ranges in [None, Some("10.0.0.2-10.0.0.210"), Some("10.0.0.240-10.0.0.254"), Some("nonsense")] {
             let mut facts = good();
-            match ranges {
-                Some(ranges) => {
-                    drop(network(&mut facts).config.insert("ipv4.dhcp.ranges".into(), ranges.into()))
-                }
-                None => drop(network(&mut facts).config.remove("ipv4.dhcp.ranges")),
-            }
+            let config = &mut network(&mut facts).config;
+            config.remove("ipv4.dhcp.ranges");
+            config.extend(ranges.map(|ranges| ("ipv4.dhcp.ranges".to_owned(), ranges.to_owned())));
             let Findings { faults, warnings } = facts.findings(&remote(RANGE));
             assert!(faults.is_empty() && warnings.len() == 1, "{ranges:?}: {faults:?} {warnings:?}");
             network(&mut facts).config.insert("ipv4.dhcp".into(), "false".into());
-            assert_eq!(facts.findings(&remote(RANGE)).warnings, [String::new(); 0]);
+            assert_eq!(facts.findings(&remote(RANGE)).warnings, Vec::<String>::new());
         }
     }
 
