@@ -32,7 +32,7 @@ fn string(node: usize) -> String {
 
 /// A rune as long as an attendee's: it names what it permits.
 fn rune(node: usize) -> String {
-    let bytes: Vec<_> = (0..355_usize)
+    let bytes: Vec<_> = (0..408_usize)
         .map(|at| u8::try_from((at * at + 7 * at * node + node) % 251).expect("small"))
         .collect();
     URL_SAFE.encode(bytes)
