@@ -127,7 +127,7 @@ in
     };
     users.groups.${account} = { };
 
-    # What the forced command speaks to. See crates/lnplay/src/session.rs.
+    # What the forced command speaks to. See crates/lnplay-agent/src/session.rs.
     systemd.sockets.lnplay-session = {
       description = "Requests to lnplay";
       wantedBy = [ "sockets.target" ];

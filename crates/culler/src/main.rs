@@ -1,6 +1,6 @@
 //! One pass over the remotes that removes environments whose time is up, and then ends. A timer runs it.
 //!
-//! What is removed is decided in [`lnplaylive::culling`], how in the crate `provisioner`. There is no state but what the
+//! What is removed is decided in [`lnplaylive_core::culling`], how in the crate `provisioner`. There is no state but what the
 //! remotes say: the next pass is the retry, and one that was killed is finished by the next.
 //!
 //! Exit status: 0, all that was due is gone; 1, something failed, on a project or a whole remote, and is left to the next pass;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
-use lnplaylive::settings::{CONFIG_VARIABLE, CullerSettings, Remote};
+use lnplaylive_core::settings::{CONFIG_VARIABLE, CullerSettings, Remote};
 use tracing_subscriber::EnvFilter;
 
 use pass::Pass;

@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::culling::{Reason, Verdict, WrongClock, agreed_time, judge};
-use lnplaylive::settings::{Culler, Remote};
+use lnplaylive_core::culling::{Reason, Verdict, WrongClock, agreed_time, judge};
+use lnplaylive_core::settings::{Culler, Remote};
 use provisioner::{Listing, Projects, Removal, Seen};
 use tokio::time::{Instant, timeout_at};
 

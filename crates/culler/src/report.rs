@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use lnplaylive::culling::Reason;
-use lnplaylive::marks::Flaw;
+use lnplaylive_core::culling::Reason;
+use lnplaylive_core::marks::Flaw;
 use serde::{Serialize, Serializer};
 
 /// What a pass has done. As JSON: `dry_run`, the sums of the counts, `remotes_failed` and `remotes`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use lnplaylive::Settings;
-use lnplaylive::settings::CONFIG_VARIABLE;
+use lnplaylive_core::Settings;
+use lnplaylive_core::settings::CONFIG_VARIABLE;
 use provisioner::{Checkup, Member, Provisioner};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;

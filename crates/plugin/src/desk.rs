@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cln_rpc::model::requests::DelinvoiceStatus;
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::catalogue::{Catalogue, Terms};
-use lnplaylive::order::{Policy, Refused};
-use lnplaylive::settings::{Provisioning, SettingsError, Shop};
-use lnplaylive::{Event, Order, OrderId, Settings, State};
+use lnplaylive_core::catalogue::{Catalogue, Terms};
+use lnplaylive_core::order::{Policy, Refused};
+use lnplaylive_core::settings::{Provisioning, SettingsError, Shop};
+use lnplaylive_core::{Event, Order, OrderId, Settings, State};
 use provisioner::{Placed, Provisioner};
 use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -138,7 +138,7 @@ impl Case {
     }
 
     /// Shows progress. It is not recorded.
-    pub(crate) fn show_progress(&self, progress: lnplaylive::progress::Progress) {
+    pub(crate) fn show_progress(&self, progress: lnplaylive_core::progress::Progress) {
         self.shown.send_modify(|shown| {
             shown.progress = Some(progress);
             shown.ticks += 1;

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use lnplaylive::settings::url_host;
-use lnplaylive::{Endpoint, ProjectName, Route, RouteTable, Settings};
+use lnplaylive_core::settings::url_host;
+use lnplaylive_core::{Endpoint, ProjectName, Route, RouteTable, Settings};
 use provisioner::Environment;
 use tokio::sync::Mutex;
 
@@ -67,7 +67,7 @@ impl Desk {
                 next.write(&file)?;
             }
             *written = Some(next);
-            Ok::<_, lnplaylive::routes::RouteTableError>(())
+            Ok::<_, lnplaylive_core::routes::RouteTableError>(())
         });
         if let Err(error) = result {
             let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
@@ -110,8 +110,8 @@ fn route(host: &str, environment: &Environment) -> Option<(ProjectName, Route)> 
 
 #[cfg(test)]
 mod tests {
-    use lnplaylive::OrderId;
-    use lnplaylive::order::PortBlock;
+    use lnplaylive_core::OrderId;
+    use lnplaylive_core::order::PortBlock;
 
     use super::*;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cln_plugin::{Builder, RpcMethodBuilder};
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::customisation::{CustomisationError, Title};
-use lnplaylive::{ChannelSetup, CoinDistribution, Customisation, NodeAccess, OrderId, Product};
+use lnplaylive_core::customisation::{CustomisationError, Title};
+use lnplaylive_core::{ChannelSetup, CoinDistribution, Customisation, NodeAccess, OrderId, Product};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};

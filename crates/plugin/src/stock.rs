@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::{OrderId, State};
+use lnplaylive_core::{OrderId, State};
 use provisioner::{Claims, Environment, Load, Placed, RemoteReport, Room};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};

@@ -6,7 +6,7 @@
 //! the open one counts then, so that closing is simply done again.
 
 use cln_rpc::model::responses::ListdatastoreDatastore;
-use lnplaylive::{Order, OrderId};
+use lnplaylive_core::{Order, OrderId};
 
 use crate::node::{Node, NodeError};
 

@@ -1,8 +1,8 @@
 //! What buyers and operators get to see of an order.
 
 use jiff::Timestamp;
-use lnplaylive::progress::Progress;
-use lnplaylive::{Order, State};
+use lnplaylive_core::progress::Progress;
+use lnplaylive_core::{Order, State};
 use serde_json::{Value, json};
 
 /// The plugin's version, as buyers see it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::order::{Placement, Severity};
-use lnplaylive::{Event, Order, ProjectName, State, Work};
+use lnplaylive_core::order::{Placement, Severity};
+use lnplaylive_core::{Event, Order, ProjectName, State, Work};
 use provisioner::{Avoid, Deployed, Environment, choose, keys};
 use tokio::time::{sleep, timeout};
 

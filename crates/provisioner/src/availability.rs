@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
-use lnplaylive::order::PortBlock;
+use lnplaylive_core::order::PortBlock;
 
 use crate::placement::Candidate;
 use crate::space::{Fit, Reserved, Space};
@@ -189,8 +189,8 @@ impl<'a> Room<'a> {
 
 #[cfg(test)]
 mod tests {
-    use lnplaylive::settings;
-    use lnplaylive::{OrderId, ProjectName};
+    use lnplaylive_core::settings;
+    use lnplaylive_core::{OrderId, ProjectName};
 
     use super::*;
     use crate::load::{Environment, Load, Machine, Member, Memory, RemoteReport};

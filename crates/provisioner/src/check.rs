@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
-use lnplaylive::settings::{self, AddressRange, InstanceType};
+use lnplaylive_core::settings::{self, AddressRange, InstanceType};
 use lxd_client::{ImageInfo, Item};
 
 use crate::profiles::Profiles;

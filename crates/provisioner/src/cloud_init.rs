@@ -1,6 +1,6 @@
 //! The user-data that an instance is started with.
 
-use lnplaylive::order::Access;
+use lnplaylive_core::order::Access;
 use serde_json::json;
 
 /// The account that the image has for us. It can speak to `lnplay` and nothing else: sshd sees to that, in the image.

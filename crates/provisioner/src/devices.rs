@@ -6,8 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lnplaylive::order::{Placement, PortBlock};
-use lnplaylive::settings;
+use lnplaylive_core::order::{Placement, PortBlock};
+use lnplaylive_core::settings;
 use lxd_client::{Client, DeviceMap};
 
 use crate::profiles::Profiles;

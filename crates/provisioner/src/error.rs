@@ -1,6 +1,6 @@
 //! What can go wrong on a remote, and whether trying again may help.
 
-use lnplaylive::order::{Placement, Severity};
+use lnplaylive_core::order::{Placement, Severity};
 use thiserror::Error;
 
 /// A step that did not work. Each names the remote and the object.

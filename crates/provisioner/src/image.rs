@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lnplaylive::settings::{self, ImageFiles, InstanceType};
+use lnplaylive_core::settings::{self, ImageFiles, InstanceType};
 use lxd_client::{Client, Found as _, ImageInfo};
 use tokio::sync::Mutex;
 

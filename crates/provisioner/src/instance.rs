@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lnplaylive::order::{Placement, PortBlock};
-use lnplaylive::settings;
+use lnplaylive_core::order::{Placement, PortBlock};
+use lnplaylive_core::settings;
 use lxd_client::{Client, ConfigMap, ImageSource, InstanceSpec, InstanceType, Status};
 
 use crate::devices::{Wiring, devices, relocated};

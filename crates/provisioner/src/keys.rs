@@ -1,7 +1,7 @@
 //! SSH keys, made before the instance that they are for.
 
-use lnplaylive::Secret;
-use lnplaylive::order::{Access, KeyPair};
+use lnplaylive_core::Secret;
+use lnplaylive_core::order::{Access, KeyPair};
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 

@@ -1,6 +1,6 @@
 //! Environments on remotes: choose a remote, bring up, deploy, hand over, take down.
 //!
-//! Every step is idempotent and its inputs are in a [`lnplaylive::order::Placement`] that was stored
+//! Every step is idempotent and its inputs are in a [`lnplaylive_core::order::Placement`] that was stored
 //! before: whoever resumes calls the same step again. "Could not ask" is never taken for "not there".
 //! Nothing on a remote is touched that does not carry the key of the order it is touched for.
 
@@ -31,11 +31,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use lnplaylive::environment::{EnvironmentSpec, NodeAccess, Ports};
-use lnplaylive::order::{Leftover, Order, Placement};
-use lnplaylive::progress::Progress;
-use lnplaylive::settings::{self, InstanceType};
-use lnplaylive::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
+use lnplaylive_core::environment::{EnvironmentSpec, NodeAccess, Ports};
+use lnplaylive_core::order::{Leftover, Order, Placement};
+use lnplaylive_core::progress::Progress;
+use lnplaylive_core::settings::{self, InstanceType};
+use lnplaylive_core::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
-use lnplaylive::ProjectName;
-use lnplaylive::order::PortBlock;
+use lnplaylive_core::ProjectName;
+use lnplaylive_core::order::PortBlock;
 
 /// How a remote is, or why that is not known.
 #[derive(Debug, Clone, PartialEq)]

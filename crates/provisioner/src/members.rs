@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lnplaylive::settings::{self, InstanceType};
+use lnplaylive_core::settings::{self, InstanceType};
 use lxd_client::{Client, ClusterMember, Scheduler, ServerInfo};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use lnplaylive::order::PortBlock;
-use lnplaylive::settings;
+use lnplaylive_core::order::PortBlock;
+use lnplaylive_core::settings;
 use thiserror::Error;
 
 use crate::availability::Placed;
@@ -113,7 +113,7 @@ impl Distance {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use lnplaylive::{OrderId, ProjectName};
+    use lnplaylive_core::{OrderId, ProjectName};
 
     use super::*;
     use crate::availability::{Claims, Room};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lnplaylive::settings;
+use lnplaylive_core::settings;
 use lxd_client::{Client, DeviceMap, Found as _};
 
 use crate::Error;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive::marks::{
+use lnplaylive_core::marks::{
     KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
 };
-use lnplaylive::order::{Leftover, Placement, PortBlock, Severity};
-use lnplaylive::{OrderId, ProjectName};
+use lnplaylive_core::order::{Leftover, Placement, PortBlock, Severity};
+use lnplaylive_core::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
 use tokio::time::{Instant, sleep};
 

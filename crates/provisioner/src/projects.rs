@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lnplaylive::settings;
+use lnplaylive_core::settings;
 
 use crate::remote::Remote;
 use crate::{Error, Removal, project};

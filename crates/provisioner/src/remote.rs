@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lnplaylive::ProjectName;
-use lnplaylive::order::Placement;
-use lnplaylive::secret::{Secret, read_secret};
-use lnplaylive::settings::{self, InstanceType};
+use lnplaylive_core::ProjectName;
+use lnplaylive_core::order::Placement;
+use lnplaylive_core::secret::{Secret, read_secret};
+use lnplaylive_core::settings::{self, InstanceType};
 use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Found as _, Identity, ServerInfo, Token};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};

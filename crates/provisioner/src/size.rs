@@ -1,6 +1,6 @@
 //! How much memory an environment takes.
 
-use lnplaylive::settings::InstanceType;
+use lnplaylive_core::settings::InstanceType;
 
 const MIB: u64 = 1024 * 1024;
 

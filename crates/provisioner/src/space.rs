@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use lnplaylive::addresses::FreeAddresses;
-use lnplaylive::order::PortBlock;
-use lnplaylive::ports::FreePorts;
-use lnplaylive::settings::{self, InstanceType};
+use lnplaylive_core::addresses::FreeAddresses;
+use lnplaylive_core::order::PortBlock;
+use lnplaylive_core::ports::FreePorts;
+use lnplaylive_core::settings::{self, InstanceType};
 
 use crate::load::{Load, Machine, Memory, Storage};
 use crate::size;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lnplaylive::ConnectionString;
-use lnplaylive::environment::EnvironmentSpec;
-use lnplaylive::order::{Placement, Severity};
-use lnplaylive::progress::{Line, Progress};
-use lnplaylive::settings;
+use lnplaylive_core::ConnectionString;
+use lnplaylive_core::environment::EnvironmentSpec;
+use lnplaylive_core::order::{Placement, Severity};
+use lnplaylive_core::progress::{Line, Progress};
+use lnplaylive_core::settings;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};

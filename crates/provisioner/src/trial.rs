@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::catalogue::{Sku, Terms};
-use lnplaylive::order::{Placement, Policy};
-use lnplaylive::{Customisation, Event, Order, OrderId, ProjectName};
+use lnplaylive_core::catalogue::{Sku, Terms};
+use lnplaylive_core::order::{Placement, Policy};
+use lnplaylive_core::{Customisation, Event, Order, OrderId, ProjectName};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 

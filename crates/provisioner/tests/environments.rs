@@ -3,7 +3,7 @@
 mod support;
 
 use jiff::Timestamp;
-use lnplaylive::order::PortBlock;
+use lnplaylive_core::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Collection, ConfigMap, Identity, Token};
 use provisioner::{Error, Placed, choose};
 use sim_lxd::Fault;

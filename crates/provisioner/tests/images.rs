@@ -4,7 +4,7 @@ mod support;
 
 use std::{path::Path, process::Command};
 
-use lnplaylive::order::Severity;
+use lnplaylive_core::order::Severity;
 use provisioner::{Error, Placed, choose};
 use sim_lxd::Fault;
 use support::{GOOD, World, names, order, quoted};

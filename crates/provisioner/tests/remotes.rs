@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lnplaylive::order::{Placement, Severity};
+use lnplaylive_core::order::{Placement, Severity};
 use provisioner::{Avoid, Claims, Environment, Error, Memory, NoRoom, Provisioner, Room, choose};
 use sim_lxd::{Fault, SimMember};
 use support::{
@@ -260,7 +260,7 @@ async fn another_server_behind_the_address_is_said_so() {
     says(&text, &["sim-0", world.remotes[0].fingerprint(), world.remotes[1].fingerprint(), "pinned"]);
     assert_eq!(world.remotes[1].faults().calls(), [], "not a word was said to it");
     let order = order(1);
-    let placement = placement(&order, "sim-0", lnplaylive::order::PortBlock { first: 20000, count: 2 });
+    let placement = placement(&order, "sim-0", lnplaylive_core::order::PortBlock { first: 20000, count: 2 });
     let error = own.bring_up(&order, &placement).await.expect_err("another server");
     assert_eq!(error.severity(), Severity::Final);
 }
@@ -295,7 +295,7 @@ async fn a_client_certificate_that_has_expired_is_said_so() {
 async fn a_remote_that_left_the_settings_is_said_so() {
     let world = World::new(GOOD).await;
     let order = order(1);
-    let placement = placement(&order, "gone", lnplaylive::order::PortBlock { first: 20000, count: 2 });
+    let placement = placement(&order, "gone", lnplaylive_core::order::PortBlock { first: 20000, count: 2 });
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("not there");
     assert!(matches!(error, Error::NoSuchRemote { .. }), "{error}");
 }

@@ -8,7 +8,7 @@ mod support;
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use lnplaylive::order::PortBlock;
+use lnplaylive_core::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Identity};
 use provisioner::{Error, Memory, choose};
 use support::{LONG, leftover, names, order, own_address, placement, provisioner, quoted, remote_settings};
@@ -35,7 +35,7 @@ fn image(dir: &Path) -> std::path::PathBuf {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(root.join("sbin/init"), mode).expect("executable");
     // So that no two runs upload the same image.
-    std::fs::write(root.join("etc/nonce"), lnplaylive::OrderId::random().to_string()).expect("written");
+    std::fs::write(root.join("etc/nonce"), lnplaylive_core::OrderId::random().to_string()).expect("written");
     let metadata =
         "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: provisioner\n";
     std::fs::write(dir.join("metadata.yaml"), metadata).expect("written");

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use lnplaylive::order::Severity;
+use lnplaylive_core::order::Severity;
 use provisioner::Error;
 use sim_lxd::SshFault;
 use support::{GOOD, World, names, order, ssh_processes, until};

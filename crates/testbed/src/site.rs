@@ -7,9 +7,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::post};
-use lnplaylive_frontend::{Settings, Site};
 use serde::Deserialize;
 use serde_json::json;
+use shop_server::{Settings, Site};
 
 use crate::{Error, PublicRunes, Result, Rpc, Shop};
 

@@ -108,7 +108,7 @@ async fn what_was_bought_can_be_used_afterwards(flavor: Flavor) {
     check(&report, flavor, "simulated");
     let strings = report["status"]["deployment_details"]["connection_strings"].as_array().expect("a list");
     for string in strings {
-        let string: lnplaylive::ConnectionString =
+        let string: lnplaylive_core::ConnectionString =
             string.as_str().expect("a string").parse().expect("a connection string");
         let (node, address) = (string.node_id.as_str(), string.endpoint.to_string());
         let client = sim_lightning::commando::Client::connect(&address, node).await.expect("it answers");
@@ -177,7 +177,7 @@ async fn keeps_running_when_asked(flavor: Flavor) {
     let report = document(demo.line().as_bytes());
     let strings = report["status"]["deployment_details"]["connection_strings"].as_array().expect("a list");
     for string in strings {
-        let string: lnplaylive::ConnectionString =
+        let string: lnplaylive_core::ConnectionString =
             string.as_str().expect("a string").parse().expect("a connection string");
         let (host, port) = (string.endpoint.host.as_str(), string.endpoint.port);
         TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("{string:?}: {e}"));

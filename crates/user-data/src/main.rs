@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use lnplaylive::Settings;
+use lnplaylive_core::Settings;
 use lnplaylive_user_data::{File, Surroundings, UserData, files};
 
 /// Twice what EC2 lets through, and after it is decompressed more than anybody writes.

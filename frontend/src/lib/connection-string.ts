@@ -1,7 +1,7 @@
 /**
  * Connection strings: links whose fragment holds all that is needed to control one node.
  *
- * The format is that of `crates/lnplaylive/src/connection.rs`; a fragment never reaches a server.
+ * The format is that of `crates/lnplaylive-core/src/connection.rs`; a fragment never reaches a server.
  */
 
 /** What a connection string says. */

@@ -16,7 +16,7 @@ export interface Drawing {
 /** Half the picture. */
 export const CENTRE = 200;
 
-/** The channels of a set-up, as `lnplay` opens them (crates/lnplay/src/channels.rs). */
+/** The channels of a set-up, as `lnplay` opens them (crates/lnplay-agent/src/channels.rs). */
 export function channels(setup: string, count: number): readonly (readonly [number, number])[] {
   const to = (from: number, first: number) =>
     Array.from({ length: Math.max(0, count - first) }, (_, i) => [from, first + i] as const);

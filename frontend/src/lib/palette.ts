@@ -1,6 +1,6 @@
 /** Names and colours that nodes get by themselves, for pictures of networks that do not exist yet. */
 
-/** The first names that `lnplay` gives (crates/lnplay/src/names.rs). */
+/** The first names that `lnplay` gives (crates/lnplay-agent/src/names.rs). */
 export const NAMES = [
   'Alice', 'Bruno', 'Carol', 'Diego', 'Elena', 'Farid', 'Greta', 'Hugo',
   'Imani', 'Jonas', 'Keiko', 'Liam', 'Maya', 'Nils', 'Olga', 'Pablo',

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
-use lnplaylive::ConnectionString;
+use lnplaylive_core::ConnectionString;
 use serde_json::{Value, json};
 use sim_lightning::commando::{self, Client};
 use sim_lxd::SimRemote;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_dial};
-use lnplaylive::{ConnectionString, RouteTable};
+use lnplaylive_core::{ConnectionString, RouteTable};
 use serde_json::Value;
 use testbed::lxd::cluster::{Cluster, Instance, Member};
 use testbed::lxd::{Kind, image, unavailable};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::{LONG, QUICK, closed, daemons, follow_and_dial, projects, provisioned_once, strings, text};
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::{ProjectName, RouteTable};
+use lnplaylive_core::{ProjectName, RouteTable};
 use serde_json::{Value, json};
 use sim_lxd::{Fault, SshFault};
 use testbed::{Binary, Flavor, Shop, ShopConfig, Step, on_both_flavors};

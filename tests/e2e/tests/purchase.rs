@@ -1,7 +1,7 @@
 //! The main job: an order, its payment, an environment whose nodes answer.
 
 use e2e::{LONG, daemons, dial, projects, strings, text};
-use lnplaylive::ProjectName;
+use lnplaylive_core::ProjectName;
 use serde_json::json;
 use testbed::{Flavor, Shop, ShopConfig, on_both_flavors};
 

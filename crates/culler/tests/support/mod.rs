@@ -13,8 +13,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_REMOVING, KEY_STATE, Stage};
-use lnplaylive::{OrderId, ProjectName};
+use lnplaylive_core::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_REMOVING, KEY_STATE, Stage};
+use lnplaylive_core::{OrderId, ProjectName};
 use lxd_client::{
     Client, ClientConfig, Collection, ConfigMap, Identity, ImageSource, InstanceSpec, InstanceType, Token,
 };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use lnplaylive::OrderId;
-use lnplaylive::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER};
+use lnplaylive_core::OrderId;
+use lnplaylive_core::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER};
 use lxd_client::{Client, Stop};
 
 use super::{Culler, HOUR, Project, create, furnish, now, snapshot, start};

@@ -15,7 +15,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive::{
+use lnplaylive_core::{
     ConnectionString, Customisation, Event, Order, OrderId, Placement, Policy, ProjectName, Settings, Sku,
     Terms,
     order::{Leftover, PortBlock},

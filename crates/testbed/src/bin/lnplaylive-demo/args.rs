@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use lnplaylive::{Catalogue, Terms};
+use lnplaylive_core::{Catalogue, Terms};
 use testbed::{Daemons, Flavor, Remotes};
 use url::Url;
 

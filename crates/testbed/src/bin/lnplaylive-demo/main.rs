@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lnplaylive::Terms;
+use lnplaylive_core::Terms;
 use serde::Serialize;
 use serde_json::{Value, json};
 use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use indicatif::HumanCount;
-use lnplaylive::progress::Progress;
-use lnplaylive::{ConnectionString, Terms};
+use lnplaylive_core::progress::Progress;
+use lnplaylive_core::{ConnectionString, Terms};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sim_lightning::commando::Client;

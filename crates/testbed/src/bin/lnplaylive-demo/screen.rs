@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lnplaylive::progress::Progress;
+use lnplaylive_core::progress::Progress;
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
 /// Where a person's lines go.

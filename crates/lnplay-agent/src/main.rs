@@ -1,0 +1,150 @@
+//! The command line of `lnplay`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use lnplay_agent::confine::Confinement;
+use lnplay_agent::settings::Settings;
+use lnplay_agent::state::{self, StateDir};
+use lnplay_agent::{child, control, session, supervisor, up};
+use lnplaylive_core::progress::Line;
+use tracing_subscriber::EnvFilter;
+
+/// Brings up bitcoind (regtest) and Lightning nodes, all funded, and keeps them running
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings the environment up, or finds it up; prints progress and then the connection strings, as JSON lines
+    Up {
+        /// The environment spec, a JSON file; - for standard input
+        spec: PathBuf,
+    },
+    /// Prints how the environment is, as JSON
+    Status,
+    /// Stops the environment; its chain and nodes are kept for the next `up`
+    Down,
+    /// Keeps the environment running, in the foreground
+    #[command(hide = true)]
+    Supervise,
+    /// Hands on what was asked for over SSH: the forced command of an instance's account
+    #[command(hide = true)]
+    Session,
+    /// Does what a session asks for on standard input, as root
+    #[command(hide = true)]
+    Attend,
+    /// Becomes a program of the environment
+    #[command(hide = true)]
+    Child {
+        #[arg(long)]
+        parent: i32,
+        #[arg(long)]
+        lock: PathBuf,
+        #[arg(long)]
+        confinement: Option<Confinement>,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Cli { settings, command } = Cli::parse();
+    if let Command::Child { parent, lock, confinement, command } = command {
+        return become_child(parent, &lock, confinement, &command);
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    // One thread: children are told when the *thread* that started them ends, so it must be one that stays.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let up = |spec: &Path| read_spec(spec).and_then(|spec| runtime.block_on(up::up(&settings, &spec, print)));
+    let status = || {
+        runtime.block_on(async {
+            let status = control::status(&StateDir::new(&settings.dir)?).await?;
+            print(&status)
+        })
+    };
+    match command {
+        Command::Up { spec } => told(up(&spec)),
+        Command::Status => finish(status()),
+        Command::Session => session::relay().unwrap_or_else(|error| fail(&error)),
+        Command::Attend => told(session::attend(io::stdin().lock()).and_then(|request| match request {
+            session::Request::Up => up(Path::new("-")),
+            session::Request::Status => status(),
+            session::Request::Down => runtime.block_on(up::down(&settings)),
+        })),
+        Command::Down => finish(runtime.block_on(up::down(&settings))),
+        Command::Supervise => {
+            // Leaves the session that it was started from, to outlive it. Under systemd it leads one already.
+            let _leader = nix::unistd::setsid();
+            finish(runtime.block_on(supervisor::run(settings)))
+        }
+        Command::Child { .. } => unreachable!("has been dealt with"),
+    }
+}
+
+fn become_child(
+    parent: i32,
+    lock: &Path,
+    confinement: Option<Confinement>,
+    command: &[OsString],
+) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    match child::exec(parent, lock, confinement, program, arguments) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("lnplay: {error:#}");
+            child::exit_status(&error).into()
+        }
+    }
+}
+
+fn read_spec(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let read = if path == Path::new("-") {
+        state::read_bounded(io::stdin().lock())
+    } else {
+        File::open(path).and_then(state::read_bounded)
+    };
+    read.with_context(|| format!("cannot read the spec {}", path.display()))
+}
+
+fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// As [`finish`], for whoever reads lines: a failure is the last of them.
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(
+        |error| {
+            let told = print(&Line::Failed { message: format!("{error:#}") });
+            fail(&told.err().unwrap_or(error))
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,149 @@
+//! What somebody can do who logs in to an instance over SSH: `lnplay up`, `lnplay status` and `lnplay down`, nothing else.
+//!
+//! The login is an account without rights. sshd runs `lnplay session` for it, whatever it asks for ([`relay`]), which hands
+//! one of those commands and its input to a socket. Behind the socket systemd starts `lnplay attend` as root ([`attend`]),
+//! which does what was asked and writes its lines back. So no shell stands between the network and root, and no program
+//! that is setuid.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use lnplaylive_core::progress::Line;
+
+/// Where `lnplay attend` is reached; its group is the account's.
+pub const SOCKET: &str = "/run/lnplay.sock";
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// `lnplay up -`: the spec follows.
+    Up,
+    /// `lnplay status`.
+    Status,
+    /// `lnplay down`.
+    Down,
+}
+
+impl Request {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Status, Self::Down];
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "lnplay up -",
+            Self::Status => "lnplay status",
+            Self::Down => "lnplay down",
+        })
+    }
+}
+
+impl FromStr for Request {
+    type Err = anyhow::Error;
+
+    /// Reads a command line, word for word: nothing in it is expanded or quoted.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let found = Self::ALL.into_iter().find(|request| request.to_string() == text);
+        found.context(
+            "this account can run `lnplay up -`, `lnplay status` and `lnplay down`, and nothing else",
+        )
+    }
+}
+
+/// Hands the command that was asked for over SSH on, with what comes on standard input, and prints what comes back. The exit
+/// status is that of the command: success unless the last line tells of a failure.
+pub fn relay() -> anyhow::Result<ExitCode> {
+    let asked = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
+    let request: Request = asked.parse()?;
+    let mut stream =
+        UnixStream::connect(SOCKET).with_context(|| format!("cannot reach lnplay at {SOCKET}"))?;
+    writeln!(stream, "{request}").context("lnplay does not listen")?;
+    let mut input = stream.try_clone()?;
+    // Ends with the process: whoever asks may leave their end open.
+    std::thread::spawn(move || {
+        if request == Request::Up && io::copy(&mut io::stdin().lock(), &mut input).is_err() {
+            return;
+        }
+        drop(input.shutdown(Shutdown::Write));
+    });
+    let mut last = Vec::new();
+    let mut out = io::stdout().lock();
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        // A line of ours is far shorter than this.
+        if (&mut lines).take(crate::state::MAX_SIZE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        out.write_all(&line).and_then(|()| out.flush()).context("nobody reads")?;
+        last = line;
+    }
+    let ended = Line::parse(&String::from_utf8_lossy(&last));
+    let failed = match request {
+        Request::Up => !matches!(ended, Some(Line::Ready { .. })),
+        Request::Status | Request::Down => matches!(ended, Some(Line::Failed { .. })),
+    };
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Reads which command is asked for, from the front of standard input; what follows is the command's.
+pub fn attend(mut input: impl Read) -> anyhow::Result<Request> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    // Not a byte more than the line: the rest is for whoever reads next.
+    while line.len() < 64 {
+        if input.read(&mut byte).context("reading the request")? == 0 {
+            break;
+        }
+        if byte == *b"\n" {
+            return String::from_utf8_lossy(&line).parse();
+        }
+        line.push(byte[0]);
+    }
+    bail!("no request came")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_else_can_be_asked_for() {
+        for request in Request::ALL {
+            assert_eq!(request.to_string().parse::<Request>().expect("its own text"), request);
+        }
+        for text in [
+            "",
+            "sh",
+            "lnplay",
+            "lnplay up",
+            "lnplay up /etc/shadow",
+            "lnplay up - ; id",
+            "lnplay up -\nid",
+            "lnplay down --dir /",
+            "lnplay supervise",
+            "lnplay status | sh",
+            "/usr/bin/lnplay status",
+            " lnplay status",
+            "LNPLAY_DIR=/ lnplay down",
+        ] {
+            assert!(text.parse::<Request>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_request_is_read_and_the_rest_left() {
+        let mut input = &b"lnplay up -\n{\"spec\": 1}"[..];
+        assert_eq!(attend(&mut input).expect("a request"), Request::Up);
+        assert_eq!(input, b"{\"spec\": 1}");
+        for wrong in [&b""[..], b"lnplay up -", b"sh\n", &[b'a'; 1000]] {
+            assert!(attend(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

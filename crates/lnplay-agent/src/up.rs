@@ -1,0 +1,124 @@
+//! `lnplay up` and `lnplay down`: have a supervisor at work and follow it, or end it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lnplaylive_core::EnvironmentSpec;
+use lnplaylive_core::progress::Line;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::child;
+use crate::control::{self, Answers, Request};
+use crate::service::{self, Keeper};
+use crate::settings::Settings;
+use crate::state::StateDir;
+use crate::{lock, node, supervisor};
+
+/// A supervisor listens within milliseconds; one that is just ending is waited for.
+const ATTACH_LIMIT: Duration = Duration::from_secs(60);
+/// More than the supervisor gives itself.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(240);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Brings the environment up, or finds it up, and hands each line to `print`; the last one is `Ready`. An error is to
+/// be printed as the last line instead.
+pub async fn up(
+    settings: &Settings,
+    spec: &[u8],
+    mut print: impl FnMut(&Line) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let spec: EnvironmentSpec = serde_json::from_slice(spec).context("the spec cannot be read")?;
+    spec.validate().context("the spec cannot be brought up")?;
+    let dir = StateDir::new(&settings.dir)?;
+    node::plan(&spec, &dir, settings.address)?;
+    dir.create(settings.users()?)?;
+    dir.adopt_spec(&spec)?;
+
+    let (first, mut answers) = attach(settings, &dir).await?;
+    let follow = async {
+        let mut next = Some(first);
+        while let Some(text) = next {
+            let line = Line::parse(&text).with_context(|| format!("the supervisor said {text:?}"))?;
+            match &line {
+                Line::Failed { message } => bail!("{message}"),
+                Line::Progress(_) => print(&line)?,
+                Line::Ready { .. } => return print(&line),
+            }
+            next = answers.next().await?;
+        }
+        bail!(
+            "the supervisor died; run the same again to go on (its log is {})",
+            dir.log("supervisor").display()
+        )
+    };
+    timeout(FOLLOW_LIMIT, follow).await.context("the supervisor has not come to an end")?
+}
+
+/// Finds the supervisor, or has one started; returns its first line and the rest.
+async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, Answers)> {
+    let log = dir.log("supervisor");
+    let deadline = Instant::now() + ATTACH_LIMIT;
+    let mut ours: Option<Child> = None;
+    loop {
+        if let Some(mut answers) = control::ask(dir, Request::Follow).await? {
+            let first = timeout(control::ANSWER_LIMIT, answers.next()).await;
+            // One that goes without a word was just ending when we came.
+            if let Some(first) = first.context("the supervisor does not answer")?? {
+                return Ok((first, answers));
+            }
+        }
+        if let Some(process) = &mut ours {
+            match process.try_wait()? {
+                None => {}
+                // Another was faster, or is still ending.
+                Some(exit) if exit.success() || lock::holder(&dir.supervisor_lock())?.is_some() => {
+                    ours = None;
+                }
+                Some(exit) => bail!("the supervisor ended ({exit}); its log ends:\n{}", child::tail(&log)),
+            }
+        } else if lock::holder(&dir.supervisor_lock())?.is_none() {
+            ours = Some(match Keeper::of(settings) {
+                Keeper::Systemd => service::start(settings, dir).await?,
+                Keeper::Process => start(settings, &log)?,
+            });
+        }
+        if Instant::now() > deadline {
+            bail!("no supervisor answers after {ATTACH_LIMIT:?}; its log is {}", log.display());
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn start(settings: &Settings, log: &std::path::Path) -> anyhow::Result<Child> {
+    let log = child::open_log(log)?;
+    let errors = log.try_clone()?;
+    let process = Command::new("/proc/self/exe")
+        .arg0("lnplay")
+        .arg("supervise")
+        .envs(settings.to_environment())
+        // Nothing of the session that we run in: neither its terminal nor its directory.
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .spawn();
+    process.context("cannot start a supervisor")
+}
+
+/// Takes the environment down and returns when nothing of it runs. Succeeds when nothing did.
+pub async fn down(settings: &Settings) -> anyhow::Result<()> {
+    let dir = StateDir::new(&settings.dir)?;
+    if Keeper::of(settings) == Keeper::Systemd {
+        service::stop().await.context("ending the supervisor")?;
+    }
+    if lock::evict(&dir.supervisor_lock(), supervisor::GRACE).await.context("ending the supervisor")? {
+        tracing::warn!("the supervisor had to be killed");
+    }
+    // Of a supervisor that was killed, by us or before.
+    for path in dir.child_locks()? {
+        lock::evict(&path, supervisor::GRACE).await?;
+    }
+    Ok(())
+}

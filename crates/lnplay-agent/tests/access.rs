@@ -1,0 +1,96 @@
+//! What an attendee's connection string allows: exactly what [`lnplay_agent::access`] has decided, on the daemon at hand.
+
+mod support;
+
+use lnplay_agent::access::{Decision, decide};
+use serde_json::{Value, json};
+use sim_lightning::commando::{Client, Error};
+use support::{Daemons, Environment, checks, spec};
+
+/// Commando's code for a rune that does not permit the call.
+const REFUSED: i64 = 0x4c51;
+
+checks!(a_rune_allows_what_was_decided_of_every_method, full_access_is_asked_for_in_the_spec);
+
+/// The names of all methods that a node has, as it lists them itself.
+fn methods(environment: &Environment) -> Vec<String> {
+    let help = environment.rpc(0, "help");
+    let usages = help["help"].as_array().expect("a list").iter();
+    let name = |usage: &Value| usage["command"].as_str()?.split_whitespace().next().map(str::to_owned);
+    usages.map(|usage| name(usage).expect("a name")).collect()
+}
+
+/// A parameter that no method has: nothing is done, and a rune's verdict comes first.
+fn nonsense() -> Value {
+    json!({"no-such-parameter": 1})
+}
+
+/// Whether a connection string's rune permits a call, as the node itself says.
+async fn permitted(client: &Client, rune: &str, method: &str) -> bool {
+    match client.call(rune, method, nonsense()).await {
+        Ok(_) => true,
+        Err(Error::Rpc { code, .. }) => code != REFUSED,
+        Err(error) => panic!("{method}: {error}"),
+    }
+}
+
+fn a_rune_allows_what_was_decided_of_every_method(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let string = environment.up(&spec(1)).strings().remove(0);
+    let methods = methods(&environment);
+    let undecided: Vec<_> = methods.iter().filter(|method| decide(method).is_none()).collect();
+    assert!(undecided.is_empty(), "decide in crates/lnplay-agent/src/access.rs about {undecided:?}");
+    let allowed = methods.iter().filter(|method| decide(method) == Some(Decision::Allowed)).count();
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client =
+            Client::connect(&environment.websocket(0), string.node_id.as_str()).await.expect("it listens");
+        for method in &methods {
+            let decided = decide(method) == Some(Decision::Allowed);
+            assert_eq!(permitted(&client, &string.rune, method).await, decided, "{method}");
+        }
+        // Nor can a name be dressed up as one that is allowed.
+        for method in [
+            "PLUGIN",
+            " plugin",
+            "plugin ",
+            "list plugin",
+            "getinfo\n",
+            "pl\\u0075gin",
+            "listnodes\",\"method\":\"stop",
+        ] {
+            let outcome = client.call(&string.rune, method, json!([])).await;
+            assert!(outcome.is_err(), "{method:?} was answered: {outcome:?}");
+        }
+        let info = client.call(&string.rune, "getinfo", json!({})).await.expect("it lives");
+        assert_eq!(info["id"], string.node_id.as_str());
+    });
+    support::figure(&format!(
+        "{} lightningd: {} methods, {allowed} of them allowed to attendees; a rune of {} characters, a connection string of {}",
+        if daemons.real { "real" } else { "simulated" },
+        methods.len(),
+        string.rune.len(),
+        string.to_string().len(),
+    ));
+    assert!(
+        string.to_string().len() <= 900,
+        "too long for a QR code on a card: {}",
+        string.to_string().len()
+    );
+}
+
+fn full_access_is_asked_for_in_the_spec(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let mut spec = spec(1);
+    spec["node_access"] = json!("full");
+    let string = environment.up(&spec).strings().remove(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client =
+            Client::connect(&environment.websocket(0), string.node_id.as_str()).await.expect("it listens");
+        for method in ["plugin", "createrune", "stop"] {
+            assert!(permitted(&client, &string.rune, method).await, "{method}");
+        }
+    });
+}

@@ -1,0 +1,268 @@
+//! What is culled, and what never is.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::culling::{MAX_SKEW, PLACING_LIMIT, Reason, Verdict, WrongClock, agreed_time, judge};
+use lnplaylive_core::marks::{
+    Flaw, KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+};
+use lnplaylive_core::{OrderId, ProjectName};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+type Config = BTreeMap<String, String>;
+
+/// Some time in 2026.
+const NOW: i64 = 1_780_000_000;
+const HOUR: i64 = 3600;
+const GRACE: SignedDuration = SignedDuration::from_mins(10);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("in range")
+}
+
+fn order() -> OrderId {
+    OrderId::from_uuid(Uuid::from_u128(0x0819_da5d_5cfa_411b_a851_8c08_f917_8624))
+}
+
+/// A project as the provisioner makes it.
+fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i64>) -> (String, Config) {
+    let name = ProjectName::new(at(name_expires), order()).expect("a name").to_string();
+    let mut config: Config = [
+        ("features.images", "false".to_owned()),
+        (KEY_ORDER, order().to_string()),
+        (KEY_EXPIRES, key_expires.to_string()),
+        (KEY_PORTS, "20000-9".to_owned()),
+        (KEY_STATE, stage.as_str().to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    config.extend(created.map(|second| (KEY_CREATED.to_owned(), second.to_string())));
+    (name, config)
+}
+
+fn verdict((name, config): &(String, Config)) -> Verdict {
+    judge(name, config, at(NOW), GRACE)
+}
+
+fn flaw(name: &str, config: &Config) -> Flaw {
+    match judge(name, config, Timestamp::MAX, SignedDuration::ZERO) {
+        Verdict::Malformed(flaw) => flaw,
+        other => panic!("{name:?} {config:?} is {other:?}"),
+    }
+}
+
+#[test]
+fn the_later_end_and_the_grace_count() {
+    let grace = GRACE.as_secs();
+    for (name, key, removed) in [
+        (NOW - grace, NOW - grace, true),
+        (NOW - grace + 1, NOW - grace, false),
+        (NOW - grace, NOW - grace + 1, false),
+        (NOW - 9 * HOUR, NOW + HOUR, false),
+        (NOW + HOUR, NOW - 9 * HOUR, false),
+        (1, 1, true),
+    ] {
+        let project = project(name, key, Stage::Provisioned, Some(1));
+        let later = at(name.max(key));
+        let expected = if removed {
+            Verdict::Remove(Reason::Expired { at: later })
+        } else {
+            Verdict::Keep { expires: later }
+        };
+        assert_eq!(verdict(&project), expected, "{name} {key}");
+    }
+}
+
+#[test]
+fn what_a_crash_has_left_goes_a_day_after_it_was_begun() {
+    let day = PLACING_LIMIT.as_secs();
+    let later = NOW + 9 * HOUR;
+    let left = |stage, created| verdict(&project(later, later, stage, created));
+    let keep = Verdict::Keep { expires: at(later) };
+    let created = at(NOW - day);
+    let remove = Verdict::Remove(Reason::NeverHandedOver { created });
+    assert_eq!(left(Stage::Placing, Some(NOW - day)), remove);
+    assert_eq!(left(Stage::Placing, Some(NOW - day + 1)), keep);
+    assert_eq!(left(Stage::Placing, Some(NOW + day)), keep, "made in the future");
+    assert_eq!(left(Stage::Placing, None), keep, "nothing tells when");
+    assert_eq!(left(Stage::Provisioned, Some(NOW - 99 * day)), keep, "handed over");
+}
+
+#[test]
+fn a_removal_that_was_begun_is_judged_as_before() {
+    let mut over = project(NOW - HOUR, NOW - HOUR, Stage::Provisioned, None);
+    over.1.insert(KEY_REMOVING.into(), NOW.to_string());
+    assert!(matches!(verdict(&over), Verdict::Remove(_)));
+    over.1.insert(KEY_EXPIRES.into(), (NOW + HOUR).to_string());
+    assert!(matches!(verdict(&over), Verdict::Keep { .. }));
+}
+
+#[test]
+fn what_looks_like_ours_and_cannot_be_read_is_reported() {
+    let (name, good) = project(NOW - HOUR, NOW - HOUR, Stage::Provisioned, Some(NOW - 2 * HOUR));
+    for name in [
+        "lnplaylive-",
+        "lnplaylive-staging",
+        "lnplaylive-1700000000",
+        "lnplaylive-1700000000-0a1b2c3d-x",
+        "lnplaylive-1700000000-0A1B2C3D",
+        "lnplaylive-1700000000-0819da5",
+        "lnplaylive--1700000000-0819da5d",
+        "lnplaylive-+1700000000-0819da5d",
+        "lnplaylive-01700000000-0819da5d",
+        "lnplaylive-0-0819da5d",
+        "lnplaylive-99999999999999999999-0819da5d",
+        "lnplaylive-9223372036854775807-0819da5d",
+        "lnplaylive-17e8-0819da5d",
+        "lnplaylive-1700000000-0819da5d\n",
+        "lnplaylive-\u{202e}1700000000-0819da5d",
+        "default",
+        "",
+    ] {
+        assert_eq!(flaw(name, &good), Flaw::Name, "{name:?}");
+    }
+    assert_eq!(flaw(&format!("lnplaylive-{}", "1".repeat(500)), &Config::new()), Flaw::Name);
+    assert_eq!(flaw(&name, &Config::new()), Flaw::Missing(KEY_ORDER));
+    for key in [KEY_ORDER, KEY_EXPIRES, KEY_STATE] {
+        let mut config = good.clone();
+        config.remove(key);
+        assert_eq!(flaw(&name, &config), Flaw::Missing(key));
+    }
+    let other = OrderId::from_uuid(Uuid::from_u128(7));
+    let (time, begun) = (Flaw::Time(KEY_EXPIRES), Flaw::Time(KEY_CREATED));
+    for (key, value, expected) in [
+        (KEY_ORDER, "", Flaw::Order),
+        (KEY_ORDER, "0819da5d", Flaw::Order),
+        (KEY_ORDER, "lnplaylive-0819DA5D-5CFA-411B-A851-8C08F9178624", Flaw::Order),
+        (KEY_ORDER, &other.to_string(), Flaw::OtherOrder),
+        (KEY_EXPIRES, "", time),
+        (KEY_EXPIRES, "-1", time),
+        (KEY_EXPIRES, "0", time),
+        (KEY_EXPIRES, "01", time),
+        (KEY_EXPIRES, "+1", time),
+        (KEY_EXPIRES, "1.5", time),
+        (KEY_EXPIRES, " 1", time),
+        (KEY_EXPIRES, "99999999999999999999", time),
+        (KEY_EXPIRES, "9223372036854775807", time),
+        (KEY_EXPIRES, "2026-01-01T00:00:00Z", time),
+        (KEY_STATE, "", Flaw::State),
+        (KEY_STATE, "Provisioned", Flaw::State),
+        (KEY_CREATED, "yesterday", begun),
+    ] {
+        let mut config = good.clone();
+        config.insert(key.into(), value.into());
+        let flaw = flaw(&name, &config);
+        assert_eq!(flaw, expected, "{key} = {value:?}");
+        let text = flaw.to_string();
+        assert!(value.len() < 5 || !text.contains(value), "others wrote that: {text}");
+    }
+}
+
+#[test]
+fn what_carries_nothing_of_ours_is_foreign() {
+    let similar: Config = [("user.lnplaylive", "1"), ("user.lnplay.order", "2"), ("xuser.lnplaylive.a", "3")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    for name in [
+        "default",
+        "",
+        "lnplaylive",
+        "lnplay-1700000000-0819da5d",
+        "Lnplaylive-1700000000-0819da5d",
+        "my-lnplaylive-1700000000-0819da5d",
+        " lnplaylive-1700000000-0819da5d",
+    ] {
+        let verdict = judge(name, &similar, Timestamp::MAX, SignedDuration::ZERO);
+        assert_eq!(verdict, Verdict::Foreign, "{name:?}");
+    }
+}
+
+#[test]
+fn one_clock_alone_is_not_believed() {
+    let now = at(NOW);
+    let second = SignedDuration::from_secs(1);
+    let years = SignedDuration::from_hours(24 * 365 * 30);
+    assert_eq!(agreed_time(now, Some(SignedDuration::ZERO)), Ok(now));
+    assert_eq!(agreed_time(now, Some(MAX_SKEW)), Ok(now), "the earlier one");
+    assert_eq!(agreed_time(now, Some(-MAX_SKEW)), Ok(at(NOW - MAX_SKEW.as_secs())));
+    for ahead in [MAX_SKEW + second, -MAX_SKEW - second, years, -years] {
+        let theirs = at(NOW + ahead.as_secs());
+        assert_eq!(agreed_time(now, Some(ahead)), Err(WrongClock::Apart { ours: now, theirs }));
+    }
+    for ahead in [SignedDuration::MAX, SignedDuration::MIN] {
+        assert!(matches!(agreed_time(now, Some(ahead)), Err(WrongClock::Apart { .. })));
+    }
+    assert_eq!(agreed_time(now, None), Err(WrongClock::Unknown));
+    let early = "2025-12-31T23:59:59Z".parse().expect("a time");
+    assert_eq!(agreed_time(early, Some(SignedDuration::ZERO)), Err(WrongClock::Ours(early)));
+    assert!(agreed_time("2026-01-01T00:00:00Z".parse().expect("a time"), Some(second)).is_ok());
+}
+
+fn text_near(good: String) -> impl Strategy<Value = String> {
+    prop_oneof![4 => Just(good), 1 => "[-+ 0-9a-z]{0,21}", 1 => any::<String>()]
+}
+
+prop_compose! {
+    /// Something that is or nearly is a project of ours.
+    fn anything()(
+        name_expires in 1..2 * NOW, key_expires in 1..2 * NOW, created in proptest::option::of(1..2 * NOW),
+        placing in any::<bool>(),
+    )(
+        name in text_near(project(name_expires, 1, Stage::Placing, None).0),
+        order in text_near(order().to_string()),
+        expires in text_near(key_expires.to_string()),
+        state in text_near(if placing { "placing" } else { "provisioned" }.to_owned()),
+        created in Just(created),
+        lacks in proptest::option::weighted(0.2, 0..3_usize),
+    ) -> (String, Config) {
+        let keys = [(KEY_ORDER, order), (KEY_EXPIRES, expires), (KEY_STATE, state)];
+        let kept = keys.into_iter().enumerate().filter(|(at, _)| lacks != Some(*at));
+        let mut config: Config = kept.map(|(_, (key, value))| (key.to_owned(), value)).collect();
+        config.extend(created.map(|second| (KEY_CREATED.to_owned(), second.to_string())));
+        (name, config)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is removed is ours by name and keys, and has ended by both, or was never finished.
+    #[test]
+    fn nothing_is_removed_that_is_not_ours_and_over((name, config) in anything(), now in 1..2 * NOW, grace in 0..HOUR) {
+        let verdict = judge(&name, &config, at(now), SignedDuration::from_secs(grace));
+        let Verdict::Remove(reason) = verdict else { return Ok(()) };
+        let parsed: ProjectName = name.parse().expect("our name");
+        prop_assert_eq!(&config[KEY_ORDER], &order().to_string());
+        let expires: i64 = config[KEY_EXPIRES].parse().expect("a number");
+        let over = parsed.expires().as_second().max(expires) + grace <= now;
+        match reason {
+            Reason::Expired { at: end } => {
+                prop_assert!(over);
+                prop_assert_eq!(end.as_second(), parsed.expires().as_second().max(expires));
+            }
+            Reason::NeverHandedOver { created } => {
+                prop_assert!(!over && config[KEY_STATE] == "placing");
+                prop_assert!(created.as_second() + PLACING_LIMIT.as_secs() <= now);
+            }
+        }
+    }
+
+    /// What is to be removed stays so as time goes by, so that an interrupted removal is gone on with.
+    #[test]
+    fn a_verdict_to_remove_lasts((name, config) in anything(), now in 1..2 * NOW, more in 0..NOW) {
+        if let Verdict::Remove(_) = judge(&name, &config, at(now), GRACE) {
+            prop_assert!(matches!(judge(&name, &config, at(now + more), GRACE), Verdict::Remove(_)));
+        }
+    }
+
+    #[test]
+    fn anything_at_all_may_be_judged(
+        name in any::<String>(), config in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4),
+        grace in any::<i64>(),
+    ) {
+        let verdict = judge(&name, &config, Timestamp::MAX, SignedDuration::from_secs(grace));
+        prop_assert!(matches!(verdict, Verdict::Foreign | Verdict::Malformed(_)));
+    }
+}

@@ -1,0 +1,315 @@
+//! No sequence of events loses a paid order or has two placements of it at work.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::catalogue::Catalogue;
+use lnplaylive_core::customisation::{Customisation, Title};
+use lnplaylive_core::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
+use lnplaylive_core::{
+    ChannelSetup, CoinDistribution, ConnectionString, Event, NodeAccess, Order, OrderId, Policy, ProjectName,
+    Secret, State, Work,
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("in range")
+}
+
+fn order() -> Order {
+    let terms = Catalogue::default().quote(8, 48).expect("on sale");
+    Order::new(OrderId::from_uuid(Uuid::from_u128(7)), terms, at(0), at(600))
+}
+
+fn placement(order: &Order, second: i64) -> Placement {
+    let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
+    Placement {
+        remote: format!("remote-{}", second % 3),
+        member: (second % 2 == 0).then(|| "m1".to_owned()),
+        address: None,
+        project: ProjectName::new(at(second), order.id).expect("a name"),
+        ports: PortBlock { first: 20000, count: 9 },
+        access: Access { host_key: pair(), client_key: pair() },
+    }
+}
+
+fn strings(count: usize) -> Vec<ConnectionString> {
+    let link = format!("http://x/#address=02{}@h:1&type=direct&value=ws:&rune=r", "00".repeat(32));
+    vec![link.parse().expect("a link"); count]
+}
+
+/// An event without the parts that depend on the order.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Paid,
+    Placed,
+    NotPlaced,
+    InstanceRuns,
+    HandedOver { strings: usize },
+    Failed { passing: bool },
+    LeftoverGone,
+    Retry,
+    Cancel,
+    Refunded,
+    Extended { hours: i64 },
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        2 => Just(Kind::Paid),
+        5 => Just(Kind::Placed),
+        1 => Just(Kind::NotPlaced),
+        5 => Just(Kind::InstanceRuns),
+        3 => prop_oneof![3 => Just(8_usize), 1 => 0..20_usize].prop_map(|strings| Kind::HandedOver { strings }),
+        4 => any::<bool>().prop_map(|passing| Kind::Failed { passing }),
+        2 => Just(Kind::LeftoverGone),
+        1 => Just(Kind::Retry),
+        1 => Just(Kind::Cancel),
+        1 => Just(Kind::Refunded),
+        1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
+    ]
+}
+
+fn event(kind: Kind, order: &Order, second: i64) -> Event {
+    match kind {
+        Kind::Paid => Event::Paid,
+        Kind::Placed => Event::Placed(placement(order, second + 1_000_000)),
+        Kind::NotPlaced => Event::NotPlaced { reason: "full".into() },
+        Kind::InstanceRuns => Event::InstanceRuns,
+        Kind::HandedOver { strings: n } => {
+            Event::HandedOver { expires_at: at(second + 172_800), connection_strings: strings(n) }
+        }
+        Kind::Failed { passing } => Event::StepFailed {
+            severity: if passing { Severity::Passing } else { Severity::Final },
+            reason: "it broke".into(),
+        },
+        Kind::LeftoverGone => Event::LeftoverGone(
+            order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project),
+        ),
+        Kind::Retry => Event::Retry,
+        Kind::Cancel => Event::Cancel,
+        Kind::Refunded => Event::Refunded { note: None },
+        Kind::Extended { hours } => Event::Extended { expires_at: at(second + 172_800 + 3600 * hours) },
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_events_loses_or_doubles(events in proptest::collection::vec(kinds(), 0..120)) {
+        let policy = Policy::default();
+        let mut order = order();
+        // Projects that were placed and that no one has said are gone.
+        let mut on_remotes = BTreeSet::new();
+        let mut handed_over = None;
+        for (second, kind) in (1_i64..).zip(events) {
+            let before = order.clone();
+            let event = event(kind, &order, second);
+            let Ok(after) = order.apply(event.clone(), at(second), &policy) else {
+                prop_assert_eq!(&order, &before, "what is refused changes nothing");
+                continue;
+            };
+            order = after;
+            match event {
+                Event::Placed(placement) => {
+                    prop_assert!(on_remotes.insert(placement.project), "one project, one placement");
+                }
+                Event::LeftoverGone(project) => {
+                    prop_assert!(on_remotes.remove(&project));
+                }
+                _ => {}
+            }
+
+            // Once paid, always paid, since the same time, for the same terms.
+            if let Some(paid_at) = before.state.paid_at() {
+                prop_assert_eq!(order.state.paid_at(), Some(paid_at));
+            }
+            prop_assert_eq!(&order.terms, &before.terms);
+            // What was handed over stays handed over, and never ends earlier.
+            if let State::Provisioned { handover, .. } = &order.state {
+                let first: &mut Handover = handed_over.get_or_insert(handover.clone());
+                prop_assert!(handover.expires_at >= first.expires_at);
+                first.expires_at = handover.expires_at;
+                prop_assert_eq!(first, handover);
+                prop_assert_eq!(handover.connection_strings.len(), 8);
+            } else {
+                prop_assert!(handed_over.is_none());
+            }
+            // Every project on a remote is accounted for exactly once.
+            let mut known: Vec<_> = order.leftovers.iter().map(|l| l.project).collect();
+            known.extend(order.state.placement().map(|p| p.project));
+            if let State::Provisioned { handover, .. } = &order.state {
+                known.push(handover.project);
+            }
+            known.sort();
+            prop_assert_eq!(known, on_remotes.iter().copied().collect::<Vec<_>>());
+            // An order that is not over has something to do, and one that is over has nothing left behind.
+            match order.work() {
+                Work::Close => prop_assert!(order.leftovers.is_empty() && order.state.paid_at().is_some()),
+                Work::AwaitPayment => prop_assert!(order.state.paid_at().is_none()),
+                Work::CleanUp => prop_assert!(!order.leftovers.is_empty()),
+                Work::Place(_) | Work::BringUp(..) | Work::Deploy(..) => {}
+            }
+            // The record says it all.
+            let json = serde_json::to_string(&order).expect("JSON");
+            prop_assert_eq!(&serde_json::from_str::<Order>(&json).expect("our own record"), &order);
+        }
+    }
+
+    #[test]
+    fn whatever_happened_a_paid_order_can_still_be_delivered_unless_it_was_paid_back(
+        events in proptest::collection::vec(kinds(), 0..60),
+    ) {
+        let policy = Policy::default();
+        let mut order = order();
+        let mut second = 0;
+        for kind in events {
+            second += 1;
+            let event = event(kind, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        // From here on all goes well: at most five steps lead to the hand-over.
+        for kind in [Kind::Paid, Kind::Retry, Kind::Placed, Kind::InstanceRuns, Kind::HandedOver { strings: 8 }] {
+            second += 1;
+            let event = event(kind, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        prop_assert!(matches!(order.state.name(), "provisioned" | "refunded"), "{}", order.state.name());
+    }
+
+    #[test]
+    fn nothing_is_tried_without_end(severities in proptest::collection::vec(any::<bool>(), 200)) {
+        let policy = Policy::default();
+        let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+        let mut second = 1_000_000;
+        for passing in severities {
+            second += 1;
+            if matches!(order.work(), Work::Place(_)) {
+                let event = Event::Placed(placement(&order, second));
+                order = order.apply(event, at(second), &policy).expect("placed");
+            }
+            let event = event(Kind::Failed { passing }, &order, second);
+            order = order.apply(event, at(second), &policy).unwrap_or(order);
+        }
+        prop_assert_eq!(order.state.name(), "failed");
+        prop_assert_eq!(order.leftovers.len(), policy.max_attempts as usize);
+    }
+}
+
+#[test]
+fn waits_grow_and_stay_bounded() {
+    let policy = Policy::default();
+    let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+    let mut last = SignedDuration::ZERO;
+    for _ in 0..100 {
+        let event = Event::NotPlaced { reason: "no remote answers".into() };
+        order = order.apply(event, at(0), &policy).expect("still queued");
+        let Work::Place(not_before) = order.work() else { panic!("it has left the queue") };
+        let wait = not_before.duration_since(at(0));
+        assert!(wait >= last && wait <= policy.max_backoff, "{wait:?} after {last:?}");
+        last = wait;
+    }
+    assert_eq!(last, policy.max_backoff);
+}
+
+#[test]
+fn an_environment_never_ends_before_its_name_says() {
+    let policy = Policy::default();
+    let mut order = order();
+    let placement = placement(&order, 500_000);
+    let ends = placement.project.expires();
+    for event in [Event::Paid, Event::Placed(placement), Event::InstanceRuns] {
+        order = order.apply(event, at(1), &policy).expect("in order");
+    }
+    let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
+    let order = order.apply(event, at(2), &policy).expect("in order");
+    let State::Provisioned { handover, .. } = order.state else { panic!("not handed over") };
+    assert_eq!(handover.expires_at, ends);
+}
+
+#[test]
+fn private_keys_are_gone_from_the_record_once_handed_over() {
+    let policy = Policy::default();
+    let mut order = order();
+    let placement = placement(&order, 500_000);
+    for event in [Event::Paid, Event::Placed(placement), Event::InstanceRuns] {
+        order = order.apply(event, at(1), &policy).expect("in order");
+    }
+    assert!(serde_json::to_string(&order).expect("JSON").contains("private"));
+    let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
+    let order = order.apply(event, at(2), &policy).expect("in order");
+    assert!(!serde_json::to_string(&order).expect("JSON").contains("private"));
+}
+
+#[test]
+fn a_record_from_before_customisation_is_read() {
+    let record = r#"{"id": "lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624",
+        "terms": {"sku": "A", "node_count": 8, "hours": 48, "amount_msat": 76800000},
+        "created_at": "2026-11-22T15:31:08Z", "invoice_expires_at": "2026-11-22T15:41:08Z", "revision": 1,
+        "state": "failed", "paid_at": "2026-11-22T15:31:20Z", "reason": "no space left on device",
+        "leftovers": [], "history": [{"at": "2026-11-22T15:31:20Z", "what": "paid"}]}"#;
+    let order: Order = serde_json::from_str(record).expect("a record of the first version");
+    assert!(order.terms.customisation.is_default());
+    let retried = order.apply(Event::Retry, at(0), &Policy::default()).expect("it can be gone on with");
+    let again = serde_json::to_value(&retried).expect("JSON");
+    assert_eq!(again["terms"], serde_json::from_str::<serde_json::Value>(record).expect("JSON")["terms"]);
+}
+
+#[test]
+fn what_the_buyer_has_chosen_is_in_the_record() {
+    let mut order = order();
+    let names: Vec<_> = ["Zoë", "Bob", "c", "d", "e", "f", "g", "h"].into();
+    order.terms.customisation = Customisation {
+        coin_distribution: CoinDistribution::Pow,
+        channel_setup: ChannelSetup::Prism,
+        title: Title::new("Lightning for beginners"),
+        names: Vec::new(),
+        node_access: NodeAccess::Full,
+    }
+    .with_names(&names, 8)
+    .expect("good names");
+    let json = serde_json::to_string(&order).expect("JSON");
+    assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), order);
+    let spoilt = json.replace("Bob", "B\\nb");
+    assert!(serde_json::from_str::<Order>(&spoilt).is_err(), "a name with a control character: {spoilt}");
+}
+
+#[test]
+fn a_cancelled_order_leaves_what_it_had_to_be_removed_and_can_be_taken_up_again() {
+    let policy = Policy::default();
+    let created = order();
+    created.apply(Event::Cancel, at(1), &policy).expect_err("nothing was paid: the shop just removes it");
+    let placement = placement(&created, 500_000);
+    let paid = created.apply(Event::Paid, at(1), &policy).expect("paid");
+    let placed = paid.apply(Event::Placed(placement.clone()), at(2), &policy).expect("placed");
+    let cancelled = placed.apply(Event::Cancel, at(3), &policy).expect("cancelled");
+    assert!(matches!(&cancelled.state, State::Failed { cancelled: true, .. }));
+    assert_eq!(cancelled.leftovers[0].project, placement.project);
+    assert_eq!(cancelled.work(), Work::CleanUp);
+    cancelled
+        .apply(Event::InstanceRuns, at(4), &policy)
+        .expect_err("whatever still went on there is no news");
+    cancelled.apply(Event::Cancel, at(4), &policy).expect_err("once is enough");
+    let again = cancelled.apply(Event::Retry, at(5), &policy).expect("the operator has thought again");
+    assert!(matches!(again.work(), Work::Place(_)));
+}
+
+#[test]
+fn what_was_paid_back_is_neither_tried_again_nor_paid_back_again() {
+    let policy = Policy::default();
+    let refunded = |note: Option<&str>| Event::Refunded { note: note.map(str::to_owned) };
+    let paid = order().apply(Event::Paid, at(1), &policy).expect("paid");
+    paid.apply(refunded(None), at(2), &policy).expect_err("it may still be delivered");
+    let cancelled = paid.apply(Event::Cancel, at(2), &policy).expect("cancelled");
+    let settled = cancelled.apply(refunded(Some("by hand")), at(3), &policy).expect("paid back");
+    assert_eq!(settled.history.last().expect("an entry").what, "paid back: by hand");
+    assert_eq!((settled.state.name(), settled.work()), ("refunded", Work::Close));
+    for event in [refunded(None), Event::Retry, Event::Cancel] {
+        let refused = settled.apply(event, at(4), &policy).expect_err("it is settled");
+        assert!(refused.to_string().ends_with("for an order that is refunded"), "{refused}");
+    }
+    // A record from before there were refunds has none.
+    let json = serde_json::to_string(&cancelled).expect("JSON");
+    assert!(!json.contains("refunded_at"), "{json}");
+    assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), cancelled);
+}

@@ -1,0 +1,81 @@
+//! `config.json`: what the web shop must know of this host, made from settings and files at run time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use lnplaylive_core::secret::read_secret;
+use lnplaylive_core::{Endpoint, NodeId, Secret};
+use serde_json::{Map, Value, json};
+
+use crate::settings::Settings;
+use crate::watched::Watched;
+
+/// Where `config.json` comes from.
+#[derive(Debug)]
+pub(crate) struct ShopConfig {
+    node_id: NodeIdSource,
+    rune: Watched<Secret>,
+    order_rune: Option<Watched<Secret>>,
+    websocket_url: Option<Endpoint>,
+    contact: Option<String>,
+    /// The demo's: where its wallet pays invoices.
+    pub(crate) demo_wallet: Option<String>,
+}
+
+#[derive(Debug)]
+enum NodeIdSource {
+    Given(NodeId),
+    File(Watched<NodeId>),
+}
+
+impl ShopConfig {
+    /// From settings that have been validated.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let node_id = match (&settings.node_id, &settings.node_id_file) {
+            (Some(id), _) => NodeIdSource::Given(id.clone()),
+            (None, path) => {
+                let path = path.clone().unwrap_or_default();
+                NodeIdSource::File(Watched::new("node_id_file", path, read_node_id))
+            }
+        };
+        let rune = |path: &Path| Ok(read_secret(path)?);
+        Self {
+            node_id,
+            rune: Watched::new("rune_file", settings.rune_file.clone(), rune),
+            order_rune: settings
+                .order_rune_file
+                .clone()
+                .map(|path| Watched::new("order_rune_file", path, rune)),
+            websocket_url: settings.websocket_url.clone(),
+            contact: settings.contact.clone(),
+            demo_wallet: None,
+        }
+    }
+
+    /// The document, or none while the node's id or a rune is not known yet.
+    pub(crate) async fn document(&self) -> Option<Value> {
+        let node_id = match &self.node_id {
+            NodeIdSource::Given(id) => Arc::new(id.clone()),
+            NodeIdSource::File(file) => file.current().await?,
+        };
+        let rune = self.rune.current().await?;
+        let mut document = Map::new();
+        document.insert("node_id".into(), json!(node_id.as_str()));
+        if let Some(file) = &self.order_rune {
+            document.insert("order_rune".into(), json!(file.current().await?.expose()));
+        }
+        document.insert("websocket_url".into(), json!(self.websocket_url));
+        document.insert("rune".into(), json!(rune.expose()));
+        document.insert("contact".into(), json!(self.contact));
+        if let Some(path) = &self.demo_wallet {
+            document.insert("demo_wallet".into(), json!(path));
+        }
+        Some(document.into())
+    }
+}
+
+fn read_node_id(path: &Path) -> anyhow::Result<NodeId> {
+    let text = read_secret(path)?;
+    text.expose().parse().context("it has no node id")
+}

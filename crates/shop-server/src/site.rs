@@ -1,0 +1,339 @@
+//! What is at which path.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Extension, MatchedPath, Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use lnplaylive_core::routes::{NoRoute, RouteTable};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::assets::Assets;
+use crate::cards::{CardsError, CardsRequest, Fonts};
+use crate::clients::{Clients, Origin, Refusal, Slot};
+use crate::error::Error;
+use crate::metrics::{Held, Metrics};
+use crate::relay::{self, Ends};
+use crate::settings::Settings;
+use crate::shop::ShopConfig;
+use crate::upgrade::{self, Upstream};
+use crate::watched::Watched;
+use crate::{headers, reply};
+
+/// The longest request for cards, in bytes: 64 strings and a logo of half a megabyte, with room.
+const CARDS_BYTES: usize = 2 << 20;
+/// For such a request to arrive.
+const CARDS_ARRIVE_WITHIN: Duration = Duration::from_secs(30);
+/// For the others before it to be drawn.
+const CARDS_DRAWN_WITHIN: Duration = Duration::from_secs(10);
+/// Sheets drawn at a time; each keeps a core busy for some tenths of a second.
+const CARDS_AT_A_TIME: usize = 2;
+/// What a visitor is told to wait after a limit was reached, in seconds.
+const RETRY_SECS: u64 = 10;
+
+/// The web shop's site, ready to be served.
+#[derive(Debug)]
+pub struct Site {
+    pub(crate) shared: Shared,
+    extra: Router,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the server stops.
+    pub(crate) stop: CancellationToken,
+    /// Connections and relays.
+    pub(crate) tasks: TaskTracker,
+    assets: Assets,
+    shop: ShopConfig,
+    routes: Option<Watched<RouteTable>>,
+    fonts: Arc<Fonts>,
+    drawing: Semaphore,
+}
+
+impl Site {
+    /// Reads the web shop's files and fonts. The other files may still be missing.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        settings.validate()?;
+        let routes = settings.routes_file.clone().map(watch_routes);
+        let shared = Shared {
+            clients: Arc::new(Clients::new(settings.limits, settings.trusted_proxies.clone())),
+            metrics: Metrics::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            assets: Assets::load(&settings.dist_dir)?,
+            shop: ShopConfig::new(&settings),
+            routes,
+            fonts: Arc::new(Fonts::load(&settings.card_fonts)?),
+            drawing: Semaphore::new(CARDS_AT_A_TIME),
+            settings,
+        };
+        Ok(Self { shared, extra: Router::new() })
+    }
+
+    /// Adds the demo's wallet: `config.json` says that it is at `path`, and `routes` answers there.
+    #[must_use]
+    pub fn demo_wallet(mut self, path: &str, routes: Router) -> Self {
+        self.shared.shop.demo_wallet = Some(path.to_owned());
+        self.extra = self.extra.merge(routes);
+        self
+    }
+
+    /// What answers requests.
+    pub(crate) fn into_router(self) -> (Arc<Shared>, Router) {
+        let shared = Arc::new(self.shared);
+        let router = Router::new()
+            .route("/config.json", get(config))
+            .route("/ws", any(to_node))
+            .route("/e/{environment}/{node}", any(to_environment))
+            .route("/cards.pdf", post(cards))
+            .route("/healthz", get(async || Json(json!({"status": "ok"}))))
+            .route("/metrics", get(metrics))
+            .fallback(asset)
+            .with_state(Arc::clone(&shared))
+            .merge(self.extra)
+            .layer(from_fn_with_state(Arc::clone(&shared), around));
+        (shared, router)
+    }
+}
+
+fn watch_routes(path: PathBuf) -> Watched<RouteTable> {
+    Watched::new("routes_file", path, |path| Ok(RouteTable::read(path)?))
+}
+
+type Shop = State<Arc<Shared>>;
+
+/// Every answer's headers, number and log line.
+async fn around(State(shared): Shop, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = route_of(request.extensions().get::<MatchedPath>());
+    let tls = request
+        .extensions()
+        .get::<Origin>()
+        .is_some_and(|origin| origin.visitor(&shared.clients, request.headers()).tls);
+    let mut response = next.run(request).await;
+    headers::add(response.headers_mut(), tls);
+    let status = response.status().as_u16();
+    shared.metrics.answered(route, status);
+    tracing::debug!(route, status, ms = began.elapsed().as_millis(), "answered");
+    response
+}
+
+/// A route's name for log and metrics: the paths themselves name orders.
+fn route_of(matched: Option<&MatchedPath>) -> &'static str {
+    match matched.map(MatchedPath::as_str) {
+        Some("/config.json") => "config",
+        Some("/ws") => "ws",
+        Some("/e/{environment}/{node}") => "environment",
+        Some("/cards.pdf") => "cards",
+        Some("/healthz") => "healthz",
+        Some("/metrics") => "metrics",
+        Some(_) => "other",
+        None => "file",
+    }
+}
+
+async fn asset(State(shared): Shop, method: Method, uri: Uri, request: Request) -> Response {
+    shared.assets.respond(&method, uri.path(), request.headers())
+}
+
+async fn config(State(shared): Shop) -> Response {
+    match shared.shop.document().await {
+        Some(document) => ([(CACHE_CONTROL, "no-store")], Json(document)).into_response(),
+        None => reply::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the shop's node is not set up yet; try again in a moment",
+            RETRY_SECS,
+        ),
+    }
+}
+
+async fn metrics(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
+    if origin.visitor(&shared.clients, request.headers()).local {
+        shared.metrics.respond()
+    } else {
+        reply::error(StatusCode::NOT_FOUND, "there is nothing here")
+    }
+}
+
+/// `/ws`: to the node that sells.
+async fn to_node(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
+    match shared.settings.lightning_websocket.clone() {
+        Some(address) => relay_to(shared, &origin, &address, request).await,
+        None => reply::error(StatusCode::NOT_FOUND, "the node is not reached this way"),
+    }
+}
+
+/// `/e/<environment>/<node>`: to a node of an environment.
+async fn to_environment(
+    State(shared): Shop,
+    Extension(origin): Extension<Origin>,
+    Path((environment, node)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let table = match &shared.routes {
+        Some(file) => file.current().await,
+        None => None,
+    };
+    let found = match table.as_deref() {
+        Some(table) => table.lookup(&environment, &node, Timestamp::now()).cloned(),
+        None => Err(NoRoute::Unknown),
+    };
+    match found {
+        Ok(endpoint) => {
+            let address = format!("{}:{}", endpoint.host, endpoint.port);
+            relay_to(shared, &origin, &address, request).await
+        }
+        Err(reason) => {
+            let status = match reason {
+                NoRoute::Unknown => StatusCode::NOT_FOUND,
+                NoRoute::Expired => StatusCode::GONE,
+            };
+            reply::error(status, &reason.to_string())
+        }
+    }
+}
+
+/// The slot that stands for the visitor while this lasts: their connection's, or behind a proxy one of its own.
+fn slot_of(shared: &Shared, origin: &Origin, request: &Request) -> Result<Arc<Slot>, Refusal> {
+    match origin {
+        Origin::Direct(_, slot) => Ok(Arc::clone(slot)),
+        Origin::Proxied(_) => {
+            let address = origin.visitor(&shared.clients, request.headers()).address;
+            let admitted = shared.clients.admit(address);
+            admitted.map(Arc::new).inspect_err(|refusal| shared.metrics.refused(refusal.word()))
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    reply::later(StatusCode::TOO_MANY_REQUESTS, &refusal.to_string(), RETRY_SECS)
+}
+
+/// Makes a request a WebSocket to `address`.
+async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut request: Request) -> Response {
+    let key = match upgrade::check(request.method(), request.headers()) {
+        Ok(key) => key,
+        Err(reason) => return reply::error(reason.status(), &reason.to_string()),
+    };
+    let slot = match slot_of(&shared, origin, &request) {
+        Ok(slot) => slot,
+        Err(refusal) => return refused(refusal),
+    };
+    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return reply::error(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket");
+    };
+    let within = Duration::from_secs(shared.settings.limits.connect_timeout_secs.into());
+    let node = match upgrade::dial(address, &key, within).await {
+        Ok(node) => node,
+        Err(error) => {
+            shared.metrics.not_dialled(error.word());
+            return reply::later(error.status(), &error.to_string(), RETRY_SECS);
+        }
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, node.accept.clone());
+    let task = carry(Arc::clone(&shared), on_upgrade, node, slot);
+    shared.tasks.spawn(task);
+    response
+}
+
+/// Relays once the visitor has the answer.
+async fn carry(shared: Arc<Shared>, on_upgrade: OnUpgrade, node: Upstream, slot: Arc<Slot>) {
+    // The visitor may be gone by now; then there is nobody to tell.
+    let Ok(upgraded) = on_upgrade.await else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("a connection is not the kind that this server makes");
+        return;
+    };
+    let held = Held::new(&shared.metrics.websockets);
+    let ends = Ends {
+        visitor: parts.io.into_inner(),
+        visitor_first: parts.read_buf.to_vec(),
+        node: node.stream,
+        node_first: node.first,
+    };
+    let (ending, up, down) = relay::run(ends, &slot, shared.settings.limits, &shared.stop).await;
+    drop(held);
+    shared.metrics.relayed(ending.word(), up, down);
+    tracing::debug!(ending = ending.word(), up, down, "a WebSocket ended");
+}
+
+/// `POST /cards.pdf`. Nothing of it is kept.
+async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
+    let slot = match slot_of(&shared, &origin, &request) {
+        Ok(slot) => slot,
+        Err(refusal) => return refused(refusal),
+    };
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        let sentence = format!("a request for cards has at most {CARDS_BYTES} bytes; use a smaller logo");
+        reply::error(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
+    };
+    if announced.is_some_and(|length| length > CARDS_BYTES as u64) {
+        return too_large();
+    }
+    let body = match timeout(CARDS_ARRIVE_WITHIN, to_bytes(request.into_body(), CARDS_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return too_large(),
+        Err(_) => return reply::error(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive"),
+    };
+    let Ok(Ok(_turn)) = timeout(CARDS_DRAWN_WITHIN, shared.drawing.acquire()).await else {
+        let sentence = "others are having cards drawn; try again in a moment";
+        return reply::later(StatusCode::SERVICE_UNAVAILABLE, sentence, RETRY_SECS);
+    };
+    let fonts = Arc::clone(&shared.fonts);
+    let drawn = tokio::task::spawn_blocking(move || {
+        let sheet = CardsRequest::from_json(&body)?.check()?;
+        Ok::<_, CardsError>((sheet.len(), sheet.draw(&fonts)?))
+    })
+    .await;
+    drop(slot);
+    match drawn {
+        Ok(Ok((count, pdf))) => {
+            shared.metrics.drew(count);
+            let headers = [
+                (CONTENT_TYPE, "application/pdf"),
+                (CONTENT_DISPOSITION, "attachment; filename=\"cards.pdf\""),
+                (CACHE_CONTROL, "no-store"),
+            ];
+            (headers, pdf).into_response()
+        }
+        Ok(Err(CardsError::Unreadable(reason))) => {
+            reply::error(StatusCode::BAD_REQUEST, &CardsError::Unreadable(reason).to_string())
+        }
+        Ok(Err(CardsError::Drawing(reason))) => {
+            tracing::error!("cards could not be drawn: {reason}");
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the cards could not be drawn")
+        }
+        Ok(Err(error)) => reply::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        Err(_) => {
+            tracing::error!("drawing cards panicked");
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the cards could not be drawn")
+        }
+    }
+}

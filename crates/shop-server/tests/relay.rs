@@ -1,0 +1,304 @@
+//! WebSockets through the server: what passes, what is cut, and what a visitor is told.
+
+mod support;
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use jiff::{Timestamp, ToSpan as _};
+use lnplaylive_core::routes::{Route, RouteTable};
+use lnplaylive_core::{OrderId, ProjectName};
+use shop_server::settings::Limits;
+use support::{SOON, Served, serve};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// A node's stand-in: sends back what it gets. As Core Lightning's, it wants to be asked in its own way.
+struct Echo {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn echo_on(address: &str) -> Echo {
+    let listener = TcpListener::bind(address).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("visitors");
+            tokio::spawn(async move {
+                let Ok(mut socket) = accept_async(stream).await else { return };
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_close() || socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Echo { address, task }
+}
+
+/// A server whose `/ws` leads to an echo.
+async fn relaying(limits: Limits) -> (Served, Echo) {
+    let echo = echo_on("127.0.0.1:0").await;
+    let address = echo.address.to_string();
+    let site =
+        serve(|_, settings| (settings.lightning_websocket, settings.limits) = (Some(address), limits)).await;
+    (site, echo)
+}
+
+async fn connect(site: &Served, path: &str) -> Result<Socket, u16> {
+    let stream = TcpStream::connect(site.address).await.expect("it listens");
+    let dialled = timeout(SOON, client_async(format!("ws://{}{path}", site.address), stream)).await;
+    match dialled.expect("it answers") {
+        Ok((socket, _)) => Ok(socket),
+        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+async fn round_trip(socket: &mut Socket, message: Message) {
+    socket.send(message.clone()).await.expect("it takes it");
+    let answer = timeout(SOON, socket.next()).await.expect("in time").expect("open").expect("well-formed");
+    assert_eq!(answer, message);
+}
+
+/// The code of the close frame that ends it, or none if it just ends.
+async fn ending(socket: &mut Socket) -> Option<u16> {
+    let reading = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) => return Some(code.into()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    };
+    timeout(SOON, reading).await.expect("it ends")
+}
+
+#[tokio::test]
+async fn messages_pass_whole_both_ways() {
+    let (site, _echo) = relaying(Limits::default()).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    for size in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
+        round_trip(&mut socket, Message::binary(vec![7; size])).await;
+    }
+    round_trip(&mut socket, Message::text("text")).await;
+    // More than sockets hold, before anything is read.
+    let many = 200;
+    for n in 0..many {
+        socket.feed(Message::binary(vec![n; 10_000])).await.expect("it takes it");
+    }
+    let (mut sink, mut stream) = socket.split();
+    let reading = async {
+        for n in 0..many {
+            let message = stream.next().await.expect("open").expect("well-formed");
+            assert_eq!(message, Message::binary(vec![n; 10_000]));
+        }
+    };
+    let (flushed, read) = tokio::join!(sink.flush(), timeout(SOON, reading));
+    flushed.expect("it takes it");
+    read.expect("in time");
+}
+
+#[tokio::test]
+async fn closing_one_end_closes_the_other() {
+    let (site, echo) = relaying(Limits::default()).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut socket, Message::text("hello")).await;
+    socket.send(Message::Close(None)).await.expect("it takes it");
+    assert_eq!(ending(&mut socket).await, None);
+    drop((site, echo));
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_is_cut_by_its_header() {
+    let limits = Limits { frame_bytes: 10_000, ..Limits::default() };
+    let (site, _echo) = relaying(limits).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut socket, Message::binary(vec![1; 9000])).await;
+    // 2^62 bytes are announced.
+    let header = [0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+    socket.get_mut().write_all(&header).await.expect("it takes it");
+    assert_eq!(ending(&mut socket).await, Some(1009));
+    // Fragments without end.
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    for _ in 0..12 {
+        let mut frame = vec![0x02, 0xfe, 0x03, 0xe8, 0, 0, 0, 0];
+        frame.resize(1008, 1);
+        drop(socket.get_mut().write_all(&frame).await);
+    }
+    assert_eq!(ending(&mut socket).await, Some(1009));
+    // Others go on.
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut socket, Message::text("hello")).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_never_ends_is_given_up() {
+    let limits = Limits { frame_secs: 1, idle_secs: 3600, ..Limits::default() };
+    let (site, _echo) = relaying(limits).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    socket.get_mut().write_all(&[0x82, 0xfe, 0x10, 0, 1, 2, 3, 4, 5]).await.expect("it takes it");
+    assert_eq!(ending(&mut socket).await, Some(1002));
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_sent_home() {
+    let (site, _echo) = relaying(Limits { idle_secs: 1, ..Limits::default() }).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut socket, Message::text("hello")).await;
+    assert_eq!(ending(&mut socket).await, Some(1001));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_so() {
+    let (mut site, _echo) = relaying(Limits::default()).await;
+    let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut socket, Message::text("hello")).await;
+    site.begin_stop();
+    assert_eq!(ending(&mut socket).await, Some(1001));
+    drop(socket);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_down_is_said_to_be_and_may_come_back() {
+    let (site, echo) = relaying(Limits { connect_timeout_secs: 1, ..Limits::default() }).await;
+    let address = echo.address.to_string();
+    drop(echo);
+    let refused = async {
+        loop {
+            // Until the aborted task has let go of its listener.
+            if let Err(status) = connect(&site, "/ws").await {
+                return status;
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, refused).await.expect("it is down"), 502);
+    let echo = echo_on(&address).await;
+    let mut socket = connect(&site, "/ws").await.expect("it is back");
+    round_trip(&mut socket, Message::text("hello")).await;
+    drop((socket, echo));
+}
+
+#[tokio::test]
+async fn what_is_no_websocket_is_refused() {
+    let (site, _echo) = relaying(Limits::default()).await;
+    assert_eq!(site.get("/ws").await.status, 426);
+    assert_eq!(site.post("/ws", "{}").await.status, 426);
+    let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    for (rest, status) in [
+        ("Sec-WebSocket-Key: short\r\n", 400),
+        ("", 400),
+        ("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 8\r\n", 400),
+    ] {
+        let upgrade = if rest.contains("Version") { "Upgrade: websocket\r\n" } else { upgrade };
+        let request =
+            format!("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\n{upgrade}{rest}\r\n");
+        assert_eq!(site.raw(request).await.status, status, "{rest}");
+    }
+    let none = serve(|_, _| {}).await;
+    assert_eq!(connect(&none, "/ws").await.err(), Some(404));
+}
+
+#[tokio::test]
+async fn a_node_that_is_none_is_a_bad_gateway() {
+    let endless = "x".repeat(100_000);
+    for (says, status) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 502),
+        ("HTTP/1.1 101 Switching Protocols\r\n\r\n", 502),
+        ("rubbish\r\n\r\n", 502),
+        (&endless, 502),
+        ("", 504),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let says = says.to_owned();
+        let length = says.len();
+        let node = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a visitor");
+            drop(stream.write_all(says.as_bytes()).await);
+            // Open until the test is over.
+            std::future::pending::<()>().await;
+        });
+        let site = serve(|_, settings| {
+            settings.lightning_websocket = Some(address);
+            settings.limits.connect_timeout_secs = 1;
+        })
+        .await;
+        assert_eq!(connect(&site, "/ws").await.err(), Some(status), "{length} bytes");
+        node.abort();
+    }
+}
+
+#[tokio::test]
+async fn environments_are_found_by_the_table_as_it_is_now() {
+    let echo = echo_on("127.0.0.1:0").await;
+    let node = format!("ws://{}", echo.address);
+    let site = serve(|dir, settings| settings.routes_file = Some(dir.join("routes.json"))).await;
+    let file = site.dir.path().join("routes.json");
+    let now = Timestamp::now();
+    let name = |ends: Timestamp| ProjectName::new(ends, OrderId::random()).expect("a name");
+    let (running, over, gone) = (name(now + 1.hour()), name(now - 1.hour()), name(now - 2.hours()));
+    let at = |name: ProjectName, node: &str| format!("/e/{}/{node}", name.environment());
+    assert_eq!(connect(&site, &at(running, "0")).await.err(), Some(404));
+
+    let mut table = RouteTable::default();
+    let nodes = || vec![node.parse().expect("an endpoint"); 2];
+    table.insert(running, Route::new(now + 1.hour(), nodes()).expect("a route"));
+    table.insert(over, Route::new(now - 1.second(), nodes()).expect("a route"));
+    table.write(&file).expect("it can be written");
+    for index in ["0", "1"] {
+        let mut socket = connect(&site, &at(running, index)).await.expect("a WebSocket");
+        round_trip(&mut socket, Message::text("hello")).await;
+    }
+    for (path, status) in [
+        (at(running, "2"), 404),
+        (at(running, "-1"), 404),
+        (at(running, "00"), 404),
+        (at(running, "x"), 404),
+        (at(over, "0"), 410),
+        (at(gone, "0"), 410),
+        (at(name(now + 1.hour()), "0"), 404),
+        ("/e/rubbish/0".into(), 404),
+        ("/e/%2e%2e/0".into(), 404),
+        (format!("/e/{}", running.environment()), 404),
+        (format!("/e/{}/0/more", running.environment()), 404),
+    ] {
+        assert_eq!(connect(&site, &path).await.err(), Some(status), "{path}");
+    }
+    assert_eq!(site.get(&at(running, "0")).await.status, 426);
+
+    // A table that cannot be read changes nothing; a new one counts at once.
+    std::fs::write(&file, "{\"environments\"").expect("it is ours");
+    assert!(connect(&site, &at(running, "0")).await.is_ok());
+    RouteTable::default().write(&file).expect("it can be written");
+    assert_eq!(connect(&site, &at(running, "0")).await.err(), Some(404));
+}
+
+#[tokio::test]
+async fn a_websocket_is_one_of_its_clients_connections() {
+    let (site, _echo) = relaying(Limits { connections_per_client: 2, ..Limits::default() }).await;
+    let first = connect(&site, "/ws").await.expect("a WebSocket");
+    let second = connect(&site, "/ws").await.expect("a WebSocket");
+    assert_eq!(site.get("/").await.status, 429);
+    drop(first);
+    let freed = async { while connect(&site, "/ws").await.is_err() {} };
+    timeout(SOON, freed).await.expect("the slot is free again");
+    drop(second);
+}
