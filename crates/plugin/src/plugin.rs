@@ -29,7 +29,7 @@ const LOG_FLUSH: Duration = Duration::from_millis(100);
 /// Longest that tasks may take to end once they are dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What handlers share.
+/// The handlers' way to the plugin and the shop.
 type Handle = Plugin<Arc<Shop>>;
 
 /// Runs the plugin until lightningd says shutdown, or is gone.

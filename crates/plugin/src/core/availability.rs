@@ -1,4 +1,4 @@
-//! What can be sold: how the remotes were when they last answered, and what is reserved on them.
+//! The room that can be sold: the remotes' last answers, minus everything that is reserved on them.
 //!
 //! The remotes are polled in the background, so that no buyer waits for one. An answer is valid for
 //! [`Availability::valid_for`]; after that nothing is sold on the remote until it answers again, because "could not ask"
@@ -25,7 +25,7 @@ const VALID_PAUSES: u32 = 4;
 /// may have been paid in the last moment.
 const RESERVED_AFTER_EXPIRY: SignedDuration = SignedDuration::from_secs(5);
 
-/// What is known of one remote.
+/// State of one remote.
 #[derive(Debug, Clone, Default)]
 pub struct RemoteState {
     /// Its last answer.
@@ -37,7 +37,7 @@ pub struct RemoteState {
 /// A remote's answer to a poll.
 #[derive(Debug, Clone)]
 pub struct PollAnswer {
-    /// When it was asked.
+    /// Time of the question.
     asked: Instant,
     /// The same, on the wall clock.
     pub at: Timestamp,
@@ -116,17 +116,17 @@ impl Availability {
         }
     }
 
-    /// Whether the settings name a remote.
+    /// True if the settings name a remote.
     pub fn has_remotes(&self) -> bool {
         !self.settings.is_empty()
     }
 
-    /// How long a remote's answer is valid.
+    /// Time for which a remote's answer is valid.
     pub fn valid_for(&self) -> Duration {
         self.poll_pause * VALID_PAUSES
     }
 
-    /// What is known of each remote, by name.
+    /// State of each remote, by name.
     pub fn remote_states(&self) -> BTreeMap<String, RemoteState> {
         lock(&self.states).clone()
     }
@@ -153,7 +153,7 @@ impl Availability {
         drop(timeout(self.poll_pause, self.poll_now.notified()).await);
     }
 
-    /// Asks all remotes for their load and notes what they answer.
+    /// Asks all remotes for their load and stores the answers.
     pub async fn poll_remotes(&self) -> Vec<RemoteReport> {
         let (asked, at) = (Instant::now(), self.clock.now());
         let reports = self.remotes.poll().await;
@@ -218,18 +218,16 @@ impl Availability {
         let now = self.clock.now();
         let mut claims = Claims { placed: self.orders.placed(), ..Claims::default() };
         for HandedOver { remote, environment, .. } in lock(&self.handed_over).iter() {
-            let placed = environment.ports.map(|ports| Placed {
+            let placed = Placed {
                 remote: remote.clone(),
                 member: environment.member.clone(),
-                ports,
+                ports: environment.ports,
                 address: environment.address,
                 until: Some(environment.expires_at),
-            });
+            };
             // Its order may still be open and have said the same.
-            claims
-                .placed
-                .retain(|p| placed.as_ref().is_none_or(|q| (&p.remote, p.ports) != (&q.remote, q.ports)));
-            claims.placed.extend(placed);
+            claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
+            claims.placed.push(placed);
         }
         let mut sales = sales.clone();
         let mut paid = Vec::new();

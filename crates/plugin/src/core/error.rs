@@ -1,4 +1,4 @@
-//! Why the shop does not do what it was asked to do.
+//! The domain error of the shop.
 
 use std::time::Duration;
 
@@ -44,13 +44,13 @@ pub enum ShopError {
     InvalidState {
         /// The order's state, as operators see it.
         state: &'static str,
-        /// What is not possible, in a sentence.
+        /// The refusal, in a sentence.
         reason: String,
     },
     /// No remote has room for the order.
     #[error("sold out{}", next_available_at.map_or_else(String::new, |at| format!(", next one frees up at {at}")))]
     SoldOut {
-        /// When enough room may be free; `None` if nothing that ends would make enough.
+        /// Time at which enough room may be free; `None` if nothing that ends would make enough.
         next_available_at: Option<Timestamp>,
     },
     /// No remote has answered lately, so nobody knows whether there is room.
@@ -59,7 +59,7 @@ pub enum ShopError {
         silent_for.as_secs()
     )]
     AvailabilityUnknown {
-        /// How long no remote has answered, at least.
+        /// Time without an answer from any remote, at least.
         silent_for: Duration,
     },
     /// A remote did not do its part.
@@ -71,7 +71,7 @@ pub enum ShopError {
 }
 
 impl ShopError {
-    /// Refuses what makes no sense for an order in this state.
+    /// The state does not allow what was asked for; `reason` says so in a sentence.
     pub fn invalid_state(state: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidState { state, reason: reason.into() }
     }

@@ -1,4 +1,4 @@
-//! What the core needs of its surroundings, as traits over plain data.
+//! The core's surroundings, as traits over plain data.
 
 use std::fmt::Debug;
 
@@ -105,7 +105,7 @@ pub struct Record {
 pub struct DamagedRecord {
     /// Last part of its key; the order's id, unless the key is damaged too.
     pub key: String,
-    /// What is wrong with it.
+    /// The problem with it.
     pub error: String,
 }
 
@@ -149,9 +149,9 @@ pub trait OrderStore: Debug + Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct RemoteError {
-    /// Whether the same step may work later.
+    /// Severity: the same step may work later, or not.
     pub severity: Severity,
-    /// What failed, on which remote, and why.
+    /// The failed step, the remote, and the cause.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! The shop without its surroundings: orders, what can be sold, and how a paid order is provisioned.
+//! The shop without its surroundings: orders, availability, and the provisioning of paid orders.
 //!
 //! The core speaks [`ShopError`] and reaches the node, the datastore, the remotes and the clock through the traits in
 //! [`interfaces`]. It knows nothing of JSON-RPC, Core Lightning or LXD, so tests run all of it on fakes.
@@ -9,10 +9,10 @@
 //! error, interfaces, snapshot      plain data and traits
 //! order_handle                     one open order and its record
 //! order_book                       all open orders; closing and reopening
-//! availability                     how the remotes are, and what is reserved on them
+//! availability                     the remotes' answers, and what is reserved on them
 //! routes                           the gateway's route table
 //! worker                           takes a paid order through its steps
-//! sales, operator, status_watch    what callers can do
+//! sales, operator, status_watch    the callers' actions
 //! shop                             puts it together and runs the background tasks
 //! ```
 

@@ -1,4 +1,4 @@
-//! What the operator can do about an order.
+//! The operator's actions on orders.
 
 use std::sync::Arc;
 

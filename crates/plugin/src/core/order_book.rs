@@ -32,7 +32,7 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct OrderBook {
     recorder: Recorder,
     invoices: Arc<dyn Invoices>,
-    /// How long an order is kept after its invoice has expired.
+    /// Time that an order is kept after its invoice has expired.
     unpaid_retention: SignedDuration,
     /// One permit for each unpaid order that may still be made.
     unpaid_permits: Arc<Semaphore>,
@@ -145,7 +145,7 @@ impl OrderBook {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Whether the order is an open one.
+    /// True if the order is an open one.
     pub fn is_open(&self, id: OrderId) -> bool {
         self.handle(id).is_some()
     }
@@ -177,7 +177,7 @@ impl OrderBook {
         self.closed_changed.subscribe()
     }
 
-    /// What open orders have, or may have, on remotes.
+    /// Everything that open orders have, or may have, on remotes.
     pub fn placed(&self) -> Vec<Placed> {
         let mut placed = Vec::new();
         self.for_each_order(|order| {

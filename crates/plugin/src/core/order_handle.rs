@@ -1,4 +1,4 @@
-//! One open order: its record, what callers see of it, and who works on it.
+//! One open order: its record, the snapshot that callers see, and its worker.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 /// Pause between two attempts to write a record.
 const WRITE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a handle needs to record an event.
+/// Store, clock and policy, which every event is recorded with.
 #[derive(Debug)]
 pub struct Recorder {
     /// The stored orders.
@@ -59,7 +59,7 @@ impl Stored {
 /// An event that was not recorded.
 #[derive(Debug, Error)]
 pub enum ApplyError {
-    /// The event makes no sense in the order's state.
+    /// The order's state does not allow the event.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The record could not be read or written.
@@ -114,7 +114,7 @@ impl OrderHandle {
         look(&self.shown.borrow().order)
     }
 
-    /// Whether the order waits for its payment.
+    /// True if the order waits for its payment.
     pub fn is_unpaid(&self) -> bool {
         self.with_order(|order| order.state == State::Created)
     }

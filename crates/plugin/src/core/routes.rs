@@ -28,13 +28,13 @@ pub struct RoutesPublisher {
     written: Mutex<Option<RouteTable>>,
 }
 
-/// What the remotes have reported so far.
+/// The remotes' reports so far.
 #[derive(Debug, Default)]
 struct Known {
     environments: Vec<Environment>,
     /// Hosts of all servers that have reported, as they stand in URLs.
     hosts: BTreeSet<String>,
-    /// Whether a remote has not reported yet.
+    /// True if a remote has not reported yet.
     some_silent: bool,
 }
 
@@ -110,17 +110,16 @@ fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTab
 }
 
 fn route(host: &str, environment: &Environment) -> Option<(ProjectName, Route)> {
-    let (ports, host) = (environment.ports?, url_host(host));
-    let nodes: Option<Vec<Endpoint>> = (1..ports.count)
-        .map(|node| format!("ws://{host}:{}", ports.first.checked_add(node)?).parse().ok())
-        .collect();
+    let host = url_host(host);
+    let nodes: Option<Vec<Endpoint>> =
+        environment.ports.nodes().map(|port| format!("ws://{host}:{port}").parse().ok()).collect();
     Some((environment.project, Route::new(environment.expires_at, nodes?).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use lnplaylive_core::OrderId;
-    use lnplaylive_core::order::PortBlock;
+    use lnplaylive_core::PortBlock;
 
     use super::*;
 
@@ -132,7 +131,7 @@ mod tests {
         Environment {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
             expires_at: at(ends),
-            ports: Some(PortBlock { first, count: 3 }),
+            ports: PortBlock { first, count: 3 },
             address: None,
             provisioned: true,
             moved_from: None,

@@ -1,4 +1,4 @@
-//! Selling: what is on offer now, and new orders with their invoices.
+//! Offers, and new orders with their invoices.
 
 use std::sync::Arc;
 
@@ -43,9 +43,9 @@ pub struct NewOrder {
 pub struct Offer {
     /// The product.
     pub product: Product,
-    /// How many more could be placed, were no other product sold.
+    /// Number that could still be placed if no other product were sold.
     pub available_count: u32,
-    /// When the next one frees up, if none is available and that is known.
+    /// Time at which the next one frees up, if none is available and that is known.
     pub next_available_at: Option<Timestamp>,
 }
 

@@ -44,7 +44,7 @@ pub struct Backends {
 pub struct Shop {
     /// All open orders, and the way to closed ones.
     pub orders: Arc<OrderBook>,
-    /// What can be sold.
+    /// Room on the remotes, and what is reserved there.
     pub availability: Arc<Availability>,
     /// New orders.
     pub sales: Sales,
@@ -52,7 +52,7 @@ pub struct Shop {
     pub operator: Operator,
     /// Waits for changes of orders.
     pub status_watch: StatusWatch,
-    /// Whom buyers of failed orders are told to ask.
+    /// Contact for buyers of failed orders.
     pub contact: Option<String>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,

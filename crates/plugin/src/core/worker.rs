@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Placement, Severity};
 use lnplaylive_core::settings::Provisioning;
-use lnplaylive_core::{Event, Order, ProjectName, State, Work};
+use lnplaylive_core::{Event, Order, ProjectName, State, Work, expiry};
 use provisioner::{Avoid, Deployed, Environment, choose, keys};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -24,7 +24,7 @@ use super::snapshot::Snapshot;
 /// Pause after a worker has panicked: the bug is still there, and trying at once would not help.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 
-/// What all workers share.
+/// The workers of all orders.
 #[derive(Debug)]
 pub struct Workers {
     orders: Arc<OrderBook>,
@@ -33,7 +33,7 @@ pub struct Workers {
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
-    /// How many steps run at a time.
+    /// One permit for each step that may run at the same time.
     slots: Semaphore,
     /// Locked from choosing a remote until the choice is recorded, so that no two orders choose the same ports.
     choosing: Mutex<()>,
@@ -214,19 +214,11 @@ impl Worker {
         result
     }
 
-    /// Name of a new project for the order. It ends when the paid hours are over, counted from the end of the time
-    /// allowed for provisioning, and differs from every project that may still be on a remote.
+    /// Name of a new project for the order, which differs from every project that may still be on a remote.
     fn project_name(&self, order: &Order) -> ProjectName {
         let allowance = SignedDuration::from_mins(self.shared.settings.allowance_mins.into());
-        let mut expires =
-            paid_until(order, self.shared.clock.now()).checked_add(allowance).unwrap_or(Timestamp::MAX);
-        loop {
-            let name = ProjectName::new(expires, order.id).expect("times from now on can be written");
-            if order.leftovers.iter().all(|l| l.project != name) {
-                return name;
-            }
-            expires = expires.checked_add(SignedDuration::from_secs(1)).expect("far from the end of time");
-        }
+        let taken: Vec<_> = order.leftovers.iter().map(|leftover| leftover.project).collect();
+        expiry::project_name(order.id, order.terms.hours, allowance, &taken, self.shared.clock.now())
     }
 
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
@@ -250,13 +242,12 @@ impl Worker {
         let Workers { remotes, availability, routes, clock, .. } = &*self.shared;
         let mut show = |progress| self.handle.show_progress(progress);
         let Deployed { host, connection_strings } = remotes.deploy(order, placement, &mut show).await?;
-        // However long it took, the buyer gets the hours that were paid for.
-        let expires_at = paid_until(order, clock.now()).max(placement.project.expires());
+        let expires_at = expiry::handover_end(placement.project, order.terms.hours, clock.now());
         remotes.hand_over(order.id, placement, expires_at).await?;
         let environment = Environment {
             project: placement.project,
             expires_at,
-            ports: Some(placement.ports),
+            ports: placement.ports,
             address: placement.address,
             provisioned: true,
             moved_from: None,
@@ -298,12 +289,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// End of the hours that were paid for, if they begin now.
-fn paid_until(order: &Order, now: Timestamp) -> Timestamp {
-    let hours = SignedDuration::from_hours(order.terms.hours.into());
-    now.checked_add(hours).unwrap_or(Timestamp::MAX)
 }
 
 /// Waits that double up to a limit.

@@ -1,4 +1,4 @@
-//! What can be sold, and what is reserved.
+//! Room for sale, and reservations.
 
 use std::time::Duration;
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::Selection;
-use lnplaylive_core::order::{Leftover, Placement, PortBlock, Severity};
+use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::{
-    ConnectionString, Customisation, Order, OrderId, ProjectName, RouteTable, Settings, State,
+    ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Settings, State,
 };
 use lnplaylive_plugin::core::interfaces::{
     Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress, OrderList,
@@ -30,10 +30,10 @@ use tokio::time::{Instant, sleep};
 
 /// Virtual time after which a test gives up waiting: longer than any order is worked on.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// How long a deployment takes on a remote, unless the test says otherwise.
+/// Duration of a deployment on a remote.
 const DEPLOYMENT: Duration = Duration::from_secs(20);
 
-/// What happens to a call.
+/// Fault of a call.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// No answer, and the call was not carried out.
@@ -80,9 +80,9 @@ impl Hold {
 struct Rule {
     /// Beginning of the call's name.
     call: &'static str,
-    /// How many such calls go well before.
+    /// Number of such calls that go well before.
     after: usize,
-    /// How many it happens to.
+    /// Number of calls that it happens to.
     times: usize,
     fault: Fault,
 }
@@ -174,7 +174,7 @@ impl World {
         self.settings.lock().expect("not poisoned").1.clone()
     }
 
-    /// What is stored. A test that panics the code under test leaves it as it is.
+    /// Everything that is stored. A panic of the code under test leaves it as it is.
     pub(crate) fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,7 +208,7 @@ impl World {
         self.data().rules.clear();
     }
 
-    /// How many calls with this name there were.
+    /// Number of calls with this name so far.
     pub(crate) fn count(&self, call: &str) -> usize {
         self.data().calls.iter().filter(|name| name.starts_with(call)).count()
     }
@@ -283,7 +283,7 @@ impl World {
         self.data().invoices.get_mut(&id.to_string()).expect("an invoice").paid = true;
     }
 
-    /// Whether there is an invoice for this order.
+    /// True if there is an invoice for this order.
     pub(crate) fn has_invoice(&self, id: OrderId) -> bool {
         self.data().invoices.contains_key(&id.to_string())
     }
@@ -310,7 +310,7 @@ impl World {
         self.stored(id).map_or("none", |order| order.state.name())
     }
 
-    /// How many projects of this order there are on all remotes.
+    /// Number of this order's projects on all remotes.
     pub(crate) fn projects(&self, id: OrderId) -> usize {
         self.data().projects.values().filter(|p| p.order == id).count()
     }
@@ -611,15 +611,15 @@ impl OrderStore for World {
     }
 }
 
-fn strings(placement: &Placement, count: u32) -> Vec<ConnectionString> {
-    let string = |node| {
-        let port = u32::from(placement.ports.first_node()) + node;
+/// A connection string for each node of a placement.
+fn strings(placement: &Placement) -> Vec<ConnectionString> {
+    let string = |port| {
         let id = "02".to_owned() + &"00".repeat(32);
         format!("http://x/#address={id}@192.0.2.1:{port}&type=direct&value=ws:&rune=r")
             .parse()
             .expect("a link")
     };
-    (0..count).map(string).collect()
+    placement.ports.nodes().map(string).collect()
 }
 
 impl Remotes for World {
@@ -633,7 +633,7 @@ impl Remotes for World {
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
                         expires_at: p.expires_at,
-                        ports: Some(p.ports),
+                        ports: p.ports,
                         address: None,
                         provisioned: p.handed_over,
                         member: None,
@@ -646,6 +646,7 @@ impl Remotes for World {
                         environments: environments.collect(),
                         members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
                         clustered: false,
+                        malformed: Vec::new(),
                         warnings: Vec::new(),
                     })
                 });
@@ -683,7 +684,7 @@ impl Remotes for World {
 
     fn deploy<'a>(
         &'a self,
-        order: &'a Order,
+        _: &'a Order,
         placement: &'a Placement,
         on_progress: OnProgress<'a>,
     ) -> BoxFuture<'a, Result<Deployed, RemoteError>> {
@@ -704,7 +705,7 @@ impl Remotes for World {
                     let reason = "there is no instance".to_owned();
                     return Err(RemoteError { severity: Severity::Final, reason });
                 }
-                let connection_strings = strings(placement, order.terms.node_count);
+                let connection_strings = strings(placement);
                 Ok(Deployed { host: "192.0.2.1".into(), connection_strings })
             })
             .await
