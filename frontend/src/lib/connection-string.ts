@@ -44,7 +44,7 @@ export function parseConnectionString(link: string): ConnectionString {
   const scheme = get('value');
   if (scheme !== 'ws:' && scheme !== 'wss:') throw bad('it does not say how the node is reached');
   const path = get('path');
-  if (path !== '' && !path.startsWith('/')) throw bad('the path in it is none');
+  if (path !== '' && !path.startsWith('/')) throw bad('its path is invalid');
   const rune = get('rune');
   if (!/^[A-Za-z0-9_=-]+$/.test(rune)) throw bad('the key is missing');
 
@@ -54,7 +54,7 @@ export function parseConnectionString(link: string): ConnectionString {
   } catch {
     throw bad('it does not say where the node is');
   }
-  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('the path in it is none');
+  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('its path is invalid');
   const color = get('color');
   return {
     link,
