@@ -13,7 +13,7 @@ pub const MAX_NAME_BYTES: usize = 32;
 /// The longest title, in characters: a line on a printed card.
 pub const MAX_TITLE_CHARS: usize = 80;
 
-/// Why an environment cannot be made to somebody's wishes. Each names the parameter and what is allowed.
+/// Why a customisation was rejected. Each names the parameter and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CustomisationError {
     /// Not a coin distribution.
@@ -48,6 +48,30 @@ pub enum CustomisationError {
         "title must be 1 to {MAX_TITLE_CHARS} characters long, not blank, and without control characters"
     )]
     Title,
+}
+
+impl CustomisationError {
+    /// Name of the rejected parameter.
+    pub fn parameter(&self) -> &'static str {
+        match self {
+            Self::CoinDistribution => "coin_distribution",
+            Self::ChannelSetup => "channel_setup",
+            Self::NodeAccess | Self::FullNodeAccess => "node_access",
+            Self::NameCount { .. } | Self::Name(_) => "names",
+            Self::Title => "title",
+        }
+    }
+
+    /// The values that the parameter may have, where they can be listed.
+    pub fn allowed(&self) -> Option<Vec<&'static str>> {
+        match self {
+            Self::CoinDistribution => Some(CoinDistribution::ALL.map(CoinDistribution::name).into()),
+            Self::ChannelSetup => Some(ChannelSetup::ALL.map(ChannelSetup::name).into()),
+            Self::NodeAccess => Some(NodeAccess::ALL.map(NodeAccess::name).into()),
+            Self::FullNodeAccess => Some(vec![NodeAccess::Class.name()]),
+            Self::NameCount { .. } | Self::Name(_) | Self::Title => None,
+        }
+    }
 }
 
 fn is_plain_text(text: &str) -> bool {

@@ -361,6 +361,13 @@ pub struct Refused {
     state: &'static str,
 }
 
+impl Refused {
+    /// Name of the state that the order is in.
+    pub fn state(&self) -> &'static str {
+        self.state
+    }
+}
+
 /// What there is to do for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work<'a> {

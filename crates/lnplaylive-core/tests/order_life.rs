@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::catalogue::Catalogue;
+use lnplaylive_core::catalogue::{Catalogue, Selection};
 use lnplaylive_core::customisation::{Customisation, Title};
 use lnplaylive_core::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
 use lnplaylive_core::{
@@ -18,7 +18,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn order() -> Order {
-    let terms = Catalogue::default().quote(8, 48).expect("on sale");
+    let terms = Catalogue::default().quote(Selection::NodeCount(8), 48).expect("on sale");
     Order::new(OrderId::from_uuid(Uuid::from_u128(7)), terms, at(0), at(600))
 }
 

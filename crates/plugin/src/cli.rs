@@ -52,7 +52,7 @@ struct CheckRemote {
 }
 
 /// Runs the command that the arguments name.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig { file } => match Settings::read(Some(&file)) {
             Ok(_) => ExitCode::SUCCESS,

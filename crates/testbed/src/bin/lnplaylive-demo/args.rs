@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use lnplaylive_core::catalogue::Selection;
 use lnplaylive_core::{Catalogue, Terms};
 use testbed::{Daemons, Flavor, Remotes};
 use url::Url;
@@ -225,7 +226,7 @@ impl Args {
         }
         // The shop checks this as well; here it is said before anything was started.
         let terms = Catalogue::default()
-            .quote(self.node_count.into(), self.hours.into())
+            .quote(Selection::NodeCount(self.node_count.into()), self.hours.into())
             .map_err(|error| (ErrorKind::ValueValidation, error.to_string()))?;
         let after = match self.linger {
             _ if self.keep => After::Keep,

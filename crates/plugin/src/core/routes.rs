@@ -1,83 +1,92 @@
-//! The route table for the gateway of the web shop's server, written from what the remotes say.
+//! The route table for the gateway of the web shop's server, built from what the remotes report.
 //!
-//! Nothing of it is kept elsewhere: after a restart the next survey makes it anew. While a remote does not answer, its
+//! Nothing of it is stored elsewhere: after a restart the next poll builds it again. While a remote does not answer, its
 //! environments keep the routes that they had.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use lnplaylive_core::settings::url_host;
-use lnplaylive_core::{Endpoint, ProjectName, Route, RouteTable, Settings};
+use lnplaylive_core::{Endpoint, ProjectName, Route, RouteTable};
 use provisioner::Environment;
 use tokio::sync::Mutex;
 
-use crate::desk::Desk;
+use super::availability::Availability;
+use super::interfaces::{Clock, RouteFile};
 
-/// Where the table is written, and what stands in it.
+/// Writes the route table whenever it has changed.
 #[derive(Debug)]
-pub(crate) struct Routes {
-    file: Option<PathBuf>,
+pub struct RoutesPublisher {
+    /// `None` if the settings name no file.
+    file: Option<Arc<dyn RouteFile>>,
+    clock: Arc<dyn Clock>,
+    availability: Arc<Availability>,
+    /// Names of all remotes in the settings.
     remotes: Vec<String>,
-    /// What was written last; nothing before the first time.
+    /// The table that was written last; `None` before the first time.
     written: Mutex<Option<RouteTable>>,
 }
 
-impl Routes {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let remotes = settings.remotes.iter().map(|remote| remote.name.clone()).collect();
-        Self { file: settings.shop.routes_file.clone(), remotes, written: Mutex::default() }
-    }
-}
-
-/// What the remotes have said so far.
+/// What the remotes have reported so far.
 #[derive(Debug, Default)]
 struct Known {
     environments: Vec<Environment>,
-    /// The hosts of all servers that have reported, as they stand in URLs.
+    /// Hosts of all servers that have reported, as they stand in URLs.
     hosts: BTreeSet<String>,
     /// Whether a remote has not reported yet.
     some_silent: bool,
 }
 
-impl Desk {
-    /// Writes the table if it has changed, and if there is a place for it.
-    pub(crate) async fn write_routes(&self) {
-        let Some(file) = self.routes.file.clone() else { return };
-        let mut written = self.routes.written.lock().await;
-        let seen = self.stock.seen();
+impl RoutesPublisher {
+    /// Publishes routes to environments on `remotes`. Without a `file` nothing is written.
+    pub fn new(
+        file: Option<Arc<dyn RouteFile>>,
+        clock: Arc<dyn Clock>,
+        availability: Arc<Availability>,
+        remotes: Vec<String>,
+    ) -> Self {
+        Self { file, clock, availability, remotes, written: Mutex::default() }
+    }
+
+    /// Writes the table if it has changed.
+    pub async fn publish(&self) {
+        let Some(file) = &self.file else { return };
+        let mut written = self.written.lock().await;
+        let known = self.known();
+        let before = match written.take() {
+            Some(table) => Some(table),
+            // From an earlier run. If there is none, or it cannot be read, the remotes will tell.
+            None => file.read().await,
+        };
+        let next = table(&known, before.as_ref(), self.clock.now());
+        if before.as_ref() != Some(&next)
+            && let Err(error) = file.write(next.clone()).await
+        {
+            tracing::error!("cannot tell the web shop's gateway about environments: {error}");
+            return;
+        }
+        *written = Some(next);
+    }
+
+    fn known(&self) -> Known {
+        let states = self.availability.remote_states();
         let mut known = Known::default();
-        for remote in &self.routes.remotes {
-            let Some(load) = seen.get(remote).and_then(|seen| seen.last.as_ref()?.load()) else {
+        for remote in &self.remotes {
+            let Some(load) = states.get(remote).and_then(|state| state.last.as_ref()?.load()) else {
                 known.some_silent = true;
                 continue;
             };
             known.environments.extend(load.environments.iter().cloned());
             known.hosts.extend(load.members.iter().map(|member| url_host(&member.host)));
         }
-        known.environments.extend(self.stock.handed_over().into_iter().map(|one| one.environment));
-        let result = tokio::task::block_in_place(|| {
-            let before = match written.take() {
-                Some(table) => Some(table),
-                // Of an earlier run. Where there is none, or it cannot be read, the remotes will tell.
-                None => RouteTable::read(&file).ok(),
-            };
-            let next = table(&known, before.as_ref(), Timestamp::now());
-            if before.as_ref() != Some(&next) {
-                next.write(&file)?;
-            }
-            *written = Some(next);
-            Ok::<_, lnplaylive_core::routes::RouteTableError>(())
-        });
-        if let Err(error) = result {
-            let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
-            tracing::error!("the web shop's gateway does not learn of environments: {error}{cause}");
-        }
+        known.environments.extend(self.availability.handed_over());
+        known
     }
 }
 
 /// The routes to environments that were handed over and have not ended. Those that were there `before` stay while
-/// nothing is known of them: their remote has not reported, or not which member they are on.
+/// nothing is known of them: their remote has not reported, or has not said which member they are on.
 fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTable {
     let mut table = RouteTable::default();
     let unlocated: BTreeSet<_> =
