@@ -36,10 +36,22 @@ def debian(*packages: str) -> View:
     return View(debian=packages)
 
 
-MULTIARCH = "/usr/lib/x86_64-linux-gnu"
+# Modules of PAM.
+_SECURITY = "/usr/lib/x86_64-linux-gnu/security"
 
 # What Debian's programs start by a path of their own; nixpkgs' have paths in the store there. No PATH leads to /usr/bin.
-COMPILED_IN = ("mount", "umount", "swapon", "swapoff", "sulogin", "fsck", "mkfs.ext4", "dbus-broker", "systemctl")
+COMPILED_IN = (
+    "mount",
+    "umount",
+    "swapon",
+    "swapoff",
+    "sulogin",
+    "fsck",
+    "mkfs.ext4",
+    "dbus-broker",
+    "systemctl",
+    "unix_chkpwd",
+)
 
 # Units that nixpkgs picks from systemd and these packages of Debian's do not have: boot loaders, TPMs and consoles.
 MISSING_UNITS = (
@@ -68,10 +80,12 @@ _systemd = View(
         "systemd-cryptsetup",
         "systemd-repart",
     ),
+    data={"lib/security": _SECURITY},
     systemd=True,
 )
 _util_linux = View(
     debian=("util-linux", "mount", "bsdutils", "fdisk", "util-linux-extra", "login"),
+    data={"lib/security": _SECURITY},
     texts={"lib/tmpfiles.d/lastlog2-tmpfiles.conf": "d /var/lib/lastlog 0755 root root -\n"},
 )
 _bash = View(debian=("bash",), links={"sh": "bash"})
@@ -92,7 +106,9 @@ VIEWS: dict[str, View] = {
     "cpio": debian("cpio"),
     "curl": debian("curl"),
     "dash": debian("dash"),
-    "dbus": View(debian=("dbus-bin", "dbus-daemon", "dbus", "dbus-system-bus-common"), data={"share/dbus-1": "/usr/share/dbus-1"}),
+    "dbus": View(
+        debian=("dbus-bin", "dbus-daemon", "dbus", "dbus-system-bus-common"), data={"share/dbus-1": "/usr/share/dbus-1"}
+    ),
     "dbus-broker": debian("dbus-broker"),
     # Nothing to be indexed for a desktop.
     "desktop-file-utils": View(scripts={"update-desktop-database": "#!/bin/sh\n"}),
@@ -114,7 +130,9 @@ VIEWS: dict[str, View] = {
     "iptables": View(
         debian=("iptables",),
         links={
-            f"{family}tables{kind}": "xtables-nft-multi" for family in ("ip", "ip6") for kind in ("", "-save", "-restore")
+            f"{family}tables{kind}": "xtables-nft-multi"
+            for family in ("ip", "ip6")
+            for kind in ("", "-save", "-restore")
         },
     ),
     "iputils": debian("iputils-ping"),
@@ -126,7 +144,7 @@ VIEWS: dict[str, View] = {
     "less": debian("less"),
     "libcap": debian("libcap2-bin"),
     "libxslt": debian("xsltproc"),
-    "linux-pam": View(debian=("libpam-modules-bin",), data={"lib/security": f"{MULTIARCH}/security"}),
+    "linux-pam": View(debian=("libpam-modules-bin",), data={"lib/security": _SECURITY}),
     "lndir": debian("xutils-dev:lndir"),
     "lnplaylive": View(ours=("lnplaylive",)),
     # The machine is started with Debian's.
@@ -138,7 +156,9 @@ VIEWS: dict[str, View] = {
     "mktemp": debian("coreutils:mktemp"),
     "ncurses": debian("ncurses-bin"),
     "node_exporter": View(debian=("prometheus-node-exporter",), renamed={"node_exporter": "prometheus-node-exporter"}),
-    "nss-cacert": View(data={"etc/ssl/certs/ca-bundle.crt": _certificates, "etc/ssl/trust-source": "/usr/share/ca-certificates"}),
+    "nss-cacert": View(
+        data={"etc/ssl/certs/ca-bundle.crt": _certificates, "etc/ssl/trust-source": "/usr/share/ca-certificates"}
+    ),
     # There is none in Debian; without it, glibc looks names up itself.
     "nsncd": View(scripts={"nsncd": "#!/bin/sh\nexec systemd-notify --ready --exec \\; sleep infinity\n"}),
     "openresolv": debian("openresolv"),

@@ -1,0 +1,34 @@
+# The host as it runs on AWS, for being started without being built.
+{ nixpkgs }:
+let
+  inherit (import ../nix/load.nix { inherit nixpkgs; }) self;
+  inherit
+    (self.nixosConfigurations.lnplaylive.extendModules {
+      modules = [
+        ../store/debian.nix
+        # Without a first stage, no udev has named the root file system before.
+        (
+          let
+            root = "dev-disk-by\\x2dlabel-nixos.device";
+          in
+          {
+            systemd.services.growpart = {
+              wants = [ root ];
+              after = [ root ];
+            };
+          }
+        )
+        # No certificate authority of the internet would believe that this is shop.example.
+        { services.caddy.globalConfig = "local_certs"; }
+      ];
+    })
+    config
+    ;
+  inherit (config.system.build) toplevel;
+in
+{
+  drv = builtins.unsafeDiscardOutputDependency toplevel.drvPath;
+  toplevel = builtins.unsafeDiscardStringContext toplevel.outPath;
+  bitcoinCli = builtins.unsafeDiscardStringContext "${config.services.lnplaylive.bitcoind.package}/bin/bitcoin-cli";
+  inherit (config.boot) kernelParams;
+}
