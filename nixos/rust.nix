@@ -28,12 +28,14 @@ let
   };
   build = args: pkgs.rustPlatform.buildRustPackage (common // args);
 
-  # What the tests start.
+  # What our programs start.
   daemons = [
     pkgs.bitcoind
     pkgs.clightning
     pkgs.openssh
   ];
+  # What the tests start, besides what a standard environment has.
+  checkInputs = daemons ++ [ pkgs.procps ];
 in
 {
   inherit version src;
@@ -67,7 +69,7 @@ in
   # The tests find the daemons on PATH; they need loopback, which the sandbox has.
   tests = build {
     pname = "lnplaylive-tests";
-    nativeCheckInputs = daemons;
+    nativeCheckInputs = checkInputs;
     buildPhase = "cargo build --offline --workspace --bins --examples --tests";
     checkPhase = ''
       export HOME=$(mktemp --directory) TESTBED_BIN_DIR=$PWD/target/debug
@@ -78,9 +80,17 @@ in
     installPhase = "touch $out";
   };
 
-  fmt = pkgs.runCommand "lnplaylive-fmt" { nativeBuildInputs = [ pkgs.cargo pkgs.rustfmt ]; } ''
-    cd ${src} && cargo fmt --all --check && touch $out
-  '';
+  fmt =
+    pkgs.runCommand "lnplaylive-fmt"
+      {
+        nativeBuildInputs = [
+          pkgs.cargo
+          pkgs.rustfmt
+        ];
+      }
+      ''
+        cd ${src} && cargo fmt --all --check && touch $out
+      '';
 
   inherit daemons;
 }
