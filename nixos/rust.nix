@@ -28,14 +28,12 @@ let
   };
   build = args: pkgs.rustPlatform.buildRustPackage (common // args);
 
-  # What our programs start.
+  # What our programs start, and so all that the tests need besides a standard environment.
   daemons = [
     pkgs.bitcoind
     pkgs.clightning
     pkgs.openssh
   ];
-  # What the tests start, besides what a standard environment has.
-  checkInputs = daemons ++ [ pkgs.procps ];
 in
 {
   inherit version src;
@@ -69,7 +67,7 @@ in
   # The tests find the daemons on PATH; they need loopback, which the sandbox has.
   tests = build {
     pname = "lnplaylive-tests";
-    nativeCheckInputs = checkInputs;
+    nativeCheckInputs = daemons;
     buildPhase = "cargo build --offline --workspace --bins --examples --tests";
     checkPhase = ''
       export HOME=$(mktemp --directory) TESTBED_BIN_DIR=$PWD/target/debug

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""EC2's instance metadata service, version 2, for one connection on stdin and stdout:   imds.py DIRECTORY
+"""EC2's instance metadata service, version 2, for one connection on stdin and stdout:   imds.py DIRECTORY.
 
-DIRECTORY holds the answers by path (1.0/user-data, …). As on EC2 with version 1 switched off, a request without a token is refused.
-A file DIRECTORY/delay has the seconds that an answer takes.
+DIRECTORY holds the answers by path (1.0/user-data, …). As on EC2 with version 1 switched off, a request without a token
+is refused. A file DIRECTORY/delay has the seconds that an answer takes.
 """
 
 import sys
@@ -13,6 +13,7 @@ TOKEN = "AQAEAExampleTokenOfSession=="
 
 
 def main() -> None:
+    """Answer one request."""
     directory = Path(sys.argv[1]).resolve()
     method, path, _ = sys.stdin.readline().split(" ", 2)
     headers = {}
@@ -28,6 +29,7 @@ def main() -> None:
 
 
 def answer(directory: Path, method: str, path: str, headers: dict[str, str]) -> tuple[str, bytes]:
+    """Return the status and body with which a request is answered."""
     if path == "/latest/api/token":
         if method != "PUT":
             return "405 Not Allowed", b""

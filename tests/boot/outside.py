@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from machine import Machine, Trouble, free_port, until
+from machine import Machine, ScenarioError, free_port, until
 
 
 class Remote:
@@ -29,9 +29,11 @@ class Remote:
         self.token: str = json.loads(announcement.read_text())["token"]
 
     def alive(self) -> bool:
+        """Whether it runs."""
         return self.process.poll() is None
 
     def stop(self) -> None:
+        """End it."""
         self.process.terminate()
         self.process.wait()
 
@@ -58,33 +60,39 @@ class Customer:
         self.mine(101)
 
     def spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a daemon, with a log of its own."""
         log = (self.work / f"{program}.log").open("wb")
         return subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def try_run(self, *command: str) -> str | None:
+        """Return what a command prints, if it succeeds."""
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         return ran.stdout.strip() or "ok" if ran.returncode == 0 else None
 
     def node(self, *arguments: str) -> dict[str, Any]:
+        """Return what its node answers to a command of lightning-cli."""
         ran = subprocess.run([*self.node_cli, *arguments], capture_output=True, text=True, check=False, timeout=300)
         if ran.returncode:
-            raise Trouble(f"customer's {' '.join(arguments)}: {ran.stdout}{ran.stderr}")
+            raise ScenarioError(f"customer's {' '.join(arguments)}: {ran.stdout}{ran.stderr}")
         return dict(json.loads(ran.stdout))
 
     def mine(self, blocks: int) -> None:
+        """Make blocks, whose coins it gets."""
         subprocess.run(
             [*self.chain_cli, "generatetoaddress", str(blocks), self.address], check=True, stdout=subprocess.DEVNULL
         )
 
     def height(self) -> int:
+        """How many blocks there are."""
         return int(self.try_run(*self.chain_cli, "getblockcount") or 0)
 
     def usable(self) -> bool:
+        """Whether it can pay through a channel."""
         channels = self.node("listpeerchannels")["channels"]
         return any(channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"] for channel in channels)
 
     def connect(self, machine: Machine, node: str) -> None:
-        """Connects to the machine's node, and its chain to ours."""
+        """Connect to the machine's node."""
         until(
             "the customer reaches the node",
             lambda: self.try_run(*self.node_cli, "connect", node, "127.0.0.1", str(machine.ports["lightning"])),
@@ -92,6 +100,7 @@ class Customer:
         )
 
     def open_channel(self, machine: Machine, node: str) -> None:
+        """Open a channel to the machine's node, and wait until it is usable."""
         until("the node knows the chain", lambda: machine.lightning("getinfo")["blockheight"] == self.height(), 180)
         until(
             "the customer has coins",
@@ -103,11 +112,12 @@ class Customer:
         until("the customer has a channel", self.usable, 180)
 
     def call(self, node: str, rune: str, method: str, *parameters: object) -> dict[str, Any]:
-        """What the web shop calls, by a rune that everybody has."""
+        """Call a method as the web shop does, by a rune that everybody has."""
         arguments = [f"peer_id={node}", f"rune={rune}", f"method={method}", f"params={json.dumps(parameters)}"]
         return self.node("--keywords", "commando", *arguments)
 
     def stop(self) -> None:
+        """End its daemons."""
         for process in reversed(self.processes):
             process.terminate()
             try:

@@ -36,6 +36,9 @@ let
           };
           services.caddy.globalConfig = "local_certs";
 
+          # It has no console.
+          systemd.services.console-getty.enable = false;
+
           # Simulated, with programs of the test's own.
           systemd.services.remote = {
             requiredBy = [ "clightning.service" ];

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Realises a part of an evaluated Nix store in a Debian root file system, without building any package:
+"""Realises a part of an evaluated Nix store in a Debian root file system, without building any package.
 
     realise.py DERIVATIONS.json STORE DEBIAN OURS ROOT PATH…
 
-DERIVATIONS.json is what `nix derivation show --recursive` prints, STORE the directory where Nix keeps what was not built (sources),
-DEBIAN what `debian` has unpacked, OURS a directory of programs by package (OURS/PACKAGE/bin/…), ROOT a copy of DEBIAN's root, and each
-PATH a path in the store.
+DERIVATIONS.json is what `nix derivation show --recursive` prints, STORE the directory where Nix keeps what was not
+built (sources), DEBIAN what `debian` has unpacked, OURS a directory of programs by package (OURS/PACKAGE/bin/…), ROOT a
+copy of DEBIAN's root, and each PATH a path in the store.
 
-What NixOS is made of besides packages, and only that, is built as its derivations say, in ROOT: units, scripts, /etc. In the place of a
-package stands a view of the Debian packages that are named for it in programs.py: its programs, and nothing of any other package. A
-package for which none is named stands empty. At the end, nothing is left outside of the store that a PATH could find.
+What NixOS is made of besides packages, and only that, is built as its derivations say, in ROOT: units, scripts, /etc.
+In the place of a package stands a view of the Debian packages that are named for it in programs.py: its programs, and
+nothing of any other package. A package for which none is named stands empty. At the end, nothing is left outside of the
+store that a PATH could find.
 """
 
 import json
@@ -34,15 +35,16 @@ PICKED = {
 }
 
 
-class Failed(Exception):
+class BuildError(Exception):
     """A derivation that could not be built."""
 
 
 def attributes(derivation: dict[str, Any]) -> dict[str, Any]:
+    """Return all that a derivation is made with."""
     return {**derivation["env"], **(derivation.get("structuredAttrs") or {})}
 
 
-def shell(value: Any) -> str:
+def shell(value: object) -> str:
     """A value as bash writes it."""
     if value is True:
         return "1"
@@ -54,7 +56,7 @@ def shell(value: Any) -> str:
 def declarations(values: dict[str, Any]) -> str:
     """Structured attributes as Nix writes them for bash: scalars, lists of scalars, and sets of scalars."""
 
-    def scalar(value: Any) -> bool:
+    def scalar(value: object) -> bool:
         return value is None or isinstance(value, (str, int, float, bool))
 
     lines = []
@@ -72,6 +74,8 @@ def declarations(values: dict[str, Any]) -> str:
 
 
 class Realiser:
+    """A store that is being made, in a root file system."""
+
     def __init__(self, shown: dict[str, Any], store: Path, debian: Path, ours: Path, root: Path) -> None:
         self.derivations = shown.get("derivations", shown)
         self.store, self.ours, self.root = store, ours, root
@@ -89,6 +93,7 @@ class Realiser:
         self.setup = ""
 
     def at(self, path: str) -> Path:
+        """Where a path of the system is in the root file system."""
         return self.root / path.lstrip("/")
 
     # -- Paths in the store
@@ -105,8 +110,9 @@ class Realiser:
             pending.extend(self.references(self.at(f"{STORE}/{name}")) - self.done)
 
     def references(self, path: Path) -> set[str]:
+        """Return what is below /nix/store by whose name a file, or a file in a directory, refers to it."""
         if path.is_symlink():
-            found = REFERENCE.findall(os.readlink(path).encode())
+            found = REFERENCE.findall(bytes(path.readlink()))
         elif path.is_dir():
             return set().union(*(self.references(item) for item in path.iterdir()))
         elif not path.exists() or path.stat().st_size > 1 << 20:
@@ -119,6 +125,7 @@ class Realiser:
         return {item for item in names if item in self.origins or (self.store / item).exists()}
 
     def make(self, name: str) -> None:
+        """Make what is below /nix/store under this name."""
         target = self.at(f"{STORE}/{name}")
         if target.exists() or target.is_symlink():
             return
@@ -146,6 +153,7 @@ class Realiser:
     # -- Derivations
 
     def inputs(self, values: dict[str, Any]) -> set[str]:
+        """Return what a derivation refers to, below /nix/store."""
         found = {item.decode() for item in REFERENCE.findall(json.dumps(values).encode())}
         own = {
             values.get("out", "").removeprefix(f"{STORE}/"),
@@ -154,6 +162,7 @@ class Realiser:
         return {item for item in found - own if not self.is_stdenv(item)}
 
     def is_stdenv(self, name: str) -> bool:
+        """Whether this name below /nix/store is of a standard environment."""
         return name.endswith("-stdenv-linux")
 
     def build(self, key: str, derivation: dict[str, Any], values: dict[str, Any]) -> None:
@@ -214,7 +223,7 @@ class Realiser:
             check=False,
         )
         if ran.returncode:
-            raise Failed(f"{key}: exit status {ran.returncode}\n{ran.stdout.decode(errors='replace')[-3000:]}")
+            raise BuildError(f"{key}: exit status {ran.returncode}\n{ran.stdout.decode(errors='replace')[-3000:]}")
         self.done.update(path.removeprefix(f"{STORE}/") for path in outputs.values() if self.at(path).exists())
         for path in outputs.values():
             for name in self.references(self.at(path)):
@@ -256,6 +265,8 @@ class Realiser:
             place, found = target / name, self.at(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if found.is_dir() else shutil.copy)(found, place)
+        if view.wrapped_with:
+            self.wrap(target, view.wrapped_with)
         if view.systemd:
             self.systemd(target, here)
         elif output in ("out", "bin"):
@@ -269,7 +280,7 @@ class Realiser:
         package, _, only = source.partition(":")
         listing = self.lists / package
         if not listing.exists():
-            raise Failed(f"{here}: Debian's {package} was not unpacked")
+            raise BuildError(f"{here}: Debian's {package} was not unpacked")
         for line in listing.read_text().splitlines():
             path = line.removeprefix(".")
             match = re.fullmatch(r"(?:/usr)?/s?bin/([^/]+)", path)
@@ -281,9 +292,9 @@ class Realiser:
             if place.exists() or place.is_symlink():
                 continue
             if program.is_symlink():
-                to = os.readlink(program)
+                to = str(program.readlink())
                 inside = re.fullmatch(r"(?:(?:\.\./)*|/)(?:(?:usr/)?s?bin/)?([^/]+)", to)
-                place.symlink_to(inside[1] if inside else os.path.normpath(os.path.join("/usr/bin", to)))
+                place.symlink_to(inside[1] if inside else os.path.normpath(f"/usr/bin/{to}" if to[0] != "/" else to))
                 continue
             with program.open("rb") as file:
                 first = file.readline(200)
@@ -293,8 +304,28 @@ class Realiser:
             else:
                 os.link(program, place)
 
+    def wrap(self, target: Path, packages: tuple[str, ...]) -> None:
+        """Let programs find those of the packages that their derivation names."""
+        names = self.inputs(attributes(self.derivations[self.origins[target.name]]))
+        found = {}
+        # Where its programs have an output of their own, that comes last.
+        for name in sorted(names & self.origins.keys(), key=lambda name: self.outputs[name] == "bin"):
+            package = attributes(self.derivations[self.origins[name]]).get("pname")
+            if package in packages and self.outputs[name] in ("out", "bin", "guest"):
+                self.realise(name)
+                found[package] = f"{STORE}/{name}/bin"
+        if missing := set(packages) - found.keys():
+            raise BuildError(f"{target.name} is not wrapped with {', '.join(sorted(missing))}")
+        path = ":".join(found.values())
+        for program in (target / "bin").iterdir():
+            if not program.is_symlink():
+                inner = program.rename(program.with_name(f".{program.name}-wrapped"))
+                command = f'exec -a "$0" "/{inner.relative_to(self.root)}" "$@"'
+                program.write_text(f"#!/usr/lib/interpreters/bash\nexport PATH={path}:$PATH\n{command}\n")
+                program.chmod(0o755)
+
     def systemd(self, target: Path, here: str) -> None:
-        """systemd's own units and helpers, at the places where nixpkgs has them."""
+        """Lay out systemd's own units and helpers, at the places where nixpkgs has them."""
         lib = target / "lib/systemd"
         lib.mkdir(parents=True)
         for item in self.at("/usr/lib/systemd").iterdir():
@@ -330,9 +361,9 @@ class Realiser:
                     shutil.copy(source, place, follow_symlinks=False)
 
     def adapt(self, unit: Path, target: Path, here: str) -> None:
-        """Lets a unit of Debian's start programs of its package by their place in the store, and link to others beside it."""
+        """Let a unit of Debian's start its package's programs by their store paths, and link to those beside it."""
         if unit.is_symlink():
-            to = os.readlink(unit)
+            to = str(unit.readlink())
             if to.startswith("/usr/lib/systemd/"):
                 unit.unlink()
                 unit.symlink_to(Path(to).name)
@@ -352,18 +383,23 @@ class Realiser:
 
     def close(self) -> None:
         """Takes out of the root what the store has, and what NixOS does not look at."""
-        for name in PICKED:
+        for name in ("system", "user"):
             shutil.rmtree(self.at(f"/usr/lib/systemd/{name}"), ignore_errors=True)
+        # Where systemd has been built to look for its own; nixpkgs' looks in its store path.
+        for name in ("system-generators", "user-generators"):
+            for generator in self.at(f"/usr/lib/systemd/{name}").iterdir():
+                if generator.name not in programs.GENERATORS:
+                    generator.unlink()
         for name in ("tmpfiles.d", "sysctl.d", "sysusers.d", "modprobe.d", "environment.d"):
             shutil.rmtree(self.at(f"/usr/lib/{name}"), ignore_errors=True)
         kept = self.at("/usr/lib/interpreters")
         kept.mkdir(exist_ok=True)
-        for name in ("perl", "bash"):
+        for name in ("perl", "python3", "bash"):
             shutil.copy(self.at(f"/usr/bin/{name}"), kept / name)
         # Helpers that are another name of a program.
         for link in self.at("/usr/lib/systemd").rglob("*"):
-            if link.is_symlink() and re.match(r"(\.\./|/usr/)+s?bin/", os.readlink(link)):
-                program = link.resolve() if not os.readlink(link).startswith("/") else self.at(os.readlink(link))
+            if link.is_symlink() and re.match(r"(\.\./|/usr/)+s?bin/", to := str(link.readlink())):
+                program = self.at(to) if to[0] == "/" else link.resolve()
                 link.unlink()
                 os.link(program, link)
         for directory in ("/usr/bin", "/usr/sbin"):
@@ -378,16 +414,23 @@ class Realiser:
 
 
 def main() -> None:
+    """Realise the paths that are named by arguments."""
     shown, store, debian, ours, root, *paths = sys.argv[1:]
     realiser = Realiser(json.loads(Path(shown).read_text()), Path(store), Path(debian), Path(ours), Path(root))
     realiser.at(STORE).mkdir(parents=True, exist_ok=True)
     nixpkgs = os.environ["NIXPKGS"]
     generic = (Path(nixpkgs) / "pkgs/stdenv/generic/setup.sh").read_text()
-    realiser.setup = f'export SHELL=/usr/bin/bash\ninitialPath="/usr"\ndefaultNativeBuildInputs=""\ndefaultBuildInputs=""\noutputDev=out\ndie() {{ echo "$*" >&2; exit 1; }}\n{generic}'
+    # What the standard environment's own first lines would set.
+    own = """
+        export SHELL=/usr/bin/bash
+        initialPath=/usr defaultNativeBuildInputs= defaultBuildInputs= outputDev=out
+        die() { echo "$*" >&2; exit 1; }
+    """
+    realiser.setup = own + generic
     try:
         for path in paths:
             realiser.realise(path.removeprefix(f"{STORE}/"))
-    except Failed as failure:
+    except BuildError as failure:
         sys.exit(f"realise: {failure}")
     realiser.close()
     print(f"realise: {len(realiser.done)} paths; standing empty: {' '.join(sorted(realiser.empty))}")

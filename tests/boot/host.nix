@@ -6,18 +6,7 @@ let
     (self.nixosConfigurations.lnplaylive.extendModules {
       modules = [
         ../store/debian.nix
-        # Without a first stage, no udev has named the root file system before.
-        (
-          let
-            root = "dev-disk-by\\x2dlabel-nixos.device";
-          in
-          {
-            systemd.services.growpart = {
-              wants = [ root ];
-              after = [ root ];
-            };
-          }
-        )
+        ./root.nix
         # No certificate authority of the internet would believe that this is shop.example.
         { services.caddy.globalConfig = "local_certs"; }
       ];
