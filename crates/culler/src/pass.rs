@@ -89,7 +89,7 @@ impl Pass<'_> {
             match judge(name, config, now, self.grace) {
                 Verdict::Keep { .. } => report.keep(),
                 Verdict::Foreign => report.foreign(),
-                Verdict::Malformed(flaw) => report.add(Entry::malformed(name, flaw)),
+                Verdict::Malformed(error) => report.add(Entry::malformed(name, error)),
                 Verdict::Remove(reason) => due.push((name.clone(), reason)),
             }
         }

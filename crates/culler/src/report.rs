@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lnplaylive_core::culling::Reason;
-use lnplaylive_core::marks::Flaw;
+use lnplaylive_core::tags::TagError;
 use serde::{Serialize, Serializer};
 
 /// What a pass has done. As JSON: `dry_run`, the sums of the counts, `remotes_failed` and `remotes`.
@@ -74,8 +74,8 @@ impl Entry {
         Self { error: Some(error), ..Self::due(name, Outcome::Failed, reason) }
     }
 
-    pub(crate) fn malformed(name: &str, flaw: Flaw) -> Self {
-        Self { name: name.to_owned(), outcome: Outcome::Malformed, reason: flaw.to_string(), error: None }
+    pub(crate) fn malformed(name: &str, error: TagError) -> Self {
+        Self { name: name.to_owned(), outcome: Outcome::Malformed, reason: error.to_string(), error: None }
     }
 }
 

@@ -10,22 +10,24 @@ pub mod connection;
 pub mod culling;
 pub mod customisation;
 pub mod environment;
+pub mod expiry;
 pub mod ids;
-pub mod marks;
 pub mod order;
 pub mod ports;
 pub mod progress;
 pub mod routes;
 pub mod secret;
 pub mod settings;
+pub mod tags;
 
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use customisation::Customisation;
 pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, NodeAccess};
 pub use ids::{OrderId, ProjectName};
-
 pub use order::{Event, Order, Placement, Policy, State, Work};
+pub use ports::PortBlock;
 pub use routes::{Route, RouteTable};
 pub use secret::Secret;
 pub use settings::Settings;
+pub use tags::ProjectTags;

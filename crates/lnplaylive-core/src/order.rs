@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::catalogue::Terms;
 use crate::connection::ConnectionString;
 use crate::ids::{OrderId, ProjectName};
+pub use crate::ports::PortBlock;
 use crate::secret::Secret;
 
 /// How many entries of its history an order keeps; the oldest go first.
@@ -56,29 +57,6 @@ impl Policy {
     fn wait(&self, faults: u32) -> SignedDuration {
         let factor = 1_i32 << faults.saturating_sub(1).min(20);
         self.backoff.checked_mul(factor).unwrap_or(self.max_backoff).min(self.max_backoff)
-    }
-}
-
-/// A range of TCP ports on a remote: one for SSH and then one for each node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortBlock {
-    /// The SSH port.
-    pub first: u16,
-    /// How many ports, the SSH port included.
-    pub count: u16,
-}
-
-impl PortBlock {
-    /// Whether the two have a port in common.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        let end = |b: &Self| u32::from(b.first) + u32::from(b.count);
-        u32::from(self.first) < end(other) && u32::from(other.first) < end(self)
-    }
-
-    /// Node 0's port.
-    pub fn first_node(&self) -> u16 {
-        self.first.saturating_add(1)
     }
 }
 

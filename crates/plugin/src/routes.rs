@@ -101,17 +101,16 @@ fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTab
 }
 
 fn route(host: &str, environment: &Environment) -> Option<(ProjectName, Route)> {
-    let (ports, host) = (environment.ports?, url_host(host));
-    let nodes: Option<Vec<Endpoint>> = (1..ports.count)
-        .map(|node| format!("ws://{host}:{}", ports.first.checked_add(node)?).parse().ok())
-        .collect();
+    let host = url_host(host);
+    let nodes: Option<Vec<Endpoint>> =
+        environment.ports.nodes().map(|port| format!("ws://{host}:{port}").parse().ok()).collect();
     Some((environment.project, Route::new(environment.expires_at, nodes?).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use lnplaylive_core::OrderId;
-    use lnplaylive_core::order::PortBlock;
+    use lnplaylive_core::PortBlock;
 
     use super::*;
 
@@ -123,7 +122,7 @@ mod tests {
         Environment {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
             expires_at: at(ends),
-            ports: Some(PortBlock { first, count: 3 }),
+            ports: PortBlock { first, count: 3 },
             address: None,
             provisioned: true,
             moved_from: None,

@@ -189,18 +189,16 @@ impl Desk {
         let mut claims = Claims { placed: self.placed(), ..Claims::default() };
         for HandedOver { remote, environment, .. } in lock(&self.stock.handed_over).iter() {
             let until = Some(environment.expires_at);
-            let placed = environment.ports.map(|ports| Placed {
+            let placed = Placed {
                 remote: remote.clone(),
                 member: environment.member.clone(),
-                ports,
+                ports: environment.ports,
                 address: environment.address,
                 until,
-            });
+            };
             // Its order may still be open, and have said so.
-            claims
-                .placed
-                .retain(|p| placed.as_ref().is_none_or(|q| (&p.remote, p.ports) != (&q.remote, q.ports)));
-            claims.placed.extend(placed);
+            claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
+            claims.placed.push(placed);
         }
         let mut being_made = selling.clone();
         let mut paid = Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Placement, Severity};
-use lnplaylive_core::{Event, Order, ProjectName, State, Work};
+use lnplaylive_core::{Event, Order, ProjectName, State, Work, expiry};
 use provisioner::{Avoid, Deployed, Environment, choose, keys};
 use tokio::time::{sleep, timeout};
 
@@ -155,19 +155,10 @@ impl Worker<'_> {
         result
     }
 
-    /// The project's name: it ends when the paid hours are over, counted from when provisioning may at
-    /// the latest be done, and is none that may still be on a remote.
     fn project_name(&self, order: &Order) -> ProjectName {
         let allowance = SignedDuration::from_mins(self.desk.provisioning.allowance_mins.into());
-        let mut expires =
-            paid_until(order, Timestamp::now()).checked_add(allowance).unwrap_or(Timestamp::MAX);
-        loop {
-            let name = ProjectName::new(expires, order.id).expect("times from now on can be written");
-            if order.leftovers.iter().all(|l| l.project != name) {
-                return name;
-            }
-            expires = expires.checked_add(SignedDuration::from_secs(1)).expect("far from the end of time");
-        }
+        let taken: Vec<_> = order.leftovers.iter().map(|leftover| leftover.project).collect();
+        expiry::project_name(order.id, order.terms.hours, allowance, &taken, Timestamp::now())
     }
 
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
@@ -182,13 +173,12 @@ impl Worker<'_> {
         let show = |progress| self.case.show_progress(progress);
         let result = async {
             let Deployed { host, connection_strings } = provisioner.deploy(order, placement, show).await?;
-            // However long it took, the buyer gets the hours that were paid for.
-            let expires_at = paid_until(order, Timestamp::now()).max(placement.project.expires());
+            let expires_at = expiry::handover_end(placement.project, order.terms.hours, Timestamp::now());
             provisioner.hand_over(order.id, placement, expires_at).await?;
             let environment = Environment {
                 project: placement.project,
                 expires_at,
-                ports: Some(placement.ports),
+                ports: placement.ports,
                 address: placement.address,
                 provisioned: true,
                 moved_from: None,
@@ -242,12 +232,6 @@ impl Worker<'_> {
         }
         Ok(())
     }
-}
-
-/// When the hours that were paid for are over, if they begin now.
-fn paid_until(order: &Order, now: Timestamp) -> Timestamp {
-    let hours = SignedDuration::from_hours(order.terms.hours.into());
-    now.checked_add(hours).unwrap_or(Timestamp::MAX)
 }
 
 /// Waits that grow.

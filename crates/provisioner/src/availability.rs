@@ -90,11 +90,8 @@ impl<'a> Room<'a> {
                 Lease { until, space: at, machine, ports, address }
             };
             room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address))));
-            room.leases.extend(
-                load.environments
-                    .iter()
-                    .filter_map(|e| Some(lease(e.expires_at, &e.member, e.ports?, e.address))),
-            );
+            let environments = load.environments.iter();
+            room.leases.extend(environments.map(|e| lease(e.expires_at, &e.member, e.ports, e.address)));
             room.spaces.push(space);
         }
         let paid = claims.paid.iter().map(|&node_count| Claim { node_count, until: None });
@@ -209,7 +206,7 @@ mod tests {
         let environment = |(n, end): (u16, &i64)| Environment {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
             expires_at: at(*end),
-            ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
+            ports: PortBlock { first: 20000 + 9 * n, count: 9 },
             address: None,
             provisioned: true,
             member: None,
@@ -220,6 +217,7 @@ mod tests {
         let machine = Machine { memory, cpus: 4, cpu_load: None, storage: None };
         let load = Load {
             environments: (0..).zip(ends).map(environment).collect(),
+            malformed: Vec::new(),
             members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
             clustered: false,
             warnings: Vec::new(),

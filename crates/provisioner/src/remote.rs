@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::check::{Facts, Findings};
 use crate::image::Image;
-use crate::load::{Load, RemoteReport};
+use crate::load::{Load, Malformed, RemoteReport};
 use crate::members::{self, Members};
 use crate::profiles::Profiles;
 use crate::{Error, project};
@@ -321,12 +321,15 @@ impl Remote {
     pub(crate) async fn load(&self) -> Result<Load, Error> {
         let Connection { client, server } = self.connection().await?;
         let facts = self.facts(&client).await?;
-        let Findings { faults, warnings } = facts.findings(&self.settings);
+        let Findings { faults, mut warnings } = facts.findings(&self.settings);
         if !faults.is_empty() {
             return Err(Error::Unfit { remote: self.settings.name.clone(), faults });
         }
         let projects = client.projects().await?;
-        let mut environments: Vec<_> = projects.iter().filter_map(project::recognise).collect();
+        let (mut environments, malformed) = project::sort(&projects);
+        warnings.extend(malformed.iter().map(|Malformed { project, error, .. }| {
+            format!("project {project:?} looks like ours and is left alone: {error}; mend its configuration or delete it")
+        }));
         let clustered = server.environment.server_clustered;
         let members = if clustered {
             let members = self.members.of_cluster(&client, &self.settings, &facts).await?;
@@ -340,7 +343,7 @@ impl Remote {
             }
             vec![members::single(&client, &self.settings, &server, &facts).await?]
         };
-        Ok(Load { environments, members, clustered, warnings })
+        Ok(Load { environments, malformed, members, clustered, warnings })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use lnplaylive_core::PortBlock;
 use lnplaylive_core::addresses::FreeAddresses;
-use lnplaylive_core::order::PortBlock;
 use lnplaylive_core::ports::FreePorts;
 use lnplaylive_core::settings::{self, InstanceType};
 
@@ -153,7 +153,7 @@ impl<'a> Space<'a> {
         };
         let mut seen = Vec::new();
         for environment in &load.environments {
-            let Some(ports) = environment.ports else { continue };
+            let ports = environment.ports;
             seen.push(ports);
             space.occupy(ports, environment.address);
             let member = environment.member.as_deref();
@@ -163,6 +163,9 @@ impl<'a> Space<'a> {
             } else {
                 space.promise(member, ports);
             }
+        }
+        for ports in load.malformed.iter().filter_map(|malformed| malformed.ports) {
+            space.ports.take(ports);
         }
         for Reserved { member, ports, address } in reserved {
             if !seen.contains(&ports) {
@@ -190,7 +193,7 @@ impl<'a> Space<'a> {
 
     fn promise(&mut self, member: Option<&str>, ports: PortBlock) {
         let settings = self.settings;
-        self.on_member(member).for_each(|machine| machine.take(settings, nodes(ports)));
+        self.on_member(member).for_each(|machine| machine.take(settings, ports.node_count()));
     }
 
     /// The member that a machine is.
@@ -226,7 +229,7 @@ impl<'a> Space<'a> {
         let ports = self
             .ports
             .block(node_count, skip)
-            .ok_or_else(|| format!("has no {} free ports in a row", node_count + 1))?;
+            .ok_or_else(|| format!("has no {} free ports in a row", PortBlock::size_for(node_count)))?;
         let address = match &self.addresses {
             Some(addresses) => {
                 Some(addresses.address(skip).ok_or("has no free address in vm_addresses".to_owned())?)
@@ -252,7 +255,7 @@ impl<'a> Space<'a> {
     pub(crate) fn take(&mut self, fit: &Fit) {
         self.occupy(fit.ports, fit.address);
         self.environments = self.environments.saturating_add(1);
-        self.machines[fit.machine].take(self.settings, nodes(fit.ports));
+        self.machines[fit.machine].take(self.settings, fit.ports.node_count());
     }
 
     /// Takes an environment away. Its memory comes back where it was, if that is known.
@@ -264,9 +267,10 @@ impl<'a> Space<'a> {
         self.environments = self.environments.saturating_sub(1);
         let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
         machine.environments = machine.environments.saturating_sub(1);
-        machine.freed = machine.freed.saturating_add(size::needed(self.settings.instance_type, nodes(ports)));
+        machine.freed =
+            machine.freed.saturating_add(size::needed(self.settings.instance_type, ports.node_count()));
         if let Some(storage) = &mut machine.storage {
-            storage.used = storage.used.saturating_sub(size::disk(nodes(ports)));
+            storage.used = storage.used.saturating_sub(size::disk(ports.node_count()));
         }
     }
 }
@@ -276,11 +280,6 @@ impl<'a> Space<'a> {
 fn addresses(settings: &settings::Remote) -> Option<FreeAddresses> {
     let range = settings.vm_addresses.filter(|_| settings.instance_type == InstanceType::VirtualMachine)?;
     Some(FreeAddresses::new(range))
-}
-
-/// Nodes of an environment with these ports.
-fn nodes(block: PortBlock) -> u32 {
-    u32::from(block.count.saturating_sub(1))
 }
 
 /// How busy the processors are, where the server tells.
