@@ -13,7 +13,15 @@
       ];
       pkgs = eachSystem (system: nixpkgs.legacyPackages.${system});
       # What the files in nixos/ are given: nixpkgs of one system, this flake, and the flake's nixpkgs.
-      load = path: eachSystem (system: import path { inherit self nixpkgs lib; pkgs = pkgs.${system}; });
+      load =
+        path:
+        eachSystem (
+          system:
+          import path {
+            inherit self nixpkgs lib;
+            pkgs = pkgs.${system};
+          }
+        );
     in
     {
       packages = load ./nixos/packages.nix;

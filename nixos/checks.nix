@@ -12,7 +12,9 @@ let
 
   # Every file in tests/vm is a test with that name.
   files = lib.attrNames (
-    lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (builtins.readDir (root + "/tests/vm"))
+    lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (
+      builtins.readDir (root + "/tests/vm")
+    )
   );
   virtualMachines = lib.listToAttrs (
     map (
@@ -65,7 +67,7 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ''
         find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +
         deadnix --fail ${nixFiles}
-        statix check ${nixFiles}
+        statix check --config ${root + "/statix.toml"} ${nixFiles}
         touch $out
       '';
 }

@@ -63,8 +63,12 @@ rec {
     cp -r ${rust.frontendDist}/frontend-dist $out
   '';
 
-  lnplay-container-image = imageFiles "lnplay-container-image" systems.container.metadata "${systems.container.squashfs}/*.squashfs";
-  lnplay-vm-image = imageFiles "lnplay-vm-image" systems.vm.metadata "${systems.vm.qemuImage}/nixos.qcow2";
+  lnplay-container-image =
+    imageFiles "lnplay-container-image" systems.container.metadata
+      "${systems.container.squashfs}/*.squashfs";
+  lnplay-vm-image =
+    imageFiles "lnplay-vm-image" systems.vm.metadata
+      "${systems.vm.qemuImage}/nixos.qcow2";
 
   # A disk image, with nix-support/image-info.json next to it.
   aws-image = systems.host.image;

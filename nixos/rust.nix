@@ -28,7 +28,7 @@ let
   };
   build = args: pkgs.rustPlatform.buildRustPackage (common // args);
 
-  # The daemons that the tests start.
+  # The daemons that the tests start: all that they need besides a standard environment.
   daemons = [
     pkgs.bitcoind
     pkgs.clightning
@@ -78,9 +78,17 @@ in
     installPhase = "touch $out";
   };
 
-  fmt = pkgs.runCommand "lnplaylive-fmt" { nativeBuildInputs = [ pkgs.cargo pkgs.rustfmt ]; } ''
-    cd ${src} && cargo fmt --all --check && touch $out
-  '';
+  fmt =
+    pkgs.runCommand "lnplaylive-fmt"
+      {
+        nativeBuildInputs = [
+          pkgs.cargo
+          pkgs.rustfmt
+        ];
+      }
+      ''
+        cd ${src} && cargo fmt --all --check && touch $out
+      '';
 
   inherit daemons;
 }

@@ -165,10 +165,14 @@ in
     '';
 
     backup = {
-      enable = mkEnableOption ''
-        copies of hsm_secret and emergency.recover, the two files with which the money of a lost node can be recovered.
-        They must be kept secret, like the originals, and copied to another machine
-      '' // { default = true; };
+      enable =
+        mkEnableOption ''
+          copies of hsm_secret and emergency.recover, the two files with which the money of a lost node can be recovered.
+          They must be kept secret, like the originals, and copied to another machine
+        ''
+        // {
+          default = true;
+        };
       directory = mkOption {
         type = types.path;
         default = "/var/backup/clightning";
@@ -224,7 +228,8 @@ in
   config = mkIf cfg.enable {
     assertions = [
       {
-        assertion = cfg.websocket == null || lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
+        assertion =
+          cfg.websocket == null || lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
         message = "services.clightning.websocket: ${toString cfg.websocket} is not on loopback, and the socket has no TLS; use 127.0.0.1";
       }
     ];

@@ -30,13 +30,15 @@ let
     }).config;
   disk = "${image.system.build.image}/${image.image.fileName}";
 
-  userData = name: pkgs.writeText "user-data-${name}" ''
-    [host]
-    DEPLOY_LNPLAYLIVE_FRONTEND = true
-    domain = "shop.example"
-    network = "${name}"
-    state_volume = true
-  '';
+  userData =
+    name:
+    pkgs.writeText "user-data-${name}" ''
+      [host]
+      DEPLOY_LNPLAYLIVE_FRONTEND = true
+      domain = "shop.example"
+      network = "${name}"
+      state_volume = true
+    '';
 in
 {
   name = "lnplaylive-image";

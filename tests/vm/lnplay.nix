@@ -54,10 +54,10 @@ in
             environment.wait_until_succeeds(f"curl --silent http://127.0.0.1:{port}/ || test $? != 7", timeout=60)
 
     with subtest("Nobody gets in with a password"):
-        environment.succeed("sshd -T | grep -i '^passwordauthentication no'")
-        environment.succeed("sshd -T | grep -i '^permitrootlogin no'")
-        environment.succeed("sshd -T | grep -i '^allowusers lnplay'")
-        environment.succeed("sshd -T | grep -i '^forcecommand .*/lnplay session'")
+        environment.succeed("sshd -G | grep -i '^passwordauthentication no'")
+        environment.succeed("sshd -G | grep -i '^permitrootlogin no'")
+        environment.succeed("sshd -G | grep -i '^allowusers lnplay'")
+        environment.succeed("sshd -G | grep -i '^forcecommand .*/lnplay session'")
 
     with subtest("Its daemons are users without privileges"):
         environment.succeed("test $(pgrep --euid root --count lightningd) = 0")

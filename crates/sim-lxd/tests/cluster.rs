@@ -29,7 +29,7 @@ impl Cluster {
             cluster: members,
             offline_after: Duration::MAX,
             peer_timeout: Duration::from_millis(1),
-            ..SimRemoteConfig::new(dir.path().join("s"), "/bin/true")
+            ..SimRemoteConfig::new(dir.path().join("s"), support::program("true"))
         };
         let remote = SimRemote::start(config).await.expect("a cluster");
         let api = Api::enrol(&remote.url(), &remote.token("test")).await;
@@ -169,7 +169,8 @@ async fn the_scheduler_spreads_and_keeps_off_members_that_take_none() {
 #[tokio::test]
 async fn a_single_server_has_no_targets() {
     let dir = tempfile::tempdir().expect("a directory");
-    let remote = SimRemote::start(SimRemoteConfig::new(dir.path(), "/bin/true")).await.expect("a remote");
+    let remote =
+        SimRemote::start(SimRemoteConfig::new(dir.path(), support::program("true"))).await.expect("a remote");
     let api = Api::enrol(&remote.url(), &remote.token("test")).await;
     let body = json!({"name": "i", "source": {"type": "none"}});
     let error = api.change("POST", "/1.0/instances?target=a", body).await.expect_err("no cluster");

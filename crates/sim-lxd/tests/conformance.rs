@@ -31,7 +31,7 @@ async fn simulated_incus() {
 
 async fn simulated(server: Server) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = SimRemoteConfig { server, ..SimRemoteConfig::new(dir.path(), "/bin/true") };
+    let config = SimRemoteConfig { server, ..SimRemoteConfig::new(dir.path(), support::program("true")) };
     let remote = SimRemote::start(config).await.expect("a remote");
     suite(&remote.url(), &remote.token("conformance"), true).await;
     remote.stop().await;

@@ -187,7 +187,7 @@ async fn another_server_behind_the_same_address_is_noticed() {
     let other = tempfile::tempdir().expect("a directory");
     let config = sim_lxd::SimRemoteConfig {
         listen: address,
-        ..sim_lxd::SimRemoteConfig::new(other.path(), "/bin/true")
+        ..sim_lxd::SimRemoteConfig::new(other.path(), support::program("true"))
     };
     let impostor = SimRemote::start(config).await.expect("a remote");
     let error = client.server().await.expect_err("another certificate");

@@ -34,7 +34,7 @@ async fn commands_run_inside() {
     assert_eq!(dir, format!("{home}/lnplay"));
     assert_eq!(inside, address(&world, "i").await.to_string());
     assert_eq!(lnplay, format!("{home}/bin/lnplay"));
-    assert_eq!(run(&session, "lnplay").await.1, 0, "the configured executable, here /bin/true");
+    assert_eq!(run(&session, "lnplay").await.1, 0, "the configured executable, here `true`");
     session.close().await.expect("closed");
 }
 
@@ -257,7 +257,7 @@ async fn what_a_killed_remote_left_is_cleaned_up() {
         .stdin(Stdio::null())
         .spawn()
         .expect("a process");
-    let config = SimRemoteConfig::new(dir.path(), "/bin/true");
+    let config = SimRemoteConfig::new(dir.path(), support::program("true"));
     let remote = SimRemote::start(config.clone()).await.expect("a remote");
     let status = tokio::time::timeout(LONG, orphan.wait()).await.expect("it was killed").expect("a status");
     assert!(!status.success());

@@ -491,8 +491,11 @@ fn append(variable: &str, line: &str) {
 
 async fn simulated(server: Server, virtual_machines: bool) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config =
-        SimRemoteConfig { server, virtual_machines, ..SimRemoteConfig::new(dir.path(), "/bin/true") };
+    let config = SimRemoteConfig {
+        server,
+        virtual_machines,
+        ..SimRemoteConfig::new(dir.path(), support::program("true"))
+    };
     let remote = SimRemote::start(config).await.expect("a remote");
     let what = if virtual_machines { "" } else { ", without virtual machines" };
     suite(&format!("simulated {server:?}{what}"), &remote.url(), &remote.token("rules")).await;

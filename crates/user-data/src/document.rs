@@ -57,6 +57,9 @@ pub struct Host {
     /// The node's name.
     #[serde(default)]
     pub alias: Option<Alias>,
+    /// Further options of lightningd.
+    #[serde(default)]
+    pub lightningd: LightningdOptions,
     /// Whether there is a volume for what has to outlive the machine.
     #[serde(default = "yes")]
     pub state_volume: bool,
@@ -191,6 +194,89 @@ impl fmt::Display for Announce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if is_domain(&self.host) { "dns:" } else { "" };
         write!(f, "{prefix}{}:{}", self.host, self.port)
+    }
+}
+
+/// The table `[host.lightningd]`: options as in lightningd-config(5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Table")]
+pub struct LightningdOptions(Vec<String>);
+
+impl LightningdOptions {
+    /// Options that the image sets itself, or `[host]` has a key for, and those that would take the node away from it: another
+    /// network, database, socket or plugin.
+    const RESERVED: [&str; 25] = [
+        "addr",
+        "alias",
+        "announce-addr",
+        "bind-addr",
+        "clear-plugins",
+        "conf",
+        "daemon",
+        "disable-plugin",
+        "encrypted-hsm",
+        "hsm-passphrase",
+        "important-plugin",
+        "include",
+        "lightning-dir",
+        "log-file",
+        "mainnet",
+        "network",
+        "pid-file",
+        "plugin",
+        "plugin-dir",
+        "regtest",
+        "rpc-file",
+        "rpc-file-mode",
+        "signet",
+        "testnet",
+        "wallet",
+    ];
+    /// What the names of further ones begin with.
+    const RESERVED_PREFIXES: [&str; 2] = ["autoclean-", "bitcoin-"];
+
+    fn line(name: &str, value: &Value) -> Result<String, String> {
+        let letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if name.is_empty() || !name.bytes().all(letter) {
+            return Err(format!("lightningd.{name}: an option has lowercase letters, digits and hyphens"));
+        }
+        if Self::RESERVED.contains(&name)
+            || Self::RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
+            return Err(format!("lightningd.{name}: the image sets it itself, or [host] has a key for it"));
+        }
+        let text = match value {
+            Value::Boolean(true) => return Ok(format!("{name}\n")),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            // A line of lightningd's configuration ends with it.
+            Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => text.clone(),
+            _ => {
+                return Err(format!(
+                    "lightningd.{name}: write true for an option without a value, a number, or text on one line"
+                ));
+            }
+        };
+        Ok(format!("{name}={text}\n"))
+    }
+}
+
+impl TryFrom<Table> for LightningdOptions {
+    type Error = String;
+
+    fn try_from(options: Table) -> Result<Self, String> {
+        let lines = options.iter().flat_map(|(name, value)| match value {
+            Value::Array(values) => values.iter().map(|value| Self::line(name, value)).collect(),
+            value => vec![Self::line(name, value)],
+        });
+        lines.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for LightningdOptions {
+    /// As lines of lightningd's configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| f.write_str(line))
     }
 }
 

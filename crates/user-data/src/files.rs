@@ -58,6 +58,7 @@ pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, Us
     if let Some(announce) = &host.announce {
         lightning += &set("announce-addr", announce);
     }
+    lightning += &host.lightningd.to_string();
     public("lightning.conf", lightning);
 
     let mut settings = around.base.clone();

@@ -125,6 +125,33 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn lightningd_gets_further_options_but_none_that_the_image_sets() {
+    let files = made(
+        "[host]\nalias = \"a\"\n[host.lightningd]\nfee-base = 1000\nexperimental-dual-fund = true\n\
+         log-level = [\"info\", \"debug:gossipd\"]\n",
+    );
+    let mut lines: Vec<_> = text(&files, "lightning.conf").lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["alias=a", "experimental-dual-fund", "fee-base=1000", "log-level=debug:gossipd", "log-level=info"]
+    );
+    for wrong in [
+        "wallet = \"sqlite3:///elsewhere\"",
+        "plugin = \"/x\"",
+        "bitcoin-datadir = \"/x\"",
+        "autoclean-cycle = 1",
+        "offline = false",
+        "rgb = \"aabbcc\\nrpc-file=/x\"",
+        "\"rgb=aabbcc\" = 1",
+        "rgb = { a = 1 }",
+    ] {
+        let said = refused(&format!("[host.lightningd]\n{wrong}\n"));
+        assert!(said.contains("lightningd."), "{wrong}: {said}");
+    }
+}
+
+#[test]
 fn an_error_shows_no_token() {
     let error = refused("[[remotes]]\nname = \"a\"\ntoken = \"S3CRET\" rubbish\n");
     assert!(!error.contains("S3CRET"), "{error}");

@@ -108,10 +108,20 @@ in
         };
     };
   }
-  // lib.genAttrs [ "bitcoind-lnplaylive" "caddy" "clightning" "lnplaylive-culler" "lnplaylive-frontend" "lnplaylive-rune" ] (_: {
-    requires = [ "lnplaylive-state.service" ];
-    after = [ "lnplaylive-state.service" ];
-  });
+  //
+    lib.genAttrs
+      [
+        "bitcoind-lnplaylive"
+        "caddy"
+        "clightning"
+        "lnplaylive-culler"
+        "lnplaylive-frontend"
+        "lnplaylive-rune"
+      ]
+      (_: {
+        requires = [ "lnplaylive-state.service" ];
+        after = [ "lnplaylive-state.service" ];
+      });
 
   systemd.tmpfiles.settings.state."/state".d = {
     user = "root";

@@ -41,7 +41,9 @@ let
     }
 
     id=$(lightning-cli getinfo | jq --exit-status --raw-output .id)
-    ${lib.concatLines (lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes)}
+    ${lib.concatLines (
+      lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes
+    )}
     echo "$id" | put node_id
   '';
 in

@@ -172,7 +172,9 @@ in
         serviceConfig = {
           StateDirectory = "remote";
           WorkingDirectory = "/var/lib/remote";
-          ExecStart = "${self.packages.${pkgs.stdenv.hostPlatform.system}.workspace}/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
+          ExecStart = "${
+            self.packages.${pkgs.stdenv.hostPlatform.system}.workspace
+          }/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
           # Not in its own directory, which is made after this is opened.
           StandardOutput = "truncate:/run/remote.announcement";
           ExecStartPost = pkgs.writeShellScript "remote-token" ''

@@ -8,7 +8,7 @@
 )]
 
 mod cluster;
-mod handing_on;
+mod forwarding;
 mod images;
 mod instances;
 mod objects;
@@ -117,7 +117,7 @@ pub(crate) struct At(pub(crate) Arc<Member>);
 #[derive(Debug, Clone)]
 pub(crate) struct Peer(pub(crate) Option<String>);
 
-pub(crate) use handing_on::least_used;
+pub(crate) use forwarding::least_used;
 pub(crate) use instances::start;
 pub(crate) use server::issue_token;
 
@@ -258,7 +258,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/1.0/operations", get(list_operations))
         .route("/1.0/operations/{id}", get(read_operation).delete(cancel_operation))
         .route("/1.0/operations/{id}/wait", get(wait_operation))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), handing_on::hand_on))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), forwarding::hand_on))
         .route_layer(middleware::from_fn_with_state(shared.clone(), require_trust));
     Router::new()
         .route("/", get(async || ok(json!(["/1.0"]))))
@@ -267,7 +267,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(trusted)
         .fallback(async || Refusal(StatusCode::NOT_FOUND, "not found".into()))
         .method_not_allowed_fallback(async || Refusal(StatusCode::NOT_IMPLEMENTED, "not implemented".into()))
-        .layer(middleware::from_fn_with_state(shared.clone(), handing_on::await_quorum))
+        .layer(middleware::from_fn_with_state(shared.clone(), forwarding::await_quorum))
         .with_state(shared)
 }
 

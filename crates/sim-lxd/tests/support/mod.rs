@@ -57,7 +57,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = SimRemoteConfig::new(dir.path().join("state"), "/bin/true");
+        let config = SimRemoteConfig::new(dir.path().join("state"), program("true"));
         let remote = SimRemote::start(config).await.expect("a remote");
         let token = Token::parse(&remote.token("test")).expect("a token");
         let client = Client::new(client_config(&remote.url(), &token)).expect("a client");
@@ -215,4 +215,11 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(std::time::Instant::now() < deadline, "waited for this in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A program that this machine has on PATH.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH"))
 }
