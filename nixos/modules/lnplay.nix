@@ -61,24 +61,24 @@ in
         BITCOIND = lib.getExe' cfg.bitcoind "bitcoind";
         BITCOIN_CLI = lib.getExe' cfg.bitcoind "bitcoin-cli";
         LIGHTNINGD = lib.getExe' clightning "lightningd";
-        # Each daemon is a user of its own, from here on.
+        # The first user id of the daemons; each has its own.
         LNPLAY_FIRST_UID = "50000";
       };
       unitConfig = {
         # What `lnplay up` was told is all that it needs to come back after a reboot.
         ConditionPathExists = "${dir}/spec.json";
-        StartLimitIntervalSec = 600;
-        StartLimitBurst = 5;
+        # Nobody but systemd starts it again: after a full disk or a reboot of the whole server it has to come back by itself.
+        StartLimitIntervalSec = 0;
       };
       serviceConfig = {
         Type = "notify";
         ExecStart = "${lnplay} supervise";
         Restart = "on-failure";
-        RestartSec = 2;
+        RestartSec = 5;
         # The supervisor stops its daemons in order; what is left after that is killed.
         KillMode = "mixed";
         TimeoutStopSec = "2min";
-        # A node that the kernel kills for its memory is started again; it is no reason to stop the others.
+        # A node that the kernel kills for its memory is restarted; the others run on.
         OOMPolicy = "continue";
         # 64 nodes are a thousand processes.
         TasksMax = "infinity";

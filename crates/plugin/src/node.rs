@@ -1,7 +1,6 @@
 //! The node's RPC, as far as we call it. Each call has its own connection and is bounded in time.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cln_rpc::model::requests::{
     DatastoreMode, DatastoreRequest, DeldatastoreRequest, DelinvoiceRequest, DelinvoiceStatus,
@@ -9,15 +8,11 @@ use cln_rpc::model::requests::{
 };
 use cln_rpc::model::responses::{InvoiceResponse, ListdatastoreDatastore, ListinvoicesInvoicesStatus};
 use cln_rpc::primitives::{Amount, AmountOrAny};
-use cln_rpc::{ClnRpc, RpcError, TypedRequest};
+use cln_rpc::{RpcError, TypedRequest};
+use daemon_rpc::Lightningd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::timeout;
-
-/// The longest that a call may take. The calls that we make take milliseconds; a node that replays
-/// blocks or writes to a slow disk takes seconds.
-const CALL_TIME: Duration = Duration::from_secs(30);
 
 /// lightningd's error codes (`common/jsonrpc_errors.h`).
 mod code {
@@ -81,12 +76,12 @@ pub(crate) enum Removal {
 /// The node that we are a plugin of.
 #[derive(Debug)]
 pub(crate) struct Node {
-    rpc_file: PathBuf,
+    rpc: Lightningd,
 }
 
 impl Node {
     pub(crate) fn new(rpc_file: PathBuf) -> Self {
-        Self { rpc_file }
+        Self { rpc: Lightningd::new(rpc_file) }
     }
 
     async fn call<R>(&self, request: &R) -> Result<R::Response, NodeError>
@@ -95,18 +90,10 @@ impl Node {
         R::Response: DeserializeOwned + std::fmt::Debug,
     {
         let method = request.method();
-        let no_answer = |reason: String| NodeError::NoAnswer { method: method.to_owned(), reason };
-        let call = async {
-            // A connection of its own: after a time-out the next answer on it would be the wrong one.
-            let mut rpc = ClnRpc::new(&self.rpc_file).await.map_err(|e| no_answer(e.to_string()))?;
-            rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
-                Some(code) => NodeError::Refused { method: method.to_owned(), code, message },
-                None => no_answer(message),
-            })
-        };
-        timeout(CALL_TIME, call)
-            .await
-            .unwrap_or_else(|_| Err(no_answer(format!("no answer in {} s", CALL_TIME.as_secs()))))
+        self.rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
+            Some(code) => NodeError::Refused { method: method.to_owned(), code, message },
+            None => NodeError::NoAnswer { method: method.to_owned(), reason: message },
+        })
     }
 
     /// Makes an invoice that expires in `expiry_secs`.

@@ -1,7 +1,7 @@
 //! What buyers and operators get to see of an order.
 
 use jiff::Timestamp;
-use lnplaylive_core::progress::Progress;
+use lnplaylive_core::progress::{Progress, Step};
 use lnplaylive_core::{Order, State};
 use serde_json::{Value, json};
 
@@ -12,14 +12,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// progress, which is not recorded.
 const REVISION_STEP: u64 = 10_000;
 
-/// The percentages between which each step of `lnplay up` lies.
-const STEPS: [(&str, u32, u32); 5] = [
-    ("start-bitcoind", 25, 30),
-    ("mature-chain", 30, 35),
-    ("start-nodes", 35, 70),
-    ("fund-nodes", 70, 90),
-    ("open-channels", 90, 99),
-];
+/// The percentages between which `lnplay up` lies.
+const UP: (u32, u32) = (25, 99);
 
 /// The states that operators can ask for.
 pub(crate) const STATES: [&str; 9] = [
@@ -34,10 +28,10 @@ pub(crate) const STATES: [&str; 9] = [
     "refunded",
 ];
 
-/// How far all is when `done` of `total` units of a step are.
+/// The percentage of the whole when `done` of `total` units of a step of `lnplay up` are done.
 fn share(step: &str, done: u32, total: u32) -> u32 {
-    let (_, from, to) = STEPS.into_iter().find(|(name, ..)| *name == step).unwrap_or((step, 25, 99));
-    from + (to - from) * done.min(total) / total.max(1)
+    let (from, to) = UP;
+    from + Step::from_name(step).map_or(0, |step| step.overall(done, total, to - from))
 }
 
 /// An order and what is known of it beside its record.
