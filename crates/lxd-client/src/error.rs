@@ -140,7 +140,17 @@ impl Error {
             ErrorKind::Rejected { status, .. } => {
                 status == 429 || (500..600).contains(&status) && status != 501
             }
-            _ => false,
+            ErrorKind::NotFound(_)
+            | ErrorKind::Conflict(_)
+            | ErrorKind::Forbidden(_)
+            | ErrorKind::ClientCertificateExpired(_)
+            | ErrorKind::OperationFailed(_)
+            | ErrorKind::NoSpace(_)
+            | ErrorKind::OperationCancelled
+            | ErrorKind::CertificateMismatch { .. }
+            | ErrorKind::NotLxd(_)
+            | ErrorKind::TooLarge { .. }
+            | ErrorKind::Invalid(_) => false,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -143,18 +142,12 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(path).map_err(|source| IdentityError::Io { action: "read", path: path.to_owned(), source })
 }
 
-/// Puts a file in place whole, with mode 0600 (what `tempfile` gives), unless one is there already.
+/// Writes a private file, unless there is one already.
 fn publish(dir: &Path, path: &Path, content: &str) -> Result<(), IdentityError> {
+    let written =
+        std::fs::create_dir_all(dir).and_then(|()| atomic_file::create(path, content.as_bytes(), 0o600));
     let failed = |source| IdentityError::Io { action: "write", path: path.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(content.as_bytes()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(failed(e.error)),
-    }
+    written.map(drop).map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! A bitcoind of our own: regtest, on loopback, with coins to give away.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use base64::Engine;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Address, Amount, CompressedPublicKey, NetworkKind, PrivateKey};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::process::Process;
 use crate::wait::{Step, until};
@@ -135,36 +133,12 @@ impl Bitcoind {
 
     /// Calls an RPC method.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value> {
-        let failed = |problem| Error::Bitcoind { method: method.into(), problem };
-        let answer = tokio::time::timeout(ANSWERS_WITHIN, self.post(method, &params)).await;
-        let answer = answer
-            .map_err(|_| failed(format!("no answer within {} s", ANSWERS_WITHIN.as_secs())))?
-            .map_err(|error| failed(error.to_string()))?;
-        // Errors come with HTTP status 500 and the same body; 401 and the like come without a body.
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        match serde_json::from_str::<Value>(body) {
-            Ok(mut answer) if answer["error"].is_null() => Ok(answer["result"].take()),
-            Ok(answer) => Err(failed(answer["error"].to_string())),
-            Err(_) => Err(failed(head.lines().next().unwrap_or("an empty answer").to_owned())),
-        }
-    }
-
-    /// One request on a connection of its own. HTTP/1.0, so that the answer simply ends with the connection.
-    async fn post(&self, method: &str, params: &Value) -> std::io::Result<String> {
-        // Read each time: it changes when bitcoind starts again.
-        let cookie = tokio::fs::read(self.dir.join("regtest/.cookie")).await?;
-        let login = base64::engine::general_purpose::STANDARD.encode(cookie);
-        let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let request = format!(
-            "POST / HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Basic {login}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        let client = daemon_rpc::Bitcoind::regtest(&self.dir, (Ipv4Addr::LOCALHOST, self.port).into());
+        client.with_timeout(ANSWERS_WITHIN).call(method, params).await.map_err(|error| {
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Error::Bitcoind { method: method.into(), problem: format!("{error}{cause}") }
+        })
     }
 
     async fn ready(&mut self) -> Result<()> {

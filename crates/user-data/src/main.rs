@@ -1,7 +1,7 @@
 //! `lnplaylive-user-data`: run at every boot of the cloud image, before everything of ours.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -102,16 +102,9 @@ fn write(files: &[File], out: &Path) -> anyhow::Result<()> {
     }
     for file in files {
         let path = out.join(&file.path);
-        let put = || -> std::io::Result<()> {
-            // Made for its owner alone, and opened to others where it is no secret.
-            let mut new = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(out))?;
-            new.write_all(file.text.as_bytes())?;
-            let mode = if file.secret { 0o600 } else { 0o644 };
-            new.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-            new.persist(&path)?;
-            Ok(())
-        };
-        put().with_context(|| format!("writing {}", path.display()))?;
+        let mode = if file.secret { 0o600 } else { 0o644 };
+        let put = atomic_file::replace(&path, file.text.as_bytes(), mode);
+        put.with_context(|| format!("writing {}", path.display()))?;
     }
     Settings::read(Some(&out.join("lnplaylive.toml"))).context("user-data")?;
     Ok(())

@@ -9,6 +9,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::ensure;
+
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::{deserialize, deserialize_partial, serialize};
 use bitcoin::hashes::Hash as _;
@@ -28,6 +30,8 @@ const HALVING: u32 = 150;
 const BLOCK_ROOM: Weight = Weight::from_wu(3_990_000);
 /// The relay fee of a default node, in satoshi per 1000 virtual bytes.
 const MIN_RELAY: u64 = 100;
+/// The most seconds that a block's time may be ahead of the daemon's.
+const MAX_FUTURE: u32 = 2 * 60 * 60;
 
 /// An unspent output.
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ pub(super) struct Chain {
     pool_spends: HashMap<OutPoint, Txid>,
     store: File,
     pool_path: PathBuf,
+    /// The time, in unix seconds, instead of the clock's.
+    mock_time: Option<u32>,
 }
 
 impl Chain {
@@ -77,6 +83,7 @@ impl Chain {
             pool_spends: HashMap::new(),
             store,
             pool_path: dir.join("simulated-mempool.dat"),
+            mock_time: None,
         };
         let mut rest = bytes.as_slice();
         // A block cut off by a kill in the middle of a write is dropped, with nothing after it.
@@ -94,6 +101,28 @@ impl Chain {
             }
         }
         Ok(chain)
+    }
+
+    /// Sets the time, in unix seconds; `None` for the clock's.
+    pub(super) fn set_time(&mut self, time: Option<u32>) {
+        self.mock_time = time;
+    }
+
+    fn now(&self) -> u32 {
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.mock_time.unwrap_or_else(|| u32::try_from(clock()).unwrap_or(u32::MAX))
+    }
+
+    /// Fails, as the real daemon does at its start, if the tip is too far ahead of the time.
+    pub(super) fn check_time(&self) -> anyhow::Result<()> {
+        let tip = self.blocks[self.blocks.len() - 1].1.header.time;
+        ensure!(
+            tip <= self.now().saturating_add(MAX_FUTURE),
+            "The block database contains a block which appears to be from the future. This may be due to your \
+             computer's date and time being set incorrectly. Only rebuild the block database if you are sure that \
+             your computer's date and time are correct."
+        );
+        Ok(())
     }
 
     /// Writes the memory pool down, for the next start.
@@ -239,7 +268,7 @@ impl Chain {
     }
 
     /// Mines one block that pays `script` and takes all waiting transactions that fit.
-    pub(super) fn mine(&mut self, script: &ScriptBuf) -> io::Result<BlockHash> {
+    pub(super) fn mine(&mut self, script: &ScriptBuf) -> Result<BlockHash, RpcError> {
         let height = self.height() + 1;
         let mut room = BLOCK_ROOM;
         let mut fees = Amount::ZERO;
@@ -251,8 +280,11 @@ impl Chain {
             fees += pooled.fee;
             txdata.push(pooled.tx.clone());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let time = u32::try_from(now).unwrap_or(u32::MAX).max(self.median_time(height - 1) + 1);
+        let time = self.now().max(self.median_time(height - 1) + 1);
+        if time > self.now().saturating_add(MAX_FUTURE) {
+            let reason = "TestBlockValidity failed: time-too-new, block timestamp too far in the future";
+            return Err(RpcError::new(-1, reason));
+        }
         let mut block = Block {
             header: Header {
                 version: Version::from_consensus(0x2000_0000),
@@ -278,7 +310,8 @@ impl Chain {
         while !target.is_met_by(block.header.block_hash()) {
             block.header.nonce += 1;
         }
-        self.store.write_all(&serialize(&block))?;
+        let stored = self.store.write_all(&serialize(&block));
+        stored.map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
         Ok(self.connect(block))
     }
 

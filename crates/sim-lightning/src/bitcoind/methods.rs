@@ -41,6 +41,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("gettxoutsetinfo", &["hash_type"]),
     ("scantxoutset", &["action", "scanobjects"]),
     ("sendrawtransaction", &["hexstring", "maxfeerate", "maxburnamount"]),
+    ("setmocktime", &["timestamp"]),
     ("signrawtransactionwithkey", &["hexstring", "privkeys", "prevtxs", "sighashtype"]),
     ("stop", &["wait"]),
     ("uptime", &[]),
@@ -216,6 +217,15 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
             };
             json!(chain.accept(args.transaction(0)?, Some(limit).filter(|limit| *limit > 0))?)
         }
+        "setmocktime" => {
+            let time = args.value(0).as_i64().ok_or_else(|| wrong_type(0, "number", args.value(0)))?;
+            let time = u32::try_from(time).map_err(|_| {
+                let reason = format!("Mocktime must be in the range [0, 4294967295], not {time}.");
+                RpcError::new(INVALID_PARAMETER, reason)
+            })?;
+            chain.set_time(Some(time).filter(|time| *time > 0));
+            Value::Null
+        }
         "signrawtransactionwithkey" => sign_with_keys(chain, &args)?,
         "stop" => {
             node.stop();
@@ -322,9 +332,7 @@ fn generate(chain: &mut Chain, args: &Args) -> Result<Value, RpcError> {
     let script = address(args.str(1)?)?.script_pubkey();
     let mut hashes = Vec::new();
     for _ in 0..count {
-        let hash =
-            chain.mine(&script).map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
-        hashes.push(json!(hash));
+        hashes.push(json!(chain.mine(&script)?));
     }
     Ok(hashes.into())
 }

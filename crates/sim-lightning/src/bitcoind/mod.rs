@@ -58,8 +58,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     let log = Log { file: dir.join("debug.log"), console: options.print_to_console };
     log.line("Bitcoin Core version v31.0.0-simulated (no peers, no wallet, no script checks)");
-    let chain =
+    let mut chain =
         chain::Chain::open(&dir).with_context(|| format!("reading the blocks in {}", dir.display()))?;
+    chain.set_time(options.mock_time);
+    chain.check_time()?;
     log.line(&format!("Loaded best chain: hashBestChain={} height={}", chain.best(), chain.height()));
     let login = match &options.rpc_login {
         Some(login) => login.clone(),

@@ -9,6 +9,7 @@ const HEEDED: &[&str] = &[
     "conf",
     "datadir",
     "debuglogfile",
+    "mocktime",
     "printtoconsole",
     "regtest",
     "chain",
@@ -78,6 +79,8 @@ pub(super) struct Options {
     pub(super) datadir: PathBuf,
     pub(super) rpc_bind: String,
     pub(super) rpc_port: u16,
+    /// The time, in unix seconds, instead of the clock's.
+    pub(super) mock_time: Option<u32>,
     /// Without these, a cookie file in the network's directory holds the password.
     pub(super) rpc_login: Option<(String, String)>,
     /// Another user beside these; the last one that was given.
@@ -145,6 +148,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
             port.parse().map_err(|_| format!("Error: Invalid port specified in -rpcport: '{port}'"))?
         }
     };
+    let mock_time = given.get("mocktime").and_then(|time| time.parse().ok()).filter(|time| *time > 0);
     let rpc_login = match (given.get("rpcuser"), given.get("rpcpassword")) {
         (user, Some(password)) if !password.is_empty() => {
             Some((user.cloned().unwrap_or_default(), password.clone()))
@@ -167,6 +171,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
         rpc_whitelist_default,
         rpc_bind: given.get("rpcbind").cloned().unwrap_or_else(|| "127.0.0.1".into()),
         rpc_port,
+        mock_time,
         rpc_login,
         print_to_console: !given.contains_key("printtoconsole") || is_set(&given, "printtoconsole"),
         version_only: is_set(&given, "version"),

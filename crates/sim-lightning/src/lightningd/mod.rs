@@ -27,7 +27,7 @@ mod wallet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -337,13 +337,7 @@ fn read_or_make_seed(path: &Path) -> std::io::Result<[u8; 32]> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let seed: [u8; 32] = rand::random();
-            // Complete under its own name or not there at all.
-            let fresh = path.with_extension("new");
-            drop(std::fs::remove_file(&fresh));
-            let mut file = File::options().write(true).create_new(true).mode(0o400).open(&fresh)?;
-            file.write_all(&seed)?;
-            file.sync_all()?;
-            std::fs::rename(fresh, path)?;
+            atomic_file::create(path, &seed, 0o400)?;
             Ok(seed)
         }
         Err(error) => Err(error),

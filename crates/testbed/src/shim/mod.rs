@@ -98,11 +98,11 @@ impl Shim {
         let path = files::plan(&self.dir);
         let plan = Plan { kill: self.calls()?.len() + nth, when };
         let text = serde_json::to_string(&plan).expect("a plan is plain data");
-        // Renamed into place, so that the shim never reads half of it.
-        let draft = path.with_extension("draft");
-        std::fs::write(&draft, text)
-            .and_then(|()| std::fs::rename(&draft, &path))
-            .map_err(|source| Error::File { doing: "writing", path, source })
+        atomic_file::replace(&path, text.as_bytes(), 0o600).map_err(|source| Error::File {
+            doing: "writing",
+            path,
+            source,
+        })
     }
 
     /// Withdraws the plan; the answer is whether there was one that had not been carried out.
