@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Longer than anything that a healthy node does for us, except waiting calls, which set their own.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
+/// Enough for any call to a healthy node, except waiting calls, which set their own time-outs.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Calls a node, over a fresh connection each time, bounded in time.
+/// A client for a node. It opens a new connection for each call, and has a time-out.
 ///
-/// What goes wrong on the way (no connection, no answer in time) is an [`RpcError`] without a code.
+/// A failure of the connection or a time-out is an [`RpcError`] without a code.
 #[derive(Clone, Debug)]
 pub struct Rpc {
     socket: PathBuf,
@@ -23,12 +23,12 @@ pub struct Rpc {
 }
 
 impl Rpc {
-    /// Calls go to this socket.
+    /// A client for the node with this socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), limit: DEFAULT_LIMIT }
+        Self { socket: socket.into(), limit: DEFAULT_TIMEOUT }
     }
 
-    /// The same, with another limit on the time that a call may take (30 s otherwise).
+    /// The same client with another time-out (default: 30 s).
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
