@@ -10,7 +10,7 @@ use lnplaylive_core::catalogue::{Catalogue, Terms};
 use lnplaylive_core::order::{Policy, Refused};
 use lnplaylive_core::settings::{Provisioning, SettingsError, Shop};
 use lnplaylive_core::{Event, Order, OrderId, Settings, State};
-use provisioner::{Placed, Provisioner};
+use provisioner::{Placed, Provisioner, Size};
 use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -324,7 +324,7 @@ impl Desk {
         let expiry = SignedDuration::from_secs(self.shop.invoice_expiry_secs.into());
         let expires = now.checked_add(expiry).unwrap_or(Timestamp::MAX);
         let order = Order::new(OrderId::random(), terms, now, expires);
-        let hold = self.hold(order.id, order.terms.node_count, expires)?;
+        let hold = self.hold(order.id, Size::from(&order.terms), expires)?;
         // The record first: an invoice without one would be money for nothing.
         let record = store::insert(&self.node, order.clone()).await.map_err(|e| Failure::node(&e))?;
         let case = self.adopt(record, Some(permit));
@@ -611,6 +611,7 @@ impl Desk {
                     ports: p.ports,
                     address: p.address,
                     until,
+                    hours: order.terms.hours,
                 }
             }));
             placed.extend(order.leftovers.iter().map(|l| Placed {
@@ -619,6 +620,7 @@ impl Desk {
                 ports: l.ports,
                 address: l.address,
                 until: None,
+                hours: order.terms.hours,
             }));
         });
         placed

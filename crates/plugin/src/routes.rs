@@ -123,6 +123,7 @@ mod tests {
         Environment {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
             expires_at: at(ends),
+            hours: 1,
             ports: Some(PortBlock { first, count: 3 }),
             address: None,
             provisioned: true,

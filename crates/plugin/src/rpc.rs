@@ -11,6 +11,7 @@ use cln_plugin::{Builder, RpcMethodBuilder};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::customisation::{CustomisationError, Title};
 use lnplaylive_core::{ChannelSetup, CoinDistribution, Customisation, NodeAccess, OrderId, Product};
+use provisioner::Size;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{Stdin, Stdout};
@@ -284,10 +285,11 @@ async fn products(desk: &Arc<Desk>, params: Value) -> Answer {
     let now = Timestamp::now();
     let products: Vec<_> = desk.with_room(|room| {
         let product = |p: &Product| {
-            let count = room.count(p.node_count);
+            // Whether there is room for more hours, an order tells.
+            let size = Size { node_count: p.node_count, hours: desk.catalogue.min_hours() };
+            let count = room.count(size);
             // What is over and only waits to be removed frees up at any moment.
-            let next =
-                (count == 0).then(|| room.next(p.node_count)).flatten().map(|at| whole_seconds(at.max(now)));
+            let next = (count == 0).then(|| room.next(size)).flatten().map(|at| whole_seconds(at.max(now)));
             json!({
                 "sku": p.sku,
                 "node_count": p.node_count,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::{OrderId, State};
-use provisioner::{Claims, Environment, Load, Placed, RemoteReport, Room};
+use provisioner::{Claims, Environment, Load, Placed, RemoteReport, Room, Size};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -75,9 +75,9 @@ pub(crate) struct Stock {
     pause: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
     handed_over: Mutex<Vec<HandedOver>>,
-    /// Orders that are being made: how many nodes, and until when. Locked from looking for a place until it is taken, so
+    /// Orders that are being made: how large, and until when. Locked from looking for a place until it is taken, so
     /// that no two get the last one.
-    selling: Mutex<HashMap<OrderId, (u32, Timestamp)>>,
+    selling: Mutex<HashMap<OrderId, (Size, Timestamp)>>,
     surveyed: watch::Sender<bool>,
     /// Ends the pause: a place may be free.
     pub(crate) nudge: Notify,
@@ -174,7 +174,7 @@ impl Desk {
         self.look(&selling, look)
     }
 
-    fn look<T>(&self, selling: &HashMap<OrderId, (u32, Timestamp)>, look: impl FnOnce(&Room<'_>) -> T) -> T {
+    fn look<T>(&self, selling: &HashMap<OrderId, (Size, Timestamp)>, look: impl FnOnce(&Room<'_>) -> T) -> T {
         let claims = self.claims(selling);
         let seen = lock(&self.stock.seen);
         let good_for = self.stock.good_for();
@@ -184,7 +184,7 @@ impl Desk {
     }
 
     /// What is spoken for.
-    fn claims(&self, selling: &HashMap<OrderId, (u32, Timestamp)>) -> Claims {
+    fn claims(&self, selling: &HashMap<OrderId, (Size, Timestamp)>) -> Claims {
         let now = Timestamp::now();
         let mut claims = Claims { placed: self.placed(), ..Claims::default() };
         for HandedOver { remote, environment, .. } in lock(&self.stock.handed_over).iter() {
@@ -195,6 +195,7 @@ impl Desk {
                 ports,
                 address: environment.address,
                 until,
+                hours: environment.hours,
             });
             // Its order may still be open, and have said so.
             claims
@@ -206,20 +207,21 @@ impl Desk {
         let mut paid = Vec::new();
         self.for_each_order(|order| {
             being_made.remove(&order.id);
+            let size = Size::from(&order.terms);
             match order.state {
                 State::Created => {
                     let until = held_until(order.invoice_expires_at);
                     if until > now {
-                        claims.unpaid.push((order.terms.node_count, until));
+                        claims.unpaid.push((size, until));
                     }
                 }
-                State::Queued { paid_at, .. } => paid.push((paid_at, order.terms.node_count)),
+                State::Queued { paid_at, .. } => paid.push((paid_at, size)),
                 _ => {}
             }
         });
         // First come, first served.
         paid.sort_unstable();
-        claims.paid = paid.into_iter().map(|(_, node_count)| node_count).collect();
+        claims.paid = paid.into_iter().map(|(_, size)| size).collect();
         claims.unpaid.extend(being_made.into_values());
         claims.unpaid.sort_unstable_by_key(|(_, until)| *until);
         claims
@@ -230,12 +232,12 @@ impl Desk {
     pub(crate) fn hold(
         self: &Arc<Self>,
         id: OrderId,
-        node_count: u32,
+        size: Size,
         invoice_expires_at: Timestamp,
     ) -> Result<Hold, Failure> {
         let mut selling = lock(&self.stock.selling);
         self.look(&selling, |room| {
-            if room.has(node_count) {
+            if room.has(size) {
                 return Ok(());
             }
             if !room.is_known() {
@@ -243,9 +245,9 @@ impl Desk {
             }
             // What is over and only waits to be removed frees up at any moment.
             let now = Timestamp::now();
-            Err(Failure::sold_out(room.next(node_count).map(|at| whole_seconds(at.max(now)))))
+            Err(Failure::sold_out(room.next(size).map(|at| whole_seconds(at.max(now)))))
         })?;
-        selling.insert(id, (node_count, held_until(invoice_expires_at)));
+        selling.insert(id, (size, held_until(invoice_expires_at)));
         drop(selling);
         Ok(Hold { desk: Arc::clone(self), id })
     }

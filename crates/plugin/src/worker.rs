@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Placement, Severity};
 use lnplaylive_core::{Event, Order, ProjectName, State, Work};
-use provisioner::{Avoid, Deployed, Environment, choose, keys};
+use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
 use tokio::time::{sleep, timeout};
 
 use crate::desk::{ApplyError, Case, Desk};
@@ -132,7 +132,8 @@ impl Worker<'_> {
         let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
         let failed = order.state.attempts().map_or(0, |a| a.failed);
         let candidates = desk.provisioner.candidates(&reports);
-        let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid, failed) {
+        let size = Size::from(&order.terms);
+        let event = match choose(&candidates, size, &reserved, &avoid, failed) {
             Ok(choice) => {
                 let placement = Placement {
                     project: self.project_name(&order),
@@ -188,6 +189,7 @@ impl Worker<'_> {
             let environment = Environment {
                 project: placement.project,
                 expires_at,
+                hours: order.terms.hours,
                 ports: Some(placement.ports),
                 address: placement.address,
                 provisioned: true,

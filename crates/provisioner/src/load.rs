@@ -60,6 +60,8 @@ pub struct Environment {
     pub project: ProjectName,
     /// When it ends: the later of what the project's name and its key say.
     pub expires_at: Timestamp,
+    /// For how many hours it is, from when it was made; as many as there are at most, where that cannot be read.
+    pub hours: u32,
     /// Its ports; `None` where they cannot be read.
     pub ports: Option<PortBlock>,
     /// Its virtual machine's static address; `None` of a container, and where it cannot be read.
@@ -114,4 +116,6 @@ pub struct Storage {
     pub total: u64,
     /// How much of it is used.
     pub used: u64,
+    /// The size of the image as a file.
+    pub image: u64,
 }

@@ -26,6 +26,9 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// How often a change is written anew after somebody else has changed the project in the same moment.
 const CHANGE_TRIES: u32 = 3;
 
+/// The most hours that an environment can be bought for.
+const MOST_HOURS: u32 = 504;
+
 /// The environment in a project, if the project is ours by name and keys.
 pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let name: ProjectName = project.name.parse().ok()?;
@@ -38,12 +41,15 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
     let expires = project.config.get(KEY_EXPIRES).and_then(|text| text.parse().ok());
     let expires = expires.and_then(|second| Timestamp::from_second(second).ok());
     let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
+    let created = project.config.get(KEY_CREATED).and_then(|text| text.parse().ok());
+    let hours = created.map_or(MOST_HOURS, |created| hours_between(created, expires_at));
     let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
     let ours = name.order_short() == order.short();
     let member = project.config.get(KEY_MEMBER).cloned();
     ours.then_some(Environment {
         project: name,
         expires_at,
+        hours,
         ports,
         address,
         provisioned,
@@ -51,6 +57,12 @@ pub(crate) fn recognise(project: &Project) -> Option<Environment> {
         moved_from: None,
         host: None,
     })
+}
+
+/// Hours from a time in unix seconds to a later one, rounded up.
+fn hours_between(created: i64, ends: Timestamp) -> u32 {
+    let seconds = ends.as_second().saturating_sub(created).max(0);
+    u32::try_from(seconds.unsigned_abs().div_ceil(3600)).unwrap_or(MOST_HOURS)
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {

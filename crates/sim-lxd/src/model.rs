@@ -21,15 +21,26 @@ pub(crate) struct Model {
     /// Tokens not used yet: by secret the client's name and the operation that stands for it.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
+    /// How the storage pool stores, as the API says it.
+    pub(crate) pool_driver: String,
+    /// The network ACLs of the project `default`: the actions of their egress rules by name.
+    pub(crate) acls: BTreeMap<String, Vec<String>>,
 }
+
+/// A kind of pool that keeps instances to the size of their root disk.
+const POOL_DRIVER: &str = "zfs";
+/// The ACL of the bridge, which lets nothing out.
+const ACL: &str = "walls";
 
 /// The bridge that the remote has; instances' NIC is on it.
 pub(crate) const BRIDGE: &str = "lxdbr0";
 
 /// The bridge's configuration. Static addresses have room above those that DHCP gives out. Names are not served, or instances
 /// of one name in several projects would clash.
-const BRIDGE_CONFIG: [(&str, &str); 5] = [
+const BRIDGE_CONFIG: [(&str, &str); 7] = [
     ("dns.mode", "none"),
+    ("raw.dnsmasq", "port=0"),
+    ("security.acls", ACL),
     ("ipv4.address", "10.10.10.1/24"),
     ("ipv4.dhcp.ranges", "10.10.10.2-10.10.10.99"),
     ("ipv4.nat", "true"),
@@ -94,7 +105,13 @@ impl Model {
         default.profiles.insert("default".into(), profile);
         default.networks.insert(BRIDGE.into(), map(&BRIDGE_CONFIG));
         let projects = [("default".to_owned(), default)].into();
-        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects }
+        Self {
+            trusted: BTreeMap::new(),
+            tokens: HashMap::new(),
+            projects,
+            pool_driver: POOL_DRIVER.to_owned(),
+            acls: [(ACL.to_owned(), Vec::new())].into(),
+        }
     }
 
     /// The project that holds this project's images, profiles and so on: itself or `default`.

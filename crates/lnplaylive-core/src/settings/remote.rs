@@ -93,6 +93,10 @@ pub struct Remote {
     /// The most environments at a time; none: as many as there are ports for.
     #[serde(default)]
     pub max_environments: Option<u32>,
+    /// Makes containers also on a storage pool that does not hold them to their share of the disk: one of the kind `dir`,
+    /// unless its file system has project quotas.
+    #[serde(default)]
+    pub unlimited_disk: bool,
     /// How much of the remote's memory may be in use once an environment is added, in percent.
     #[serde(default = "default_max_memory_percent")]
     pub max_memory_percent: u32,
