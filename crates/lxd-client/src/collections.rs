@@ -40,6 +40,41 @@ pub struct Item {
     pub used_by: Vec<String>,
 }
 
+/// A storage pool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct StoragePool {
+    /// Its name.
+    pub name: String,
+    /// How it stores: `dir`, `btrfs`, `zfs`, `lvm`, `ceph` and so on.
+    pub driver: String,
+}
+
+/// An access control list of networks: what is let through. What no rule matches meets the default action of whatever the list is
+/// set on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct NetworkAcl {
+    /// Its name.
+    pub name: String,
+    /// For what instances send.
+    #[serde(default)]
+    pub egress: Vec<AclRule>,
+    /// For what comes to instances.
+    #[serde(default)]
+    pub ingress: Vec<AclRule>,
+}
+
+/// A rule of an access control list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct AclRule {
+    /// `allow`, `reject` or `drop`; Incus also has `allow-stateless`.
+    pub action: String,
+    /// `enabled`, `disabled` or `logged`.
+    pub state: String,
+}
+
 impl Collection {
     fn path(&self) -> Vec<&str> {
         match self {
@@ -83,6 +118,18 @@ impl Client {
     /// A network of the project `default`.
     pub async fn network(&self, name: &str) -> Result<Item> {
         let call = Call::get(&["networks", name], format!("read network {name}"));
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Reads a network's access control list, in the project `default`.
+    pub async fn network_acl(&self, name: &str) -> Result<NetworkAcl> {
+        let call = Call::get(&["network-acls", name], format!("read network ACL {name}"));
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Reads a storage pool.
+    pub async fn storage_pool(&self, name: &str) -> Result<StoragePool> {
+        let call = Call::get(&["storage-pools", name], format!("read storage pool {name}"));
         Ok(self.transport.fetch(call).await?.0)
     }
 

@@ -64,6 +64,9 @@ pub struct ImageInfo {
     /// Containers or virtual machines.
     #[serde(rename = "type")]
     pub kind: InstanceType,
+    /// Its size as a file, in bytes.
+    #[serde(default)]
+    pub size: u64,
 }
 
 #[derive(Deserialize)]

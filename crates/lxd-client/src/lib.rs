@@ -42,7 +42,7 @@ mod transport;
 mod validity;
 
 pub use client::{Client, ClientConfig, Enrolment, Limits};
-pub use collections::{Collection, Item};
+pub use collections::{AclRule, Collection, Item, NetworkAcl, StoragePool};
 pub use error::{Error, ErrorKind, Found};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{Identity, IdentityError};
@@ -52,7 +52,7 @@ pub use instances::{
 };
 pub use operations::{Operation, OperationState};
 pub use projects::{Content, Project};
-pub use server::{ClusterMember, Environment, Resources, Scheduler, ServerInfo, StorageSpace};
+pub use server::{ClusterMember, Environment, Resources, Scheduler, ServerInfo, ServerWarning, StorageSpace};
 pub use token::{InvalidToken, Token};
 pub use transport::ETag;
 

@@ -135,6 +135,20 @@ pub struct StorageSpace {
     pub used: u64,
 }
 
+/// Something that a server has noticed about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ServerWarning {
+    /// What, in a few words, the same on LXD and Incus: `AppArmor support has been disabled`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `new`, `acknowledged` or `resolved`.
+    pub status: String,
+    /// The cluster member that it is about; `none` on a single server.
+    #[serde(default)]
+    pub location: String,
+}
+
 #[derive(Deserialize)]
 struct RawResources {
     memory: RawMemory,
@@ -191,6 +205,12 @@ impl Client {
     /// Lists the members of the cluster. A server that is not in a cluster refuses this.
     pub async fn cluster_members(&self) -> Result<Vec<ClusterMember>> {
         let call = Call::get(&["cluster", "members"], "list the cluster's members").query("recursion", "1");
+        Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Reads the server's warnings about itself; in a cluster, those of every member.
+    pub async fn warnings(&self) -> Result<Vec<ServerWarning>> {
+        let call = Call::get(&["warnings"], "list the server's warnings").query("recursion", "1");
         Ok(self.transport.fetch(call).await?.0)
     }
 

@@ -21,15 +21,26 @@ pub(crate) struct Model {
     /// Unused tokens: client name and operation, by secret.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
+    /// How the storage pool stores, as the API says it.
+    pub(crate) pool_driver: String,
+    /// The network ACLs of the project `default`: the actions of their egress rules by name.
+    pub(crate) acls: BTreeMap<String, Vec<String>>,
 }
+
+/// A kind of pool that limits instances to the size of their root disk.
+const POOL_DRIVER: &str = "zfs";
+/// The ACL of the bridge, which lets nothing out.
+const ACL: &str = "walls";
 
 /// The remote's bridge, which instances' NICs use.
 pub(crate) const BRIDGE: &str = "lxdbr0";
 
 /// The bridge's configuration. There are static addresses outside the DHCP range. Names are not served, because instances of
 /// the same name in several projects would clash.
-const BRIDGE_CONFIG: [(&str, &str); 5] = [
+const BRIDGE_CONFIG: [(&str, &str); 7] = [
     ("dns.mode", "none"),
+    ("raw.dnsmasq", "port=0"),
+    ("security.acls", ACL),
     ("ipv4.address", "10.10.10.1/24"),
     ("ipv4.dhcp.ranges", "10.10.10.2-10.10.10.99"),
     ("ipv4.nat", "true"),
@@ -94,7 +105,13 @@ impl Model {
         default.profiles.insert("default".into(), profile);
         default.networks.insert(BRIDGE.into(), map(&BRIDGE_CONFIG));
         let projects = [("default".to_owned(), default)].into();
-        Self { trusted: BTreeMap::new(), tokens: HashMap::new(), projects }
+        Self {
+            trusted: BTreeMap::new(),
+            tokens: HashMap::new(),
+            projects,
+            pool_driver: POOL_DRIVER.to_owned(),
+            acls: [(ACL.to_owned(), Vec::new())].into(),
+        }
     }
 
     /// The project whose images, profiles and so on this project uses: itself or `default`.

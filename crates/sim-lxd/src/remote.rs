@@ -251,6 +251,11 @@ impl SimRemote {
         }
     }
 
+    /// Sets the storage pool's driver, such as `dir` or `zfs`.
+    pub fn set_pool_driver(&self, driver: &str) {
+        driver.clone_into(&mut self.shared.model().pool_driver);
+    }
+
     /// Sets the architecture of the image with this alias in the project `default`.
     pub fn set_image_architecture(&self, alias: &str, architecture: &str) {
         if let Some(default) = self.shared.model().projects.get_mut("default")

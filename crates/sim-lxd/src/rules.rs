@@ -130,6 +130,7 @@ fn option<'a>(options: &'a ConfigMap, key: &str) -> &'a str {
 
 const BOTH: &[Server] = &[Server::Lxd, Server::Incus];
 const LXD: &[Server] = &[Server::Lxd];
+const INCUS: &[Server] = &[Server::Incus];
 const ANY: &[Kind] = &[Kind::Container, Kind::VirtualMachine];
 const CONTAINER: &[Kind] = &[Kind::Container];
 const VM: &[Kind] = &[Kind::VirtualMachine];
@@ -222,6 +223,28 @@ static RULES: &[Rule] = &[
         }),
     },
     Rule {
+        name: "guest-api-of-incus",
+        source: "shared/instance.go InstanceConfigKeysAny",
+        servers: LXD,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Unknown configuration key",
+        finds: Finds::Key(|_, key, _| {
+            (key == "security.guestapi").then(|| format!("Unknown configuration key: {key}"))
+        }),
+    },
+    Rule {
+        name: "guest-api-of-lxd",
+        source: "internal/instance/config.go InstanceConfigKeysAny (Incus)",
+        servers: INCUS,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Unknown configuration key",
+        finds: Finds::Key(|_, key, _| {
+            (key == "security.devlxd").then(|| format!("Unknown configuration key: {key}"))
+        }),
+    },
+    Rule {
         name: "container-key-on-vm",
         source: "shared/instance.go ConfigKeyChecker",
         servers: LXD,
@@ -256,6 +279,79 @@ static RULES: &[Rule] = &[
         }),
     },
     Rule {
+        name: "config-cpu",
+        source: "shared/validate/validate.go IsValidCPUSet",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid CPU limit syntax",
+        finds: Finds::Key(|_, key, value| {
+            let digits = |c: char| c.is_ascii_digit() || matches!(c, ',' | '-');
+            (key == "limits.cpu" && !value.chars().all(digits)).then(|| "Invalid CPU limit syntax".into())
+        }),
+    },
+    Rule {
+        name: "config-memory",
+        source: "shared/instance.go InstanceConfigKeysAny; shared/units/units.go ParseByteSizeString",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value: ",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.memory" && !value.ends_with('%') && !is_size(value);
+            wrong.then(|| format!("Invalid value: {value}"))
+        }),
+    },
+    Rule {
+        name: "config-memory-zero",
+        source: "shared/instance.go InstanceConfigKeysAny",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Memory limit can't be 0",
+        finds: Finds::Key(|_, key, value| {
+            let zero = value.trim_end_matches(|c: char| !c.is_ascii_digit()).parse() == Ok(0_u64);
+            (key == "limits.memory" && zero).then(|| "Memory limit can't be 0".into())
+        }),
+    },
+    Rule {
+        name: "config-processes",
+        source: "shared/validate/validate.go IsInt64",
+        servers: BOTH,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for an integer",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.processes" && !value.is_empty() && value.parse::<i64>().is_err();
+            wrong.then(|| format!("Invalid value for an integer {value:?}"))
+        }),
+    },
+    Rule {
+        name: "config-idmap-base",
+        source: "shared/validate/validate.go IsUint32",
+        servers: BOTH,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for uint32",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "security.idmap.base" && !value.is_empty() && value.parse::<u32>().is_err();
+            wrong.then(|| format!("Invalid value for uint32 {value:?}: invalid syntax"))
+        }),
+    },
+    Rule {
+        name: "config-swap",
+        source: "shared/instance.go InstanceConfigKeysContainer",
+        // Incus takes sizes as well.
+        servers: LXD,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for a boolean",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.memory.swap" && !value.is_empty() && !is_boolean(value);
+            wrong.then(|| format!("Invalid value for a boolean {value:?}"))
+        }),
+    },
+    Rule {
         name: "config-evacuate",
         source: "shared/instance.go InstanceConfigKeysAny",
         servers: BOTH,
@@ -280,6 +376,43 @@ static RULES: &[Rule] = &[
             let known = known.iter().chain(&["unix-block", "unix-char", "unix-hotplug", "usb"]);
             let kind = option(options, "type");
             (!known.clone().any(|k| *k == kind)).then(|| format!("Invalid device type {kind}"))
+        }),
+    },
+    Rule {
+        name: "none-option",
+        source: "lxd/device/none.go validateConfig",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid device option",
+        finds: Finds::Device(|_, options| {
+            (option(options, "type") == "none").then(|| unknown_option(options, &[])).flatten()
+        }),
+    },
+    Rule {
+        name: "disk-size",
+        source: "lxd/device/disk.go validateConfig; shared/units/units.go ParseByteSizeString",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value for device option \"size\"",
+        finds: Finds::Device(|_, options| {
+            let size = option(options, "size");
+            let wrong = option(options, "type") == "disk" && !size.is_empty() && !is_size(size);
+            wrong.then(|| format!("Invalid value for device option \"size\": Invalid value: {size}"))
+        }),
+    },
+    Rule {
+        name: "disk-size-not-root",
+        source: "lxd/device/disk.go validateConfig",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Only the root disk may have a size quota",
+        finds: Finds::Device(|_, options| {
+            let is = |key, value| option(options, key) == value;
+            let wrong = is("type", "disk") && !is("path", "/") && !is("size", "");
+            wrong.then(|| "Only the root disk may have a size quota".into())
         }),
     },
     Rule {
@@ -434,6 +567,23 @@ static RULES: &[Rule] = &[
             let is_v4 = |end: &End| end.ip.is_some_and(|ip| ip.is_ipv4());
             (device.nat() && is_v4(listen) != is_v4(connect))
                 .then(|| "Cannot mix IP versions between listen and connect in nat mode".into())
+        }),
+    },
+    Rule {
+        name: "nic-isolation",
+        source: "lxd/device/nic.go nicValidationRules",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value for a boolean",
+        finds: Finds::Nic(|_, nic| {
+            // Of the filters both servers take anything, and what they do not know as no.
+            let value = option(nic, "security.port_isolation");
+            (!value.is_empty() && !is_boolean(value)).then(|| {
+                format!(
+                    "Invalid value for device option \"security.port_isolation\": Invalid value for a boolean {value:?}"
+                )
+            })
         }),
     },
     Rule {
@@ -910,12 +1060,21 @@ fn key_kind(key: &str) -> KeyKind {
 /// Keys with boolean values.
 const BOOLEANS: &[&str] = &[
     "boot.autostart",
+    "security.devlxd",
+    "security.guestapi",
     "security.nesting",
     "security.privileged",
     "security.protection.delete",
     "security.secureboot",
     "security.idmap.isolated",
 ];
+
+/// Whether it is a number of bytes as `ParseByteSizeString` of both servers reads it.
+fn is_size(value: &str) -> bool {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    let known = ["", "B", "kB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    value.starts_with(|c: char| c.is_ascii_digit()) && known.contains(&unit)
+}
 
 fn is_boolean(value: &str) -> bool {
     is_true(value) || ["false", "0", "no", "off"].contains(&value.to_ascii_lowercase().as_str())

@@ -142,7 +142,11 @@ impl Shop {
             }
             Remotes::Existing { url, token_file } => {
                 let address = listen_address(url)?;
-                let more = format!("listen_address = \"{address}\"\n{}", config.remote_settings);
+                let mut more = format!("listen_address = \"{address}\"\n{}", config.remote_settings);
+                if !more.contains("unlimited_disk") {
+                    // Whatever pool it has: this is for trying things out.
+                    more.push_str("\nunlimited_disk = true");
+                }
                 describe(&mut settings, EXISTING, url, token_file, CONTAINER, &more);
                 existing = Some(url.clone());
             }

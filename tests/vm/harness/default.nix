@@ -149,6 +149,8 @@ in
         settings = {
           url = "https://127.0.0.1:8443";
           instance_type = "container";
+          # Its pool is of the kind `dir`.
+          unlimited_disk = true;
         };
       };
     };

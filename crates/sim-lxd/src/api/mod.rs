@@ -247,6 +247,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/1.0/networks/{name}",
             get(objects::read_network).patch(objects::patch_network).delete(objects::delete_network),
         )
+        // It notices nothing about itself.
+        .route("/1.0/warnings", get(async || ok(json!([]))))
+        .route("/1.0/network-acls/{name}", get(objects::read_acl))
         .route("/1.0/storage-pools", get(objects::list_pools))
         .route("/1.0/storage-pools/{pool}", get(objects::read_pool))
         .route("/1.0/storage-pools/{pool}/resources", get(objects::pool_resources))

@@ -158,7 +158,7 @@ pub(super) async fn patch_network(
 
 fn render_pool(shared: &Shared) -> Value {
     json!({
-        "name": POOL, "driver": "dir", "description": "", "status": "Created", "config": {}, "used_by": [],
+        "name": POOL, "driver": shared.model().pool_driver, "description": "", "status": "Created", "config": {}, "used_by": [],
         "locations": locations(shared),
     })
 }
@@ -178,6 +178,19 @@ pub(super) async fn pool_resources(Path(pool): Path<String>, Extension(At(member
     }
     let (total, used) = member.state().machine.storage;
     ok(json!({"space": {"used": used, "total": total}, "inodes": {"used": 0, "total": 0}}))
+}
+
+pub(super) async fn read_acl(State(shared): Ctx, Path(name): Path<String>) -> Answer {
+    match shared.model().acls.get(&name) {
+        Some(egress) => {
+            let rule = |action: &String| json!({"action": action, "state": "enabled"});
+            let egress: Vec<_> = egress.iter().map(rule).collect();
+            ok(
+                json!({"name": name, "description": "", "config": {}, "egress": egress, "ingress": [], "used_by": []}),
+            )
+        }
+        None => not_found("Network ACL not found"),
+    }
 }
 
 pub(super) async fn create_network(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {

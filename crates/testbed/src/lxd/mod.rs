@@ -4,8 +4,8 @@
 //! and for the ports of its instances. It is removed with everything that it created when it is dropped, and also when this
 //! process is killed: `keeper.sh` waits for that.
 //!
-//! With [`emulation`] a server also runs virtual machines, without KVM. It then has its own network namespace, connected to ours by
-//! a pair of devices, and its API and ports are on its end of the pair.
+//! A server can also be in a network namespace of its own ([`Options::own_namespace`]), joined to ours by a pair of devices; its API
+//! and ports are then on its end of it. With [`emulation`] one of these also runs virtual machines, without KVM.
 //!
 //! Requirements: root with all capabilities (the daemons mount and create bridges), cgroups, subordinate user ids for root (the
 //! packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. It needs neither KVM, `AppArmor`, a packet
@@ -17,7 +17,7 @@ mod network;
 mod socket;
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -43,6 +43,9 @@ const ALIAS: &str = "lnplay";
 
 /// A daemon makes its database and certificate in about a second.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest that an operation of [`Server::call`] may take.
+const OPERATION_TIME: Duration = Duration::from_secs(120);
 
 /// An upload is a quarter of a gigabyte over loopback.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -123,6 +126,37 @@ pub fn image() -> Result<PathBuf> {
     }
 }
 
+/// How a server's storage pool keeps instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pool {
+    /// As directories, of any size.
+    #[default]
+    Dir,
+    /// As btrfs subvolumes in a file, each with the size of its root disk as its limit. Needs `btrfs` from the package `btrfs-progs`
+    /// and a loop device.
+    Btrfs,
+}
+
+/// What is special about a server.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Its storage pool.
+    pub pool: Pool,
+    /// Whether it has a network namespace of its own, and a bridge with an ACL.
+    pub own_namespace: bool,
+    /// How it runs virtual machines, if it does. Implies a network namespace of its own.
+    pub emulation: Option<Emulation>,
+}
+
+/// How a command in an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit status; 128 and a signal's number if that ended it.
+    pub status: i64,
+    /// What it wrote to its standard output.
+    pub output: String,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -138,20 +172,23 @@ pub struct Server {
 impl Server {
     /// Starts a server and returns when containers can be created. Check [`unavailable`] first.
     pub async fn start(kind: Kind) -> Result<Self> {
-        Self::start_as(kind, None).await
+        Self::start_with(kind, Options::default()).await
     }
 
     /// Starts a server and returns when virtual machines can be created, too. Check [`no_machines`] first.
     pub async fn emulating(kind: Kind, emulation: &Emulation) -> Result<Self> {
-        Self::start_as(kind, Some(emulation)).await
+        Self::start_with(kind, Options { emulation: Some(emulation.clone()), ..Options::default() }).await
     }
 
-    async fn start_as(kind: Kind, emulation: Option<&Emulation>) -> Result<Self> {
+    /// Starts one with something special about it.
+    pub async fn start_with(kind: Kind, options: Options) -> Result<Self> {
+        let own_namespace = options.own_namespace || options.emulation.is_some();
         let dir = make_dir(&format!("lp{}-", &kind.name()[..1]))?;
         // At most 15 characters, and unique: the random part of the directory's name.
         let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let network = Network::new(emulation.is_some());
-        let keeper = Keeper::start(kind, &dir, &bridge, emulation.map(|e| (e, &network)))?;
+        let network = Network::new(own_namespace);
+        let uplink = own_namespace.then_some(&network);
+        let keeper = Keeper::start(kind, &dir, &bridge, uplink, options.emulation.as_ref())?;
         let socket = dir.join("d/unix.socket");
         until(&format!("{} to answer on its socket", kind.name()), START_TIMEOUT, async || {
             keeper.check()?;
@@ -161,7 +198,7 @@ impl Server {
             })
         })
         .await?;
-        let url = set_up(&socket, &network, &bridge).await?;
+        let url = set_up(&socket, &network, &bridge, options.pool).await?;
         let token = token(&socket, "testbed").await?;
         let client = trusted(kind, &url, &token).await?;
         Ok(Self { kind, dir, url, network, client, _keeper: keeper })
@@ -204,6 +241,63 @@ impl Server {
         self.network.static_addresses()
     }
 
+    /// The address of its bridge.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.network.gateway()
+    }
+
+    /// The network namespace that it is in, if it has one of its own.
+    pub fn namespace(&self) -> Option<PathBuf> {
+        let name = self.dir.file_name()?;
+        Some(Path::new("/run/netns").join(name)).filter(|path| path.exists())
+    }
+
+    /// Gives the server's network namespace these addresses, and listens on all that it has, on a port of its own. Connections
+    /// are taken as long as the listener is there; nobody answers.
+    pub fn listen_inside(&self, addresses: &[Ipv4Addr]) -> Result<TcpListener> {
+        let system = |source: std::io::Error| Error::System { doing: "running ip", source };
+        let namespace =
+            self.namespace().ok_or_else(|| Error::Unusable("it is in our own namespace".into()))?;
+        let name = namespace.file_name().unwrap_or_default().to_owned();
+        for address in addresses {
+            let added = Command::new("ip")
+                .arg("-n")
+                .arg(&name)
+                .args(["address", "add", &format!("{address}/32"), "dev", "lo"])
+                .status();
+            if !added.map_err(system)?.success() {
+                return Err(Error::Unusable(format!("ip could not add {address}")));
+            }
+        }
+        listen_in(&namespace, 0)
+    }
+
+    /// Calls its API as whoever can open its socket. A call that starts an operation returns when that has ended.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let socket = self.dir.join("d/unix.socket");
+        match method {
+            "GET" => socket::call(&socket, method, path, body).await,
+            _ => socket::carry_out(&socket, method, path, body, OPERATION_TIME).await,
+        }
+    }
+
+    /// Runs a command as root in a container, under the limits that hold there, and returns when it has ended.
+    pub async fn execute(&self, project: &str, instance: &str, command: &[&str]) -> Result<Executed> {
+        let body = json!({
+            "command": command, "record-output": true, "wait-for-websocket": false, "interactive": false,
+            "environment": {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        });
+        let path = format!("/1.0/instances/{instance}/exec?project={project}");
+        let ended = self.call("POST", &path, &body).await?;
+        let output = match ended["output"]["1"].as_str() {
+            Some(log) => {
+                socket::read(&self.dir.join("d/unix.socket"), &format!("{log}?project={project}")).await?
+            }
+            None => String::new(),
+        };
+        Ok(Executed { status: ended["return"].as_i64().unwrap_or(-1), output })
+    }
+
     /// A client that the server trusts.
     pub fn client(&self) -> &Client {
         &self.client
@@ -220,6 +314,18 @@ impl Server {
         kill(pid, Signal::SIGKILL)
             .map_err(|e| Error::System { doing: "killing a daemon of ours", source: e.into() })
     }
+}
+
+/// Listens on all addresses of the network namespace that a file names, on a port, or on any that is free if that is 0.
+pub fn listen_in(namespace: &Path, port: u16) -> Result<TcpListener> {
+    let system = |source| Error::System { doing: "listening in a network namespace of ours", source };
+    let file = std::fs::File::open(namespace).map_err(system)?;
+    // A namespace is a thread's: this one ends with its work done.
+    let listening = std::thread::spawn(move || {
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+    });
+    listening.join().map_err(|_| Error::Unusable("the thread panicked".into()))?.map_err(system)
 }
 
 /// Uploads the image for environments, under its usual alias.
@@ -258,11 +364,19 @@ fn make_dir(prefix: &str) -> Result<PathBuf> {
 }
 
 /// Configures a new daemon's API address, pool, bridge and profile; returns the API's URL.
-async fn set_up(socket: &Path, network: &Network, bridge: &str) -> Result<String> {
+async fn set_up(socket: &Path, network: &Network, bridge: &str, pool: Pool) -> Result<String> {
     let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
     let (address, port) = (network.server, network.api_port()?);
     call("PATCH", "/1.0", json!({"config": {"core.https_address": format!("{address}:{port}")}})).await?;
-    call("POST", "/1.0/storage-pools", json!({"name": "default", "driver": "dir"})).await?;
+    let pool = match pool {
+        Pool::Dir => json!({"name": "default", "driver": "dir"}),
+        // Only what is written takes place.
+        Pool::Btrfs => json!({"name": "default", "driver": "btrfs", "config": {"size": "32GiB"}}),
+    };
+    call("POST", "/1.0/storage-pools", pool).await?;
+    if let Some(acl) = network.acl() {
+        call("POST", "/1.0/network-acls", acl).await?;
+    }
     let config = network.bridge_config();
     call("POST", "/1.0/networks", json!({"name": bridge, "type": "bridge", "config": config})).await?;
     call("PUT", "/1.0/profiles/default", profile(bridge)).await?;
@@ -328,7 +442,8 @@ impl Keeper {
         kind: Kind,
         dir: &Path,
         bridge: &str,
-        emulation: Option<(&Emulation, &Network)>,
+        uplink: Option<&Network>,
+        emulation: Option<&Emulation>,
     ) -> Result<Self> {
         let mut command = Command::new("/bin/sh");
         command
@@ -342,8 +457,9 @@ impl Keeper {
             .stderr(Stdio::null())
             // Signals that are sent to us must not reach it.
             .process_group(0);
-        if let Some((emulation, network)) = emulation {
-            command.env("EMULATION", emulation.dir()).envs(network.uplink());
+        command.envs(uplink.into_iter().flat_map(Network::uplink));
+        if let Some(emulation) = emulation {
+            command.env("EMULATION", emulation.dir());
         }
         std::fs::create_dir(dir.join("d")).map_err(|source| Error::File {
             doing: "creating",

@@ -9,6 +9,9 @@ use crate::{Error, Result, loopback_address};
 /// The port of the API in a network namespace of its own.
 const API_PORT: u16 = 8443;
 
+/// The name of [`Network::acl`].
+const ACL: &str = "walls";
+
 /// The addresses of a server and its instances.
 ///
 /// The server's bridge is a /27 from the range for benchmarks (RFC 2544), which real networks do not use; the server's loopback
@@ -48,7 +51,7 @@ impl Network {
             // use it together.
             return json!({
                 "ipv4.address": format!("{}/28", at(self.subnet, 1)), "ipv4.nat": "false", "ipv6.address": "none",
-                "dns.mode": "none",
+                "dns.mode": "none", "raw.dnsmasq": "port=0", "security.acls": ACL,
                 "ipv4.dhcp.ranges": format!("{}-{}", at(self.subnet, 2), at(self.subnet, 4)),
             });
         }
@@ -57,6 +60,18 @@ impl Network {
             "ipv4.address": format!("{}/27", at(self.subnet, 1)), "ipv4.nat": "false", "ipv4.firewall": "false",
             "ipv4.routing": "false", "ipv6.address": "none", "dns.mode": "none",
         })
+    }
+
+    /// The ACL that the bridge has: environments' ports are let in, nothing is let out. None where the packet filter is the
+    /// machine's own.
+    pub(super) fn acl(&self) -> Option<Value> {
+        let rule = json!({"action": "allow", "protocol": "tcp", "destination_port": "22,9736-9799", "state": "enabled"});
+        self.own_namespace.then(|| json!({"name": ACL, "egress": [], "ingress": [rule]}))
+    }
+
+    /// The bridge's own address.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        at(self.subnet, 1)
     }
 
     /// First and last address of the bridge outside its DHCP range.
