@@ -13,7 +13,7 @@ pub const MAX_NAME_BYTES: usize = 32;
 /// The longest title, in characters: one line on a printed card.
 pub const MAX_TITLE_CHARS: usize = 80;
 
-/// The reason that a customisation was rejected. It names the parameter and the allowed values.
+/// Why a customisation was rejected. Each names the parameter and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CustomisationError {
     /// An unknown coin distribution.
@@ -50,9 +50,38 @@ pub enum CustomisationError {
     Title,
 }
 
+impl CustomisationError {
+    /// Name of the rejected parameter.
+    pub fn parameter(&self) -> &'static str {
+        match self {
+            Self::CoinDistribution => "coin_distribution",
+            Self::ChannelSetup => "channel_setup",
+            Self::NodeAccess | Self::FullNodeAccess => "node_access",
+            Self::NameCount { .. } | Self::Name(_) => "names",
+            Self::Title => "title",
+        }
+    }
+
+    /// The values that the parameter may have, where they can be listed.
+    pub fn allowed(&self) -> Option<Vec<&'static str>> {
+        match self {
+            Self::CoinDistribution => Some(each_name(CoinDistribution::ALL)),
+            Self::ChannelSetup => Some(each_name(ChannelSetup::ALL)),
+            Self::NodeAccess => Some(each_name(NodeAccess::ALL)),
+            Self::FullNodeAccess => Some(vec![NodeAccess::Class.name()]),
+            Self::NameCount { .. } | Self::Name(_) | Self::Title => None,
+        }
+    }
+}
+
+/// The names of an enum's variants.
+fn each_name<T: Copy + Into<&'static str>>(all: &[T]) -> Vec<&'static str> {
+    all.iter().map(|one| (*one).into()).collect()
+}
+
 /// The names of an enum's variants, as a list for people.
 fn names<T: Copy + Into<&'static str>>(all: &[T]) -> String {
-    all.iter().map(|one| (*one).into()).collect::<Vec<&str>>().join(", ")
+    each_name(all).join(", ")
 }
 
 fn is_plain_text(text: &str) -> bool {

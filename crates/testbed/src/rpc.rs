@@ -11,19 +11,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Calls a node, over a fresh connection each time, bounded in time.
+/// A client for a node. It opens a new connection for each call, and has a time-out.
 ///
-/// A failure without an answer (no connection, a time-out) is an [`RpcError`] without a code.
+/// A failure of the connection or a time-out is an [`RpcError`] without a code.
 #[derive(Clone, Debug)]
 pub struct Rpc(Lightningd);
 
 impl Rpc {
-    /// Calls go to this socket.
+    /// A client for the node with this socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self(Lightningd::new(socket))
     }
 
-    /// The same, with another time-out for calls (30 s otherwise).
+    /// The same client with another time-out (default: 30 s).
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self(self.0.with_timeout(timeout))

@@ -172,7 +172,7 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("cu").tempdir().expect("a directory");
-        let config = SimRemoteConfig::new(dir.path().join("r"), "/bin/true");
+        let config = SimRemoteConfig::new(dir.path().join("r"), program("true"));
         let remote = SimRemote::start(config).await.expect("a remote");
         let client = operator(&remote.url(), &remote.token("operator")).await;
         Self { remote, client, _dir: dir }
@@ -297,4 +297,11 @@ impl Ran {
         ["seen", "kept", "removed", "failed", "foreign", "malformed"]
             .map(|key| document[key].as_u64().unwrap_or_else(|| panic!("no {key} in {document}")))
     }
+}
+
+/// A program that this machine has on PATH.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH"))
 }

@@ -1,4 +1,4 @@
-//! The methods that the stand-in knows.
+//! The supported methods.
 
 use std::collections::HashSet;
 use std::str::FromStr as _;
@@ -48,7 +48,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("validateaddress", &["address"]),
 ];
 
-/// Parameters in their method's order; what is absent reads as null.
+/// Parameters in their method's order; missing ones are null.
 struct Args(Vec<Value>);
 
 impl Args {
@@ -86,7 +86,7 @@ impl Args {
         number.ok_or_else(|| wrong_type(index, "number", self.value(index)))
     }
 
-    /// A number where the real daemon takes a boolean too, with what absence means.
+    /// A number, for which the real daemon also accepts a boolean; `absent` is the default.
     fn level(&self, index: usize, absent: u64) -> Result<u64, RpcError> {
         match self.value(index) {
             Value::Null => Ok(absent),
@@ -154,7 +154,7 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
     Ok(match method {
         "createrawtransaction" => json!(serialize_hex(&create(&args)?)),
         "decoderawtransaction" => show::transaction(&args.transaction(0)?),
-        // What a real one says on a chain that has seen no fees.
+        // The real daemon's answer on a chain without fees.
         "estimatesmartfee" => {
             json!({"errors": ["Insufficient data or no feerate found"], "blocks": args.number::<u32>(0)?})
         }
@@ -169,7 +169,7 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
             let found = found.ok().and_then(|height| chain.at(height));
             json!(found.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Block height out of range"))?.0)
         }
-        // Callers mostly want what it does by the way on a real one: to write the coins to disk.
+        // Callers use it mostly for a side effect of the real daemon: it writes the coins to disk.
         "gettxoutsetinfo" => {
             json!({"height": chain.height(), "bestblock": chain.best(), "txouts": chain.coin_count()})
         }
@@ -337,7 +337,7 @@ fn generate(chain: &mut Chain, args: &Args) -> Result<Value, RpcError> {
     Ok(hashes.into())
 }
 
-/// A positive amount in bitcoin, given as a number or as text.
+/// A positive amount in bitcoin, as a number or a string.
 fn amount(value: &Value) -> Result<Amount, RpcError> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -433,7 +433,7 @@ fn sign_with_keys(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
     Ok(answer)
 }
 
-/// The script that an `addr()` or `raw()` descriptor stands for.
+/// The script of an `addr()` or `raw()` descriptor.
 fn descriptor_script(descriptor: &str) -> Result<ScriptBuf, RpcError> {
     let body = descriptor.split('#').next().unwrap_or_default();
     let inner =
