@@ -407,7 +407,6 @@ fn an_attendee_can_ask_for_a_block(daemons: &Daemons) {
     let environment = Environment::on(daemons);
     let string = environment.up(&spec(2)).strings().remove(1);
     // The blocks that follow a start are over, so that nobody waits for one.
-    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     environment.until("idle", |_| {
         let log = fs::read_to_string(environment.path().join("logs/supervisor.log")).unwrap_or_default();
@@ -426,9 +425,10 @@ fn an_attendee_can_ask_for_a_block(daemons: &Daemons) {
     };
     let heights = runtime.block_on(ask);
     assert!(heights.is_sorted_by(|a, b| a < b), "{heights:?}");
-    // A transaction is mined without being asked for.
-    environment.call(0, "withdraw", &json!([address, 100_000]));
-    environment.until("mined", |_| environment.bitcoind("getmempoolinfo", json!([]))["size"] == 0);
+    // A channel is confirmed without anybody asking.
+    let peer = format!("{}@{}:9736", string.node_id, environment.address);
+    environment.call(0, "multifundchannel", &json!([[{"id": peer, "amount": 1_000_000}]]));
+    environment.until("open", |_| opened(&environment, 0)[0].1 == "CHANNELD_NORMAL");
 }
 
 fn what_is_secret_is_closed_to_others(daemons: &Daemons) {
