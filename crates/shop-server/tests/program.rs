@@ -172,5 +172,5 @@ fn draws_cards_from_a_file() {
     assert_eq!(cards(&request, "a5").status.code(), Some(2));
     let failed = cards("{\"connection_strings\": []}", "a4");
     assert_eq!(failed.status.code(), Some(1));
-    assert!(stderr(&failed).contains("1 to 64 are possible"), "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("1 to 64 are allowed"), "{}", stderr(&failed));
 }
