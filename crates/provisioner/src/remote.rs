@@ -356,11 +356,7 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Whole or not at all.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    create_private_dir(dir)?;
-    let file = tempfile::NamedTempFile::new_in(dir)?;
-    std::fs::write(file.path(), text)?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    create_private_dir(path.parent().unwrap_or(Path::new(".")))?;
+    atomic_file::replace(path, text.as_bytes(), 0o600)
 }

@@ -3,6 +3,8 @@ import { maybeText, maybeTime, number, numberOr, object, text, texts, type Json 
 
 /** A request for an order. Optional parts are sent only if they were chosen. */
 export interface OrderRequest {
+  /** The product; without one the shop picks the first of that many nodes. */
+  readonly sku?: string;
   readonly nodeCount: number;
   readonly hours: number;
   readonly coinDistribution?: string;
@@ -16,6 +18,7 @@ export interface OrderRequest {
 /** The parameters of `lnplaylive-createorder`. */
 export function orderParams(request: OrderRequest): Json {
   return {
+    ...(request.sku === undefined ? {} : { sku: request.sku }),
     node_count: request.nodeCount,
     hours: request.hours,
     ...(request.coinDistribution === undefined ? {} : { coin_distribution: request.coinDistribution }),
@@ -30,6 +33,8 @@ export interface Invoice {
   readonly invoiceId: string;
   readonly bolt11: string;
   readonly amountMsat: number;
+  /** Null of an order that an older page has kept. */
+  readonly sku: string | null;
   readonly nodeCount: number;
   readonly hours: number;
   readonly expiresAt: number;
@@ -42,6 +47,7 @@ export function readInvoice(value: unknown): Invoice {
     invoiceId: text(from, 'invoice_id'),
     bolt11: text(from, 'bolt11_invoice'),
     amountMsat: number(from, 'amount_msat'),
+    sku: maybeText(from, 'sku'),
     nodeCount: number(from, 'node_count'),
     hours: number(from, 'hours'),
     expiresAt: maybeTime(from, 'invoice_expires_at') ?? 0,

@@ -1,7 +1,7 @@
 /** The shop's products, from `lnplaylive-products`. */
 import { list, maybeText, maybeTime, number, numberOr, object, text, texts } from './shape';
 
-/** A size of environment. */
+/** One product: a size of environment and its price. Several products may have the same size. */
 export interface Product {
   readonly sku: string;
   readonly nodeCount: number;
@@ -50,6 +50,45 @@ export function readCatalogue(value: unknown): Catalogue {
     channelSetups: texts(from, 'channel_setups'),
     contact: maybeText(from, 'contact'),
   };
+}
+
+/** Sizes to show before the shop has answered. */
+const USUAL_SIZES = [8, 16, 32, 64];
+
+/** An entry of the list of sizes. */
+export interface Choice {
+  /** Null before the shop has answered. */
+  readonly sku: string | null;
+  readonly nodeCount: number;
+  /** The size, and the product's name if another one has the same size. */
+  readonly label: string;
+}
+
+/** The product's size, and its name if another one has the same size. */
+export function productLabel(product: Product, products: readonly Product[]): string {
+  const alike = products.filter(({ nodeCount }) => nodeCount === product.nodeCount);
+  return alike.length > 1 ? `${product.nodeCount} ${product.sku}` : String(product.nodeCount);
+}
+
+/** The choices: the products, or the usual sizes before the shop has answered. */
+export function choices(catalogue: Pick<Catalogue, 'products'> | null): readonly Choice[] {
+  if (catalogue === null || catalogue.products.length === 0) {
+    return USUAL_SIZES.map((nodeCount) => ({ sku: null, nodeCount, label: String(nodeCount) }));
+  }
+  return catalogue.products.map((product) => ({
+    sku: product.sku,
+    nodeCount: product.nodeCount,
+    label: productLabel(product, catalogue.products),
+  }));
+}
+
+/** The chosen product; without a name, or with one that is no longer sold, the first of that size. */
+export function chosenProduct(
+  products: readonly Product[],
+  { sku, nodeCount }: Pick<Choice, 'sku' | 'nodeCount'>,
+): Product | null {
+  const named = products.find((product) => product.sku === sku && product.nodeCount === nodeCount);
+  return named ?? products.find((product) => product.nodeCount === nodeCount) ?? null;
 }
 
 /** A preset duration. */

@@ -18,6 +18,7 @@ const invoice = (invoiceId: string, expiresAt: number): Invoice => ({
   invoiceId,
   bolt11: 'lnbcrt1',
   amountMsat: 1,
+  sku: 'A',
   nodeCount: 8,
   hours: 1,
   expiresAt,

@@ -7,10 +7,11 @@ const HANDSHAKE_LIMIT = 10_000;
 
 function asRpcError(error: unknown): Error {
   if (error instanceof Error) return error;
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const { code, message, data } = (error ?? {}) as { code?: unknown; message?: unknown; data?: unknown };
   return new RpcError(
     typeof code === 'number' ? code : 0,
     typeof message === 'string' ? message : 'unknown error',
+    data ?? null,
   );
 }
 

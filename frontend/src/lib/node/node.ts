@@ -25,12 +25,14 @@ export class LinkError extends Error {
   }
 }
 
-/** The node answered a call with an error. */
+/** The node answered a call with an error. The message is for people; programs read the code and the data. */
 export class RpcError extends Error {
   override name = 'RpcError';
   constructor(
     readonly code: number,
     message: string,
+    /** The shop's errors have an object here, with a `kind`. */
+    readonly data: unknown = null,
   ) {
     super(message);
   }

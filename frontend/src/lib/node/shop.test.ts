@@ -89,7 +89,7 @@ it('goes on after trouble, and does not hammer a node that answers at once', asy
 });
 
 it('says when there is no such order', async () => {
-  const { link: node } = link(new RpcError(7000, 'no such order'));
+  const { link: node } = link(new RpcError(7000, 'no such order', { kind: 'no_such_order' }));
   const watcher = { onStatus: vi.fn(), onTrouble: vi.fn(), onMissing: vi.fn() };
   await watchOrder(node, 'i', watcher, new AbortController().signal);
   expect(watcher.onMissing).toHaveBeenCalledTimes(1);
