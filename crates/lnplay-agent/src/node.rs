@@ -19,6 +19,7 @@ use crate::bitcoind::Bitcoind;
 use crate::child::Attempt;
 use crate::confine::{self, Users};
 use crate::names;
+use crate::room::{self, Room};
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
 
@@ -425,6 +426,18 @@ impl Node {
         let identity = Identity { node_id, rune };
         state::write_json(&self.identity, &identity)?;
         Ok(identity)
+    }
+
+    /// What the room's directory says of it, given its id.
+    pub fn entry(&self, id: NodeId) -> room::Entry {
+        room::Entry { id, name: self.name.clone(), color: self.color, address: self.p2p.to_string() }
+    }
+
+    /// Stores the room's directory in it, in place of an older one.
+    pub async fn publish(&self, room: &Room) -> Result<(), RpcError> {
+        let text = serde_json::to_string(room).expect("a directory is JSON");
+        let params = json!({"key": room::KEY, "string": text, "mode": "create-or-replace"});
+        self.call::<Value>("datastore", params, CALL_LIMIT).await.map(drop)
     }
 
     /// A new address of its wallet (P2WPKH).

@@ -28,6 +28,7 @@ use crate::child::{Child, Recipe};
 use crate::confine::{self, Confinement, Disk, Limits, Users};
 use crate::control::{self, NodeStatus, Phase, Request, Status};
 use crate::node::{self, Identity, InnerPorts, Node};
+use crate::room::Room;
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
 use crate::{coins, lock, service};
@@ -251,6 +252,7 @@ impl Shared {
 
         let funding: Option<Funding> = state::read_json(&self.dir.funding())?;
         let started = self.start_nodes(funding.is_none(), stop).await?;
+        publish_room(&started).await?;
         self.fund(key, coinbases, funding, &started).await?;
         self.open_channels(key, &started).await?;
         started
@@ -444,6 +446,21 @@ impl Shared {
             nodes,
         }
     }
+}
+
+/// Gives every node the directory of all of them.
+async fn publish_room(nodes: &[Started]) -> anyhow::Result<()> {
+    let entries = nodes.iter().map(|Started { node, identity, .. }| node.entry(identity.node_id.clone()));
+    let room = Arc::new(Room::of(entries.collect()));
+    let mut publishing = JoinSet::new();
+    for Started { node, child, .. } in nodes {
+        let (node, child, room) = (node.clone(), child.clone(), room.clone());
+        publishing.spawn(async move { child.wait_until(STEP_LIMIT, || node.publish(&room)).await });
+    }
+    while let Some(done) = publishing.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 fn is_last(line: &Line) -> bool {
