@@ -11,6 +11,7 @@ function asRpcError(error: unknown): Error {
   return new RpcError(
     typeof code === 'number' ? code : 0,
     typeof message === 'string' ? message : 'unknown error',
+    error,
   );
 }
 

@@ -31,6 +31,8 @@ export class RpcError extends Error {
   constructor(
     readonly code: number,
     message: string,
+    /** The error as the node sent it; what is in it depends on the method. */
+    readonly raw: unknown = null,
   ) {
     super(message);
   }

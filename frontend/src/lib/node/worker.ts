@@ -18,7 +18,13 @@ export type Report =
   | { readonly kind: 'connected' }
   | { readonly kind: 'failed'; readonly fault: LinkError['fault'] }
   | { readonly kind: 'answer'; readonly id: number; readonly result: unknown }
-  | { readonly kind: 'error'; readonly id: number; readonly code: number; readonly message: string }
+  | {
+      readonly kind: 'error';
+      readonly id: number;
+      readonly code: number;
+      readonly message: string;
+      readonly raw: unknown;
+    }
   | { readonly kind: 'ended' };
 
 let session: Session | null = null;
@@ -43,8 +49,9 @@ async function call(id: number, method: string, params: Params): Promise<void> {
   try {
     report({ kind: 'answer', id, result: await session?.call(method, params) });
   } catch (error) {
-    const { code, message } = error instanceof RpcError ? error : { code: 0, message: 'unknown error' };
-    report({ kind: 'error', id, code, message });
+    const { code, message, raw } =
+      error instanceof RpcError ? error : { code: 0, message: 'unknown error', raw: null };
+    report({ kind: 'error', id, code, message, raw });
   }
 }
 
