@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cln_rpc::ClnRpc;
-use lnplaylive_core::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
+use lnplaylive_core::{ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -354,13 +354,11 @@ impl Node {
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
                 format!("--dev-bitcoind-poll={}", poll_seconds(spec)),
+                // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
+                "--dev-fast-gossip".to_owned(),
             ]
             .map(OsString::from),
         );
-        if spec.channel_setup != ChannelSetup::None {
-            // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
-            out.push("--dev-fast-gossip".into());
-        }
         out.extend(DISABLED_PLUGINS.iter().map(|name| format!("--disable-plugin={name}").into()));
         out
     }

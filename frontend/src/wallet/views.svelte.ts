@@ -3,6 +3,9 @@
  * address cannot say it, because its fragment is the key to the node.
  */
 
+import type { Snapshot } from './data/snapshot';
+import type { Wallet } from './wallet.svelte';
+
 /** A part of the wallet. */
 export type View =
   | { readonly name: 'home' }
@@ -19,6 +22,13 @@ export type View =
   | { readonly name: 'console' }
   | { readonly name: 'other' };
 
+/** What a view is given. */
+export interface ViewProps {
+  readonly wallet: Wallet;
+  readonly snapshot: Snapshot;
+  readonly view: View;
+}
+
 interface Kept {
   readonly wallet?: View;
 }
@@ -29,11 +39,14 @@ function kept(): View {
 
 class Views {
   current = $state.raw<View>(kept());
+  #hasMoved = false;
 
   /** Follows the browser's back and forward; returns how to stop that. */
   start(): () => void {
     this.current = kept();
+    this.#hasMoved = false;
     const read = () => {
+      this.#hasMoved = true;
       this.current = kept();
     };
     addEventListener('popstate', read);
@@ -42,16 +55,28 @@ class Views {
     };
   }
 
+  /** Whether somebody has come here from another view. */
+  get hasMoved(): boolean {
+    return this.#hasMoved;
+  }
+
   go(view: View): void {
     history.pushState({ wallet: view } satisfies Kept, '', location.href);
+    this.#hasMoved = true;
     this.current = view;
     scrollTo({ top: 0, behavior: 'instant' });
   }
 
   back(): void {
+    this.#hasMoved = true;
     if ((history.state as Kept | null)?.wallet === undefined) this.current = { name: 'home' };
     else history.back();
   }
+}
+
+/** Gives the heading of a view the focus when it is shown, so that a screen reader says where we are; not on the first one. */
+export function announce(heading: HTMLElement): void {
+  if (views.hasMoved) heading.focus({ preventScroll: true });
 }
 
 /** The one choice of the page. */

@@ -59,9 +59,19 @@ async function alone<T>(name: string, work: () => Promise<T>): Promise<T | null>
   )) as T | null;
 }
 
+/**
+ * The wallet of one node.
+ *
+ * lightningd 26.04 reads the next message of a connection only after it has written something to it (connectd/multiplex.c,
+ * `read_body_from_peer_done`). A call that takes long therefore holds up all later ones on its connection, so `link` is for
+ * calls that are answered at once, each of the two waits has a connection of its own, and so has every call that may take
+ * long while it lasts.
+ */
 export class Wallet {
   readonly target: ConnectionString;
+  /** For calls that are answered at once. */
   readonly link: Link;
+  readonly #waits: { readonly blocks: Link; readonly moves: Link };
   readonly #store: Store;
   readonly #stop = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
@@ -107,7 +117,8 @@ export class Wallet {
     this.heardAt = this.snapshot?.takenAt ?? null;
     this.attempts = this.#store.read('attempts') ?? [];
     this.missions = this.#store.read('missions') ?? {};
-    this.link = new Link({ nodeId: target.nodeId, url: target.url, rune: target.rune }, dial);
+    this.link = this.#connect();
+    this.#waits = { blocks: this.#connect(), moves: this.#connect() };
 
     const { signal } = this.#stop;
     this.#unsubscribe.push(
@@ -126,7 +137,7 @@ export class Wallet {
     );
     const back = () => {
       if (document.hidden) return;
-      this.link.retryNow();
+      for (const link of this.#links) link.retryNow();
       // A connection that died while the phone slept says nothing: one that does not answer soon is replaced.
       if (this.linkState.kind === 'connected') this.call('getinfo', {}, PROBE).catch(() => undefined);
       this.refresh(...PARTS);
@@ -142,15 +153,24 @@ export class Wallet {
     });
     void this.#follow();
     void this.#followBlocks();
-    for (const subsystem of ['invoices', 'sendpays', 'forwards']) void this.#followEvents(subsystem);
+    void this.#followMoves();
   }
 
   /** Ends all of it. */
   close(): void {
     this.#stop.abort();
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    this.link.close();
+    for (const link of this.#links) link.close();
     this.#wake();
+  }
+
+  #connect(): Link {
+    const { nodeId, url, rune } = this.target;
+    return new Link({ nodeId, url, rune }, dial);
+  }
+
+  get #links(): Link[] {
+    return [this.link, this.#waits.blocks, this.#waits.moves];
   }
 
   /** Has parts of the snapshot brought up to date. */
@@ -159,7 +179,7 @@ export class Wallet {
     this.#wake();
   }
 
-  /** Calls a method, in at most `limit` milliseconds. */
+  /** Calls a method that is answered at once. */
   async call(method: string, params: Params = {}, limit?: number): Promise<unknown> {
     const answer = await this.link.call(method, params, {
       signal: this.#stop.signal,
@@ -167,6 +187,16 @@ export class Wallet {
     });
     this.heardAt = Date.now();
     return answer;
+  }
+
+  /** Calls a method that may take long, in at most `limit` milliseconds, over a connection of its own. */
+  async callSlow(method: string, params: Params, limit = LONG_CALL): Promise<unknown> {
+    const link = this.#connect();
+    try {
+      return await link.call(method, params, { signal: this.#stop.signal, limit });
+    } finally {
+      link.close();
+    }
   }
 
   nameOf(nodeId: string): string {
@@ -267,7 +297,8 @@ export class Wallet {
       }
       try {
         const params = { blockheight: height + 1, timeout: BLOCK_WAIT };
-        const answer = await this.call('waitblockheight', params, (BLOCK_WAIT + 20) * 1000);
+        const limit = (BLOCK_WAIT + 20) * 1000;
+        const answer = await this.#waits.blocks.call('waitblockheight', params, { signal, limit });
         this.#heardOfBlock(numberOr(object(answer, 'waitblockheight'), 'blockheight', height + 1));
       } catch {
         await sleep(1000, signal);
@@ -286,27 +317,24 @@ export class Wallet {
     else this.refresh('state');
   }
 
-  async #followEvents(subsystem: string): Promise<void> {
+  /** Waits for coins to move in a channel: with every payment that came, went or passed. */
+  async #followMoves(): Promise<void> {
     const { signal } = this.#stop;
-    let next: number | null = null;
+    let next = 0;
     while (!signal.aborted) {
       try {
-        const answer = await this.link.call(
-          'wait',
-          { subsystem, indexname: 'updated', nextvalue: next ?? 0 },
-          { signal, limit: Infinity },
-        );
-        const now = numberOr(object(answer, 'wait'), 'updated', 0);
-        if (next !== null) this.refresh('payments', 'state');
-        next = now + 1;
+        const params = { subsystem: 'channelmoves', indexname: 'created', nextvalue: next };
+        const answer = await this.#waits.moves.call('wait', params, { signal, limit: Infinity });
+        // The first one only says where we are.
+        if (next > 0) this.refresh('payments', 'state');
+        next = 1 + numberOr(object(answer, 'wait'), 'created', 0);
       } catch (error) {
-        if (signal.aborted) return;
         if (isUnknownMethod(error)) {
           await sleep(POLL, signal);
           this.refresh('payments', 'state');
         } else {
           // What came meanwhile is asked for when the connection is back.
-          next = null;
+          next = 0;
           await sleep(1000, signal);
         }
       }
@@ -397,7 +425,7 @@ export class Wallet {
     const amount = invoice.amountMsat === null ? { amount_msat: msat } : {};
     return await this.#attempt(attempt, async () => {
       const params = { invstring: invoice.text, ...amount, retry_for: RETRY_FOR };
-      const answer = object(await this.call('xpay', params, LONG_CALL), 'xpay');
+      const answer = object(await this.callSlow('xpay', params), 'xpay');
       return {
         feeMsat: readMsat(answer['amount_sent_msat']) - readMsat(answer['amount_msat']),
         parts: numberOr(answer, 'successful_parts', 1),
@@ -427,7 +455,7 @@ export class Wallet {
     if (before !== undefined) return before;
     return await this.#attempt(attempt, async () => {
       const params = { destination: nodeId, amount_msat: msat, label, retry_for: RETRY_FOR };
-      const answer = object(await this.call('keysend', params, LONG_CALL), 'keysend');
+      const answer = object(await this.callSlow('keysend', params), 'keysend');
       return { feeMsat: readMsat(answer['amount_sent_msat']) - readMsat(answer['amount_msat']), parts: 1 };
     });
   }
@@ -516,7 +544,7 @@ export class Wallet {
         bolt11: text(invoice, 'bolt11'),
         label,
       });
-      await this.call('waitsendpay', { payment_hash: paymentHash, timeout: RETRY_FOR }, LONG_CALL);
+      await this.callSlow('waitsendpay', { payment_hash: paymentHash, timeout: RETRY_FOR });
       return { feeMsat, parts: 1 };
     });
   }
@@ -525,8 +553,8 @@ export class Wallet {
   async openChannel(nodeId: string, sat: number, announce: boolean): Promise<void> {
     await alone(`lnplay.open.${this.target.nodeId}`, async () => {
       const address = this.people.find((person) => person.nodeId === nodeId)?.address ?? null;
-      await this.call('connect', { id: address === null ? nodeId : `${nodeId}@${address}` }, LONG_CALL);
-      await this.call('fundchannel', { id: nodeId, amount: sat, announce }, LONG_CALL);
+      await this.callSlow('connect', { id: address === null ? nodeId : `${nodeId}@${address}` });
+      await this.callSlow('fundchannel', { id: nodeId, amount: sat, announce });
     });
     this.refresh('state', 'chain');
   }
@@ -537,8 +565,8 @@ export class Wallet {
       if (isForced) {
         // Together they would agree; alone there is no other way.
         if (channel.peerConnected) await this.call('disconnect', { id: channel.peerId, force: true });
-        await this.call('close', { id: channel.channelId, unilateraltimeout: 1 }, LONG_CALL);
-      } else await this.call('close', { id: channel.channelId, unilateraltimeout: 0 }, LONG_CALL);
+        await this.callSlow('close', { id: channel.channelId, unilateraltimeout: 1 });
+      } else await this.callSlow('close', { id: channel.channelId, unilateraltimeout: 0 });
     } finally {
       this.refresh('state', 'chain');
     }

@@ -499,5 +499,7 @@ export const en = {
   error: {
     noAnswer: 'No answer from the node. Try again when it is connected.',
     odd: 'The node answered something that this page does not understand.',
+    notLoaded:
+      'This part could not be loaded. The shop may have been updated, or the network is down: load the page again.',
   },
 };
