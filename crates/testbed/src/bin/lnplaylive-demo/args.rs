@@ -50,9 +50,9 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     remote_token_file: Option<PathBuf>,
     /// The built web shop. Default: the directory `frontend-dist` here, or in the source tree under `cargo demo`
-    #[arg(long, value_name = "DIR", conflicts_with = "once")]
+    #[arg(long, value_name = "DIR")]
     frontend_dist: Option<PathBuf>,
-    /// Where the shop is served, and where attendees' links lead; with --once, only the latter
+    /// Where the shop is served, and where attendees' links lead; with --once, another port if this one is taken
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }
@@ -69,6 +69,12 @@ enum Command {
         /// End after so many seconds
         #[arg(long = "for", value_name = "SECONDS")]
         seconds: Option<u64>,
+        /// Serve the web shop's pages as well, for attendees' links; the line then has `pages`, their URL
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        pages: Option<SocketAddr>,
+        /// The built web shop
+        #[arg(long, value_name = "DIR", requires = "pages")]
+        frontend_dist: Option<PathBuf>,
     },
 }
 
@@ -140,8 +146,8 @@ impl FromStr for RemoteArg {
 /// What to do: the command line, understood.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Start everything and stay, with the web shop in this directory if one was named.
-    Serve(Business, Option<PathBuf>),
+    /// Start everything and stay.
+    Serve(Business),
     /// Buy one environment.
     Once {
         business: Business,
@@ -153,7 +159,15 @@ pub(crate) enum Plan {
         after: After,
     },
     /// Only a simulated LXD server, for so long if it is not to be stopped.
-    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration> },
+    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration>, pages: Option<Pages> },
+}
+
+/// The web shop's pages, and where they are served.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    pub(crate) listen: SocketAddr,
+    /// Where they are, if that was named.
+    pub(crate) dist: Option<PathBuf>,
 }
 
 /// What becomes of what was bought.
@@ -174,8 +188,8 @@ pub(crate) struct Business {
     pub(crate) remotes: Remotes,
     /// Whether the remote is only a simulated one.
     pub(crate) simulated: bool,
-    /// Where the shop is, or would be.
-    pub(crate) listen: SocketAddr,
+    /// The shop's pages.
+    pub(crate) pages: Pages,
 }
 
 impl Plan {
@@ -193,9 +207,11 @@ impl Plan {
 
 impl Args {
     fn plan(self) -> Result<Plan, (ErrorKind, String)> {
-        if let Some(Command::Remote { listen, lightning, seconds }) = self.command {
+        if let Some(Command::Remote { listen, lightning, seconds, pages, frontend_dist: dist }) = self.command
+        {
             let time = seconds.map(Duration::from_secs);
-            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time });
+            let pages = pages.map(|listen| Pages { listen, dist });
+            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time, pages });
         }
         let remotes = match (self.remote, self.remote_token_file) {
             (RemoteArg::Simulated, None) => Remotes::Simulated(1),
@@ -218,10 +234,10 @@ impl Args {
             }
         };
         let simulated = matches!(remotes, Remotes::Simulated(_));
-        let business =
-            Business { lightning: self.lightning.lightning, remotes, simulated, listen: self.listen };
+        let pages = Pages { listen: self.listen, dist: self.frontend_dist };
+        let business = Business { lightning: self.lightning.lightning, remotes, simulated, pages };
         if !self.once {
-            return Ok(Plan::Serve(business, self.frontend_dist));
+            return Ok(Plan::Serve(business));
         }
         // The shop checks this as well; here it is said before anything was started.
         let terms = Catalogue::default()

@@ -1,5 +1,6 @@
 //! A simulated server that outlives the demo, so that what was bought can be used.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::args::Lightning;
+use crate::args::{Lightning, Pages};
 
 /// A server that does not even say where it is by then never will.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -23,25 +24,31 @@ const STARTS_WITHIN: Duration = Duration::from_secs(20);
 struct About {
     url: String,
     token: String,
+    /// Where the pages are; `None` if they are not built.
+    pages: Option<String>,
 }
 
 /// A simulated server in a process of its own, which ends by itself when its time is up. Dropping this ends it at once.
 pub(crate) struct Lingering {
     child: Option<Child>,
     url: String,
+    pages: Option<String>,
     workdir: Workdir,
 }
 
 impl Lingering {
-    /// Starts one that runs for `time`.
-    pub(crate) async fn start(lightning: Lightning, time: Duration) -> anyhow::Result<Self> {
+    /// Starts one that runs for `time`, and serves the pages that attendees' links lead to.
+    pub(crate) async fn start(lightning: Lightning, time: Duration, pages: &Pages) -> anyhow::Result<Self> {
         // What it would miss is said better here.
         lightning.daemons()?;
         let workdir = Workdir::new("lingering")?;
         let (sender, receiver) = pipe::pipe().context("making a pipe")?;
-        let child = Command::new(std::env::current_exe().context("finding this program")?)
+        let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+        let child = command
             .args(["remote", "--listen", &format!("{}:0", testbed::loopback_address())])
             .args(["--lightning", lightning.name(), "--for", &time.as_secs().to_string()])
+            .args(["--pages", &pages.listen.to_string()])
+            .args(pages.dist.iter().flat_map(|dist| [OsStr::new("--frontend-dist"), dist.as_os_str()]))
             .stdin(Stdio::null())
             .stdout(sender.into_blocking_fd().context("making a pipe")?)
             // Whoever reads our output must not have to wait for its end.
@@ -50,16 +57,18 @@ impl Lingering {
             .process_group(0)
             .spawn()
             .context("starting a simulated server")?;
-        let mut lingering = Self { child: Some(child), url: String::new(), workdir };
+        let mut lingering = Self { child: Some(child), url: String::new(), pages: None, workdir };
         let mut line = String::new();
         let read = timeout(STARTS_WITHIN, BufReader::new(receiver).read_line(&mut line)).await;
         ensure!(
             matches!(read, Ok(Ok(1..))),
             "the simulated server did not start; `cargo demo -- remote` shows why"
         );
-        let About { url, token } = serde_json::from_str(&line).context("reading what the server prints")?;
+        let About { url, token, pages } =
+            serde_json::from_str(&line).context("reading what the server prints")?;
         std::fs::write(lingering.token_file(), token).context("writing the server's token")?;
         lingering.url = url;
+        lingering.pages = pages;
         Ok(lingering)
     }
 
@@ -70,6 +79,11 @@ impl Lingering {
     /// How a shop reaches it.
     pub(crate) fn remotes(&self) -> Remotes {
         Remotes::Existing { url: self.url.clone(), token_file: self.token_file() }
+    }
+
+    /// Where the pages are served; `None` if they are not built.
+    pub(crate) fn pages(&self) -> Option<&str> {
+        self.pages.as_deref()
     }
 
     /// Lets it run on; gives its process id.
