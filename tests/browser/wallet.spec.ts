@@ -85,6 +85,10 @@ test("two attendees keep the six promises by touch alone @phone", async ({ page,
   await bruno.page.getByRole("textbox", { name: "For each payment (msat)" }).fill("2000");
   await touch(bruno.button("Set fees"));
   await expect(bruno.page.getByText(/^Set\./)).toBeVisible();
+  // Both who hear of it: the payee puts it into invoices, the payer looks for ways with it.
+  await carol.tab("Channels");
+  await touch(carol.channel("Bruno"));
+  await expect(carol.page.getByText("They charge 2,000 msat and 10 ppm.")).toBeVisible({ timeout: 90_000 });
   await expect(async () => {
     await alice.read(await carol.invoice(30_000, "Through Bruno"));
     await expect(alice.page.getByTestId("plan")).toContainText("2.3 sat", { timeout: 5000 });

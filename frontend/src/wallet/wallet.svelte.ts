@@ -562,13 +562,36 @@ export class Wallet {
   /** Closes a channel, by agreement or by force. */
   async closeChannel(channel: Channel, isForced: boolean): Promise<void> {
     try {
-      if (isForced) {
-        // Together they would agree; alone there is no other way.
-        if (channel.peerConnected) await this.call('disconnect', { id: channel.peerId, force: true });
-        await this.callSlow('close', { id: channel.channelId, unilateraltimeout: 1 });
-      } else await this.callSlow('close', { id: channel.channelId, unilateraltimeout: 0 });
+      if (isForced) await this.#force(channel);
+      else await this.callSlow('close', { id: channel.channelId, unilateraltimeout: 0 });
     } finally {
       this.refresh('state', 'chain');
+    }
+  }
+
+  /**
+   * Closes a channel alone. Core Lightning closes by agreement whenever the two are connected, and connects them again within a
+   * second, so they are kept apart until the time for an agreement, which is a second too, has passed.
+   */
+  async #force(channel: Channel): Promise<void> {
+    const [closing, parting] = [this.#connect(), this.#connect()];
+    const { signal } = this.#stop;
+    const part = () => parting.call('disconnect', { id: channel.peerId, force: true }, { signal });
+    let isOver = false;
+    try {
+      // Both connections are up before anything is done.
+      await Promise.all([closing, parting].map((link) => link.call('getinfo', {}, { signal })));
+      await part().catch(() => undefined);
+      const params = { id: channel.channelId, unilateraltimeout: 1 };
+      const closed = closing.call('close', params, { signal, limit: LONG_CALL }).finally(() => {
+        isOver = true;
+      });
+      // An error says that they are apart already.
+      while (!(isOver as boolean)) await part().catch(() => undefined);
+      await closed;
+    } finally {
+      closing.close();
+      parting.close();
     }
   }
 
