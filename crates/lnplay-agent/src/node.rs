@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use daemon_rpc::Lightningd;
-use lnplaylive_core::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
+use lnplaylive_core::{ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use crate::bitcoind::Bitcoind;
 use crate::child::Attempt;
 use crate::confine::{self, Users};
 use crate::names;
+use crate::room::{self, Room};
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
 use crate::{access, block_plugin};
@@ -372,13 +373,11 @@ impl Node {
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
                 format!("--dev-bitcoind-poll={}", poll_seconds(spec)),
+                // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
+                "--dev-fast-gossip".to_owned(),
             ]
             .map(OsString::from),
         );
-        if spec.channel_setup != ChannelSetup::None {
-            // Nodes batch gossip for a minute by default, and without it nobody can pay over two channels.
-            out.push("--dev-fast-gossip".into());
-        }
         // The executable may be gone after an upgrade; a node would not start without it.
         let plugin = std::env::current_exe().ok().filter(|path| path.is_file());
         out.extend(plugin.map(|plugin| path("--plugin=", plugin.as_os_str())));
@@ -442,6 +441,18 @@ impl Node {
         let identity = Identity { node_id, rune };
         state::write_json(&self.identity, &identity)?;
         Ok(identity)
+    }
+
+    /// What the room's directory says of it, given its id.
+    pub fn entry(&self, id: NodeId) -> room::Entry {
+        room::Entry { id, name: self.name.clone(), color: self.color, address: self.p2p.to_string() }
+    }
+
+    /// Stores the room's directory in it, in place of an older one.
+    pub async fn publish(&self, room: &Room) -> Result<(), RpcError> {
+        let text = serde_json::to_string(room).expect("a directory is JSON");
+        let params = json!({"key": room::KEY, "string": text, "mode": "create-or-replace"});
+        self.call::<Value>("datastore", params, CALL_TIMEOUT).await.map(drop)
     }
 
     /// A new address of its wallet (P2WPKH).

@@ -45,7 +45,7 @@ pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;
 pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, loopback_address, simulated_remote};
-pub use site::site;
+pub use site::{pages, site};
 pub use skip::{daemons, skip};
 pub use wait::{Step, until};
 pub use workdir::Workdir;

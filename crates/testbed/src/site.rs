@@ -19,6 +19,8 @@ const WALLET: &str = "/demo/pay";
 const MAX_REQUEST: usize = 16 << 10;
 /// Generous time-out for a payment over one hop.
 const PAYMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The id of no node: the generator of the curve, whose secret key is 1.
+const NOBODY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 /// Directory of the built web shop.
 const DIST: &str = "frontend-dist";
 
@@ -49,6 +51,17 @@ pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(
     settings.lightning_websocket = Some(format!("127.0.0.1:{}", node.ws_port()));
     let site = Site::new(settings).map_err(|e| unusable("the web shop", &e))?;
     Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))
+}
+
+/// The pages without a shop, which is all that an attendee's link needs: those in `dist` if given, otherwise any that are
+/// found; `None` if they are not built. Its `config.json` says that there is no shop.
+pub fn pages(dist: Option<PathBuf>) -> Result<Option<Site>> {
+    let Some(dist) = dist.or_else(find_dist) else { return Ok(None) };
+    let unusable = |what: &str, why: &dyn std::fmt::Display| Error::Unusable(format!("{what}: {why}"));
+    let id = NOBODY.parse().map_err(|e| unusable("the id of no node", &e))?;
+    // There is no file with a rune, because nobody can order.
+    let settings = Settings::new(dist.clone(), id, dist.join("no-shop"));
+    Site::new(settings).map(Some).map_err(|e| unusable("the pages", &e))
 }
 
 /// Looks in this directory, and in the source tree if cargo runs this program.

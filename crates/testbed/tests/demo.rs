@@ -91,6 +91,12 @@ async fn buys_once(flavor: Flavor) {
     leaves_nothing(&dir).await;
 }
 
+/// Fetches the page that a connection string leads to, as a browser would.
+fn opens(string: &lnplaylive_core::ConnectionString) {
+    let (head, page) = get(&string.page, string.page.path());
+    assert!(head.contains(" 200 ") && head.contains("text/html") && page.contains("lnplay.live"), "{head}");
+}
+
 /// `--once` leaves nodes that answer to their connection strings, until the process that it names is stopped.
 async fn environments_can_be_used_afterwards(flavor: Flavor) {
     if daemons(flavor, "environments_can_be_used_afterwards").is_none() {
@@ -114,6 +120,7 @@ async fn environments_can_be_used_afterwards(flavor: Flavor) {
         let client = sim_lightning::commando::Client::connect(&address, node).await.expect("it answers");
         let info = client.call(&string.rune, "getinfo", serde_json::json!({})).await.expect("it answers");
         assert_eq!(info["id"], node);
+        opens(&string);
     }
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is ours");
     leaves_nothing(&dir).await;
@@ -181,6 +188,7 @@ async fn keeps_running_when_asked(flavor: Flavor) {
             string.as_str().expect("a string").parse().expect("a connection string");
         let (host, port) = (string.endpoint.host.as_str(), string.endpoint.port);
         TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("{string:?}: {e}"));
+        opens(&string);
     }
     let (status, rest) = demo.stop();
     assert_eq!((status, rest.as_str()), (Some(0), ""));
@@ -228,6 +236,8 @@ async fn sells_on_the_shops_address_until_stopped() {
     let mut demo = Running::start(&mut demo(&dir, &["--lightning", "simulated", "--listen", "127.0.0.1:0"]));
     let line = demo.line_with("/config.json");
     let url: url::Url = line.split_whitespace().last().expect("a URL").parse().expect("a URL");
+    demo.line_with("What to open first");
+    assert!(demo.line_with("as organiser").contains(url.as_str().trim_end_matches("/config.json")));
     demo.line_with("Ctrl-C");
 
     let (head, page) = get(&url, "/orders/anything");

@@ -13,6 +13,7 @@ use tracing::warn;
 use crate::chain::{self, Miner, MiningKey};
 use crate::child::Child;
 use crate::node::{self, Node};
+use crate::room::Room;
 
 use super::environment::{Environment, STEP_TIMEOUT, Started};
 use super::{funding, opening};
@@ -62,6 +63,7 @@ async fn begin(
 
     let stored = funding::stored(environment)?;
     let started = start_nodes(environment, stored.is_none()).await?;
+    publish_room(&started).await?;
     funding::run(environment, key, miner, stored, &started).await?;
     opening::run(environment, miner, &started).await?;
     started
@@ -99,6 +101,21 @@ async fn start_nodes(environment: &Arc<Environment>, to_fund: bool) -> anyhow::R
     }
     ready.sort_by_key(|started| started.node.index);
     Ok(ready)
+}
+
+/// Stores the room's directory in every node.
+async fn publish_room(nodes: &[Started]) -> anyhow::Result<()> {
+    let entries = nodes.iter().map(|Started { node, identity, .. }| node.entry(identity.node_id.clone()));
+    let room = Arc::new(Room::of(entries.collect()));
+    let mut publishing = JoinSet::new();
+    for Started { node, child, .. } in nodes {
+        let (node, child, room) = (node.clone(), child.clone(), room.clone());
+        publishing.spawn(async move { child.wait_until(STEP_TIMEOUT, || node.publish(&room)).await });
+    }
+    while let Some(done) = publishing.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 /// Brings an environment up again that was handed over. Waits for bitcoind as long as it takes, since nothing works

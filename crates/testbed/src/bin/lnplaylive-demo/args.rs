@@ -51,9 +51,9 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     remote_token_file: Option<PathBuf>,
     /// The built web shop. Default: `frontend-dist` in this directory, or in the source tree with `cargo demo`
-    #[arg(long, value_name = "DIR", conflicts_with = "once")]
+    #[arg(long, value_name = "DIR")]
     frontend_dist: Option<PathBuf>,
-    /// The address of the shop, and of attendees' links; with --once, only of the links
+    /// The address of the shop, and of attendees' links; with --once, another port if this one is in use
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }
@@ -70,6 +70,12 @@ enum Command {
         /// Exit after this many seconds
         #[arg(long = "for", value_name = "SECONDS")]
         seconds: Option<u64>,
+        /// Serve the web shop's pages as well, for attendees' links; the line then has `pages`, their URL
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        pages: Option<SocketAddr>,
+        /// The built web shop
+        #[arg(long, value_name = "DIR", requires = "pages")]
+        frontend_dist: Option<PathBuf>,
     },
 }
 
@@ -141,8 +147,8 @@ impl FromStr for RemoteArg {
 /// The parsed command line.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Run the shop until Ctrl-C, with the web shop in this directory if one was given.
-    Serve(Business, Option<PathBuf>),
+    /// Run the shop until Ctrl-C.
+    Serve(Business),
     /// Buy one environment.
     Once {
         business: Business,
@@ -154,7 +160,15 @@ pub(crate) enum Plan {
         after: After,
     },
     /// Run only a simulated LXD server, with an optional time limit.
-    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration> },
+    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration>, pages: Option<Pages> },
+}
+
+/// The web shop's pages, and the address that serves them.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    pub(crate) listen: SocketAddr,
+    /// Their directory, if it was given.
+    pub(crate) dist: Option<PathBuf>,
 }
 
 /// Actions after a purchase.
@@ -175,8 +189,8 @@ pub(crate) struct Business {
     pub(crate) remotes: Remotes,
     /// True if the remote is simulated.
     pub(crate) simulated: bool,
-    /// The address of the shop.
-    pub(crate) listen: SocketAddr,
+    /// The shop's pages.
+    pub(crate) pages: Pages,
 }
 
 impl Plan {
@@ -194,9 +208,11 @@ impl Plan {
 
 impl Args {
     fn plan(self) -> Result<Plan, (ErrorKind, String)> {
-        if let Some(Command::Remote { listen, lightning, seconds }) = self.command {
+        if let Some(Command::Remote { listen, lightning, seconds, pages, frontend_dist: dist }) = self.command
+        {
             let time = seconds.map(Duration::from_secs);
-            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time });
+            let pages = pages.map(|listen| Pages { listen, dist });
+            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time, pages });
         }
         let remotes = match (self.remote, self.remote_token_file) {
             (RemoteArg::Simulated, None) => Remotes::Simulated(1),
@@ -219,10 +235,10 @@ impl Args {
             }
         };
         let simulated = matches!(remotes, Remotes::Simulated(_));
-        let business =
-            Business { lightning: self.lightning.lightning, remotes, simulated, listen: self.listen };
+        let pages = Pages { listen: self.listen, dist: self.frontend_dist };
+        let business = Business { lightning: self.lightning.lightning, remotes, simulated, pages };
         if !self.once {
-            return Ok(Plan::Serve(business, self.frontend_dist));
+            return Ok(Plan::Serve(business));
         }
         // The shop checks this as well, but only after everything has started.
         let terms = Catalogue::default()

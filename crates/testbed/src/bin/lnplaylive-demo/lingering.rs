@@ -1,5 +1,6 @@
 //! A simulated server that outlives the demo, so that the environment can be used.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::args::Lightning;
+use crate::args::{Lightning, Pages};
 
 /// Time-out for the server's announcement.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,25 +24,31 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 struct Announcement {
     url: String,
     token: String,
+    /// URL of the pages; `None` if they are not built.
+    pages: Option<String>,
 }
 
 /// A simulated server in a process of its own, which exits when its time is over. Dropping this stops it at once.
 pub(crate) struct Lingering {
     child: Option<Child>,
     url: String,
+    pages: Option<String>,
     workdir: Workdir,
 }
 
 impl Lingering {
-    /// Starts a server that runs for `time`.
-    pub(crate) async fn start(lightning: Lightning, time: Duration) -> anyhow::Result<Self> {
+    /// Starts a server that runs for `time`, and serves the pages of attendees' links.
+    pub(crate) async fn start(lightning: Lightning, time: Duration, pages: &Pages) -> anyhow::Result<Self> {
         // Reports missing daemons better than the server would.
         lightning.daemons()?;
         let workdir = Workdir::new("lingering")?;
         let (sender, receiver) = pipe::pipe().context("making a pipe")?;
-        let child = Command::new(std::env::current_exe().context("finding this program")?)
+        let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+        let child = command
             .args(["remote", "--listen", &format!("{}:0", testbed::loopback_address())])
             .args(["--lightning", lightning.name(), "--for", &time.as_secs().to_string()])
+            .args(["--pages", &pages.listen.to_string()])
+            .args(pages.dist.iter().flat_map(|dist| [OsStr::new("--frontend-dist"), dist.as_os_str()]))
             .stdin(Stdio::null())
             .stdout(sender.into_blocking_fd().context("making a pipe")?)
             // A reader of our output must not have to wait until the server exits.
@@ -50,17 +57,18 @@ impl Lingering {
             .process_group(0)
             .spawn()
             .context("starting a simulated server")?;
-        let mut lingering = Self { child: Some(child), url: String::new(), workdir };
+        let mut lingering = Self { child: Some(child), url: String::new(), pages: None, workdir };
         let mut line = String::new();
         let read = timeout(START_TIMEOUT, BufReader::new(receiver).read_line(&mut line)).await;
         ensure!(
             matches!(read, Ok(Ok(1..))),
             "the simulated server did not start; `cargo demo -- remote` shows why"
         );
-        let Announcement { url, token } =
+        let Announcement { url, token, pages } =
             serde_json::from_str(&line).context("reading what the server prints")?;
         std::fs::write(lingering.token_file(), token).context("writing the server's token")?;
         lingering.url = url;
+        lingering.pages = pages;
         Ok(lingering)
     }
 
@@ -71,6 +79,11 @@ impl Lingering {
     /// The settings of the remote, for a shop.
     pub(crate) fn remotes(&self) -> Remotes {
         Remotes::Existing { url: self.url.clone(), token_file: self.token_file() }
+    }
+
+    /// URL of the pages; `None` if they are not built.
+    pub(crate) fn pages(&self) -> Option<&str> {
+        self.pages.as_deref()
     }
 
     /// Lets the server run on; returns its process id.
