@@ -28,7 +28,7 @@ let
   };
   build = args: pkgs.rustPlatform.buildRustPackage (common // args);
 
-  # The daemons that the tests start: all that they need besides a standard environment.
+  # The daemons that the tests start.
   daemons = [
     pkgs.bitcoind
     pkgs.clightning

@@ -53,8 +53,8 @@ class Machine:
 
     # QEMU's own network: OUTSIDE is the machine that runs the tests, ADDRESS what DHCP gives; 169.254.169.254 is in it.
     NETWORK = "169.0.0.0/8"
-    OUTSIDE = "169.0.0.2"
-    ADDRESS = "169.0.0.15"
+    OUTSIDE = "169.0.2.2"
+    ADDRESS = "169.0.2.15"
     # Empty slots that volumes can be attached to while it runs.
     SLOTS = 2
 
