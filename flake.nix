@@ -12,7 +12,7 @@
         "aarch64-linux"
       ];
       pkgs = eachSystem (system: nixpkgs.legacyPackages.${system});
-      # What the files in nixos/ are given: nixpkgs of one system, this flake, and the flake's nixpkgs.
+      # Arguments of the files in nixos/: nixpkgs for one system, this flake, and the flake's nixpkgs.
       load =
         path:
         eachSystem (

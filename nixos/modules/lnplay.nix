@@ -67,14 +67,14 @@ in
       unitConfig = {
         # The spec is stored by `lnplay up` and is all that is needed to start again after a reboot.
         ConditionPathExists = "${dir}/spec.json";
-        StartLimitIntervalSec = 600;
-        StartLimitBurst = 5;
+        # Nobody but systemd starts it again: after a full disk or a reboot of the whole server it has to come back by itself.
+        StartLimitIntervalSec = 0;
       };
       serviceConfig = {
         Type = "notify";
         ExecStart = "${lnplay} supervise";
         Restart = "on-failure";
-        RestartSec = 2;
+        RestartSec = 5;
         # The supervisor stops its daemons in order; systemd kills what is left.
         KillMode = "mixed";
         TimeoutStopSec = "2min";

@@ -31,7 +31,8 @@ def by_hand() -> set[str]:
     }
     commands = re.findall(r"\baws ((?:s3|ec2) (?:wait )?[a-z-]+)", GUIDE.read_text())
     assert commands
-    return {special.get(command) or f"ec2:{command.removeprefix('ec2 ').title().replace('-', '')}" for command in commands}
+    named = {command: command.removeprefix("ec2 ").title().replace("-", "") for command in commands}
+    return {special.get(command) or f"ec2:{name}" for command, name in named.items()}
 
 
 def test_the_documented_policy_is_enough(

@@ -32,14 +32,14 @@ def environment(stage: Stage) -> None:
         if "nothing else" not in refused.stdout + refused.stderr:
             raise ScenarioError(f"its account can run other commands than lnplay's: {refused}")
         began = time.monotonic()
-        up = machine.ssh("lnplay up -", 600, ACCOUNT, json.dumps(spec(machine)))
+        up = machine.ssh("lnplay up -", BOOT_TIMEOUT, ACCOUNT, json.dumps(spec(machine)))
         last = json.loads((up.stdout.splitlines() or ["{}"])[-1])
         if up.returncode or len(last.get("connection_strings", [])) != NODES:
             raise ScenarioError(f"lnplay up: exit status {up.returncode}: {up.stdout[-2000:]}{up.stderr[-2000:]}")
         stage.figure(f"from `lnplay up` to eight connection strings: {time.monotonic() - began:.0f} s")
         for node in nodes:
             url = f"http://127.0.0.1:{machine.ports[node]}/"
-            until(f"{node} answers from outside", lambda url=url: upgrades(url), 120, machine.alive)  # type: ignore[misc]
+            until(f"{node} answers from outside", lambda url=url: upgrades(url), BOOT_TIMEOUT, machine.alive)  # type: ignore[misc]
         stage.say("its eight nodes answer from outside")
         machine.goes_well()
 

@@ -153,7 +153,7 @@ class Machine:
             self.process.wait()
             self.process = None
 
-    def ended(self, timeout: float = 180) -> None:
+    def ended(self, timeout: float = 900) -> None:
         """Wait until it has switched itself off, or asked for its next boot."""
         until("the machine ends", lambda: not self.alive(), timeout)
         self.process = None
@@ -205,7 +205,7 @@ class Machine:
     # -- Inside, as its operator
 
     def ssh(
-        self, command: str, timeout: float = 180, user: str = "root", text: str = ""
+        self, command: str, timeout: float = 300, user: str = "root", text: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it, with `text` as its standard input."""
         # One connection for all commands: making one takes long in emulation, and sshd puts off who tries often.
@@ -236,9 +236,9 @@ class Machine:
 
     def reached(self, user: str = "root") -> None:
         """Wait until SSH lets its operator in."""
-        until("SSH answers", lambda: self.ssh("true", user=user).returncode == 0, 300, self.alive)
+        until("SSH answers", lambda: self.ssh("true", user=user).returncode == 0, 900, self.alive)
 
-    def run(self, command: str, timeout: float = 180) -> str:
+    def run(self, command: str, timeout: float = 300) -> str:
         """Return what a command prints, which must succeed."""
         ran = self.ssh(command, timeout)
         if ran.returncode:

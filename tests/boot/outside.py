@@ -7,6 +7,9 @@ from typing import Any
 
 from machine import Machine, ScenarioError, free_port, until
 
+# Seconds, for what a machine does that is emulated while others use the same processors.
+PATIENCE = 900
+
 
 class Remote:
     """A simulated server for environments, on this machine's loopback."""
@@ -96,12 +99,19 @@ class Customer:
         until(
             "the customer reaches the node",
             lambda: self.try_run(*self.node_cli, "connect", node, "127.0.0.1", str(machine.ports["lightning"])),
-            120,
+            PATIENCE,
+            machine.alive,
         )
 
     def open_channel(self, machine: Machine, node: str) -> None:
         """Open a channel to the machine's node, and wait until it is usable."""
-        until("the node knows the chain", lambda: machine.lightning("getinfo")["blockheight"] == self.height(), 180)
+        # Emulated, it takes a second or so for each block.
+        until(
+            f"the node knows the chain of {self.height()} blocks",
+            lambda: machine.lightning("getinfo")["blockheight"] == self.height(),
+            PATIENCE,
+            machine.alive,
+        )
         until(
             "the customer has coins",
             lambda: any(o["status"] == "confirmed" for o in self.node("listfunds")["outputs"]),
@@ -109,7 +119,7 @@ class Customer:
         )
         self.node("--keywords", "fundchannel", f"id={node}", "amount=10000000", "feerate=1000perkb")
         self.mine(6)
-        until("the customer has a channel", self.usable, 180)
+        until("the customer has a channel", self.usable, PATIENCE, machine.alive)
 
     def call(self, node: str, rune: str, method: str, *parameters: object) -> dict[str, Any]:
         """Call a method as the web shop does, by a rune that everybody has."""

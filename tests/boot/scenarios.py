@@ -62,7 +62,7 @@ def first_boot(stage: Stage, machine: Machine, volume: Path, customer: Customer)
     if config["node_id"] != node:
         raise ScenarioError(f"the page is of node {config['node_id']}, and the node is {node}")
     backup = "test -s /var/backup/clightning/regtest/hsm_secret"
-    until("the node's secret is backed up", lambda: machine.ssh(backup).returncode == 0, 120, machine.alive)
+    until("the node's secret is backed up", lambda: machine.ssh(backup).returncode == 0, BOOT_TIMEOUT, machine.alive)
     order = purchase(stage, machine, shop, customer, config)
     stage.healthy(machine)
     return node, order
@@ -78,7 +78,7 @@ def purchase(stage: Stage, machine: Machine, shop: Shop, customer: Customer, con
     until(
         "the shop has the channel too",
         lambda: "CHANNELD_NORMAL" in machine.run("lightning-cli listpeerchannels"),
-        120,
+        BOOT_TIMEOUT,
         machine.alive,
     )
     made = customer.call(node, config["order_rune"], "lnplaylive-createorder", 8, 1)
@@ -90,7 +90,7 @@ def purchase(stage: Stage, machine: Machine, shop: Shop, customer: Customer, con
     stage.figure(f"from the payment to eight connection strings: {time.monotonic() - bought:.0f} s")
     path = re.search(r"&path=([^&]*)&", details["connection_strings"][7])
     assert path, details
-    until("the last node answers behind the shop", lambda: shop.upgrades(path[1].replace("%2F", "/")), 120)
+    until("the last node answers behind the shop", lambda: shop.upgrades(path[1].replace("%2F", "/")), BOOT_TIMEOUT)
     return order
 
 
@@ -101,7 +101,7 @@ def provisioned(status: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         details = status()["deployment_details"]
         return details if isinstance(details, dict) and details["status"] == "provisioned" else None
 
-    found = until("the environment is handed over", there, 300)
+    found = until("the environment is handed over", there, BOOT_TIMEOUT)
     assert isinstance(found, dict)
     return found
 

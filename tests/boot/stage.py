@@ -129,7 +129,7 @@ class Shop:
     def opens(self) -> dict[str, str]:
         """Wait until it has opened: the page, and the node's socket behind it. Return what the page is told."""
         config = until("the shop opens", self.config, BOOT_TIMEOUT, self.machine.goes_well)
-        until("the node's socket is behind it", lambda: self.upgrades("/ws"), 120, self.machine.goes_well)
+        until("the node's socket is behind it", lambda: self.upgrades("/ws"), BOOT_TIMEOUT, self.machine.goes_well)
         assert isinstance(config, dict)
         return config
 

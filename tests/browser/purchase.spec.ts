@@ -52,6 +52,7 @@ test("buys a network and opens a node @phone", async ({ page, stage }) => {
   const name = new URLSearchParams(new URL(first).hash.slice(1)).get("name") ?? "";
   await expect(heading(attendee)).toHaveText(name);
   await expect(attendee.getByText("100,000,000 sat")).toBeVisible();
+  await attendee.getByRole("button", { name: "More" }).click();
   const id = new URLSearchParams(new URL(first).hash.slice(1)).get("address")?.split("@")[0] ?? "";
   await expect(attendee.getByText(id)).toBeVisible();
   await fits(attendee);
@@ -125,7 +126,8 @@ test("sells what was asked for under more options", async ({ page, stage }) => {
   await expect(page.getByRole("textbox", { name: /^Title/ })).toHaveValue("Übung Süd");
   const hub = await page.context().newPage();
   await hub.goto((await links(page))[0] ?? "");
-  await expect(hub.getByRole("region", { name: "Channels" }).getByRole("listitem")).toHaveCount(7, { timeout: 60_000 });
+  await hub.getByRole("navigation", { name: "Wallet" }).getByRole("button", { name: "Channels" }).click();
+  await expect(hub.getByTestId("channel")).toHaveCount(7, { timeout: 60_000 });
 });
 
 test("prints 64 cards, all of which can be read", async ({ page, stage }) => {

@@ -174,7 +174,7 @@ VIEWS: dict[str, View] = {
     "libxslt": debian("xsltproc"),
     "linux-pam": View(debian=("libpam-modules-bin",), data={"lib/security": _SECURITY}),
     "lndir": debian("xutils-dev:lndir"),
-    "lnplaylive": View(ours=("lnplaylive",)),
+    "lnplaylive-workspace": View(ours=("lnplaylive",)),
     # The machine is started with Debian's.
     "linux": View(texts={"bzImage": ""}),
     "logrotate": debian("logrotate"),
@@ -249,6 +249,8 @@ OTHERS = (
     "libnss-systemd",
     "libpam-modules",
     "libpam-systemd",
+    # systemd loads it when a unit has a filter for system calls.
+    "libseccomp2",
     "linux-image-cloud-amd64",
     "ncurses-base",
     "python3",

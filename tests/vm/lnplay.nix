@@ -1,4 +1,4 @@
-# One environment alone: eight nodes, which come back after a reboot.
+# A single environment: eight nodes, which come back after a reboot.
 { self, harness, ... }:
 let
   spec = builtins.toJSON {
@@ -28,7 +28,7 @@ in
         cores = 2;
         memorySize = 3072;
       };
-      # What a server would hand in with cloud-init's seed.
+      # The contents of cloud-init's seed, as from a server.
       services.cloud-init.enable = lib.mkForce false;
       environment.etc."spec.json".text = spec;
       environment.systemPackages = [ pkgs.curl ];

@@ -3,6 +3,7 @@
 mod support;
 
 use lnplay_agent::access::{Decision, decide};
+use lnplay_agent::room;
 use serde_json::{Value, json};
 use sim_lightning::commando::{Client, Error};
 use support::{Daemons, Environment, checks, spec};
@@ -10,7 +11,11 @@ use support::{Daemons, Environment, checks, spec};
 /// Commando's code for a rune that does not permit the call.
 const REFUSED: i64 = 0x4c51;
 
-checks!(a_rune_allows_what_was_decided_of_every_method, full_access_is_asked_for_in_the_spec);
+checks!(
+    a_rune_allows_what_was_decided_of_every_method,
+    a_rune_reads_the_room_and_cannot_change_it,
+    full_access_is_asked_for_in_the_spec
+);
 
 /// The names of all methods that a node has, as it lists them itself.
 fn methods(environment: &Environment) -> Vec<String> {
@@ -78,6 +83,48 @@ fn a_rune_allows_what_was_decided_of_every_method(daemons: &Daemons) {
         "too long for a QR code on a card: {}",
         string.to_string().len()
     );
+}
+
+fn a_rune_reads_the_room_and_cannot_change_it(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let mut spec = spec(2);
+    spec["names"] = json!(["Ana", "Benjam\u{ed}n"]);
+    let strings = environment.up(&spec).strings();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        for (node, string) in (0..).zip(&strings) {
+            let client = Client::connect(&environment.websocket(node), string.node_id.as_str())
+                .await
+                .expect("it listens");
+            let key = json!({"key": room::KEY});
+            let stored = client.call(&string.rune, "listdatastore", key).await.expect("the rune allows it");
+            let text = stored["datastore"][0]["string"].as_str().expect("a text");
+            let room: Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(room["version"], room::VERSION);
+            let entries = room["nodes"].as_array().expect("a list");
+            assert_eq!(entries.len(), strings.len());
+            for (entry, string) in entries.iter().zip(&strings) {
+                assert_eq!(entry["id"], string.node_id.as_str());
+                assert_eq!(entry["name"].as_str(), string.name.as_deref());
+                assert_eq!(entry["color"], string.color.expect("a colour").to_string());
+                let address = entry["address"].as_str().expect("a text");
+                address.parse::<std::net::SocketAddr>().expect("an address and a port");
+            }
+            assert!(!permitted(&client, &string.rune, "datastore").await);
+            assert!(!permitted(&client, &string.rune, "deldatastore").await);
+        }
+        // What it is for: neighbours who have heard nothing of each other can be connected to.
+        let client = Client::connect(&environment.websocket(0), strings[0].node_id.as_str())
+            .await
+            .expect("it listens");
+        let stored =
+            client.call(&strings[0].rune, "listdatastore", json!({"key": room::KEY})).await.expect("it");
+        let room: Value =
+            serde_json::from_str(stored["datastore"][0]["string"].as_str().expect("a text")).expect("JSON");
+        let (id, address) = (&room["nodes"][1]["id"], &room["nodes"][1]["address"]);
+        let peer = format!("{}@{}", id.as_str().expect("an id"), address.as_str().expect("an address"));
+        client.call(&strings[0].rune, "connect", json!({"id": peer})).await.expect("the neighbour answers");
+    });
 }
 
 fn full_access_is_asked_for_in_the_spec(daemons: &Daemons) {

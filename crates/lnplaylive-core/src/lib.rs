@@ -1,8 +1,8 @@
-//! The domain of lnplay.live: what is sold, how an order lives, how things are named and written down.
+//! The domain of lnplay.live: products and prices, the life of an order, names and formats.
 //!
-//! Everything here is plain functions over plain data. There is no network, no file system but for [`secret`],
-//! [`settings`] and [`routes`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
-//! rule can be read, and tested, by itself.
+//! Everything here is plain functions over plain data. There is no network, no file system except in [`secret`],
+//! [`settings`] and [`routes`], no clock (times are passed in) and nothing of Core Lightning or LXD, so that each rule can
+//! be read and tested by itself.
 
 pub mod addresses;
 pub mod catalogue;

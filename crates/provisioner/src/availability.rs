@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use lnplaylive_core::order::PortBlock;
 
+use crate::Size;
 use crate::placement::Candidate;
 use crate::space::{Fit, Reserved, Space};
 
@@ -20,10 +21,10 @@ pub const MOST_COUNTED: u32 = 1000;
 pub struct Claims {
     /// What has been placed.
     pub placed: Vec<Placed>,
-    /// Paid and not placed yet: how many nodes each has.
-    pub paid: Vec<u32>,
-    /// Invoices that may still be paid: how many nodes, and until when.
-    pub unpaid: Vec<(u32, Timestamp)>,
+    /// Paid and not placed yet: how large each is.
+    pub paid: Vec<Size>,
+    /// Invoices that may still be paid: how large, and until when.
+    pub unpaid: Vec<(Size, Timestamp)>,
 }
 
 /// What has been placed on a remote.
@@ -39,18 +40,25 @@ pub struct Placed {
     pub address: Option<Ipv4Addr>,
     /// When it ends; `None` of what is to go before that.
     pub until: Option<Timestamp>,
+    /// For how many hours it is.
+    pub hours: u32,
 }
 
 impl Placed {
     pub(crate) fn reserved(&self) -> Reserved<'_> {
-        Reserved { member: self.member.as_deref(), ports: self.ports, address: self.address }
+        Reserved {
+            member: self.member.as_deref(),
+            ports: self.ports,
+            address: self.address,
+            hours: self.hours,
+        }
     }
 }
 
 /// Something that has to find a place.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
-    node_count: u32,
+    size: Size,
     /// When it goes away by itself.
     until: Option<Timestamp>,
 }
@@ -64,6 +72,13 @@ struct Lease {
     machine: Option<usize>,
     ports: PortBlock,
     address: Option<Ipv4Addr>,
+    hours: u32,
+}
+
+impl Lease {
+    fn reserved(&self) -> Reserved<'static> {
+        Reserved { member: None, ports: self.ports, address: self.address, hours: self.hours }
+    }
 }
 
 /// The room on all remotes together.
@@ -85,18 +100,20 @@ impl<'a> Room<'a> {
             let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
             let at = room.spaces.len();
             let space = Space::new(settings, load, placed.clone().map(Placed::reserved));
-            let lease = |until: Timestamp, member: &Option<String>, ports, address| {
+            let lease = |until: Timestamp, member: &Option<String>, ports, address, hours| {
                 let machine = space.machine(member.as_deref());
-                Lease { until, space: at, machine, ports, address }
+                Lease { until, space: at, machine, ports, address, hours }
             };
-            room.leases.extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address))));
+            room.leases
+                .extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address, p.hours))));
             let environments = load.environments.iter();
-            room.leases.extend(environments.map(|e| lease(e.expires_at, &e.member, e.ports, e.address)));
+            room.leases
+                .extend(environments.map(|e| lease(e.expires_at, &e.member, e.ports, e.address, e.hours)));
             room.spaces.push(space);
         }
-        let paid = claims.paid.iter().map(|&node_count| Claim { node_count, until: None });
+        let paid = claims.paid.iter().map(|&size| Claim { size, until: None });
         let unpaid = claims.unpaid.iter();
-        let unpaid = unpaid.map(|&(node_count, until)| Claim { node_count, until: Some(until) });
+        let unpaid = unpaid.map(|&(size, until)| Claim { size, until: Some(until) });
         room.waiting = paid.chain(unpaid).collect();
         room.place_waiting();
         room
@@ -108,18 +125,18 @@ impl<'a> Room<'a> {
     }
 
     /// Whether one more environment of that size has a place now.
-    pub fn has(&self, node_count: u32) -> bool {
-        self.best(node_count, true).is_some()
+    pub fn has(&self, size: Size) -> bool {
+        self.best(size, true).is_some()
     }
 
     /// How many more environments of that size have a place now, up to [`MOST_COUNTED`].
-    pub fn count(&self, node_count: u32) -> u32 {
+    pub fn count(&self, size: Size) -> u32 {
         let mut room = self.clone();
         let mut count = 0;
         while count < MOST_COUNTED
-            && let Some((space, fit)) = room.best(node_count, true)
+            && let Some((space, fit)) = room.best(size, true)
         {
-            room.spaces[space].take(&fit);
+            room.spaces[space].take(&fit, size.hours);
             count += 1;
         }
         count
@@ -127,7 +144,7 @@ impl<'a> Room<'a> {
 
     /// When there may be a place for one more environment of that size: the first time that enough environments have
     /// ended or invoices expired. `None` if that does not help.
-    pub fn next(&self, node_count: u32) -> Option<Timestamp> {
+    pub fn next(&self, size: Size) -> Option<Timestamp> {
         let mut room = self.clone();
         let mut times: Vec<_> = room.leases.iter().map(|lease| lease.until).collect();
         times.extend(room.waiting.iter().filter_map(|claim| claim.until));
@@ -137,11 +154,11 @@ impl<'a> Room<'a> {
         let mut leases = std::mem::take(&mut room.leases).into_iter().peekable();
         for time in times {
             while let Some(lease) = leases.next_if(|lease| lease.until <= time) {
-                room.spaces[lease.space].give_back(lease.machine, lease.ports, lease.address);
+                room.spaces[lease.space].give_back(lease.machine, lease.reserved());
             }
             room.waiting.retain(|claim| claim.until.is_none_or(|until| until > time));
             room.place_waiting();
-            if room.has(node_count) {
+            if room.has(size) {
                 return Some(time);
             }
         }
@@ -150,32 +167,36 @@ impl<'a> Room<'a> {
 
     /// Gives a place to each that waits, as far as there are places.
     fn place_waiting(&mut self) {
-        let mut too_large = u32::MAX;
+        let mut too_large: Vec<Size> = Vec::new();
         for claim in std::mem::take(&mut self.waiting) {
             // What has no place leaves none for what is as large.
-            let best = (claim.node_count < too_large).then(|| self.best(claim.node_count, false)).flatten();
+            let hopeless = too_large.iter().any(|other| claim.size.covers(*other));
+            let best = (!hopeless).then(|| self.best(claim.size, false)).flatten();
             let Some((space, fit)) = best else {
-                too_large = too_large.min(claim.node_count);
+                if !hopeless {
+                    too_large.push(claim.size);
+                }
                 self.waiting.push(claim);
                 continue;
             };
-            self.spaces[space].take(&fit);
+            let hours = claim.size.hours;
+            self.spaces[space].take(&fit, hours);
             let Fit { machine, ports, address } = fit;
-            let lease = |until| Lease { until, space, machine: Some(machine), ports, address };
+            let lease = |until| Lease { until, space, machine: Some(machine), ports, address, hours };
             self.leases.extend(claim.until.map(lease));
         }
     }
 
     /// The place that placement would choose; for who comes last, only where nobody waits for it.
-    fn best(&self, node_count: u32, comes_last: bool) -> Option<(usize, Fit)> {
-        let mut sizes: Vec<_> = self.waiting.iter().map(|claim| claim.node_count).collect();
+    fn best(&self, size: Size, comes_last: bool) -> Option<(usize, Fit)> {
+        let mut sizes: Vec<_> = self.waiting.iter().map(|claim| claim.size).collect();
         sizes.sort_unstable();
         sizes.dedup();
         let awaited = |space: &Space<'_>, machine| {
-            comes_last && sizes.iter().any(|size| space.could_hold(machine, *size))
+            comes_last && sizes.iter().any(|awaited| space.could_hold(machine, *awaited))
         };
         let fits = self.spaces.iter().enumerate().flat_map(|(at, space)| {
-            let fits = space.fits(node_count, 0).unwrap_or_default();
+            let fits = space.fits(size, 0).unwrap_or_default();
             let free = fits.into_iter().filter(|(fit, _)| !awaited(space, fit.machine));
             free.map(move |(fit, rank)| (rank, at, fit)).collect::<Vec<_>>()
         });
@@ -192,6 +213,11 @@ mod tests {
     use super::*;
     use crate::load::{Environment, Load, Machine, Member, Memory, RemoteReport};
 
+    /// An hour of so many nodes.
+    fn hour(node_count: u32) -> Size {
+        Size { node_count, hours: 1 }
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).expect("in range")
     }
@@ -206,6 +232,7 @@ mod tests {
         let environment = |(n, end): (u16, &i64)| Environment {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
             expires_at: at(*end),
+            hours: 1,
             ports: PortBlock { first: 20000 + 9 * n, count: 9 },
             address: None,
             provisioned: true,
@@ -214,7 +241,7 @@ mod tests {
             host: None,
         };
         let memory = Memory { total: 1 << 40, used: 0 };
-        let machine = Machine { memory, cpus: 4, cpu_load: None, storage: None };
+        let machine = Machine { memory, cpus: 400, cpu_load: None, storage: None };
         let load = Load {
             environments: (0..).zip(ends).map(environment).collect(),
             malformed: Vec::new(),
@@ -241,7 +268,7 @@ mod tests {
             (remote("a", r#""max_environments": 3"#), report("a", &[])),
             (remote("b", r#""max_environments": 2"#), report("b", &[100])),
         ];
-        let count = |claims: &Claims| with_room(&remotes, claims, |room| room.count(8));
+        let count = |claims: &Claims| with_room(&remotes, claims, |room| room.count(hour(8)));
         assert_eq!(count(&Claims::default()), 4);
         let on = |remote: &str, first| Placed {
             remote: remote.to_owned(),
@@ -249,26 +276,27 @@ mod tests {
             ports: PortBlock { first, count: 9 },
             address: None,
             until: None,
+            hours: 1,
         };
         let placed = vec![on("a", 20000), on("b", 20000), on("elsewhere", 20000)];
         assert_eq!(count(&Claims { placed, ..Claims::default() }), 3, "the one on b is in its report");
-        assert_eq!(count(&Claims { paid: vec![8], ..Claims::default() }), 3);
-        assert_eq!(count(&Claims { unpaid: vec![(8, at(50)); 4], ..Claims::default() }), 0);
+        assert_eq!(count(&Claims { paid: vec![hour(8)], ..Claims::default() }), 3);
+        assert_eq!(count(&Claims { unpaid: vec![(hour(8), at(50)); 4], ..Claims::default() }), 0);
     }
 
     #[test]
     fn the_next_place_is_where_something_ends_first() {
         let remotes = [(remote("a", r#""max_environments": 2"#), report("a", &[200, 300]))];
-        let next = |claims: &Claims| with_room(&remotes, claims, |room| room.next(8));
+        let next = |claims: &Claims| with_room(&remotes, claims, |room| room.next(hour(8)));
         assert_eq!(next(&Claims::default()), Some(at(200)));
-        let paid = Claims { paid: vec![8], ..Claims::default() };
+        let paid = Claims { paid: vec![hour(8)], ..Claims::default() };
         assert_eq!(next(&paid), Some(at(300)), "who has paid gets the first");
-        assert_eq!(next(&Claims { paid: vec![8, 8], ..Claims::default() }), None);
+        assert_eq!(next(&Claims { paid: vec![hour(8), hour(8)], ..Claims::default() }), None);
 
         let remotes = [(remote("a", r#""max_environments": 2"#), report("a", &[200]))];
-        let unpaid = Claims { unpaid: vec![(8, at(150))], ..Claims::default() };
+        let unpaid = Claims { unpaid: vec![(hour(8), at(150))], ..Claims::default() };
         assert_eq!(
-            with_room(&remotes, &unpaid, |room| room.next(8)),
+            with_room(&remotes, &unpaid, |room| room.next(hour(8))),
             Some(at(150)),
             "an invoice expires earlier"
         );
@@ -278,10 +306,19 @@ mod tests {
     fn what_the_remote_has_not_reported_yet_ends_as_well() {
         let remotes = [(remote("a", r#""max_environments": 1"#), report("a", &[]))];
         let ports = PortBlock { first: 20000, count: 9 };
-        let placed =
-            vec![Placed { remote: "a".into(), member: None, ports, address: None, until: Some(at(70)) }];
+        let placed = vec![Placed {
+            remote: "a".into(),
+            member: None,
+            ports,
+            address: None,
+            until: Some(at(70)),
+            hours: 1,
+        }];
         let claims = Claims { placed, ..Claims::default() };
-        assert_eq!(with_room(&remotes, &claims, |room| (room.has(8), room.next(8))), (false, Some(at(70))));
+        assert_eq!(
+            with_room(&remotes, &claims, |room| (room.has(hour(8)), room.next(hour(8)))),
+            (false, Some(at(70)))
+        );
     }
 
     #[test]
@@ -290,7 +327,7 @@ mod tests {
         let ends: Vec<_> = (1..=9).collect();
         let ports = r#""ports": {"first": 20000, "last": 20080}"#;
         let remotes = [(remote("a", ports), report("a", &ends))];
-        let next = |nodes| with_room(&remotes, &Claims::default(), |room| room.next(nodes));
+        let next = |nodes| with_room(&remotes, &Claims::default(), |room| room.next(hour(nodes)));
         assert_eq!(next(8), Some(at(1)));
         assert_eq!(next(64), Some(at(8)));
         assert_eq!(next(200), None, "never");
@@ -301,8 +338,8 @@ mod tests {
         let small = r#""ports": {"first": 20000, "last": 20080}"#;
         let full = (remote("full", small), report("full", &[10, 20, 30, 40]));
         let tiny = (remote("tiny", r#""ports": {"first": 20000, "last": 20040}"#), report("tiny", &[]));
-        let paid = Claims { paid: vec![64], ..Claims::default() };
-        let count = |remotes: &[_], claims: &Claims| with_room(remotes, claims, |room| room.count(8));
+        let paid = Claims { paid: vec![hour(64)], ..Claims::default() };
+        let count = |remotes: &[_], claims: &Claims| with_room(remotes, claims, |room| room.count(hour(8)));
         assert_eq!(count(std::slice::from_ref(&full), &Claims::default()), 5);
         assert_eq!(count(std::slice::from_ref(&full), &paid), 0, "or it would wait for ever");
         assert_eq!(count(&[full, tiny], &paid), 4, "it does not wait for what is too small for it");
@@ -313,8 +350,8 @@ mod tests {
         let silent = RemoteReport { name: "a".into(), load: Err("down".into()) };
         let remotes = [(remote("a", r#""max_environments": 2"#), silent)];
         with_room(&remotes, &Claims::default(), |room| {
-            assert!(!room.is_known() && !room.has(8));
-            assert_eq!((room.count(8), room.next(8)), (0, None));
+            assert!(!room.is_known() && !room.has(hour(8)));
+            assert_eq!((room.count(hour(8)), room.next(hour(8))), (0, None));
         });
     }
 }

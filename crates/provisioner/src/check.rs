@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use lnplaylive_core::settings::{self, AddressRange, InstanceType};
-use lxd_client::{ImageInfo, Item};
+use lxd_client::{ImageInfo, Item, NetworkAcl, ServerWarning, StoragePool};
 
 use crate::profiles::Profiles;
 
@@ -17,10 +17,18 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub(crate) profiles: Profiles,
-    /// The network that instances are on, if they are on one.
+    /// The storage pool of instances' root disks, if it is there.
+    pub(crate) pool: Option<StoragePool>,
+    /// The network that virtual machines are on, if they are on one.
     pub(crate) network: Option<Item>,
+    /// The access control lists that are set on it, as far as they are there.
+    pub(crate) acls: Vec<NetworkAcl>,
     /// The image, if the remote has it.
     pub(crate) image: Option<ImageInfo>,
+    /// Its size as a file, in bytes.
+    pub(crate) image_size: u64,
+    /// What the server has noticed about itself.
+    pub(crate) noticed: Vec<ServerWarning>,
     pub(crate) clock_ahead: Option<SignedDuration>,
 }
 
@@ -37,7 +45,7 @@ impl Facts {
     /// What is wrong with the remote as a whole.
     pub(crate) fn findings(&self, settings: &settings::Remote) -> Findings {
         let mut found = Findings::default();
-        if self.profiles.pool.is_none() {
+        if self.profiles.pool().is_none() {
             let profiles = settings.profiles.join(", ");
             found
                 .faults
@@ -59,11 +67,97 @@ impl Facts {
                 if ahead.is_positive() { "ahead of" } else { "behind" },
             ));
         }
-        if wanted == InstanceType::VirtualMachine {
-            self.check_network(settings, &mut found);
+        match wanted {
+            InstanceType::Container => {
+                self.check_pool(settings, &mut found);
+                self.check_kernel(&mut found);
+            }
+            InstanceType::VirtualMachine => {
+                self.check_network(settings, &mut found);
+                self.check_names(&mut found);
+                self.check_egress(&mut found);
+            }
         }
-        self.check_names(&mut found);
         found
+    }
+
+    /// A container's root has a limit only where its pool keeps one. A virtual machine's disk has a size of its own.
+    fn check_pool(&self, settings: &settings::Remote, found: &mut Findings) {
+        let Some(StoragePool { name, driver, .. }) = self.pool.as_ref().filter(|pool| pool.driver == "dir")
+        else {
+            return;
+        };
+        let what = format!(
+            "storage pool {name} ({driver}) holds no container to its share of the disk, so one environment could fill it"
+        );
+        if settings.unlimited_disk {
+            found.warnings.push(format!("{what}; unlimited_disk allows it"));
+        } else {
+            found.faults.push(format!(
+                "{what}: name a profile whose root disk is on a pool of another kind (zfs, lvm, btrfs), or set \
+                 unlimited_disk where its file system has project quotas or nobody can fill it"
+            ));
+        }
+    }
+
+    /// What the server's kernel cannot do for containers the server notices when it starts, and goes on without.
+    fn check_kernel(&self, found: &mut Findings) {
+        for ServerWarning { kind, status, location, .. } in &self.noticed {
+            let at = match location.as_str() {
+                "" | "none" => String::new(),
+                member => format!(" (member {member})"),
+            };
+            let said = kind.to_ascii_lowercase();
+            if status == "resolved" {
+                continue;
+            }
+            if ["memory controller", "pids controller", "cpuset controller"]
+                .iter()
+                .any(|limit| said.ends_with(limit))
+            {
+                found.faults.push(format!(
+                    "it says \"{kind}\"{at}, so containers have no such limit; switch that controller on in its kernel"
+                ));
+            } else if said.starts_with("apparmor support has been disabled") {
+                found.warnings.push(format!(
+                    "it says \"{kind}\"{at}; user namespaces and seccomp alone hold containers then"
+                ));
+            }
+        }
+    }
+
+    /// What virtual machines may reach is up to their network: LXD 5.0 has access control lists on networks only. They do not
+    /// keep a machine from the server's DHCP and DNS, and DNS leads anywhere.
+    fn check_egress(&self, found: &mut Findings) {
+        let Some(network) = &self.network else { return };
+        let name = &network.name;
+        let option = |key: &str| network.config.get(key).map(String::as_str).unwrap_or_default();
+        let allows = |action: &str| action.starts_with("allow");
+        if acls_of(network).next().is_none() {
+            found.faults.push(format!(
+                "network {name} has no ACL, so virtual machines reach the server and whatever it reaches: make one that lets in \
+                 TCP ports 22 and 9736-9799 and nothing out, and set it as the network's security.acls"
+            ));
+        }
+        if allows(option("security.acls.default.egress.action")) {
+            found.faults.push(format!(
+                "network {name} lets virtual machines out: unset its security.acls.default.egress.action"
+            ));
+        }
+        for acl in &self.acls {
+            if acl.egress.iter().any(|rule| allows(&rule.action) && rule.state != "disabled") {
+                let acl = &acl.name;
+                found.faults.push(format!(
+                    "ACL {acl} of network {name} lets virtual machines out; remove its egress rules that allow something"
+                ));
+            }
+        }
+        let dns_off = option("raw.dnsmasq").lines().any(|line| line.replace(' ', "") == "port=0");
+        if !dns_off {
+            found.faults.push(format!(
+                "network {name}'s DNS server answers virtual machines and asks the world for them: set its raw.dnsmasq to port=0"
+            ));
+        }
     }
 
     /// All environments' instances have one name, each in a project of its own, and a bridge that serves names takes one
@@ -187,6 +281,12 @@ fn name(kind: InstanceType) -> &'static str {
     }
 }
 
+/// The access control lists that are set on a network, by name.
+pub(crate) fn acls_of(network: &Item) -> impl Iterator<Item = &str> {
+    let set = network.config.get("security.acls").map(String::as_str).unwrap_or_default();
+    set.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
 /// The upper quarter of a subnet, as somebody might write it.
 fn example_range(subnet: Ipv4Net) -> String {
     let (from, to) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
@@ -221,16 +321,29 @@ mod tests {
 
     const RANGE: &str = r#", "vm_addresses": {"first": "10.0.0.200", "last": "10.0.0.250"}"#;
 
+    fn profiles() -> Profiles {
+        let root = [("type", "disk"), ("path", "/"), ("pool", "default")];
+        let root = root.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        Profiles { root: Some(("root".into(), root)), ..Profiles::default() }
+    }
+
     /// A remote that is as virtual machines need it.
     fn good() -> Facts {
         let network = json!({
             "name": "br0", "type": "bridge", "managed": true,
-            "config": {"dns.mode": "none", "ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.0.2-10.0.0.99, 10.0.0.100-10.0.0.199"},
+            "config": {"dns.mode": "none", "raw.dnsmasq": "# nothing\nport=0", "security.acls": "walls", "ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.0.2-10.0.0.99, 10.0.0.100-10.0.0.199"},
         });
         let image = json!({"architecture": "x86_64", "type": "virtual-machine"});
+        let pool = json!({"name": "default", "driver": "dir"});
+        let acl =
+            json!({"name": "walls", "egress": [], "ingress": [{"action": "allow", "state": "enabled"}]});
         Facts {
-            profiles: Profiles { pool: Some("default".into()), nic: None },
+            profiles: profiles(),
+            pool: Some(serde_json::from_value(pool).expect("a pool")),
             network: Some(serde_json::from_value(network).expect("a network")),
+            acls: vec![serde_json::from_value(acl).expect("an ACL")],
+            image_size: 1 << 28,
+            noticed: Vec::new(),
             image: Some(serde_json::from_value(image).expect("an image")),
             clock_ahead: Some(SignedDuration::from_secs(2)),
         }
@@ -249,8 +362,27 @@ mod tests {
     #[test]
     fn each_fault_is_a_sentence_that_says_what_to_do() {
         type Change = fn(&mut Facts);
-        let table: [(&str, Change, &str); 11] = [
-            (RANGE, |facts| facts.profiles.pool = None, "have no root disk; add one"),
+        let table: [(&str, Change, &str); 15] = [
+            (RANGE, |facts| facts.profiles.root = None, "have no root disk; add one"),
+            (RANGE, |facts| drop(network(facts).config.remove("security.acls")), "has no ACL"),
+            (
+                RANGE,
+                |facts| {
+                    let key = "security.acls.default.egress.action".to_owned();
+                    network(facts).config.insert(key, "allow".into());
+                },
+                "unset its security.acls.default.egress.action",
+            ),
+            (
+                RANGE,
+                |facts| facts.acls[0].egress = facts.acls[0].ingress.clone(),
+                "ACL walls of network br0 lets virtual machines out",
+            ),
+            (
+                RANGE,
+                |facts| drop(network(facts).config.insert("raw.dnsmasq".into(), "port=053".into())),
+                "set its raw.dnsmasq to port=0",
+            ),
             (
                 RANGE,
                 |facts| facts.image.as_mut().expect("an image").kind = lxd_client::InstanceType::Container,
@@ -316,11 +448,39 @@ mod tests {
     }
 
     #[test]
-    fn containers_need_no_network() {
-        let mut facts = good();
-        facts.network = None;
+    fn containers_need_no_network_and_a_pool_that_keeps_limits() {
+        let mut facts = Facts { network: None, acls: Vec::new(), ..good() };
         facts.image.as_mut().expect("an image").kind = lxd_client::InstanceType::Container;
-        assert_eq!(facts.findings(&remote(r#", "instance_type": "container""#)), Findings::default());
+        let found = facts.findings(&remote(r#", "instance_type": "container""#));
+        assert!(found.faults[0].contains("storage pool default (dir) holds no container"), "{found:?}");
+        let found = facts.findings(&remote(r#", "instance_type": "container", "unlimited_disk": true"#));
+        assert!(
+            found.faults.is_empty() && found.warnings[0].contains("unlimited_disk allows it"),
+            "{found:?}"
+        );
+        for driver in ["btrfs", "zfs", "lvm", "ceph"] {
+            facts.pool.as_mut().expect("a pool").driver = driver.into();
+            assert_eq!(facts.findings(&remote(r#", "instance_type": "container""#)), Findings::default());
+        }
+    }
+
+    #[test]
+    fn a_limit_that_the_kernel_does_not_know_is_a_fault_for_containers() {
+        let mut facts = Facts { network: None, acls: Vec::new(), pool: None, ..good() };
+        facts.image.as_mut().expect("an image").kind = lxd_client::InstanceType::Container;
+        let noticed = json!([
+            {"type": "Couldn't find the CGroup pids controller", "status": "new", "location": "m2"},
+            {"type": "Couldn't find the CGroup memory controller", "status": "resolved", "location": "none"},
+            {"type": "Couldn't find the CGroup blkio.weight", "status": "new", "location": "none"},
+            {"type": "AppArmor support has been disabled", "status": "acknowledged", "location": "none"},
+        ]);
+        facts.noticed = serde_json::from_value(noticed).expect("warnings");
+        let found = facts.findings(&remote(r#", "instance_type": "container""#));
+        assert!(
+            found.faults.len() == 1 && found.faults[0].contains("pids controller\" (member m2)"),
+            "{found:?}"
+        );
+        assert!(found.warnings.len() == 1 && found.warnings[0].contains("AppArmor"), "{found:?}");
     }
 
     const SERVER: Server<'_> = Server {

@@ -1,6 +1,9 @@
-//! The devices of an instance: how its ports are reached from outside, and for virtual machines its NIC and its seed.
+//! The devices of an instance: its root disk, how its ports are reached from outside, and for virtual machines its NIC and its
+//! seed.
 //!
-//! A container's ports are forwarded to its loopback by a process of the server. A virtual machine's are translated by the
+//! Of the profiles' devices it has the root disk and, if it is a virtual machine, one NIC; all others are switched off. So a
+//! container has no NIC: its ports are forwarded by a process of the server, whose other end is in the container's network
+//! namespace, to its loopback. A virtual machine's are translated by the
 //! server's packet filter (`nat=true`), which wants one of the server's own addresses to listen on and a static address on the
 //! machine's NIC. Servers check the former when an instance is made and the latter when it is started.
 
@@ -9,9 +12,9 @@ use std::ops::RangeInclusive;
 
 use lnplaylive_core::order::{Placement, PortBlock};
 use lnplaylive_core::settings;
-use lxd_client::{Client, DeviceMap};
+use lxd_client::DeviceMap;
 
-use crate::profiles::Profiles;
+use crate::profiles::{Device, Profiles};
 use crate::{Error, LISTEN_FIRST};
 
 /// Our devices' names.
@@ -21,15 +24,24 @@ const SEED: &str = "lnplay-seed";
 /// The NIC's name where the profiles have none.
 const DEFAULT_NIC: &str = "eth0";
 
-type Device = std::collections::BTreeMap<String, String>;
+/// What a virtual machine's NIC is held to, on both servers: its own MAC address, its own IP addresses, and nothing from or to
+/// other ports of the bridge.
+const FILTERS: [&str; 4] = [
+    "security.ipv4_filtering",
+    "security.ipv6_filtering",
+    "security.mac_filtering",
+    "security.port_isolation",
+];
 
-/// What the devices of an environment's instance depend on, next to its ports.
+/// What the devices of an environment's instance depend on, next to its ports and the size of its root disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wiring {
-    /// A container: its profiles have all else.
+    /// A container.
     Container {
         /// The server's address that ports are opened on; may be the wildcard.
         listen: IpAddr,
+        /// The profiles' devices that it does not get.
+        off: Vec<String>,
     },
     /// A virtual machine.
     Machine {
@@ -41,21 +53,22 @@ pub(crate) enum Wiring {
         nic: String,
         /// The NIC without its address.
         nic_config: Device,
+        /// The profiles' devices that it does not get.
+        off: Vec<String>,
     },
 }
 
 impl Wiring {
-    /// How the instance of a placement is to be wired; `host` is where its ports are reached. Asks the remote for its
-    /// profiles where it is to be a virtual machine.
-    pub(crate) async fn of(
-        client: &Client,
+    /// How the instance of a placement is to be wired; `host` is where its ports are reached.
+    pub(crate) fn of(
+        profiles: &Profiles,
         remote: &settings::Remote,
         placement: &Placement,
         host: &str,
     ) -> Result<Self, Error> {
         let listen = listen_address(remote, placement.member.as_deref(), host);
         if remote.instance_type == settings::InstanceType::Container {
-            return Ok(Self::Container { listen });
+            return Ok(Self::Container { listen, off: profiles.others.clone() });
         }
         let unusable = |what: String| Error::Network { remote: remote.name.clone(), what };
         let IpAddr::V4(listen) = listen else {
@@ -71,10 +84,10 @@ impl Wiring {
         let address = placement
             .address
             .ok_or_else(|| unusable("virtual machines need static addresses: set vm_addresses".to_owned()))?;
-        let profiles = Profiles::read(client, remote).await?;
         let nic = nic(profiles, remote.vm_network.as_deref());
         let (nic, nic_config) = nic.map_err(|what| unusable(what.to_owned()))?;
-        Ok(Self::Machine { listen, address, nic, nic_config })
+        let off = profiles.others.iter().filter(|name| **name != nic).cloned().collect();
+        Ok(Self::Machine { listen, address, nic, nic_config, off })
     }
 }
 
@@ -87,8 +100,8 @@ pub(crate) fn listen_address(remote: &settings::Remote, member: Option<&str>, ho
 
 /// The name of the NIC that a virtual machine gets, and its configuration: the first NIC of the profiles, on `network` if
 /// that is set. Fails with a sentence.
-fn nic(profiles: Profiles, network: Option<&str>) -> Result<(String, Device), &'static str> {
-    let (name, mut config) = profiles.nic.unwrap_or_else(|| (DEFAULT_NIC.to_owned(), Device::new()));
+fn nic(profiles: &Profiles, network: Option<&str>) -> Result<(String, Device), &'static str> {
+    let (name, mut config) = profiles.nic.clone().unwrap_or_else(|| (DEFAULT_NIC.to_owned(), Device::new()));
     if let Some(network) = network {
         // A NIC has either these or a network.
         config.retain(|key, _| key != "parent" && key != "nictype");
@@ -101,10 +114,21 @@ fn nic(profiles: Profiles, network: Option<&str>) -> Result<(String, Device), &'
     }
     config.insert("type".into(), "nic".into());
     config.retain(|key, _| !matches!(key.as_str(), "ipv4.address" | "ipv6.address" | "hwaddr"));
+    config.extend(FILTERS.map(|key| (key.to_owned(), "true".to_owned())));
     Ok((name, config))
 }
 
-/// The devices of an instance with these ports.
+/// The root disk of the profiles with a size in bytes; nothing where they have none, which the server then says.
+pub(crate) fn root(profiles: &Profiles, bytes: u64) -> DeviceMap {
+    let sized = |(name, device): &(String, Device)| {
+        let mut device = device.clone();
+        device.insert("size".into(), format!("{}MiB", bytes.div_ceil(1 << 20)));
+        (name.clone(), device)
+    };
+    profiles.root.iter().map(sized).collect()
+}
+
+/// The devices of an instance with these ports, but for its root disk.
 pub(crate) fn devices(wiring: &Wiring, ports: PortBlock) -> DeviceMap {
     let range = |nodes: RangeInclusive<u16>| match (nodes.start(), nodes.end()) {
         (first, last) if first == last => first.to_string(),
@@ -123,6 +147,8 @@ pub(crate) fn devices(wiring: &Wiring, ports: PortBlock) -> DeviceMap {
         // User-data on a drive that the server makes: an agent would be the only other way to it.
         devices.insert(SEED.into(), device([("type", "disk"), ("source", "cloud-init:config")]));
     }
+    let (Wiring::Container { off, .. } | Wiring::Machine { off, .. }) = wiring;
+    devices.extend(off.iter().map(|name| (name.clone(), device([("type", "none")]))));
     devices
 }
 
@@ -134,7 +160,7 @@ fn inner_ports(node_count: u32) -> RangeInclusive<u16> {
 
 fn proxy(wiring: &Wiring, listen_ports: &str, connect_ports: &str) -> Device {
     let (listen, connect, is_nat) = match wiring {
-        Wiring::Container { listen } => (*listen, Ipv4Addr::LOCALHOST, false),
+        Wiring::Container { listen, .. } => (*listen, Ipv4Addr::LOCALHOST, false),
         Wiring::Machine { listen, address, .. } => (IpAddr::from(*listen), *address, true),
     };
     let mut proxy = device([("type", "proxy"), ("bind", "host")]);
@@ -186,13 +212,17 @@ mod tests {
             address: Ipv4Addr::new(10, 10, 10, 100),
             nic: "eth0".into(),
             nic_config,
+            off: vec!["gpu".into()],
         }
     }
 
     #[test]
-    fn a_container_is_reached_through_its_loopback() {
-        let wiring = Wiring::Container { listen: IpAddr::from([0_u16; 8]) };
+    fn a_container_is_reached_through_its_loopback_and_has_no_nic() {
+        let listen = IpAddr::from([0_u16; 8]);
+        let wiring = Wiring::Container { listen, off: vec!["eth0".into(), "lan".into()] };
         let expected = map([
+            ("eth0", device([("type", "none")])),
+            ("lan", device([("type", "none")])),
             (
                 "lnplay-ssh",
                 device([
@@ -227,6 +257,7 @@ mod tests {
                     ("ipv4.address", "10.10.10.100"),
                 ]),
             ),
+            ("gpu", device([("type", "none")])),
             ("lnplay-seed", device([("type", "disk"), ("source", "cloud-init:config")])),
             (
                 "lnplay-ssh",
@@ -259,15 +290,30 @@ mod tests {
             device([("type", "nic"), ("nictype", "bridged"), ("parent", "br0"), ("hwaddr", "00:16")]);
         let root = device([("type", "disk"), ("path", "/")]);
         let profiles = map([("disk", root.clone()), ("lan", bridged.clone()), ("wan", unmanaged.clone())]);
-        assert_eq!(nic(Profiles::of(&profiles), None), Ok(("lan".into(), bridged)));
+        let filtered = |mut nic: Device| {
+            nic.extend(FILTERS.map(|key| (key.to_owned(), "true".to_owned())));
+            nic
+        };
+        assert_eq!(nic(&Profiles::of(&profiles), None), Ok(("lan".into(), filtered(bridged))));
 
+        assert_eq!(Profiles::of(&profiles).others, ["lan", "wan"]);
         let profiles = map([("disk", root), ("wan", unmanaged)]);
-        nic(Profiles::of(&profiles), None).expect_err("its bridge is not the server's");
-        let on_network = device([("type", "nic"), ("network", "vms")]);
-        assert_eq!(nic(Profiles::of(&profiles), Some("vms")), Ok(("wan".into(), on_network.clone())));
+        nic(&Profiles::of(&profiles), None).expect_err("its bridge is not the server's");
+        let on_network = filtered(device([("type", "nic"), ("network", "vms")]));
+        assert_eq!(nic(&Profiles::of(&profiles), Some("vms")), Ok(("wan".into(), on_network.clone())));
 
-        nic(Profiles::default(), None).expect_err("no NIC");
-        assert_eq!(nic(Profiles::default(), Some("vms")), Ok((DEFAULT_NIC.into(), on_network)));
+        nic(&Profiles::default(), None).expect_err("no NIC");
+        assert_eq!(nic(&Profiles::default(), Some("vms")), Ok((DEFAULT_NIC.into(), on_network)));
+    }
+
+    #[test]
+    fn the_root_disk_is_the_profiles_with_a_size() {
+        let disk = device([("type", "disk"), ("path", "/"), ("pool", "fast"), ("limits.max", "50MB")]);
+        let profiles = Profiles::of(&map([("disk", disk.clone())]));
+        let mut sized = disk;
+        sized.insert("size".into(), "2MiB".into());
+        assert_eq!(root(&profiles, (1 << 20) + 1), map([("disk", sized)]));
+        assert_eq!(root(&Profiles::default(), 1), DeviceMap::new());
     }
 
     #[test]

@@ -105,6 +105,17 @@ pub enum Error {
         /// In the server's words.
         source: Box<lxd_client::Error>,
     },
+    /// The server has no user ids left for a container that shares them with nobody.
+    #[error(
+        "remote {remote:?}: has no 65,536 user ids left for another container; give root a larger range in /etc/subuid and \
+         /etc/subgid (65,536 for each environment and as many again), and start the server's daemon anew"
+    )]
+    NoUserIds {
+        /// The remote's name.
+        remote: String,
+        /// In the server's words.
+        source: Box<lxd_client::Error>,
+    },
     /// An instance cannot be wired as the settings and the remote's profiles have it.
     #[error("remote {remote:?}: {what}")]
     Network {
@@ -194,6 +205,7 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoProfile { .. }
             | Self::Network { .. }
+            | Self::NoUserIds { .. }
             | Self::NodeUnreachable { .. }
             | Self::Unfit { .. }
             | Self::MemberLost { .. }

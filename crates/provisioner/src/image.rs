@@ -52,6 +52,17 @@ impl Image {
         Ok(found)
     }
 
+    /// The image's size as a file, in bytes: what the remote says, else that of the files to be uploaded.
+    pub(crate) fn size(image: Option<&ImageInfo>, remote: &settings::Remote) -> u64 {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        match (image, remote.image_files()) {
+            (Some(image), _) => image.size,
+            (None, Some(ImageFiles::Unified(path))) => length(path),
+            (None, Some(ImageFiles::Split { metadata, rootfs })) => length(metadata) + length(rootfs),
+            (None, None) => 0,
+        }
+    }
+
     /// Sees to it that the image is on the remote. An alias that is there is left as it is.
     pub(crate) async fn bring(&self, client: &Client, remote: &settings::Remote) -> Result<(), Error> {
         if self.seen().is_some() {

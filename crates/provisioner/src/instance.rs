@@ -1,17 +1,35 @@
 //! The instance in a project: made and started.
+//!
+//! Whoever buys an environment is taken to be root in it one day. What an instance may use is bounded, a container has user ids of
+//! its own and no NIC, and the server's own services for instances are switched off.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lnplaylive_core::ProjectName;
 use lnplaylive_core::order::Placement;
 use lnplaylive_core::settings;
-use lxd_client::{Client, ConfigMap, ImageSource, InstanceSpec, InstanceType, Status};
+use lxd_client::{Client, ConfigMap, Found as _, ImageSource, InstanceSpec, InstanceType, Status};
 
-use crate::devices::{Wiring, devices, relocated};
-use crate::{Error, cloud_init, size};
+use crate::devices::{Wiring, devices, relocated, root};
+use crate::profiles::Profiles;
+use crate::{Error, Size, cloud_init};
 
-/// The instance's name in its project.
-pub(crate) const NAME: &str = "lnplay";
+/// What the names of all instances of ours begin with. Some that earlier versions made have no more than that.
+const PREFIX: &str = "lnplay";
+
+/// The name of an environment's instance.
+///
+/// Each has another: LXD 5.0 gives containers of one name in several projects the same user ids, isolated or not (`driver_lxc.go`,
+/// `findIdmap`, compares names).
+pub fn name(project: ProjectName) -> String {
+    format!("{PREFIX}-{:08x}", u32::from_be_bytes(project.order_short()))
+}
+
+/// Whether an instance in a project of ours is an environment's, by its name.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
 
 /// The longest that creating may take: a large image has to be unpacked the first time.
 const CREATE_TIME: Duration = Duration::from_secs(300);
@@ -20,41 +38,72 @@ const START_TIME: Duration = Duration::from_secs(120);
 /// The longest that changing proxies may take; they are rules of a packet filter or small processes.
 const RELOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes the instance, or finds that it was made before. Its ports are reached at `host`.
-pub(crate) async fn create(
-    client: &Client,
-    remote: &settings::Remote,
-    node_count: u32,
-    placement: &Placement,
-    host: &str,
-) -> Result<(), Error> {
-    let wiring = Wiring::of(client, remote, placement, host).await?;
-    let kind = match remote.instance_type {
+/// Open files of each process in a container, sockets included. A node may have 4096.
+const OPEN_FILES: u32 = 16_384;
+
+/// What containers' processes may not call: the ways to make a subvolume or a snapshot on btrfs (`BTRFS_IOC_SNAP_CREATE`,
+/// `_SUBVOL_CREATE` and their second versions in `linux/btrfs.h`). A new subvolume is not under the root disk's limit, and whoever
+/// owns a directory can make one. The kernel looks at the lower half of the argument only, so the mask does.
+const NO_SUBVOLUMES: [&str; 4] = ["0x50009401", "0x5000940e", "0x50009417", "0x50009418"];
+
+/// What an instance is made of, next to its placement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    pub(crate) settings: &'a settings::Remote,
+    pub(crate) profiles: &'a Profiles,
+    /// What the server calls itself: `lxd` or `incus`.
+    pub(crate) server: &'a str,
+    /// The size of the image as a file, in bytes.
+    pub(crate) image: u64,
+    pub(crate) size: Size,
+    /// Where the instance's ports are reached.
+    pub(crate) host: &'a str,
+}
+
+/// Makes the instance, or finds that it was made before.
+pub(crate) async fn create(client: &Client, plan: Plan<'_>, placement: &Placement) -> Result<(), Error> {
+    let Plan { settings, profiles, server, image, size, host } = plan;
+    let wiring = Wiring::of(profiles, settings, placement, host)?;
+    let kind = match settings.instance_type {
         settings::InstanceType::Container => InstanceType::Container,
         settings::InstanceType::VirtualMachine => InstanceType::VirtualMachine,
     };
+    let mut devices = devices(&wiring, placement.ports);
+    devices.extend(root(profiles, size.disk_limit(settings.instance_type, image)));
     let spec = InstanceSpec {
-        name: NAME.to_owned(),
+        name: name(placement.project),
         kind,
-        image: ImageSource::Alias(remote.image.clone()),
-        config: config(kind, node_count, placement),
-        devices: devices(&wiring, placement.ports),
-        profiles: Some(remote.profiles.clone()),
+        image: ImageSource::Alias(settings.image.clone()),
+        config: config(kind, server, size, placement),
+        devices,
+        profiles: Some(settings.profiles.clone()),
         target: placement.member.clone(),
     };
     match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIME).await {
         // The project is this order's, so the instance in it is as well.
         Err(error) if error.is_conflict() => Ok(()),
+        Err(error) if lacks_ids(&error.to_string()) => {
+            Err(Error::NoUserIds { remote: settings.name.clone(), source: error.into() })
+        }
         other => Ok(other?),
     }
 }
 
+/// Whether a server says that it has no user ids left, or none at all, for a container of its own. It says so in words only:
+/// LXD's and Incus's `driver_lxc.go`, `findIdmap`.
+fn lacks_ids(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["not enough uid/gid available", "doesn't have a uid/gid allocation"]
+        .iter()
+        .any(|said| text.contains(said))
+}
+
 /// Starts the instance, unless it runs.
 pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), Error> {
-    let project = placement.project.to_string();
-    let Err(error) = client.start_instance(&project, NAME, START_TIME).await else { return Ok(()) };
+    let (project, name) = (placement.project.to_string(), name(placement.project));
+    let Err(error) = client.start_instance(&project, &name, START_TIME).await else { return Ok(()) };
     // The servers have no code of their own for "it runs already": look.
-    let runs = client.instance(&project, NAME).await.is_ok_and(|i| i.status == Status::Running);
+    let runs = client.instance(&project, &name).await.is_ok_and(|i| i.status == Status::Running);
     if runs {
         return Ok(());
     }
@@ -67,33 +116,54 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     Err(error.into())
 }
 
-/// Lets the proxies of an instance listen on `listen`, an address of the server that a cluster has moved it to. Nothing
-/// is sent where they do.
-pub(crate) async fn relocate(client: &Client, project: &str, listen: IpAddr) -> Result<(), Error> {
-    let moved = relocated(&client.instance(project, NAME).await?.devices, listen);
+/// Lets the proxies of an environment's instance listen on `listen`, an address of the server that a cluster has moved it to.
+/// Nothing is sent where they do.
+pub(crate) async fn relocate(client: &Client, project: ProjectName, listen: IpAddr) -> Result<(), Error> {
+    let (project, mut name) = (project.to_string(), name(project));
+    let instance = match client.instance(&project, &name).await.found()? {
+        Some(instance) => instance,
+        None => {
+            name = PREFIX.to_owned();
+            client.instance(&project, &name).await?
+        }
+    };
+    let moved = relocated(&instance.devices, listen);
     if !moved.is_empty() {
-        client.merge_instance_devices(project, NAME, &moved, RELOCATE_TIMEOUT).await?;
+        client.merge_instance_devices(&project, &name, &moved, RELOCATE_TIMEOUT).await?;
     }
     Ok(())
 }
 
-fn config(kind: InstanceType, node_count: u32, placement: &Placement) -> ConfigMap {
-    let memory = size::limit_mib(node_count);
-    let mut config: ConfigMap = [
-        ("user.user-data", cloud_init::user_data(&placement.access)),
-        ("limits.memory", format!("{memory}MiB")),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
+/// The configuration of the instance. Profiles cannot undo what stands in it.
+fn config(kind: InstanceType, server: &str, size: Size, placement: &Placement) -> ConfigMap {
+    let mut config = ConfigMap::new();
+    let mut set = |key: &str, value: String| drop(config.insert(key.to_owned(), value));
+    set("user.user-data", cloud_init::user_data(&placement.access));
+    set("limits.cpu", size.cpu_limit().to_string());
+    set("limits.memory", format!("{}MiB", size.memory_limit_mib()));
+    // Nothing of ours asks the server anything from within.
+    set(if server == "incus" { "security.guestapi" } else { "security.devlxd" }, "false".into());
     if placement.member.is_some() {
         // LXD and Incus (`CanMigrate` of proxy devices) would leave it on an evacuated member, stopped.
-        config.insert("cluster.evacuate".into(), "migrate".into());
+        set("cluster.evacuate", "migrate".into());
     }
-    if kind == InstanceType::VirtualMachine {
-        // One processor would be the default.
-        config.insert("limits.cpu".into(), (2 + node_count / 16).to_string());
-        // NixOS's kernels are not signed.
-        config.insert("security.secureboot".into(), "false".into());
+    match kind {
+        InstanceType::VirtualMachine => {
+            // NixOS's kernels are not signed.
+            set("security.secureboot", "false".into());
+        }
+        InstanceType::Container => {
+            set("limits.kernel.nofile", OPEN_FILES.to_string());
+            set("limits.memory.swap", "false".into());
+            set("limits.processes", size.process_limit().to_string());
+            // Keyrings, pipes and the like are counted by the server's user id: shared ones would be anybody's to use up.
+            set("security.idmap.isolated", "true".into());
+            set("security.nesting", "false".into());
+            set("security.privileged", "false".into());
+            let deny =
+                NO_SUBVOLUMES.map(|call| format!("ioctl errno 1 [1,{call},SCMP_CMP_MASKED_EQ,0xffffffff]"));
+            set("security.syscalls.deny", deny.join("\n"));
+        }
     }
     config
 }

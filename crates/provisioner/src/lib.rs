@@ -41,10 +41,12 @@ use lxd_client::Client;
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use check::Findings;
 pub use error::Error;
+pub use instance::name as instance_name;
 pub use load::{Environment, Load, Machine, Malformed, Member, Memory, RemoteReport, Storage};
 pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
+pub use size::Size;
 
 pub use trial::Checkup;
 
@@ -146,14 +148,14 @@ impl Provisioner {
         // First, so that nothing is made where there is no image.
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
-        let node_count = order.terms.node_count;
+        let size = Size::from(&order.terms);
         let host = &remote.host(client, placement).await?;
-        match instance::create(client, &remote.settings, node_count, placement, host).await {
+        match remote.create_instance(size, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
                 remote.image.is_gone();
                 remote.image.bring(client, &remote.settings).await?;
-                instance::create(client, &remote.settings, node_count, placement, host).await?;
+                remote.create_instance(size, placement, host).await?;
             }
             other => other?,
         }
@@ -253,7 +255,7 @@ impl Provisioner {
         let remote = self.remote(remote)?;
         let client = remote.client().await?;
         let listen = devices::listen_address(&remote.settings, Some(member), host);
-        instance::relocate(&client, &project.to_string(), listen).await?;
+        instance::relocate(&client, project, listen).await?;
         project::note_member(&client, project, member).await
     }
 

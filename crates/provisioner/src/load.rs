@@ -74,6 +74,8 @@ pub struct Environment {
     pub project: ProjectName,
     /// When it ends: the later of what the project's name and its key say.
     pub expires_at: Timestamp,
+    /// The hours from its creation to its end; the most that can be bought, if they are unknown.
+    pub hours: u32,
     /// Its ports.
     pub ports: PortBlock,
     /// Its virtual machine's static address; `None` for a container.
@@ -128,4 +130,6 @@ pub struct Storage {
     pub total: u64,
     /// How much of it is used.
     pub used: u64,
+    /// The size of the image as a file.
+    pub image: u64,
 }

@@ -17,7 +17,7 @@ use url::Url;
 use crate::Error;
 use crate::check::{Facts, Server};
 use crate::devices::listen_address;
-use crate::instance::NAME;
+use crate::instance::is_ours;
 use crate::load::{Environment, Machine, Member, Memory, Storage};
 
 /// How long what a member said about its machine is good: asking is two calls each.
@@ -65,7 +65,7 @@ pub(crate) async fn single(
     let machine = match facts.of_server(settings, Server { architecture, driver: driver.as_deref(), listen })
     {
         Some(reason) => Err(reason),
-        None => Ok(machine(client, None, facts.profiles.pool.as_deref()).await?),
+        None => Ok(machine(client, None, facts).await?),
     };
     Ok(Member { name: None, host: host.to_owned(), machine })
 }
@@ -127,7 +127,7 @@ impl Members {
             known.located = Some(Instant::now());
             match timeout(LOCATIONS_TIMEOUT, client.locations(None)).await {
                 Ok(Ok(all)) => {
-                    let ours = all.into_iter().filter(|instance| instance.name == NAME);
+                    let ours = all.into_iter().filter(|instance| is_ours(&instance.name));
                     known.locations = ours.map(|instance| (instance.project, instance.location)).collect();
                 }
                 Ok(Err(error)) => tracing::warn!("{error}; environments are taken to be where they were"),
@@ -243,16 +243,16 @@ async fn member_machine(
     let listen = listen_address(settings, Some(name), host);
     Ok(match facts.of_server(settings, Server { architecture, driver, listen }) {
         Some(reason) => Err(reason),
-        None => Ok(machine(client, Some(name), facts.profiles.pool.as_deref()).await?),
+        None => Ok(machine(client, Some(name), facts).await?),
     })
 }
 
-async fn machine(client: &Client, member: Option<&str>, pool: Option<&str>) -> Result<Machine, Error> {
+async fn machine(client: &Client, member: Option<&str>, facts: &Facts) -> Result<Machine, Error> {
     let resources = match member {
         Some(member) => client.member_resources(member).await?,
         None => client.resources().await?,
     };
-    let storage = match pool {
+    let storage = match facts.profiles.pool() {
         Some(pool) => Some(client.storage_space(pool, member).await?),
         None => None,
     };
@@ -261,8 +261,10 @@ async fn machine(client: &Client, member: Option<&str>, pool: Option<&str>) -> R
         cpus: resources.cpu_total,
         cpu_load: resources.load,
         // Pools of some drivers do not tell their size.
-        storage: storage
-            .filter(|space| space.total > 0)
-            .map(|space| Storage { total: space.total, used: space.used }),
+        storage: storage.filter(|space| space.total > 0).map(|space| Storage {
+            total: space.total,
+            used: space.used,
+            image: facts.image_size,
+        }),
     })
 }

@@ -6,6 +6,7 @@ use lnplaylive_core::order::PortBlock;
 use lnplaylive_core::settings;
 use thiserror::Error;
 
+use crate::Size;
 use crate::availability::Placed;
 use crate::load::RemoteReport;
 use crate::space::{Rank, Space};
@@ -46,14 +47,14 @@ pub struct Avoid<'a> {
     pub member: Option<&'a str>,
 }
 
-/// Chooses the least loaded machine that has room for `node_count` nodes.
+/// Chooses the least loaded machine that has room for an environment of that size.
 ///
 /// `reserved` has what may not be in the reports yet. What is in `avoid` is taken only when nothing else can be.
 /// `failed` placements before this one may have failed because something else has the ports, so as many are passed
 /// over.
 pub fn choose(
     candidates: &[Candidate<'_>],
-    node_count: u32,
+    size: Size,
     reserved: &[Placed],
     avoid: &[Avoid<'_>],
     failed: u32,
@@ -65,7 +66,7 @@ pub fn choose(
         let on_it = reserved.iter().filter(|placed| placed.remote == name);
         let fits = report.load.as_ref().map_err(Clone::clone).and_then(|load| {
             let space = Space::new(settings, load, on_it.map(Placed::reserved));
-            let fits = space.fits(node_count, failed)?;
+            let fits = space.fits(size, failed)?;
             Ok((space, fits))
         });
         match fits {
@@ -132,6 +133,11 @@ mod tests {
             .collect()
     }
 
+    /// An hour of so many nodes.
+    fn nodes(node_count: u32) -> Size {
+        Size { node_count, hours: 1 }
+    }
+
     fn environment(n: u16, provisioned: bool) -> Environment {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
@@ -139,6 +145,7 @@ mod tests {
         Environment {
             project,
             expires_at,
+            hours: 1,
             ports,
             address: None,
             provisioned,
@@ -167,7 +174,14 @@ mod tests {
     }
 
     fn placed(remote: &str, member: Option<&str>, ports: PortBlock) -> Placed {
-        Placed { remote: remote.into(), member: member.map(str::to_owned), ports, address: None, until: None }
+        Placed {
+            remote: remote.into(),
+            member: member.map(str::to_owned),
+            ports,
+            address: None,
+            until: None,
+            hours: 1,
+        }
     }
 
     fn pick(
@@ -181,7 +195,7 @@ mod tests {
         let remotes = remotes(&names);
         let candidates: Vec<_> =
             remotes.iter().zip(reports).map(|(settings, report)| Candidate { settings, report }).collect();
-        choose(&candidates, 8, &reserved, &avoid, 0)
+        choose(&candidates, nodes(8), &reserved, &avoid, 0)
     }
 
     #[test]
@@ -253,9 +267,9 @@ mod tests {
     #[test]
     fn room_is_the_fewest_of_all_limits() {
         let remotes = remotes(&["a"]);
-        let room = |report: &RemoteReport, nodes| {
+        let room = |report: &RemoteReport, count| {
             let candidate = Candidate { settings: &remotes[0], report };
-            Room::new(&[candidate], &Claims::default()).count(nodes)
+            Room::new(&[candidate], &Claims::default()).count(nodes(count))
         };
         assert_eq!(room(&report("a", 1), 8), 2, "three environments at most");
         assert_eq!(room(&report("a", 1), 64), 1, "91 ports are left");
@@ -293,7 +307,7 @@ mod tests {
         let mut settings = remotes(&["c"]).remove(0);
         settings.max_environments = None;
         let avoid: Vec<_> = avoid.iter().map(|member| Avoid { remote: "c", member: Some(*member) }).collect();
-        choose(&[Candidate { settings: &settings, report }], node_count, reserved, &avoid, 0)
+        choose(&[Candidate { settings: &settings, report }], nodes(node_count), reserved, &avoid, 0)
     }
 
     #[test]
@@ -332,7 +346,7 @@ mod tests {
             Candidate { settings: &settings[1], report: &report },
         ];
         let avoid = [Avoid { remote: "c", member: Some("m1") }];
-        assert_eq!(choose(&candidates, 8, &[], &avoid, 0).expect("room").remote, "a");
+        assert_eq!(choose(&candidates, nodes(8), &[], &avoid, 0).expect("room").remote, "a");
     }
 
     #[test]
@@ -351,7 +365,7 @@ mod tests {
     fn a_full_storage_pool_is_no_room() {
         let mut report = cluster(&[("m1", 2), ("m2", 8)], &[]);
         let load = report.load.as_mut().expect("it has reported");
-        let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30 });
+        let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30, image: 0 });
         load.members[0].machine.as_mut().expect("online").storage = full;
         assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
     }
@@ -362,7 +376,7 @@ mod tests {
         let [first, last] = [100, 101].map(|last| Ipv4Addr::new(10, 0, 0, last));
         settings.vm_addresses = Some(settings::AddressRange { first, last });
         let pick = |report: &RemoteReport, failed| {
-            choose(&[Candidate { settings: &settings, report }], 8, &[], &[], failed)
+            choose(&[Candidate { settings: &settings, report }], nodes(8), &[], &[], failed)
         };
         assert_eq!(pick(&report("a", 0), 0).expect("room").address, Some(first));
         assert_eq!(pick(&report("a", 0), 1).expect("room").address, Some(last), "the first one failed");
@@ -376,6 +390,6 @@ mod tests {
         assert!(error.contains("no free address in vm_addresses"), "{error}");
         let empty = report("a", 0);
         let room = Room::new(&[Candidate { settings: &settings, report: &empty }], &Claims::default());
-        assert_eq!(room.count(8), 2, "as many as there are addresses");
+        assert_eq!(room.count(nodes(8)), 2, "as many as there are addresses");
     }
 }

@@ -7,13 +7,18 @@ use lxd_client::{Client, DeviceMap, Found as _};
 
 use crate::Error;
 
-/// The devices of a remote's profiles, as far as they matter here.
+/// A device's options.
+pub(crate) type Device = BTreeMap<String, String>;
+
+/// The devices of a remote's profiles, as far as they matter here, each with its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profiles {
-    /// The storage pool of the root disk.
-    pub(crate) pool: Option<String>,
-    /// The first NIC: its name, and its options.
-    pub(crate) nic: Option<(String, BTreeMap<String, String>)>,
+    /// The root disk.
+    pub(crate) root: Option<(String, Device)>,
+    /// The first NIC.
+    pub(crate) nic: Option<(String, Device)>,
+    /// The names of all but the root disk.
+    pub(crate) others: Vec<String>,
 }
 
 impl Profiles {
@@ -34,12 +39,22 @@ impl Profiles {
         let mut found = Self::default();
         for (name, device) in devices {
             let option = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
+            let named = (name.clone(), device.clone());
             match option("type") {
-                Some("disk") if option("path") == Some("/") => found.pool = option("pool").map(str::to_owned),
-                Some("nic") if found.nic.is_none() => found.nic = Some((name.clone(), device.clone())),
+                Some("disk") if option("path") == Some("/") => {
+                    found.root = Some(named);
+                    continue;
+                }
+                Some("nic") if found.nic.is_none() => found.nic = Some(named),
                 _ => {}
             }
+            found.others.push(name.clone());
         }
         found
+    }
+
+    /// The storage pool of the root disk.
+    pub(crate) fn pool(&self) -> Option<&str> {
+        self.root.as_ref()?.1.get("pool").map(String::as_str).filter(|pool| !pool.is_empty())
     }
 }

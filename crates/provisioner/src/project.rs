@@ -28,6 +28,9 @@ const MAX_SHOWN_NAME: usize = 100;
 /// How often a change is written anew after somebody else has changed the project in the same moment.
 const CHANGE_TRIES: u32 = 3;
 
+/// The most hours that an environment can be bought for.
+const MAX_HOURS: u32 = 504;
+
 /// Sorts out our environments among a remote's projects, and the projects that look like ours and cannot be read.
 pub(crate) fn sort(projects: &[Project]) -> (Vec<Environment>, Vec<Malformed>) {
     let (mut environments, mut malformed) = (Vec::new(), Vec::new());
@@ -49,6 +52,7 @@ fn environment(tags: ProjectTags) -> Environment {
     Environment {
         project: tags.project,
         expires_at: tags.expires,
+        hours: tags.created.map_or(MAX_HOURS, |created| hours_between(created, tags.expires)),
         ports: tags.ports,
         address: tags.address,
         provisioned: tags.stage == Stage::Provisioned,
@@ -56,6 +60,12 @@ fn environment(tags: ProjectTags) -> Environment {
         moved_from: None,
         host: None,
     }
+}
+
+/// Hours from one time to a later one, rounded up.
+fn hours_between(created: Timestamp, ends: Timestamp) -> u32 {
+    let seconds = ends.as_second().saturating_sub(created.as_second()).max(0);
+    u32::try_from(seconds.unsigned_abs().div_ceil(3600)).unwrap_or(MAX_HOURS)
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {

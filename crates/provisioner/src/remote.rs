@@ -13,12 +13,13 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use crate::check::{Facts, Findings};
+use crate::check::{self, Facts, Findings};
 use crate::image::Image;
+use crate::instance::{self, Plan};
 use crate::load::{Load, Malformed, RemoteReport};
 use crate::members::{self, Members};
 use crate::profiles::Profiles;
-use crate::{Error, project};
+use crate::{Error, Size, project};
 
 /// How long a remote may take to report. All are asked at a time before each placement, so the slowest
 /// holds the others up; one that needs longer for a listing is in no state to start instances.
@@ -45,6 +46,9 @@ pub(crate) struct Remote {
     pub(crate) image: Image,
     facts: Mutex<Option<(Instant, Arc<Facts>)>>,
     members: Members,
+    /// Held while a container is made: a server looks for user ids that are free, and notes later that they are taken (LXD's and
+    /// Incus's `driver_lxc.go`, `findIdmap` and its callers), so that two could get the same.
+    making: Mutex<()>,
     /// Where the URLs of a cluster's members are kept for the next start, when the one in the settings may be down.
     endpoints_file: PathBuf,
 }
@@ -116,6 +120,7 @@ impl Remote {
             image: Image::default(),
             facts: Mutex::default(),
             members: Members::default(),
+            making: Mutex::default(),
             endpoints_file: dir.join("endpoints"),
         })
     }
@@ -187,23 +192,54 @@ impl Remote {
             Some(name) => client.network(name).await.found()?,
             None => None,
         };
+        // Of a pool that is not there the server itself tells when an instance is made.
+        let pool = match profiles.pool() {
+            Some(name) => client.storage_pool(name).await.found()?,
+            None => None,
+        };
+        let mut acls = Vec::new();
+        for name in network.iter().flat_map(check::acls_of) {
+            acls.extend(client.network_acl(name).await.found()?);
+        }
+        let noticed = client.warnings().await.found()?.unwrap_or_default();
+        let image_size = Image::size(image.as_ref(), &self.settings);
         let clock_ahead = client.server_clock_ahead();
-        let facts = Arc::new(Facts { profiles, network, image, clock_ahead });
+        let facts =
+            Arc::new(Facts { profiles, pool, network, acls, image, image_size, noticed, clock_ahead });
         let good = facts.findings(&self.settings).faults.is_empty();
         *kept = good.then(|| (Instant::now(), Arc::clone(&facts)));
         Ok(facts)
     }
 
-    /// The network that instances are on.
+    /// Makes the instance of a placement, or finds that it was made before.
+    pub(crate) async fn create_instance(
+        &self,
+        size: Size,
+        placement: &Placement,
+        host: &str,
+    ) -> Result<(), Error> {
+        let Connection { client, server } = self.connection().await?;
+        let facts = self.facts(&client).await?;
+        let (settings, server) = (&self.settings, server.environment.server.as_str());
+        let plan = Plan { settings, profiles: &facts.profiles, server, image: facts.image_size, size, host };
+        let _making = match settings.instance_type {
+            InstanceType::Container => Some(self.making.lock().await),
+            InstanceType::VirtualMachine => None,
+        };
+        instance::create(&client, plan, placement).await
+    }
+
+    /// The network that virtual machines are on; containers are on none.
     fn network<'a>(&'a self, profiles: &'a Profiles) -> Option<&'a str> {
+        if self.settings.instance_type == InstanceType::Container {
+            return None;
+        }
         let from_profiles = || {
             let (_, nic) = profiles.nic.as_ref()?;
             // An interface that the server does not manage will be found out as such.
             nic.get("network").or_else(|| nic.get("parent")).map(String::as_str)
         };
-        let is_machine = self.settings.instance_type == InstanceType::VirtualMachine;
-        let set = self.settings.vm_network.as_deref().filter(|_| is_machine);
-        set.or_else(from_profiles)
+        self.settings.vm_network.as_deref().or_else(from_profiles)
     }
 
     /// The URLs of a cluster's members, as they were last listed.
@@ -271,7 +307,7 @@ impl Remote {
         project: ProjectName,
     ) -> Result<Option<String>, Error> {
         let instances = client.locations(Some(&project.to_string())).await?;
-        let ours = instances.into_iter().find(|instance| instance.name == crate::instance::NAME);
+        let ours = instances.into_iter().find(|instance| instance::is_ours(&instance.name));
         Ok(ours.map(|instance| instance.location))
     }
 
@@ -356,11 +392,7 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Whole or not at all.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    create_private_dir(dir)?;
-    let file = tempfile::NamedTempFile::new_in(dir)?;
-    std::fs::write(file.path(), text)?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    create_private_dir(path.parent().unwrap_or(Path::new(".")))?;
+    atomic_file::replace(path, text.as_bytes(), 0o600)
 }

@@ -7,8 +7,9 @@ use lnplaylive_core::addresses::FreeAddresses;
 use lnplaylive_core::ports::FreePorts;
 use lnplaylive_core::settings::{self, InstanceType};
 
+use crate::Size;
 use crate::load::{Load, Machine, Memory, Storage};
-use crate::size;
+use crate::size::CPU_OVERCOMMIT;
 
 /// How loaded a machine is, less is better: memory or processors in percent, whichever is scarcer, then its
 /// environments. Whole percents, because less is chance.
@@ -35,6 +36,14 @@ pub(crate) struct Reserved<'a> {
     pub(crate) ports: PortBlock,
     /// The static address.
     pub(crate) address: Option<Ipv4Addr>,
+    /// For how many hours it is.
+    pub(crate) hours: u32,
+}
+
+impl Reserved<'_> {
+    fn size(&self) -> Size {
+        size(self.ports, self.hours)
+    }
 }
 
 /// The room on one remote. Environments can be put there and taken away again, in thought.
@@ -63,12 +72,26 @@ struct MachineSpace {
     storage: Option<Storage>,
     /// Bytes of storage that are not used yet and will be.
     storage_promised: u64,
+    cpus: u64,
     busy_percent: u64,
+    /// What all environments on it may come to use together.
+    limits: Limits,
+}
+
+/// What environments may use at most: whoever is root in one takes all of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    /// Bytes.
+    memory: u64,
+    /// Bytes.
+    disk: u64,
+    /// Processors.
+    cpus: u64,
 }
 
 impl MachineSpace {
     fn new(member: Option<String>, machine: Machine) -> Self {
-        let Machine { memory, storage, .. } = machine;
+        let Machine { memory, storage, cpus, .. } = machine;
         let busy_percent = busy_percent(&machine);
         Self {
             member,
@@ -78,8 +101,14 @@ impl MachineSpace {
             freed: 0,
             storage,
             storage_promised: 0,
+            cpus,
             busy_percent,
+            limits: Limits::default(),
         }
+    }
+
+    fn disk(&self, settings: &settings::Remote, size: Size) -> u64 {
+        size.disk_limit(settings.instance_type, self.storage.map_or(0, |storage| storage.image))
     }
 
     fn percent(&self, bytes: u64) -> u64 {
@@ -91,12 +120,12 @@ impl MachineSpace {
     }
 
     /// The memory in use, in percent, once an environment is added, or why there is no room for it.
-    fn fit(&self, settings: &settings::Remote, node_count: u32) -> Result<u64, String> {
-        let Self { memory, promised, freed, .. } = self;
-        let needed = size::needed(settings.instance_type, node_count);
+    fn fit(&self, settings: &settings::Remote, size: Size) -> Result<u64, String> {
+        let Self { memory, promised, freed, limits, .. } = self;
+        let needed = size.memory_use(settings.instance_type);
         let wanted = memory.used.saturating_add(*promised).saturating_add(needed).saturating_sub(*freed);
-        let (mib, most) = (1024 * 1024, settings.max_memory_percent);
-        if self.percent(wanted) > u64::from(most) {
+        let (mib, most) = (1024 * 1024, u64::from(settings.max_memory_percent));
+        if self.percent(wanted) > most {
             return Err(format!(
                 "has {} of {} MiB of memory in use and {} promised; with {} more it would be above the {most}% \
                  that max_memory_percent allows",
@@ -106,25 +135,71 @@ impl MachineSpace {
                 needed / mib,
             ));
         }
-        let disk = size::disk(node_count);
-        if let Some(Storage { total, used }) = self.storage
-            && used.saturating_add(self.storage_promised).saturating_add(disk) > total
-        {
+        let allowed = limits.memory.saturating_add(size.memory_limit());
+        if self.percent(allowed) > most {
             return Err(format!(
-                "has {} of {} MiB of its storage pool in use and {} promised; an environment needs {} more",
-                used / mib,
-                total / mib,
-                self.storage_promised / mib,
-                disk / mib,
+                "has {} MiB of memory; with one that may use {} its environments together could use {}, more than the \
+                 {most}% that max_memory_percent allows",
+                memory.total / mib,
+                size.memory_limit_mib(),
+                allowed / mib,
             ));
+        }
+        let cpus = limits.cpus.saturating_add(size.cpu_limit());
+        if cpus > self.cpus.saturating_mul(CPU_OVERCOMMIT) {
+            return Err(format!(
+                "has {} processors; its environments together may use {} already, and more than {CPU_OVERCOMMIT} times as \
+                 many are not sold",
+                self.cpus, limits.cpus,
+            ));
+        }
+        let disk = self.disk(settings, size);
+        if let Some(Storage { total, used, .. }) = self.storage {
+            let taken = used.saturating_add(self.storage_promised).max(limits.disk);
+            if taken.saturating_add(disk) > total {
+                return Err(format!(
+                    "has {} MiB in its storage pool, {} in use and {} promised, and its environments may use {}; \
+                     an environment may use {} more",
+                    total / mib,
+                    used / mib,
+                    self.storage_promised / mib,
+                    limits.disk / mib,
+                    disk / mib,
+                ));
+            }
         }
         Ok(self.percent(wanted))
     }
 
-    fn take(&mut self, settings: &settings::Remote, node_count: u32) {
+    /// Counts an environment that is there.
+    fn count(&mut self, settings: &settings::Remote, size: Size) {
+        let disk = self.disk(settings, size);
+        let Limits { memory, disk: disks, cpus } = &mut self.limits;
         self.environments = self.environments.saturating_add(1);
-        self.promised = self.promised.saturating_add(size::needed(settings.instance_type, node_count));
-        self.storage_promised = self.storage_promised.saturating_add(size::disk(node_count));
+        *memory = memory.saturating_add(size.memory_limit());
+        *disks = disks.saturating_add(disk);
+        *cpus = cpus.saturating_add(size.cpu_limit());
+    }
+
+    /// Counts an environment that is to come, with what it will use.
+    fn take(&mut self, settings: &settings::Remote, size: Size) {
+        self.count(settings, size);
+        self.promised = self.promised.saturating_add(size.memory_use(settings.instance_type));
+        self.storage_promised = self.storage_promised.saturating_add(self.disk(settings, size));
+    }
+
+    /// Counts an environment no longer, nor what it has used.
+    fn give_back(&mut self, settings: &settings::Remote, size: Size) {
+        let disk = self.disk(settings, size);
+        let Limits { memory, disk: disks, cpus } = &mut self.limits;
+        self.environments = self.environments.saturating_sub(1);
+        *memory = memory.saturating_sub(size.memory_limit());
+        *disks = disks.saturating_sub(disk);
+        *cpus = cpus.saturating_sub(size.cpu_limit());
+        self.freed = self.freed.saturating_add(size.memory_use(settings.instance_type));
+        if let Some(storage) = &mut self.storage {
+            storage.used = storage.used.saturating_sub(disk);
+        }
     }
 }
 
@@ -156,23 +231,23 @@ impl<'a> Space<'a> {
             let ports = environment.ports;
             seen.push(ports);
             space.occupy(ports, environment.address);
-            let member = environment.member.as_deref();
+            let (member, size) = (environment.member.as_deref(), size(ports, environment.hours));
             // What is being made counts in full: when its memory will be taken is not known.
             if environment.provisioned {
-                space.on_member(member).for_each(|machine| machine.environments += 1);
+                space.on_member(member).for_each(|machine| machine.count(settings, size));
             } else {
-                space.promise(member, ports);
+                space.promise(member, size);
             }
         }
         for ports in load.malformed.iter().filter_map(|malformed| malformed.ports) {
             space.ports.take(ports);
         }
-        for Reserved { member, ports, address } in reserved {
-            if !seen.contains(&ports) {
-                seen.push(ports);
-                space.occupy(ports, address);
+        for one in reserved {
+            if !seen.contains(&one.ports) {
+                seen.push(one.ports);
+                space.occupy(one.ports, one.address);
                 space.environments = space.environments.saturating_add(1);
-                space.promise(member, ports);
+                space.promise(one.member, one.size());
             }
         }
         space
@@ -191,9 +266,9 @@ impl<'a> Space<'a> {
         self.machines.iter_mut().filter(is_it)
     }
 
-    fn promise(&mut self, member: Option<&str>, ports: PortBlock) {
+    fn promise(&mut self, member: Option<&str>, size: Size) {
         let settings = self.settings;
-        self.on_member(member).for_each(|machine| machine.take(settings, ports.node_count()));
+        self.on_member(member).for_each(|machine| machine.take(settings, size));
     }
 
     /// The member that a machine is.
@@ -206,16 +281,16 @@ impl<'a> Space<'a> {
         self.machines.iter().position(|machine| machine.is_member(member))
     }
 
-    /// Each place that an environment of `node_count` nodes could get, and how loaded the machine would be with it; or
+    /// Each place that an environment of that size could get, and how loaded the machine would be with it; or
     /// why it has no place here. Passes `skip` blocks of ports over, if there are others.
-    pub(crate) fn fits(&self, node_count: u32, skip: u32) -> Result<Vec<(Fit, Rank)>, String> {
+    pub(crate) fn fits(&self, size: Size, skip: u32) -> Result<Vec<(Fit, Rank)>, String> {
         let Self { settings, environments, .. } = self;
         if settings.max_environments.is_some_and(|max| *environments >= max) {
             return Err(format!("has {environments} environments, as many as max_environments allows"));
         }
         let (mut fits, mut reasons) = (Vec::new(), self.closed.clone());
         for (at, machine) in self.machines.iter().enumerate() {
-            match machine.fit(settings, node_count) {
+            match machine.fit(settings, size) {
                 Ok(percent) => fits.push((at, (percent.max(machine.busy_percent), machine.environments))),
                 Err(reason) => reasons.push(match &machine.member {
                     Some(member) => format!("member {member}: {reason}"),
@@ -228,8 +303,8 @@ impl<'a> Space<'a> {
         }
         let ports = self
             .ports
-            .block(node_count, skip)
-            .ok_or_else(|| format!("has no {} free ports in a row", PortBlock::size_for(node_count)))?;
+            .block(size.node_count, skip)
+            .ok_or_else(|| format!("has no {} free ports in a row", PortBlock::size_for(size.node_count)))?;
         let address = match &self.addresses {
             Some(addresses) => {
                 Some(addresses.address(skip).ok_or("has no free address in vm_addresses".to_owned())?)
@@ -241,36 +316,31 @@ impl<'a> Space<'a> {
     }
 
     /// Whether an environment of that size would have a place on the machine if there was nothing else.
-    pub(crate) fn could_hold(&self, machine: usize, node_count: u32) -> bool {
+    pub(crate) fn could_hold(&self, machine: usize, size: Size) -> bool {
         let Self { settings, .. } = self;
         let machine = &self.machines[machine];
-        let percent = machine.percent(size::needed(settings.instance_type, node_count));
-        let ports = FreePorts::new(settings.ports).block(node_count, 0);
-        percent <= u64::from(settings.max_memory_percent)
+        let ports = FreePorts::new(settings.ports).block(size.node_count, 0);
+        machine.percent(size.memory_limit()) <= u64::from(settings.max_memory_percent)
             && ports.is_some()
             && settings.max_environments != Some(0)
     }
 
-    /// Puts an environment there.
-    pub(crate) fn take(&mut self, fit: &Fit) {
+    /// Puts an environment there, for so many hours.
+    pub(crate) fn take(&mut self, fit: &Fit, hours: u32) {
         self.occupy(fit.ports, fit.address);
         self.environments = self.environments.saturating_add(1);
-        self.machines[fit.machine].take(self.settings, fit.ports.node_count());
+        self.machines[fit.machine].take(self.settings, size(fit.ports, hours));
     }
 
     /// Takes an environment away. Its memory comes back where it was, if that is known.
-    pub(crate) fn give_back(&mut self, machine: Option<usize>, ports: PortBlock, address: Option<Ipv4Addr>) {
-        self.ports.give_back(ports);
-        if let (Some(addresses), Some(address)) = (&mut self.addresses, address) {
+    pub(crate) fn give_back(&mut self, machine: Option<usize>, one: Reserved<'_>) {
+        self.ports.give_back(one.ports);
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, one.address) {
             addresses.give_back(address);
         }
         self.environments = self.environments.saturating_sub(1);
-        let Some(machine) = machine.map(|at| &mut self.machines[at]) else { return };
-        machine.environments = machine.environments.saturating_sub(1);
-        machine.freed =
-            machine.freed.saturating_add(size::needed(self.settings.instance_type, ports.node_count()));
-        if let Some(storage) = &mut machine.storage {
-            storage.used = storage.used.saturating_sub(size::disk(ports.node_count()));
+        if let Some(machine) = machine {
+            self.machines[machine].give_back(self.settings, one.size());
         }
     }
 }
@@ -280,6 +350,11 @@ impl<'a> Space<'a> {
 fn addresses(settings: &settings::Remote) -> Option<FreeAddresses> {
     let range = settings.vm_addresses.filter(|_| settings.instance_type == InstanceType::VirtualMachine)?;
     Some(FreeAddresses::new(range))
+}
+
+/// The size of an environment with these ports.
+fn size(ports: PortBlock, hours: u32) -> Size {
+    Size { node_count: ports.node_count(), hours }
 }
 
 /// How busy the processors are, where the server tells.

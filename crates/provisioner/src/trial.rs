@@ -9,7 +9,7 @@ use lnplaylive_core::{Customisation, Event, Order, OrderId, ProjectName};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::{Candidate, Error, Findings, Member, Provisioner, choose, keys};
+use crate::{Candidate, Error, Findings, Member, Provisioner, Size, choose, keys};
 
 /// How long a node's port may take to accept a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,7 +70,8 @@ impl Provisioner {
             load.members.retain(|listed| listed.name.as_deref() == member);
         }
         let candidate = Candidate { settings: &remote.settings, report: &report };
-        let choice = choose(&[candidate], order.terms.node_count, &[], &[], SKIPPED_BLOCKS)
+        let size = Size::from(&order.terms);
+        let choice = choose(&[candidate], size, &[], &[], SKIPPED_BLOCKS)
             .map_err(|no_room| Error::Unfit { remote: name.to_owned(), faults: vec![no_room.to_string()] })?;
         let ends = Timestamp::now() + SignedDuration::from_hours(1);
         Ok(Placement {

@@ -5,9 +5,9 @@ mod support;
 use jiff::Timestamp;
 use lnplaylive_core::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Collection, ConfigMap, Identity, Token};
-use provisioner::{Error, Placed, choose};
+use provisioner::{Error, Placed, choose, instance_name};
 use sim_lxd::Fault;
-use support::{GOOD, World, leftover, names, order, placement};
+use support::{GOOD, World, leftover, names, nodes, order, placement};
 
 /// The bars of what one environment may cost in REST calls.
 const UP: usize = 15;
@@ -123,12 +123,13 @@ async fn an_instance_that_is_running_again_is_stopped_again() {
     let order = order(1);
     let placement = world.place(&order).await;
     let faults = world.remote().faults();
-    faults.on("PUT", "/1.0/instances/lnplay/state", 1, Fault::FailOperation("exit status 1".into()));
+    faults.on("PUT", "/1.0/instances/*/state", 1, Fault::FailOperation("exit status 1".into()));
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("it does not start");
     names(&error, &["sim-0", "start instance lnplay", &placement.project.to_string(), "exit status 1"]);
-    faults.on("DELETE", "/1.0/instances/lnplay", 2, Fault::Error(400, "Instance is running".into()));
+    faults.on("DELETE", "/1.0/instances/*", 2, Fault::Error(400, "Instance is running".into()));
     world.take_down(&order, &placement).await;
-    assert_eq!(world.calls("DELETE", "/1.0/instances/lnplay"), 3);
+    let path = format!("/1.0/instances/{}", instance_name(placement.project));
+    assert_eq!(world.calls("DELETE", &path), 3);
 }
 
 #[tokio::test]
@@ -181,8 +182,8 @@ async fn a_full_port_range_is_said_so() {
     let reports = world.provisioner.survey().await;
     let candidates = world.provisioner.candidates(&reports);
     let ports = PortBlock { first: 20000, count: 1000 };
-    let all = [Placed { remote: "sim-0".into(), member: None, ports, address: None, until: None }];
-    let error = choose(&candidates, 8, &all, &[], 0).expect_err("full");
+    let all = [Placed { remote: "sim-0".into(), member: None, ports, address: None, until: None, hours: 1 }];
+    let error = choose(&candidates, nodes(8), &all, &[], 0).expect_err("full");
     assert_eq!(error.to_string(), "remote \"sim-0\": has no 9 free ports in a row");
 }
 

@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 use lnplaylive_core::order::Severity;
 use provisioner::{Error, Placed, choose};
 use sim_lxd::Fault;
-use support::{GOOD, World, names, order, quoted};
+use support::{GOOD, World, names, nodes, order, quoted};
 
 /// Something that servers take for an image.
 fn image(dir: &Path, name: &str) -> std::path::PathBuf {
@@ -35,9 +35,9 @@ async fn several_orders_at_once_bring_it_once() {
     let mut placements = Vec::new();
     let reports = world.provisioner.survey().await;
     for order in &orders {
-        let choice = choose(&world.provisioner.candidates(&reports), 1, &used, &[], 0).expect("room");
+        let choice = choose(&world.provisioner.candidates(&reports), nodes(1), &used, &[], 0).expect("room");
         let (remote, member) = (choice.remote.clone(), choice.member.clone());
-        used.push(Placed { remote, member, ports: choice.ports, address: None, until: None });
+        used.push(Placed { remote, member, ports: choice.ports, address: None, until: None, hours: 1 });
         placements.push(support::placement(order, "sim-0", choice.ports));
     }
     let up = orders.iter().zip(&placements).map(|(o, p)| world.provisioner.bring_up(o, p));
@@ -87,7 +87,7 @@ async fn an_upload_that_fails_is_tried_again_by_the_next() {
 async fn a_missing_one_that_cannot_be_brought_is_said_so() {
     let world = without_images("").await;
     let reports = world.provisioner.survey().await;
-    let error = choose(&world.provisioner.candidates(&reports), 1, &[], &[], 0).expect_err("no image");
+    let error = choose(&world.provisioner.candidates(&reports), nodes(1), &[], &[], 0).expect_err("no image");
     let text = error.to_string();
     assert!(
         text.contains("\"sim-0\"") && text.contains("\"lnplay\"") && text.contains("image_file"),

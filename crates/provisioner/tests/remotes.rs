@@ -14,14 +14,14 @@ use lnplaylive_core::order::{Placement, Severity};
 use provisioner::{Avoid, Claims, Environment, Error, Memory, NoRoom, Provisioner, Room, choose};
 use sim_lxd::{Fault, SimMember};
 use support::{
-    GOOD, World, leftover, names, order, placement, provisioner, quoted, remote_settings, until, write,
+    GOOD, World, leftover, names, nodes, order, placement, provisioner, quoted, remote_settings, until, write,
 };
 use tokio::net::{TcpListener, TcpStream};
 
 /// Why no remote can take an environment.
 async fn refusal(provisioner: &Provisioner) -> String {
     let reports = provisioner.survey().await;
-    let result: Result<_, NoRoom> = choose(&provisioner.candidates(&reports), 8, &[], &[], 0);
+    let result: Result<_, NoRoom> = choose(&provisioner.candidates(&reports), nodes(8), &[], &[], 0);
     result.expect_err("no room").to_string()
 }
 
@@ -49,7 +49,7 @@ async fn a_report_tells_what_placement_needs() {
     assert_eq!(load.coming().collect::<Vec<_>>(), [placement.ports], "the other one was handed over");
     assert!(!load.clustered && load.machines().all(|machine| machine.cpus > 0));
     let candidates = world.provisioner.candidates(&reports);
-    let room = Room::new(&candidates, &Claims::default()).count(8);
+    let room = Room::new(&candidates, &Claims::default()).count(nodes(8));
     assert!(room > 0 && room < (1000 - 9 - 2) / 9, "memory is scarcer than ports: {room}");
     world.remote().set_memory(16 << 30, 15 << 30);
     says(&refusal(&world.provisioner).await, &["sim-0", "15360 of 16384 MiB", "max_memory_percent"]);
@@ -202,7 +202,7 @@ async fn a_remote_that_is_down_at_first_is_enrolled_later() {
     let error = reports[0].load.as_ref().expect_err("it is down");
     assert!(error.contains("gated") && error.contains("could not be reached"), "{error}");
     let candidates = own.candidates(&reports);
-    assert_eq!(choose(&candidates, 8, &[], &[], 0).expect("room").remote, "open");
+    assert_eq!(choose(&candidates, nodes(8), &[], &[], 0).expect("room").remote, "open");
     open.store(true, Ordering::Relaxed);
     let reports = own.survey().await;
     assert!(reports.iter().all(|r| r.load.is_ok()), "{reports:?}");
@@ -318,7 +318,7 @@ async fn one_that_dies_in_the_middle_leaves_the_others_working() {
     let reports = world.provisioner.survey().await;
     assert!(reports[0].load.is_err());
     let avoid = [Avoid { remote: "sim-0", member: None }];
-    let choice = choose(&world.provisioner.candidates(&reports), 1, &[], &avoid, 1).expect("room");
+    let choice = choose(&world.provisioner.candidates(&reports), nodes(1), &[], &avoid, 1).expect("room");
     assert_eq!(choice.remote, "sim-1");
     let address = world.address;
     until("no ssh is left", || support::ssh_processes(address).is_empty()).await;

@@ -11,7 +11,9 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use lnplaylive_core::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Identity};
 use provisioner::{Error, Memory, choose};
-use support::{LONG, leftover, names, order, own_address, placement, provisioner, quoted, remote_settings};
+use support::{
+    LONG, leftover, names, nodes, order, own_address, placement, provisioner, quoted, remote_settings,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lxd() {
@@ -71,7 +73,7 @@ async fn up_and_down(kind: &str) {
     assert!(used > 0 && used < total && machine.cpus > 0, "{load:?}");
     let storage = machine.storage.expect("the pool tells its size");
     assert!(storage.used > 0 && storage.used < storage.total, "{load:?}");
-    let choice = choose(&provisioner.candidates(&reports), 8, &[], &[], 0).expect("room");
+    let choice = choose(&provisioner.candidates(&reports), nodes(8), &[], &[], 0).expect("room");
     let runs = placement(&orders[0], "real", choice.ports);
     for _ in 0..2 {
         provisioner.bring_up(&orders[0], &runs).await.expect("it runs");

@@ -1,6 +1,6 @@
-//! What servers refuse, and when: one table, read from the source of LXD 5.0.2 and Incus 6.0.4.
+//! The table of what servers refuse, and when, from the source of LXD 5.0.2 and Incus 6.0.4.
 //!
-//! `tests/rules.rs` has an example for every rule, and holds this remote and both real servers to the table.
+//! `tests/rules.rs` has an example for every rule, and checks this remote and both real servers against the table.
 
 use std::{
     collections::BTreeMap,
@@ -26,47 +26,47 @@ pub enum Kind {
     VirtualMachine,
 }
 
-/// At which moment a server refuses an instance.
+/// The moment at which a server refuses an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum When {
-    /// The request to create it is answered with an error; no operation begins.
+    /// The request to create it fails; no operation begins.
     Request,
     /// The operation that creates it fails.
     Creation,
-    /// It is created, and the operation that starts it fails. One that is stopped can be changed to be so.
+    /// It is created, and the operation that starts it fails. A stopped instance can be changed to break the rule.
     Start,
-    /// It is created, and the operation that starts it fails. None can be changed to be so.
+    /// It is created, and the operation that starts it fails. An instance cannot be changed to break the rule.
     StartOrChange,
 }
 
 impl When {
-    /// Whether a rule of this moment is looked at when an instance starts.
+    /// Returns whether the rule is checked when an instance starts.
     pub fn is_start(self) -> bool {
         matches!(self, Self::Start | Self::StartOrChange)
     }
 }
 
-/// One thing that servers refuse.
+/// Something that servers refuse.
 #[derive(Debug)]
 pub struct Rule {
-    /// What the rule is called in tests and reports.
+    /// Name of the rule in tests and reports.
     pub name: &'static str,
-    /// File and function in LXD's source, tag `lxd-5.0.2`; in Incus, tag `v6.0.4`, the file is below `internal/server` or
-    /// `internal` instead of `lxd` or `shared`.
+    /// File and function in LXD's source, tag `lxd-5.0.2`. In Incus, tag `v6.0.4`, the file is below `internal/server` or `internal`
+    /// instead of `lxd` or `shared`.
     pub source: &'static str,
-    /// The servers that have it.
+    /// The servers that have the rule.
     pub servers: &'static [Server],
-    /// The types of instance that it is for.
+    /// The types of instance that it applies to.
     pub kinds: &'static [Kind],
     /// The moment of the refusal.
     pub when: When,
-    /// A part of what the server says.
+    /// A part of the server's error text.
     pub says: &'static str,
-    /// Finds what breaks the rule.
+    /// Finds violations.
     finds: Finds,
 }
 
-/// What a rule looks at. Each gives the server's words about what breaks the rule.
+/// The objects that a rule checks. Each function returns the server's error text for a violation.
 #[derive(Debug)]
 enum Finds {
     /// The instance as a whole.
@@ -81,11 +81,11 @@ enum Finds {
     Device(fn(&Subject<'_>, &ConfigMap) -> Option<String>),
 }
 
-/// An instance that is to be created, changed or started, and what around it counts.
+/// An instance that is to be created, changed or started, with its context.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) server: Server,
-    /// Whether the server can run virtual machines.
+    /// True if the server can run virtual machines.
     pub(crate) virtual_machines: bool,
     pub(crate) kind: Kind,
     pub(crate) name: &'a str,
@@ -94,7 +94,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) config: &'a ConfigMap,
     /// Its own devices.
     pub(crate) devices: &'a DeviceMap,
-    /// Its own devices and those of its profiles.
+    /// Its own devices, and those of its profiles.
     pub(crate) expanded: &'a DeviceMap,
     /// The bridges that its project can see.
     pub(crate) networks: &'a BTreeMap<String, ConfigMap>,
@@ -102,7 +102,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) neighbours: &'a [(String, DeviceMap)],
 }
 
-/// A proxy device, read as far as it can be.
+/// A proxy device, with its ends parsed if possible.
 struct ProxyDevice<'a> {
     options: &'a ConfigMap,
     listen: Result<End, String>,
@@ -118,7 +118,7 @@ impl ProxyDevice<'_> {
         proxy::is_nat(self.options)
     }
 
-    /// Both ends, if both can be read.
+    /// Both ends, if both can be parsed.
     fn ends(&self) -> Option<(&End, &End)> {
         Some((self.listen.as_ref().ok()?, self.connect.as_ref().ok()?))
     }
@@ -130,6 +130,7 @@ fn option<'a>(options: &'a ConfigMap, key: &str) -> &'a str {
 
 const BOTH: &[Server] = &[Server::Lxd, Server::Incus];
 const LXD: &[Server] = &[Server::Lxd];
+const INCUS: &[Server] = &[Server::Incus];
 const ANY: &[Kind] = &[Kind::Container, Kind::VirtualMachine];
 const CONTAINER: &[Kind] = &[Kind::Container];
 const VM: &[Kind] = &[Kind::VirtualMachine];
@@ -169,7 +170,7 @@ static RULES: &[Rule] = &[
     Rule {
         name: "restricted-low-level",
         source: "lxd/project/permissions.go checkRestrictions",
-        // Incus 6.0.4 forgets the type of what is to be created (AllowInstanceCreation), and checks a virtual machine as a container.
+        // Incus 6.0.4 loses the type of the new instance (AllowInstanceCreation), and checks a virtual machine as a container.
         servers: LXD,
         kinds: VM,
         when: When::Request,
@@ -222,6 +223,28 @@ static RULES: &[Rule] = &[
         }),
     },
     Rule {
+        name: "guest-api-of-incus",
+        source: "shared/instance.go InstanceConfigKeysAny",
+        servers: LXD,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Unknown configuration key",
+        finds: Finds::Key(|_, key, _| {
+            (key == "security.guestapi").then(|| format!("Unknown configuration key: {key}"))
+        }),
+    },
+    Rule {
+        name: "guest-api-of-lxd",
+        source: "internal/instance/config.go InstanceConfigKeysAny (Incus)",
+        servers: INCUS,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Unknown configuration key",
+        finds: Finds::Key(|_, key, _| {
+            (key == "security.devlxd").then(|| format!("Unknown configuration key: {key}"))
+        }),
+    },
+    Rule {
         name: "container-key-on-vm",
         source: "shared/instance.go ConfigKeyChecker",
         servers: LXD,
@@ -256,6 +279,79 @@ static RULES: &[Rule] = &[
         }),
     },
     Rule {
+        name: "config-cpu",
+        source: "shared/validate/validate.go IsValidCPUSet",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid CPU limit syntax",
+        finds: Finds::Key(|_, key, value| {
+            let digits = |c: char| c.is_ascii_digit() || matches!(c, ',' | '-');
+            (key == "limits.cpu" && !value.chars().all(digits)).then(|| "Invalid CPU limit syntax".into())
+        }),
+    },
+    Rule {
+        name: "config-memory",
+        source: "shared/instance.go InstanceConfigKeysAny; shared/units/units.go ParseByteSizeString",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value: ",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.memory" && !value.ends_with('%') && !is_size(value);
+            wrong.then(|| format!("Invalid value: {value}"))
+        }),
+    },
+    Rule {
+        name: "config-memory-zero",
+        source: "shared/instance.go InstanceConfigKeysAny",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Memory limit can't be 0",
+        finds: Finds::Key(|_, key, value| {
+            let zero = value.trim_end_matches(|c: char| !c.is_ascii_digit()).parse() == Ok(0_u64);
+            (key == "limits.memory" && zero).then(|| "Memory limit can't be 0".into())
+        }),
+    },
+    Rule {
+        name: "config-processes",
+        source: "shared/validate/validate.go IsInt64",
+        servers: BOTH,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for an integer",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.processes" && !value.is_empty() && value.parse::<i64>().is_err();
+            wrong.then(|| format!("Invalid value for an integer {value:?}"))
+        }),
+    },
+    Rule {
+        name: "config-idmap-base",
+        source: "shared/validate/validate.go IsUint32",
+        servers: BOTH,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for uint32",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "security.idmap.base" && !value.is_empty() && value.parse::<u32>().is_err();
+            wrong.then(|| format!("Invalid value for uint32 {value:?}: invalid syntax"))
+        }),
+    },
+    Rule {
+        name: "config-swap",
+        source: "shared/instance.go InstanceConfigKeysContainer",
+        // Incus takes sizes as well.
+        servers: LXD,
+        kinds: CONTAINER,
+        when: When::Creation,
+        says: "Invalid value for a boolean",
+        finds: Finds::Key(|_, key, value| {
+            let wrong = key == "limits.memory.swap" && !value.is_empty() && !is_boolean(value);
+            wrong.then(|| format!("Invalid value for a boolean {value:?}"))
+        }),
+    },
+    Rule {
         name: "config-evacuate",
         source: "shared/instance.go InstanceConfigKeysAny",
         servers: BOTH,
@@ -280,6 +376,43 @@ static RULES: &[Rule] = &[
             let known = known.iter().chain(&["unix-block", "unix-char", "unix-hotplug", "usb"]);
             let kind = option(options, "type");
             (!known.clone().any(|k| *k == kind)).then(|| format!("Invalid device type {kind}"))
+        }),
+    },
+    Rule {
+        name: "none-option",
+        source: "lxd/device/none.go validateConfig",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid device option",
+        finds: Finds::Device(|_, options| {
+            (option(options, "type") == "none").then(|| unknown_option(options, &[])).flatten()
+        }),
+    },
+    Rule {
+        name: "disk-size",
+        source: "lxd/device/disk.go validateConfig; shared/units/units.go ParseByteSizeString",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value for device option \"size\"",
+        finds: Finds::Device(|_, options| {
+            let size = option(options, "size");
+            let wrong = option(options, "type") == "disk" && !size.is_empty() && !is_size(size);
+            wrong.then(|| format!("Invalid value for device option \"size\": Invalid value: {size}"))
+        }),
+    },
+    Rule {
+        name: "disk-size-not-root",
+        source: "lxd/device/disk.go validateConfig",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Only the root disk may have a size quota",
+        finds: Finds::Device(|_, options| {
+            let is = |key, value| option(options, key) == value;
+            let wrong = is("type", "disk") && !is("path", "/") && !is("size", "");
+            wrong.then(|| "Only the root disk may have a size quota".into())
         }),
     },
     Rule {
@@ -430,10 +563,27 @@ static RULES: &[Rule] = &[
         says: "Cannot mix IP versions between listen and connect in nat mode",
         finds: Finds::Proxy(|_, device| {
             let (listen, connect) = device.ends()?;
-            // What is no address counts as version 6.
+            // Anything that is not an address counts as version 6.
             let is_v4 = |end: &End| end.ip.is_some_and(|ip| ip.is_ipv4());
             (device.nat() && is_v4(listen) != is_v4(connect))
                 .then(|| "Cannot mix IP versions between listen and connect in nat mode".into())
+        }),
+    },
+    Rule {
+        name: "nic-isolation",
+        source: "lxd/device/nic.go nicValidationRules",
+        servers: BOTH,
+        kinds: ANY,
+        when: When::Creation,
+        says: "Invalid value for a boolean",
+        finds: Finds::Nic(|_, nic| {
+            // Of the filters both servers take anything, and what they do not know as no.
+            let value = option(nic, "security.port_isolation");
+            (!value.is_empty() && !is_boolean(value)).then(|| {
+                format!(
+                    "Invalid value for device option \"security.port_isolation\": Invalid value for a boolean {value:?}"
+                )
+            })
         }),
     },
     Rule {
@@ -667,7 +817,7 @@ static RULES: &[Rule] = &[
 ];
 
 impl Subject<'_> {
-    /// What a server says to it at one of these moments, if it refuses it then.
+    /// The server's error text, if it refuses the instance at one of these moments.
     pub(crate) fn refusal(&self, moments: &[When]) -> Option<String> {
         let applicable = RULES.iter().filter(|rule| {
             moments.contains(&rule.when)
@@ -682,7 +832,7 @@ impl Subject<'_> {
     }
 
     fn broken(&self, rule: &Rule) -> Option<String> {
-        // What the request asks for is all that a project's restrictions are held against before an operation begins.
+        // Before an operation begins, a project's restrictions are checked only against the devices in the request.
         let devices = if rule.when == When::Request { self.devices } else { self.expanded };
         let devices_of = |kind: &'static str| devices.iter().filter(move |(_, o)| option(o, "type") == kind);
         match &rule.finds {
@@ -707,7 +857,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The words around what is wrong.
+    /// Adds the server's text around a violation.
     fn frame(rule: &Rule, device: Option<&str>, text: String) -> String {
         match (rule.when, device) {
             (When::Request, Some(device)) => format!("Invalid device {device:?}: {text}"),
@@ -722,19 +872,19 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether its project is restricted and does not allow something that is forbidden by default.
+    /// Returns whether its project is restricted and does not allow something that is forbidden by default.
     fn restricts(&self, key: &str) -> bool {
         is_true(option(self.project_config, "restricted")) && option(self.project_config, key) != "allow"
     }
 
-    /// The managed bridge that a NIC is on.
+    /// The managed bridge of a NIC.
     fn bridge<'a>(&'a self, nic: &'a ConfigMap) -> Option<(&'a str, &'a ConfigMap)> {
         let name =
             [option(nic, "network"), option(nic, "parent")].into_iter().find(|name| !name.is_empty())?;
         Some((name, self.networks.get(name)?))
     }
 
-    /// The NICs of other instances that are on the same network as one of its own, with the instances' names.
+    /// The NICs of other instances on the same network as one of its own, with the instances' names.
     fn on_same_network<'a>(&'a self, nic: &'a ConfigMap) -> impl Iterator<Item = (&'a str, &'a ConfigMap)> {
         let nics = self.neighbours.iter().flat_map(|(name, devices)| {
             devices.values().filter(|o| option(o, "type") == "nic").map(move |nic| (name.as_str(), nic))
@@ -750,7 +900,7 @@ impl Subject<'_> {
     }
 }
 
-/// The static addresses that an instance's NICs have.
+/// The static addresses of an instance's NICs.
 pub(crate) fn static_addresses(devices: &DeviceMap) -> Vec<IpAddr> {
     let nics = devices.values().filter(|options| option(options, "type") == "nic");
     nics.flat_map(|nic| ["ipv4.address", "ipv6.address"].map(|key| nic.get(key)))
@@ -767,7 +917,7 @@ struct Subnet {
 }
 
 impl Subnet {
-    /// Reads `ADDRESS/LENGTH`; `None` for anything else, `none` for example.
+    /// Parses `ADDRESS/LENGTH`; `None` for anything else, such as `none`.
     fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
         let length = length.parse::<u32>().ok().filter(|length| *length <= 32)?;
@@ -775,7 +925,7 @@ impl Subnet {
         Some(Self { gateway: address.parse().ok()?, mask })
     }
 
-    /// Whether an address can be a machine's: neither the network's nor for broadcasts.
+    /// Returns whether an address is valid for a host: neither the network's address nor the broadcast address.
     fn has_host(self, ip: Ipv4Addr) -> bool {
         let (ip, gateway) = (u32::from(ip), u32::from(self.gateway));
         ip & self.mask == gateway & self.mask && ip & !self.mask != 0 && ip | self.mask != u32::MAX
@@ -800,7 +950,7 @@ const PROXY_OPTIONS: &[&str] = &[
     "uid",
 ];
 
-/// Options that NICs on bridges have on both servers.
+/// Options of NICs on bridges, for both servers.
 const NIC_OPTIONS: &[&str] = &[
     "boot.priority",
     "host_name",
@@ -827,7 +977,7 @@ const NIC_OPTIONS: &[&str] = &[
     "vlan.tagged",
 ];
 
-/// Options that they have on Incus 6.0.4 and not on LXD 5.0.2.
+/// Further options in Incus 6.0.4, which LXD 5.0.2 lacks.
 const NIC_OPTIONS_OF_INCUS: &[&str] = &[
     "io.bus",
     "limits.priority",
@@ -839,7 +989,7 @@ const NIC_OPTIONS_OF_INCUS: &[&str] = &[
     "security.acls.default.ingress.logged",
 ];
 
-/// The types of instance that a key of the configuration is for.
+/// The types of instance that accept a configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeyKind {
     Any,
@@ -907,15 +1057,24 @@ fn key_kind(key: &str) -> KeyKind {
     }
 }
 
-/// Keys that say yes or no.
+/// Keys with boolean values.
 const BOOLEANS: &[&str] = &[
     "boot.autostart",
+    "security.devlxd",
+    "security.guestapi",
     "security.nesting",
     "security.privileged",
     "security.protection.delete",
     "security.secureboot",
     "security.idmap.isolated",
 ];
+
+/// Whether it is a number of bytes as `ParseByteSizeString` of both servers reads it.
+fn is_size(value: &str) -> bool {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    let known = ["", "B", "kB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    value.starts_with(|c: char| c.is_ascii_digit()) && known.contains(&unit)
+}
 
 fn is_boolean(value: &str) -> bool {
     is_true(value) || ["false", "0", "no", "off"].contains(&value.to_ascii_lowercase().as_str())

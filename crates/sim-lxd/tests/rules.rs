@@ -36,9 +36,9 @@ struct Example {
     bare: bool,
     /// Configuration of the bridge while it lasts.
     bridge: &'static [(&'static str, &'static str)],
-    /// Whether another instance of its name and with its NIC, in another project, is there before.
+    /// True if another instance of its name and with its NIC, in another project, exists before.
     twin: bool,
-    /// Whether it is started where it is accepted.
+    /// True if it is started where it is accepted.
     starts: bool,
 }
 
@@ -121,12 +121,32 @@ static EXAMPLES: &[Example] = &[
     key!(None, ANY, "boot.autostart", "true"),
     key!(None, ANY, "user.user-data", "#cloud-config"),
     key!(None, ANY, "cloud-init.user-data", "#cloud-config"),
+    key!(Some("guest-api-of-lxd"), ANY, "security.devlxd", "false"),
+    key!(Some("guest-api-of-incus"), ANY, "security.guestapi", "false"),
+    key!(Some("config-cpu"), ANY, "limits.cpu", "some"),
+    key!(Some("config-memory"), ANY, "limits.memory", "some"),
+    key!(Some("config-memory"), ANY, "limits.memory", "1 MiB"),
+    key!(Some("config-memory-zero"), ANY, "limits.memory", "0MiB"),
+    key!(Some("config-processes"), CONTAINER, "limits.processes", "some"),
+    key!(Some("config-swap"), CONTAINER, "limits.memory.swap", "100MiB"),
+    key!(None, CONTAINER, "limits.memory.swap", "false"),
+    key!(None, CONTAINER, "limits.kernel.nofile", "16384"),
+    key!(None, CONTAINER, "security.idmap.isolated", "true"),
+    key!(Some("config-idmap-base"), CONTAINER, "security.idmap.base", "some"),
+    key!(None, CONTAINER, "security.idmap.base", "923729920"),
+    Example { starts: true, ..key!(None, CONTAINER, "security.syscalls.deny", "ioctl errno 1 [1,0x5000940e,SCMP_CMP_MASKED_EQ,0xffffffff]") },
     key!(Some("config-boolean"), ANY, "boot.autostart", "perhaps"),
     key!(Some("config-boolean"), CONTAINER, "security.nesting", "perhaps"),
     key!(Some("config-evacuate"), ANY, "cluster.evacuate", "sometimes"),
     key!(None, ANY, "cluster.evacuate", "migrate"),
 
     Example { what: "an unknown type of device", rule: Some("device-type"), devices: &[("x", &[("type", "bogus")])], ..PLAIN },
+    Example { what: "a NIC of the profile switched off", devices: &[("eth0", &[("type", "none")])], starts: true, ..PLAIN },
+    Example { what: "something that is not there switched off", devices: &[("gpu", &[("type", "none")])], ..PLAIN },
+    Example { what: "an option of nothing", rule: Some("none-option"), devices: &[("eth0", &[("type", "none"), ("network", "{bridge}")])], ..PLAIN },
+    Example { what: "a root disk with a size", devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "default"), ("size", "1536MiB")])], ..PLAIN },
+    Example { what: "a size that is none", rule: Some("disk-size"), devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "default"), ("size", "big")])], ..PLAIN },
+    Example { what: "a size of another disk", rule: Some("disk-size-not-root"), devices: &[("d", &[("type", "disk"), ("path", "/mnt"), ("source", "/tmp"), ("size", "1MiB")])], ..PLAIN },
     Example { what: "no root disk", rule: Some("root-missing"), bare: true, ..PLAIN },
     Example { what: "a pool that is not there", rule: Some("pool-missing"), devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "conformance-missing")])], ..PLAIN },
 
@@ -166,7 +186,9 @@ static EXAMPLES: &[Example] = &[
     nic!(Some("nic-acls"), "the default action of ACLs", "security.acls.default.ingress.action" => "drop"),
     nic!(Some("nic-acls"), "a limit's priority", "limits.priority" => "1"),
     nic!(Some("nic-option"), "an unknown option", "bogus" => "1"),
+    nic!(Some("nic-isolation"), "isolation that is neither on nor off", "security.port_isolation" => "perhaps"),
     nic!(None, "filters", "security.mac_filtering" => "true", "security.port_isolation" => "true"),
+    nic!(None, "all filters", "security.ipv4_filtering" => "true", "security.ipv6_filtering" => "true", "security.mac_filtering" => "true", "security.port_isolation" => "true"),
     nic!(None, "a static address", "ipv4.address" => "{static}"),
     Example { twin: true, ..nic!(Some("nic-address-taken"), "an address that another instance has", "ipv4.address" => "{static}") },
     Example { twin: true, bridge: &[("dns.mode", "managed")], ..nic!(Some("nic-name-taken"), "a name that another instance has", "security.mac_filtering" => "false") },
@@ -179,7 +201,7 @@ enum Verdict {
     Refused(When, String),
 }
 
-/// How an example comes to be.
+/// The way in which an example is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Created,
@@ -278,7 +300,7 @@ impl Tested {
         })
     }
 
-    /// What the server says to an example, as an instance that is created, or as a change of one that is stopped.
+    /// The server's answer to an example, as a new instance or as a change of a stopped one.
     async fn judge(&self, example: &Example, kind: Kind, how: How) -> Verdict {
         let own = format!("{}-own", self.project);
         let project = if example.project.is_empty() { &self.project } else { &own };
@@ -376,7 +398,7 @@ impl Tested {
 /// The instance's name, which is the same in all projects, as environments' is.
 const NAME: &str = "conformance";
 
-/// What an example's change of the bridge is taken back to.
+/// The bridge's configuration after an example that changes it.
 fn default_of(key: &str) -> &'static str {
     match key {
         "dns.mode" => "none",
@@ -404,7 +426,7 @@ async fn upload(client: &Client, alias: &str) {
     client.create_image_alias("default", alias, &image).await.expect("an alias");
 }
 
-/// What the table says of an example.
+/// The table's answer to an example.
 fn expected<'a>(example: &Example, server: Server, kind: Kind) -> Option<&'a Rule> {
     let rule = example.rule?;
     let rule = rules().iter().find(|r| r.name == rule).unwrap_or_else(|| panic!("no rule {rule:?}"));

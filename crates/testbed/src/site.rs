@@ -1,4 +1,4 @@
-//! The web shop of a testbed: the real server, with a wallet that pays for whoever asks.
+//! The web shop of a testbed: the real server, with a wallet that pays any invoice.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,17 +13,19 @@ use shop_server::{Settings, Site};
 
 use crate::{Error, PublicRunes, Result, Rpc, Shop};
 
-/// Where the demo's wallet is.
+/// Path of the demo's wallet.
 const WALLET: &str = "/demo/pay";
-/// More than any invoice has, in bytes.
+/// Larger than any invoice, in bytes.
 const MAX_REQUEST: usize = 16 << 10;
-/// The longest that a payment over one hop may take before something is wrong.
-const PAYS_WITHIN: Duration = Duration::from_secs(60);
-/// Where the built web shop is, from wherever the demo looks.
+/// Generous time-out for a payment over one hop.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The id of no node: the generator of the curve, whose secret key is 1.
+const NOBODY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+/// Directory of the built web shop.
 const DIST: &str = "frontend-dist";
 
-/// The shop's site, and whether it has the web shop's pages: those in `dist` if it is given, else what is found. The node
-/// is reached by `/ws` there.
+/// The shop's site, and whether it has the web shop's pages: those in `dist` if given, otherwise any that are found. Its `/ws`
+/// leads to the node.
 pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(Site, bool)> {
     let node = &shop.host.node;
     let dir = shop.workdir().subdir("site")?;
@@ -51,14 +53,25 @@ pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(
     Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))
 }
 
-/// Here, or in the source tree that cargo runs us from.
+/// The pages without a shop, which is all that an attendee's link needs: those in `dist` if given, otherwise any that are
+/// found; `None` if they are not built. Its `config.json` says that there is no shop.
+pub fn pages(dist: Option<PathBuf>) -> Result<Option<Site>> {
+    let Some(dist) = dist.or_else(find_dist) else { return Ok(None) };
+    let unusable = |what: &str, why: &dyn std::fmt::Display| Error::Unusable(format!("{what}: {why}"));
+    let id = NOBODY.parse().map_err(|e| unusable("the id of no node", &e))?;
+    // There is no file with a rune, because nobody can order.
+    let settings = Settings::new(dist.clone(), id, dist.join("no-shop"));
+    Site::new(settings).map(Some).map_err(|e| unusable("the pages", &e))
+}
+
+/// Looks in this directory, and in the source tree if cargo runs this program.
 fn find_dist() -> Option<PathBuf> {
     let source =
         std::env::var_os("CARGO_MANIFEST_DIR").map(|dir| PathBuf::from(dir).join("../..").join(DIST));
     [Some(PathBuf::from(DIST)), source].into_iter().flatten().find(|dir| dir.join("index.html").is_file())
 }
 
-/// A page that says what is missing.
+/// A page that says that the web shop is not built.
 const STAND_IN: &str = "<!doctype html>
 <html lang=\"en\">
 <meta charset=\"utf-8\">
@@ -71,15 +84,15 @@ directory with <code>--frontend-dist</code>. What the pages would read is <a hre
 </html>
 ";
 
-/// What the wallet is asked.
+/// A request to the wallet.
 #[derive(Deserialize)]
 struct Pay {
     bolt11: String,
 }
 
-/// The demo's customer pays every invoice that is posted.
+/// Lets the demo's customer pay every invoice that is posted.
 fn wallet(customer: &Rpc) -> Router {
-    let customer = customer.within(PAYS_WITHIN);
+    let customer = customer.within(PAYMENT_TIMEOUT);
     Router::new().route(WALLET, post(pay).layer(DefaultBodyLimit::max(MAX_REQUEST))).with_state(customer)
 }
 
@@ -87,7 +100,7 @@ async fn pay(State(customer): State<Rpc>, Json(Pay { bolt11 }): Json<Pay>) -> Re
     match customer.call("pay", json!({"bolt11": bolt11})).await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => {
-            // With a code it is the customer's node that refuses, without one it cannot be asked.
+            // With a code, the customer's node refused; without one, it did not answer.
             let status = match error.code {
                 Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 None => StatusCode::BAD_GATEWAY,

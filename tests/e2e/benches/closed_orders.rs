@@ -1,4 +1,4 @@
-//! What a long history costs: the same calls to a shop with ten closed orders and to one with 100,000, taken in turn.
+//! The cost of a long history: the same calls to a shop with ten closed orders and to one with 100,000, alternately.
 //!
 //! Only records are made, straight in the datastore: what the orders were, invoices included, is the node's to bear.
 //!

@@ -12,7 +12,7 @@ use figment::providers::{Format as _, Toml};
 use lnplaylive_core::order::{Leftover, PortBlock};
 use lnplaylive_core::{OrderId, ProjectName, Settings};
 use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Stop};
-use provisioner::Provisioner;
+use provisioner::{Provisioner, instance_name};
 use serde_json::Value;
 use testbed::lxd::{Kind, Server, image, unavailable};
 use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step, on_both_servers};
@@ -140,9 +140,9 @@ async fn eight_nodes_and_down_again(kind: Kind) {
     let [project] = &projects_up[..] else { panic!("one order, one project: {projects_up:?}") };
 
     // A reboot, as its server's operator might want one: the same nodes answer to the same strings.
-    let (client, name) = (servers[0].client(), project.to_string());
-    client.stop_instance(&name, "lnplay", Stop::Clean, LONG).await.expect("stopped");
-    client.start_instance(&name, "lnplay", LONG).await.expect("started");
+    let (client, name, instance) = (servers[0].client(), project.to_string(), instance_name(*project));
+    client.stop_instance(&name, &instance, Stop::Clean, LONG).await.expect("stopped");
+    client.start_instance(&name, &instance, LONG).await.expect("started");
     testbed::until("the nodes to be back", LONG, async || {
         for string in &strings {
             if let Err(error) = try_dial(string).await {
@@ -177,7 +177,7 @@ async fn eight_nodes_and_down_again(kind: Kind) {
     provisioner.take_down(order, &leftover).await.expect("there is nothing left to do");
 }
 
-/// What of a process's status is looked at, by name.
+/// The checked fields of a process's status, by name.
 fn proc_status(pid: u32, key: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
@@ -318,7 +318,7 @@ async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {
     let dir = testbed::Workdir::new("cl").expect("a directory");
     let second = format!(
         "{SMALL}\n[[remotes]]\nname = \"second\"\nurl = {:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n\
-         listen_address = \"{}\"\n",
+         unlimited_disk = true\nlisten_address = \"{}\"\n",
         servers[1].url(),
         write_token(&servers[1], dir.path()).await.display(),
         servers[1].address(),
@@ -415,7 +415,7 @@ async fn nothing_is_left_when_its_starter_is_killed(kind: Kind) {
     .expect("it is taken down");
 }
 
-/// What there is of a server: its directory, processes, mounts and bridge.
+/// The traces of a server: its directory, processes, mounts and bridge.
 fn remains(dir: &Path) -> Vec<String> {
     let name = dir.file_name().and_then(|n| n.to_str()).expect("a name");
     let mut found = Vec::new();

@@ -80,7 +80,7 @@ async fn taking_down_what_failed_gets_through_every_fault() {
     provisioned_once(&shop, text(&order, "invoice_id")).await;
     let start_fails = || {
         let fault = Fault::FailOperation("no space left on device".into());
-        remote.faults().on("PUT", "/1.0/instances/lnplay/state", 1, fault);
+        remote.faults().on("PUT", "/1.0/instances/*/state", 1, fault);
     };
     // Once without another fault, to see which calls there are from the failed start on.
     let before = remote.faults().calls().len();
@@ -116,7 +116,7 @@ async fn an_order_that_fails_for_good_can_be_retried() {
     let shop = shop(1).await;
     let remote = &shop.remotes[0];
     let fault = Fault::FailOperation("no space left on device".into());
-    remote.faults().on("PUT", "/1.0/instances/lnplay/state", 1000, fault);
+    remote.faults().on("PUT", "/1.0/instances/*/state", 1000, fault);
     let order = shop.buy(1, 1).await.expect("paid");
     let id = text(&order, "invoice_id");
     let status = shop.follow(id, e2e::LONG, |_| ()).await.expect("it ends");
@@ -160,7 +160,7 @@ async fn a_remote_that_starts_nothing_does_not_use_up_the_attempts() {
         assert_eq!(projects(remote).len(), 1, "one each");
     }
     let fault = || Fault::FailOperation("no space left on device".into());
-    shop.remotes[0].faults().on("PUT", "/1.0/instances/lnplay/state", 1000, fault());
+    shop.remotes[0].faults().on("PUT", "/1.0/instances/*/state", 1000, fault());
     for _ in 0..3 {
         let order = shop.buy(1, 1).await.expect("paid");
         provisioned_once(&shop, text(&order, "invoice_id")).await;

@@ -1,4 +1,4 @@
-//! What the operator sees and does.
+//! The operator's view of orders, and actions on them.
 
 use std::process::Command;
 use std::time::Duration;

@@ -92,6 +92,10 @@ pub struct Remote {
     /// Most environments at a time. Default: as many as there are ports for.
     #[serde(default)]
     pub max_environments: Option<u32>,
+    /// Also makes containers on a storage pool that does not limit their disk: one of the kind `dir`, unless its file system
+    /// has project quotas.
+    #[serde(default)]
+    pub unlimited_disk: bool,
     /// Share of the remote's memory, in percent, that may be in use once an environment is added.
     #[serde(default = "default_max_memory_percent")]
     pub max_memory_percent: u32,

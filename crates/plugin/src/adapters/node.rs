@@ -1,7 +1,6 @@
 //! The node's RPC, as far as we call it. Each call has its own connection and is bounded in time.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cln_rpc::model::requests::{
     DatastoreMode, DatastoreRequest, DeldatastoreRequest, DelinvoiceRequest, DelinvoiceStatus,
@@ -9,18 +8,14 @@ use cln_rpc::model::requests::{
 };
 use cln_rpc::model::responses::{ListdatastoreDatastore, ListinvoicesInvoicesStatus};
 use cln_rpc::primitives::{Amount, AmountOrAny};
-use cln_rpc::{ClnRpc, RpcError, TypedRequest};
+use cln_rpc::{RpcError, TypedRequest};
+use daemon_rpc::Lightningd;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::timeout;
 
 use crate::core::interfaces::{InvoiceStatus, Invoices, NewInvoice, NodeError, Removal, RemoveIf};
-
-/// Longest that a call may take. Our calls take milliseconds; a node that replays blocks or writes to a slow disk takes
-/// seconds.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// lightningd's error codes (`common/jsonrpc_errors.h`).
 mod code {
@@ -72,13 +67,13 @@ impl From<CallError> for NodeError {
 /// The node that the plugin runs in.
 #[derive(Debug)]
 pub struct Node {
-    rpc_file: PathBuf,
+    rpc: Lightningd,
 }
 
 impl Node {
     /// The node whose RPC socket is `rpc_file`.
     pub fn new(rpc_file: PathBuf) -> Self {
-        Self { rpc_file }
+        Self { rpc: Lightningd::new(rpc_file) }
     }
 
     async fn call<R>(&self, request: &R) -> Result<R::Response, CallError>
@@ -87,18 +82,10 @@ impl Node {
         R::Response: DeserializeOwned + std::fmt::Debug,
     {
         let method = request.method();
-        let no_answer = |reason: String| CallError::NoAnswer { method: method.to_owned(), reason };
-        let call = async {
-            // A connection of its own: after a time-out the next answer on it would be the wrong one.
-            let mut rpc = ClnRpc::new(&self.rpc_file).await.map_err(|e| no_answer(e.to_string()))?;
-            rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
-                Some(code) => CallError::Refused { method: method.to_owned(), code, message },
-                None => no_answer(message),
-            })
-        };
-        timeout(CALL_TIMEOUT, call)
-            .await
-            .unwrap_or_else(|_| Err(no_answer(format!("no answer in {} s", CALL_TIMEOUT.as_secs()))))
+        self.rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
+            Some(code) => CallError::Refused { method: method.to_owned(), code, message },
+            None => CallError::NoAnswer { method: method.to_owned(), reason: message },
+        })
     }
 
     /// Writes a datastore key that must be new; returns its generation.

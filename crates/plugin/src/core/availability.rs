@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::{OrderId, State, settings};
-use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Room};
+use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Room, Size};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -60,8 +60,8 @@ struct HandedOver {
     at: Instant,
 }
 
-/// A sale in progress: node count, and until when its place is reserved.
-type Sale = (u32, Timestamp);
+/// A sale in progress: its size, and until when its place is reserved.
+type Sale = (Size, Timestamp);
 
 /// A place that is reserved for an order until its record is written. Dropping it gives the place back, unless the order
 /// is an open one by then.
@@ -224,6 +224,7 @@ impl Availability {
                 ports: environment.ports,
                 address: environment.address,
                 until: Some(environment.expires_at),
+                hours: environment.hours,
             };
             // Its order may still be open and have said the same.
             claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
@@ -233,20 +234,21 @@ impl Availability {
         let mut paid = Vec::new();
         self.orders.for_each_order(|order| {
             sales.remove(&order.id);
+            let size = Size::from(&order.terms);
             match order.state {
                 State::Created => {
                     let until = reserved_until(order.invoice_expires_at);
                     if until > now {
-                        claims.unpaid.push((order.terms.node_count, until));
+                        claims.unpaid.push((size, until));
                     }
                 }
-                State::Queued { paid_at, .. } => paid.push((paid_at, order.terms.node_count)),
+                State::Queued { paid_at, .. } => paid.push((paid_at, size)),
                 _ => {}
             }
         });
         // First come, first served.
         paid.sort_unstable();
-        claims.paid = paid.into_iter().map(|(_, node_count)| node_count).collect();
+        claims.paid = paid.into_iter().map(|(_, size)| size).collect();
         claims.unpaid.extend(sales.into_values());
         claims.unpaid.sort_unstable_by_key(|(_, until)| *until);
         claims
@@ -256,29 +258,29 @@ impl Availability {
     pub fn reserve(
         self: &Arc<Self>,
         id: OrderId,
-        node_count: u32,
+        size: Size,
         invoice_expires_at: Timestamp,
     ) -> Result<Reservation, ShopError> {
         let mut sales = lock(&self.sales);
         self.look(&sales, |room| {
-            if room.has(node_count) {
+            if room.has(size) {
                 Ok(())
             } else if room.is_known() {
-                Err(ShopError::SoldOut { next_available_at: self.next_available(room, node_count) })
+                Err(ShopError::SoldOut { next_available_at: self.next_available(room, size) })
             } else {
                 Err(ShopError::availability_unknown(self.valid_for()))
             }
         })?;
-        sales.insert(id, (node_count, reserved_until(invoice_expires_at)));
+        sales.insert(id, (size, reserved_until(invoice_expires_at)));
         drop(sales);
         Ok(Reservation { availability: Arc::clone(self), id })
     }
 
     /// Time at which there may be room for an environment of this size; `None` if nothing that ends would make enough.
-    pub fn next_available(&self, room: &Room<'_>, node_count: u32) -> Option<Timestamp> {
+    pub fn next_available(&self, room: &Room<'_>, size: Size) -> Option<Timestamp> {
         // What has ended and only waits to be removed frees its place at any moment.
         let now = self.clock.now();
-        room.next(node_count).map(|at| whole_seconds(at.max(now)))
+        room.next(size).map(|at| whole_seconds(at.max(now)))
     }
 }
 

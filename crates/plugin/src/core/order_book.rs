@@ -187,6 +187,7 @@ impl OrderBook {
                 ports: p.ports,
                 address: p.address,
                 until: Some(p.project.expires()),
+                hours: order.terms.hours,
             }));
             placed.extend(order.leftovers.iter().map(|l| Placed {
                 remote: l.remote.clone(),
@@ -194,6 +195,7 @@ impl OrderBook {
                 ports: l.ports,
                 address: l.address,
                 until: None,
+                hours: order.terms.hours,
             }));
         });
         placed

@@ -131,6 +131,7 @@ mod tests {
         Environment {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
             expires_at: at(ends),
+            hours: 1,
             ports: PortBlock { first, count: 3 },
             address: None,
             provisioned: true,

@@ -7,6 +7,7 @@ use lnplaylive_core::catalogue::{Catalogue, Product, Selection, Terms};
 use lnplaylive_core::customisation::CustomisationError;
 use lnplaylive_core::settings::Shop as ShopSettings;
 use lnplaylive_core::{Customisation, NodeAccess, Order, OrderId};
+use provisioner::Size;
 use tokio::time::Instant;
 
 use super::availability::Availability;
@@ -90,8 +91,10 @@ impl Sales {
         self.ready().await?;
         Ok(self.availability.with_room(|room| {
             let offer = |product: &Product| {
-                let available_count = room.count(product.node_count);
-                let next = || self.availability.next_available(room, product.node_count);
+                // An order says whether there is room for more hours.
+                let size = Size { node_count: product.node_count, hours: self.catalogue.min_hours() };
+                let available_count = room.count(size);
+                let next = || self.availability.next_available(room, size);
                 let next_available_at = if available_count == 0 { next() } else { None };
                 Offer { product: product.clone(), available_count, next_available_at }
             };
@@ -121,7 +124,7 @@ impl Sales {
         let expiry_secs = self.settings.invoice_expiry_secs;
         let order = Order::new(OrderId::random(), terms, now, later(now, i64::from(expiry_secs)));
         let reservation =
-            self.availability.reserve(order.id, order.terms.node_count, order.invoice_expires_at)?;
+            self.availability.reserve(order.id, Size::from(&order.terms), order.invoice_expires_at)?;
         // The record first: an invoice without one would take money for nothing.
         let handle = self.orders.insert(order.clone(), permit).await?;
         // From here on the open order reserves the place.

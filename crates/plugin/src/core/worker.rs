@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Placement, Severity};
 use lnplaylive_core::settings::Provisioning;
 use lnplaylive_core::{Event, Order, ProjectName, State, Work, expiry};
-use provisioner::{Avoid, Deployed, Environment, choose, keys};
+use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
@@ -186,7 +186,7 @@ impl Worker {
         let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
         let failed = order.state.attempts().map_or(0, |a| a.failed);
         let candidates = availability.candidates(&reports);
-        let event = match choose(&candidates, order.terms.node_count, &reserved, &avoid, failed) {
+        let event = match choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed) {
             Ok(choice) => {
                 let placement = Placement {
                     project: self.project_name(&order),
@@ -247,6 +247,7 @@ impl Worker {
         let environment = Environment {
             project: placement.project,
             expires_at,
+            hours: order.terms.hours,
             ports: placement.ports,
             address: placement.address,
             provisioned: true,

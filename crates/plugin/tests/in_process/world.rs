@@ -633,6 +633,7 @@ impl Remotes for World {
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
                         expires_at: p.expires_at,
+                        hours: 1,
                         ports: p.ports,
                         address: None,
                         provisioned: p.handed_over,

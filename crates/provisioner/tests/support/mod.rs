@@ -19,7 +19,7 @@ use lnplaylive_core::{
     Terms,
     order::{Leftover, PortBlock},
 };
-use provisioner::{Choice, Error, Provisioner, choose, keys};
+use provisioner::{Choice, Error, Provisioner, Size, choose, keys};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
@@ -107,7 +107,7 @@ impl World {
     pub(crate) async fn place(&self, order: &Order) -> Placement {
         let reports = self.provisioner.survey().await;
         let candidates = self.provisioner.candidates(&reports);
-        let choice = choose(&candidates, order.terms.node_count, &[], &[], 0).expect("room");
+        let choice = choose(&candidates, (&order.terms).into(), &[], &[], 0).expect("room");
         let Choice { remote, member, ports, address } = choice;
         Placement { member, address, ..placement(order, &remote, ports) }
     }
@@ -160,6 +160,11 @@ impl World {
     }
 }
 
+/// An hour of so many nodes.
+pub(crate) fn nodes(node_count: u32) -> Size {
+    Size { node_count, hours: 1 }
+}
+
 /// Settings of a container remote that is a cluster: each member's ports are opened on its own addresses.
 pub(crate) fn cluster_settings(name: &str, url: &str, token: &Path) -> String {
     format!(
@@ -178,7 +183,7 @@ pub(crate) fn remote_settings(
 ) -> String {
     format!(
         "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token}\ninstance_type = \"container\"\n\
-         listen_address = \"{address}\"\nssh_host = \"{address}\"\n\
+         unlimited_disk = true\nlisten_address = \"{address}\"\nssh_host = \"{address}\"\n\
          ports = {{ first = {first}, last = {last} }}\n",
         token = quoted(token),
         first = 20000 + 1000 * index,

@@ -1,4 +1,4 @@
-//! A call may come to any member of a cluster; one that concerns a single member is handed on to it.
+//! Forwards a call from the member that received it to the member that must execute it.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use crate::{
     serve,
 };
 
-/// Without a majority of voters nothing can be read from the database, and every call waits for it.
+/// Without a quorum the database cannot be read, and every call waits for it.
 pub(super) async fn await_quorum(State(shared): Ctx, request: Request, next: Next) -> Response {
     // The sender lives as long as the remote.
     shared.quorum.subscribe().wait_for(|has| *has).await.ok();
     next.run(request).await
 }
 
-/// Finds the member that has to carry the call out, and lets it.
-pub(super) async fn hand_on(
+/// Determines the member that must execute the call, and lets it.
+pub(super) async fn forward(
     State(shared): Ctx,
     Extension(Entry(entry)): Extension<Entry>,
     mut request: Request,
@@ -45,7 +45,7 @@ pub(super) async fn hand_on(
     };
     if !member.is_alive() {
         if method == Method::POST && uri.path() == "/1.0/instances" {
-            // The only call that is sent on without waiting for the member's events.
+            // The only call that is forwarded without waiting for the member's events.
             let address = member.address;
             return broken(&format!(
                 "Unable to connect to: {address} ([dial tcp {address}: connect: connection refused])"
@@ -58,7 +58,7 @@ pub(super) async fn hand_on(
             &shared.in_words_of(text, "context deadline exceeded"),
         );
     }
-    let fault = member.faults.handed_on(&method, uri.path(), uri.query().unwrap_or_default());
+    let fault = member.faults.forwarded(&method, uri.path(), uri.query().unwrap_or_default());
     let carried = serve::carry_out(&member, fault, next.run(request));
     match member.life().run_until_cancelled(carried).await {
         Some(Some(answer)) => answer,
@@ -66,7 +66,7 @@ pub(super) async fn hand_on(
     }
 }
 
-/// The member that a call is for; `None` if any will do.
+/// The member that must execute a call; `None` if any can.
 fn destination(shared: &Shared, request: &Request) -> Result<Option<Arc<Member>>, Refusal> {
     let Ok(Query(params)) = Query::<Params>::try_from_uri(request.uri()) else { return Ok(None) };
     let path: Vec<&str> = request.uri().path().trim_start_matches("/1.0/").split('/').collect();
@@ -95,8 +95,8 @@ fn named(shared: &Shared, name: &str) -> Result<Arc<Member>, Refusal> {
     shared.member(name).cloned().ok_or_else(missing)
 }
 
-/// Where a new instance is made: on the member that was asked for, or on the one with the fewest instances of those that take
-/// what is not sent to them by name.
+/// The member for a new instance: the requested one, or the one with the fewest instances among those that accept instances
+/// without being targeted.
 fn for_new_instance(shared: &Shared, params: &Params) -> Result<Option<Arc<Member>>, Refusal> {
     let refuse = |text: String| Err(Refusal(StatusCode::BAD_REQUEST, text));
     let target = params.target.as_deref().unwrap_or_default();
@@ -125,7 +125,7 @@ fn for_new_instance(shared: &Shared, params: &Params) -> Result<Option<Arc<Membe
     }
 }
 
-/// The member with the fewest instances of those that take some without being named, in a group if one is asked for.
+/// The member with the fewest instances, in the requested group if any, among those that accept instances without being targeted.
 pub(crate) fn least_used(shared: &Shared, group: Option<&str>) -> Option<Arc<Member>> {
     let takes = |member: &&Arc<Member>| {
         let is_online = shared.status(member) == Status::Online;

@@ -1,4 +1,4 @@
-//! Profiles, networks and custom volumes: names that keep a project from being deleted, and little more.
+//! Profiles, networks and custom volumes, mainly as names that prevent a project from being deleted.
 
 use axum::{
     Extension,
@@ -27,7 +27,7 @@ struct New {
     devices: DeviceMap,
 }
 
-/// Adds an object to those of a kind, in the project that holds them.
+/// Adds an object of a kind to the project that holds them.
 fn add(
     shared: &Shared,
     project: &str,
@@ -48,7 +48,7 @@ fn add(
     }
 }
 
-/// Inserts what is not there yet.
+/// Inserts an object if the name is free.
 fn put<T>(all: &mut std::collections::BTreeMap<String, T>, name: String, value: T) -> bool {
     let new = !all.contains_key(&name);
     if new {
@@ -140,7 +140,7 @@ pub(super) async fn read_network(
     }
 }
 
-/// Changes keys of a network's configuration, and leaves the others.
+/// Changes the given keys of a network's configuration and leaves the others.
 pub(super) async fn patch_network(
     State(shared): Ctx,
     Query(params): Query<Params>,
@@ -158,7 +158,7 @@ pub(super) async fn patch_network(
 
 fn render_pool(shared: &Shared) -> Value {
     json!({
-        "name": POOL, "driver": "dir", "description": "", "status": "Created", "config": {}, "used_by": [],
+        "name": POOL, "driver": shared.model().pool_driver, "description": "", "status": "Created", "config": {}, "used_by": [],
         "locations": locations(shared),
     })
 }
@@ -178,6 +178,19 @@ pub(super) async fn pool_resources(Path(pool): Path<String>, Extension(At(member
     }
     let (total, used) = member.state().machine.storage;
     ok(json!({"space": {"used": used, "total": total}, "inodes": {"used": 0, "total": 0}}))
+}
+
+pub(super) async fn read_acl(State(shared): Ctx, Path(name): Path<String>) -> Answer {
+    match shared.model().acls.get(&name) {
+        Some(egress) => {
+            let rule = |action: &String| json!({"action": action, "state": "enabled"});
+            let egress: Vec<_> = egress.iter().map(rule).collect();
+            ok(
+                json!({"name": name, "description": "", "config": {}, "egress": egress, "ingress": [], "used_by": []}),
+            )
+        }
+        None => not_found("Network ACL not found"),
+    }
 }
 
 pub(super) async fn create_network(State(shared): Ctx, Query(params): Query<Params>, body: Bytes) -> Answer {

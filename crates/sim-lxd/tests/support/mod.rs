@@ -1,4 +1,4 @@
-//! What the tests share: a remote in a directory of its own, clients of it, instances that can be reached.
+//! Common parts of the tests: a remote in its own directory, its clients, and reachable instances.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -202,7 +202,7 @@ pub(crate) fn tarball(dir: &Path, name: &str, files: &[&str], boots: bool) -> (P
     (path, hash)
 }
 
-/// Whether a process runs.
+/// Returns whether a process is running.
 pub(crate) fn is_alive(pid: &str) -> bool {
     // A zombie has no environment.
     std::fs::read(format!("/proc/{}/environ", pid.trim())).is_ok_and(|environ| !environ.is_empty())

@@ -4,22 +4,35 @@
 # the daemon. It ends when they let go of it, also when they were killed, and then everything goes: containers, daemon, mounts,
 # bridge, files. A line on stdin that says `keep` spares the logs.
 #
-# With EMULATION, the directory that tests/vm-emulation/build made, the daemon also runs virtual machines. Their proxies are rules
-# of a packet filter, so it is in a network namespace named BRIDGE; a pair of devices joins the two, with the addresses UPLINK_HOST
-# on the device BRIDGE here and UPLINK_SERVER there.
+# With UPLINK_HOST and UPLINK_SERVER the daemon is in a network namespace named BRIDGE, packet filter and all; a pair of devices joins
+# the two, with these addresses: on the device BRIDGE here, and there. With EMULATION, the directory that tests/vm-emulation/build
+# made, it also runs virtual machines.
 trap '' INT TERM HUP
 dir=$1 variable=$2 bridge=$3
 shift 3
 state=$dir/d
 
-if [ -n "${EMULATION-}" ]; then
+if [ -n "${UPLINK_HOST-}" ]; then
     {
         ip netns add "$bridge" && ip link add "$bridge" type veth peer name uplink netns "$bridge" &&
             ip address add "$UPLINK_HOST" dev "$bridge" && ip link set "$bridge" up &&
             ip -n "$bridge" address add "$UPLINK_SERVER" dev uplink && ip -n "$bridge" link set uplink up &&
             ip -n "$bridge" link set lo up
     } >>"$dir/daemon.log" 2>&1
-    set -- nsenter "--net=/run/netns/$bridge" "$EMULATION/run" "$@"
+    if [ -n "${EMULATION-}" ]; then
+        set -- "$EMULATION/run" "$@"
+    else
+        # The /sys of that namespace, with its devices. Nothing of it outlives the daemon and what it starts.
+        # shellcheck disable=SC2016 # the inner shell's
+        set -- unshare --mount --propagation private sh -ec '
+            mount -t tmpfs scratch /mnt
+            mkdir /mnt/cgroup
+            mount --rbind /sys/fs/cgroup /mnt/cgroup
+            mount -t sysfs sysfs /sys
+            mount --rbind /mnt/cgroup /sys/fs/cgroup
+            exec "$@"' namespace "$@"
+    fi
+    set -- nsenter "--net=/run/netns/$bridge" "$@"
 fi
 
 # The first try of the daemon to look things up on the internet fails at once: nothing of a test leaves this machine.

@@ -62,7 +62,7 @@ export function dial(address: NodeAddress): Promise<Session> {
           break;
         case 'error':
           settle(data.id, (call) => {
-            call.reject(new RpcError(data.code, data.message, data.data));
+            call.reject(new RpcError(data.code, data.message, data.data, data.raw));
           });
           break;
         case 'ended':

@@ -21,7 +21,7 @@ export function backoff(failures: number, random: number): number {
 
 /** Options of a call. */
 export interface CallOptions {
-  /** In milliseconds. */
+  /** Milliseconds; `Infinity` for a call that waits for an event, which ends with the connection at the latest. */
   readonly limit?: number;
   readonly signal?: AbortSignal;
 }
@@ -80,7 +80,7 @@ export class Link {
       fault = why;
       gone.abort();
     };
-    const timer = setTimeout(stop('timeout'), limit);
+    const timer = Number.isFinite(limit) ? setTimeout(stop('timeout'), limit) : undefined;
     const [onClose, onAbort] = [stop('closed'), stop('closed')];
     this.#stop.signal.addEventListener('abort', onClose);
     signal?.addEventListener('abort', onAbort);

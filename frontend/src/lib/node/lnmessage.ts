@@ -12,6 +12,7 @@ function asRpcError(error: unknown): Error {
     typeof code === 'number' ? code : 0,
     typeof message === 'string' ? message : 'unknown error',
     data ?? null,
+    error,
   );
 }
 

@@ -33,6 +33,8 @@ export class RpcError extends Error {
     message: string,
     /** The shop's errors have an object here, with a `kind`. */
     readonly data: unknown = null,
+    /** The error as the node sent it; what is in it depends on the method. */
+    readonly raw: unknown = null,
   ) {
     super(message);
   }

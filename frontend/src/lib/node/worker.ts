@@ -24,6 +24,7 @@ export type Report =
       readonly code: number;
       readonly message: string;
       readonly data: unknown;
+      readonly raw: unknown;
     }
   | { readonly kind: 'ended' };
 
@@ -49,9 +50,9 @@ async function call(id: number, method: string, params: Params): Promise<void> {
   try {
     report({ kind: 'answer', id, result: await session?.call(method, params) });
   } catch (error) {
-    const { code, message, data } =
-      error instanceof RpcError ? error : { code: 0, message: 'unknown error', data: null };
-    report({ kind: 'error', id, code, message, data });
+    const { code, message, data, raw } =
+      error instanceof RpcError ? error : { code: 0, message: 'unknown error', data: null, raw: null };
+    report({ kind: 'error', id, code, message, data, raw });
   }
 }
 

@@ -1,7 +1,7 @@
 //! Orders and offers as JSON, for buyers and for the operator.
 
 use jiff::Timestamp;
-use lnplaylive_core::progress::Progress;
+use lnplaylive_core::progress::{Progress, Step};
 use lnplaylive_core::{Order, State};
 use serde_json::{Value, json};
 
@@ -11,14 +11,8 @@ use crate::core::sales::Offer;
 /// The plugin's version, as buyers see it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The percentages between which each step of `lnplay up` lies.
-const STEPS: [(&str, u32, u32); 5] = [
-    ("start-bitcoind", 25, 30),
-    ("mature-chain", 30, 35),
-    ("start-nodes", 35, 70),
-    ("fund-nodes", 70, 90),
-    ("open-channels", 90, 99),
-];
+/// The percentages between which `lnplay up` lies.
+const UP: (u32, u32) = (25, 99);
 
 /// Names of the states that operators can filter by.
 pub(super) const STATES: [&str; 9] = [
@@ -33,10 +27,10 @@ pub(super) const STATES: [&str; 9] = [
     "refunded",
 ];
 
-/// Percentage of all steps when `done` of `total` units of a step are done.
+/// Percentage of the whole when `done` of `total` units of a step of `lnplay up` are done.
 fn share(step: &str, done: u32, total: u32) -> u32 {
-    let (_, from, to) = STEPS.into_iter().find(|(name, ..)| *name == step).unwrap_or((step, 25, 99));
-    from + (to - from) * done.min(total) / total.max(1)
+    let (from, to) = UP;
+    from + Step::from_name(step).map_or(0, |step| step.overall(done, total, to - from))
 }
 
 /// A product and its availability: an entry of `lnplaylive-products`.

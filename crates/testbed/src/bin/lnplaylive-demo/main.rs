@@ -1,8 +1,7 @@
-//! The demo: starts the whole business on this machine, and buys an environment in the terminal if asked to.
+//! The demo: runs the whole shop on this machine, and can buy an environment in the terminal.
 //!
-//! `cargo demo` starts everything and stays; `cargo demo -- --once` buys one environment and ends. Everything that a
-//! visitor sees on the way is the real code path, from the order to nodes that answer; only daemons and servers that the
-//! machine does not have are simulated.
+//! `cargo demo` runs until Ctrl-C; `cargo demo -- --once` buys one environment and exits. A visitor sees the real code paths,
+//! from the order to nodes that answer. Only daemons and servers that the machine lacks are simulated.
 
 mod args;
 mod lingering;
@@ -11,9 +10,8 @@ mod screen;
 mod signals;
 mod timeline;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,12 +19,14 @@ use anyhow::Context;
 use lnplaylive_core::Terms;
 use serde::Serialize;
 use serde_json::{Value, json};
+use shop_server::Site;
 use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use args::{After, Business, Lightning, Plan};
+use args::{After, Business, Lightning, Pages, Plan};
 use lingering::Lingering;
 use purchase::Purchase;
 use screen::{Out, Screen};
@@ -35,7 +35,7 @@ use timeline::Timeline;
 
 /// The programs that the demo runs.
 const PROGRAMS: [Binary; 4] = [Binary::Plugin, Binary::Lnplay, Binary::SimLightningd, Binary::SimBitcoind];
-/// What a shell reports of a program that Ctrl-C ended.
+/// Exit status of a program ended by Ctrl-C, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -52,41 +52,66 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: Plan) -> anyhow::Result<ExitCode> {
-    // Before there is a runtime and signals are handled: a build ends with Ctrl-C like any other.
+    // Before the runtime and the signal handlers exist, so that Ctrl-C interrupts a build as usual.
     testbed::binaries::ensure_built(&PROGRAMS, |_| ())?;
     let start = Instant::now();
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::new().context("setting up signals")?;
         match plan {
-            Plan::Serve(business, dist) => serve(business, dist, start, &mut signals).await,
+            Plan::Serve(business) => serve(business, start, &mut signals).await,
             Plan::Once { business, terms, json, after } => {
                 once(business, &terms, json, after, start, &mut signals).await
             }
-            Plan::Remote { listen, lightning, time } => remote(listen, lightning, time, &mut signals).await,
+            Plan::Remote { listen, lightning, time, pages } => {
+                remote(listen, lightning, time, pages, &mut signals).await
+            }
         }
     })
 }
 
-/// Starts everything and stays.
-async fn serve(
-    business: Business,
-    dist: Option<PathBuf>,
-    start: Instant,
-    signals: &mut Signals,
-) -> anyhow::Result<ExitCode> {
+/// A site that is being served.
+struct Served {
+    end: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Served {
+    fn start(site: Site, listener: TcpListener) -> Self {
+        let (end, ended) = oneshot::channel();
+        let serving = tokio::spawn(site.serve(listener.into(), async { drop(ended.await) }));
+        Self { end, serving }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        drop(self.end);
+        self.serving.await.context("serving the pages")
+    }
+}
+
+/// Listens at `address`, or at another port of its host if that one is taken.
+async fn listen_near(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = match TcpListener::bind(address).await {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => TcpListener::bind((address.ip(), 0)).await,
+        bound => bound,
+    };
+    listener.with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+}
+
+/// Runs the shop until it is stopped.
+async fn serve(business: Business, start: Instant, signals: &mut Signals) -> anyhow::Result<ExitCode> {
     let screen = Screen::new(Out::Stdout, start);
-    let listener = TcpListener::bind(business.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen", business.listen)
-    })?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    let Some(shop) = signals.unless_stopped(open(business, address, &screen)).await else {
+    let Pages { listen, dist } = business.pages.clone();
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))?;
+    let url = site_url(listener.local_addr().context("the listener has no address")?);
+    let Some(shop) = signals.unless_stopped(open(business, &url, &screen)).await else {
         return Ok(INTERRUPTED.into());
     };
     let shop = shop?;
     let runes = shop.host.create_public_runes().await?;
     let (site, has_pages) = testbed::site(&shop, &runes, dist)?;
-    let url = site_url(address);
     screen.line(format_args!(
         "
   The shop            {url}{}
@@ -103,17 +128,34 @@ async fn serve(
         runes.order_rune,
     ));
     screen.line(how_to_buy(&shop));
-    let (end, ended) = oneshot::channel::<()>();
-    let serving = tokio::spawn(site.serve(listener.into(), async { drop(ended.await) }));
+    screen.line(format_args!(
+        "
+  What to open first
+    as organiser      {url}  (order, and pay with the demo wallet)
+    as attendee       the card of a node, on the page of the order that was paid
+    as operator       {}
+
+Ctrl-C stops everything.",
+        operators_call(&shop)
+    ));
+    let served = Served::start(site, listener);
     signals.stopped().await;
     screen.line("Stopping.");
-    drop(end);
-    serving.await.context("serving the shop")?;
+    served.stop().await?;
     shop.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// For people who want to play the buyer by hand.
+/// The operator's command that lists all orders.
+fn operators_call(shop: &Shop) -> String {
+    let host = shop.host.node.dir().display();
+    match shop.daemons().flavor() {
+        Flavor::Real => format!("lightning-cli --regtest --lightning-dir={host} lnplayops-orders"),
+        Flavor::Simulated => format!("lnplayops-orders, by JSON-RPC on {host}/regtest/lightning-rpc"),
+    }
+}
+
+/// Instructions for buying by hand.
 fn how_to_buy(shop: &Shop) -> String {
     let (host, customer) = (shop.host.node.dir().display(), shop.host.customer.dir().display());
     let by_hand = match shop.daemons().flavor() {
@@ -133,12 +175,10 @@ fn how_to_buy(shop: &Shop) -> String {
 "
         ),
     };
-    format!(
-        "  To buy in the terminal, in another one: cargo demo -- --once\n{by_hand}\nCtrl-C stops everything."
-    )
+    format!("  To buy in the terminal, in another one: cargo demo -- --once\n{by_hand}")
 }
 
-/// Buys one environment, and keeps running after it what is wanted.
+/// Buys one environment, then does what the options say.
 async fn once(
     mut business: Business,
     terms: &Terms,
@@ -150,15 +190,24 @@ async fn once(
     let mut screen = Screen::new(if json { Out::Stderr } else { Out::Stdout }, start);
     let mut timeline = Timeline::new(start);
     let simulated = business.simulated;
+    let Pages { listen, dist } = business.pages.clone();
     let lingering = match after {
-        After::Linger(time) if simulated => Some((Lingering::start(business.lightning, time).await?, time)),
+        After::Linger(time) if simulated => {
+            Some((Lingering::start(business.lightning, time, &business.pages).await?, time))
+        }
         _ => None,
     };
+    let mut pages_url = site_url(listen);
+    let mut listener = None;
     if let Some((server, _)) = &lingering {
         business.remotes = server.remotes();
+        pages_url = server.pages().map_or(pages_url, str::to_owned);
+    } else if after == After::Keep {
+        let bound = listen_near(listen).await?;
+        pages_url = site_url(bound.local_addr().context("the listener has no address")?);
+        listener = Some(bound);
     }
-    let listen = business.listen;
-    let Some(shop) = signals.unless_stopped(open(business, listen, &screen)).await else {
+    let Some(shop) = signals.unless_stopped(open(business, &pages_url, &screen)).await else {
         return Ok(INTERRUPTED.into());
     };
     let mut shop = shop?;
@@ -194,13 +243,24 @@ async fn once(
         let until = &purchase.status["deployment_details"]["vm_expiration_date"];
         screen.line(format_args!("The environment stays on the server; it is paid until {until}."));
     }
-    if after == After::Keep {
+    if let Some(listener) = listener {
+        let runes = shop.host.create_public_runes().await?;
+        let (site, _) = testbed::site(&shop, &runes, dist)?;
+        let served = Served::start(site, listener);
+        what_to_open(&purchase, &pages_url, &screen);
+        screen.line(format_args!("  as operator     {}\n", operators_call(&shop)));
         screen.line("Everything keeps running. Ctrl-C stops it.");
         signals.stopped().await;
+        served.stop().await?;
     }
     shop.stop().await;
     if let Some((server, time)) = lingering {
         let minutes = time.as_secs() / 60;
+        if server.pages().is_some() {
+            screen.line("The links open in a browser on this machine.");
+        } else {
+            screen.line("The links do not open: the pages are not built, there is no frontend-dist.");
+        }
         let pid = server.leave();
         screen.line(format_args!(
             "The nodes keep running in the background for {minutes} minutes; `kill {pid}` stops them earlier."
@@ -209,7 +269,7 @@ async fn once(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--json` prints.
+/// The document printed by `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     order: &'a Value,
@@ -219,7 +279,7 @@ struct Report<'a> {
     remote: RemoteKind,
 }
 
-/// Shows a person what was bought.
+/// Prints the connection strings.
 fn hand_over(purchase: &Purchase, screen: &Screen) {
     let details = &purchase.status["deployment_details"];
     screen.line("\nConnection strings, one for each attendee:\n");
@@ -229,28 +289,51 @@ fn hand_over(purchase: &Purchase, screen: &Screen) {
     screen.line("");
 }
 
-/// Runs a simulated LXD server and nothing else, until it is stopped or its time is up.
+/// Shows the pages to open while the shop runs.
+fn what_to_open(purchase: &Purchase, url: &str, screen: &Screen) {
+    let id = purchase.status["invoice_id"].as_str().unwrap_or_default();
+    screen.line(format_args!(
+        "What to open first
+  as organiser    {url}/orders/{id}
+  as attendee     the first of the connection strings"
+    ));
+}
+
+/// Runs only a simulated LXD server, with the pages if they are wanted, until it is stopped or its time is over.
 async fn remote(
     listen: SocketAddr,
     lightning: Lightning,
     time: Option<Duration>,
+    pages: Option<Pages>,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
     let daemons = lightning.daemons()?;
     let workdir = Workdir::new("lxd")?;
     let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
-    print_json(&json!({"url": remote.url(), "token": remote.token("lnplaylive")}))?;
+    let mut about = json!({"url": remote.url(), "token": remote.token("lnplaylive")});
+    let mut served = None;
+    if let Some(Pages { listen, dist }) = pages
+        && let Some(site) = testbed::pages(dist)?
+    {
+        let listener = listen_near(listen).await?;
+        about["pages"] = site_url(listener.local_addr().context("the listener has no address")?).into();
+        served = Some(Served::start(site, listener));
+    }
+    print_json(&about)?;
     match time {
-        // Stopped before or not, the end is the same.
+        // Whether it was stopped or its time is over makes no difference.
         Some(time) => drop(signals.unless_stopped(tokio::time::sleep(time)).await),
         None => signals.stopped().await,
+    }
+    if let Some(served) = served {
+        served.stop().await?;
     }
     remote.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the business.
-async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::Result<Shop> {
+/// Starts the shop.
+async fn open(business: Business, pages_url: &str, screen: &Screen) -> anyhow::Result<Shop> {
     let daemons = business.lightning.daemons()?;
     let server = match &business.remotes {
         Remotes::Existing { url, .. } if !business.simulated => url,
@@ -261,14 +344,14 @@ async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::
         "starting a shop and a customer on {flavor} lightningd and bitcoind; environments go to {server}"
     ));
     let mut config = ShopConfig::new(daemons);
-    config.settings = format!("[shop]\nconnect_page = \"{}/connect\"\n", site_url(site));
+    config.settings = format!("[shop]\nconnect_page = \"{pages_url}/connect\"\n");
     config.remotes = business.remotes;
     let shop = Shop::start(config).await?;
     screen.event("the shop is open");
     Ok(shop)
 }
 
-/// Where a browser on this machine finds a listener.
+/// The URL of a listener, for a browser on this machine.
 fn site_url(listener: SocketAddr) -> String {
     let port = listener.port();
     if listener.ip().is_unspecified() {
