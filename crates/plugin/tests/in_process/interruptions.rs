@@ -174,7 +174,7 @@ fn interleave(fate: Fate, actions: &[Action], nth: usize, fault: Option<Fault>) 
 /// Runs an order once for each of its calls and each of these actions, which come at that call.
 fn interleave_all(fate: Fate, actions: &[&[Action]], faults: &[Option<Fault>]) {
     let calls = fate.calls();
-    assert!(calls > 20, "{calls}");
+    assert!(calls >= 15, "{calls}");
     for actions in actions {
         for nth in 0..calls {
             for fault in faults {
