@@ -27,9 +27,8 @@ use crate::confine::{Confinement, Disk};
 use crate::{group, lock, log, systemd};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// The longest wait between two starts: long enough that many environments that fail on one machine leave it time to
-/// recover.
-const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// The longest wait between two starts. An attendee whose node crashes waits no longer than this for it.
+const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// After this uptime the failure count starts again.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// A child that fails this often in a row does not start: [`Child::wait_until`] gives up on it. That takes some 3 s of
