@@ -22,7 +22,7 @@ async function cards(page: Page, stage: Stage): Promise<string[]> {
 test("two attendees keep the six promises by touch alone @phone", async ({ page, context, stage, isMobile }) => {
   test.skip(!isMobile, "once is enough for so long a play: on phones");
   test.skip(stage.lightning !== "real", "lightningd is missing: simulated nodes do not route, fail and close as real ones do");
-  test.setTimeout(480_000);
+  test.setTimeout(600_000);
   const [first = "", second = "", third = "", fourth = ""] = await cards(page, stage);
   await page.close();
   const alice = await Attendee.open(context, first);
@@ -44,14 +44,14 @@ test("two attendees keep the six promises by touch alone @phone", async ({ page,
   await expect(alice.page.getByTestId("plan")).toContainText("Bruno");
   await touch(alice.pay);
   await expect(alice.paid).toContainText("40,000 sat to Bruno");
-  await expect(bruno.page.getByTestId("arrived")).toContainText("40,000 sat arrived");
+  await expect(bruno.page.getByTestId("arrived")).toContainText("40,000 sat arrived", { timeout: 60_000 });
   await bruno.hasDone("receive");
   const donations = await alice.offer("Donations");
   await bruno.read(donations);
   await bruno.page.getByRole("textbox", { name: "How much?" }).fill("5,000");
   await touch(bruno.pay);
   await expect(bruno.paid).toContainText("5,000 sat to Alice");
-  await expect(alice.page.getByTestId("arrived")).toContainText("5,000 sat arrived");
+  await expect(alice.page.getByTestId("arrived")).toContainText("5,000 sat arrived", { timeout: 60_000 });
   await alice.hasDone("receive");
   await bruno.hasDone("offer");
 

@@ -321,19 +321,20 @@ export class Wallet {
   async #followMoves(): Promise<void> {
     const { signal } = this.#stop;
     let next = 0;
+    let isFirst = true;
     while (!signal.aborted) {
       try {
         const params = { subsystem: 'channelmoves', indexname: 'created', nextvalue: next };
         const answer = await this.#waits.moves.call('wait', params, { signal, limit: Infinity });
-        // The first one only says where we are.
-        if (next > 0) this.refresh('payments', 'state');
+        // The first answer only says where we are. After a break it may hide what came meanwhile.
+        if (!isFirst) this.refresh('payments', 'state');
+        isFirst = false;
         next = 1 + numberOr(object(answer, 'wait'), 'created', 0);
       } catch (error) {
         if (isUnknownMethod(error)) {
           await sleep(POLL, signal);
           this.refresh('payments', 'state');
         } else {
-          // What came meanwhile is asked for when the connection is back.
           next = 0;
           await sleep(1000, signal);
         }
