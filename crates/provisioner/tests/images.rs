@@ -37,7 +37,7 @@ async fn several_orders_at_once_bring_it_once() {
     for order in &orders {
         let choice = choose(&world.provisioner.candidates(&reports), nodes(1), &used, &[], 0).expect("room");
         let (remote, member) = (choice.remote.clone(), choice.member.clone());
-        used.push(Placed { remote, member, ports: choice.ports, address: None, until: None });
+        used.push(Placed { remote, member, ports: choice.ports, address: None, until: None, hours: 1 });
         placements.push(support::placement(order, "sim-0", choice.ports));
     }
     let up = orders.iter().zip(&placements).map(|(o, p)| world.provisioner.bring_up(o, p));
