@@ -12,8 +12,16 @@
         "aarch64-linux"
       ];
       pkgs = eachSystem (system: nixpkgs.legacyPackages.${system});
-      # What the files in nixos/ are given: nixpkgs of one system, this flake, and the flake's nixpkgs.
-      load = path: eachSystem (system: import path { inherit self nixpkgs lib; pkgs = pkgs.${system}; });
+      # Arguments of the files in nixos/: nixpkgs for one system, this flake, and the flake's nixpkgs.
+      load =
+        path:
+        eachSystem (
+          system:
+          import path {
+            inherit self nixpkgs lib;
+            pkgs = pkgs.${system};
+          }
+        );
     in
     {
       packages = load ./nixos/packages.nix;

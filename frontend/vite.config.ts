@@ -3,7 +3,7 @@ import { VitePWA } from 'vite-plugin-pwa';
 import { defineConfig } from 'vitest/config';
 import { precompress } from './build/precompress.ts';
 
-/** Where `cargo demo` serves the shop; `DEMO=http://127.0.0.1:3411 npm run dev` for another place. */
+/** The demo's shop; `DEMO=http://127.0.0.1:3411 npm run dev` for another address. */
 const demo = process.env['DEMO'] ?? 'http://127.0.0.1:3000';
 const proxy = {
   '/config.json': demo,
@@ -18,9 +18,9 @@ export default defineConfig({
     svelte(),
     VitePWA({
       strategies: 'generateSW',
-      // A page that reloads by itself might do so in front of somebody who is about to pay: ask first.
+      // A page that reloads by itself could do so while somebody is about to pay, so ask first.
       registerType: 'prompt',
-      // Registered by our own module: the policy of the site forbids inline scripts.
+      // Registered by our own module, because the site's CSP forbids inline scripts.
       injectRegister: null,
       includeAssets: ['favicon.svg', 'apple-touch-icon.png'],
       manifest: {
@@ -43,7 +43,7 @@ export default defineConfig({
       workbox: {
         globPatterns: ['**/*.{js,css,html,woff2}'],
         navigateFallback: '/index.html',
-        // The app's own pages, as in `routes.ts`. All else, config.json above all, is asked of the network, always.
+        // The app's pages, as in `routes.ts`. Everything else, such as config.json, always comes from the network.
         navigateFallbackAllowlist: [/^\/$/, /^\/order$/, /^\/orders(\/|$)/, /^\/connect$/],
         cleanupOutdatedCaches: true,
         clientsClaim: false,
@@ -58,7 +58,7 @@ export default defineConfig({
     outDir: '../frontend-dist',
     emptyOutDir: true,
     target: 'es2022',
-    // Nothing in data URLs: the site's policy need not allow them.
+    // No data URLs, so that the site's CSP need not allow them.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
@@ -67,7 +67,7 @@ export default defineConfig({
   server: { proxy },
   preview: {
     proxy,
-    // As the real server does; what breaks under it should break here.
+    // The CSP of the real server, so that violations show here.
     headers: {
       'Content-Security-Policy':
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +

@@ -1,4 +1,4 @@
-# What `nix run .#NAME` runs.
+# Programs for `nix run .#NAME`.
 {
   self,
   lib,
@@ -10,14 +10,14 @@ let
   packages = self.packages.${system};
   rust = import ./rust.nix { inherit lib pkgs; };
 
-  # Finds the programs that it starts beside itself, and the daemons on PATH.
+  # The demo looks for other programs next to itself, and for the daemons on PATH.
   demo = pkgs.writeShellApplication {
     name = "demo";
     runtimeInputs = rust.daemons;
     text = ''
-      # The shop's pages, for whoever shows a shop.
+      # The pages of the shop; the simulated remote has none.
       [[ ''${1-} == remote ]] || set -- --frontend-dist ${packages.frontend-dist} "$@"
-      exec ${packages.lnplaylive}/bin/lnplaylive-demo "$@"
+      exec ${packages.workspace}/bin/lnplaylive-demo "$@"
     '';
   };
 
@@ -37,7 +37,7 @@ let
   };
 in
 {
-  demo = app "The whole business on this machine" (lib.getExe demo);
-  publish-aws-image = app "Makes an AMI of the AWS image" "${publishing}/bin/publish-aws-image";
-  deploy-aws = app "Runs a shop on AWS" "${publishing}/bin/deploy-aws";
+  demo = app "Runs the whole shop on this machine" (lib.getExe demo);
+  publish-aws-image = app "Publishes the AWS image as an AMI" "${publishing}/bin/publish-aws-image";
+  deploy-aws = app "Deploys a shop on AWS" "${publishing}/bin/deploy-aws";
 }

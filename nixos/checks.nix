@@ -1,4 +1,4 @@
-# What `nix flake check` proves.
+# The checks of `nix flake check`.
 {
   self,
   nixpkgs,
@@ -10,9 +10,11 @@ let
   rust = import ./rust.nix { inherit lib pkgs; };
   root = ../.;
 
-  # Every file in tests/vm is a test of that name.
+  # Every file in tests/vm is a test with that name.
   files = lib.attrNames (
-    lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (builtins.readDir (root + "/tests/vm"))
+    lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (
+      builtins.readDir (root + "/tests/vm")
+    )
   );
   virtualMachines = lib.listToAttrs (
     map (
@@ -50,7 +52,7 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ;
   };
 
-  # The units of the host as systemd reads them: complete, and with little to gain for who takes one over.
+  # The host's units: complete, and sandboxed well according to systemd-analyze.
   units = import (root + "/tests/nix/units.nix") { inherit self lib pkgs; };
 
   nix =
@@ -65,7 +67,7 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ''
         find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +
         deadnix --fail ${nixFiles}
-        statix check ${nixFiles}
+        statix check --config ${root + "/statix.toml"} ${nixFiles}
         touch $out
       '';
 }

@@ -1,4 +1,4 @@
-# One of each for `nixos-rebuild` and `nix repl`; images of both platforms are packages.
+# One configuration of each kind, for `nixos-rebuild` and `nix repl`. The images for both platforms are packages.
 { self, nixpkgs }:
 let
   systems = import ./systems.nix {

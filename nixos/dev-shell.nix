@@ -1,4 +1,4 @@
-# Everything that `tests/run` and `cargo demo` want.
+# Everything that `tests/run` and `cargo demo` need.
 { lib, pkgs, ... }:
 let
   rust = import ./rust.nix { inherit lib pkgs; };

@@ -1,4 +1,4 @@
-# Our programs, the web shop's files, and the images made of them.
+# Our programs, the web shop's files, and the images.
 {
   self,
   nixpkgs,
@@ -13,7 +13,7 @@ let
     import ./systems.nix { inherit self nixpkgs system; }
   );
 
-  # What `image_metadata_file` and `image_rootfs_file` of a remote name.
+  # A directory with the files for a remote's `image_metadata_file` and `image_rootfs_file`.
   imageFiles =
     name: metadata: rootfs:
     pkgs.runCommand name { } ''
@@ -21,25 +21,55 @@ let
       ln -s ${metadata}/tarball/*.tar.xz $out/metadata.tar.xz
       ln -s ${rootfs} $out/rootfs
     '';
+
+  # Copies of some of the workspace's programs. The rest of the workspace must not reach an image.
+  programs =
+    name: mainProgram: list:
+    pkgs.runCommand "${name}-${rust.version}"
+      {
+        inherit (rust) version;
+        disallowedReferences = [ rust.workspace ];
+        meta = {
+          inherit (rust.workspace.meta) description license platforms;
+          inherit mainProgram;
+        };
+      }
+      ''
+        install -D --target-directory $out/bin ${
+          lib.concatMapStringsSep " " (program: "${rust.workspace}/bin/${program}") list
+        }
+      '';
 in
-{
-  inherit (rust) lnplaylive;
-  default = rust.lnplaylive;
+rec {
+  default = lnplaylive;
 
-  # The one program that an instance needs: nothing of the host's goes into its image.
-  lnplay = pkgs.runCommand "lnplay-${rust.version}" { meta.mainProgram = "lnplay"; } ''
-    install -D ${rust.lnplaylive}/bin/lnplay $out/bin/lnplay
-  '';
+  # The programs of the host.
+  lnplaylive = programs "lnplaylive" "lnplaylive-plugin" [
+    "lnplaylive-plugin"
+    "lnplaylive-frontend"
+    "lnplaylive-culler"
+    "lnplaylive-user-data"
+  ];
 
-  # As it is committed: the lock file of its source names no download addresses, so Nix cannot build it. That it is what the
-  # source builds is checked by `tests/run`.
+  # The only program that an instance needs.
+  lnplay = programs "lnplay" "lnplay" [ "lnplay" ];
+
+  # For development: the demo, with everything that it starts next to it.
+  inherit (rust) workspace;
+
+  # The committed build. Nix cannot build it, because the lock file of its source has no download URLs. `tests/run` checks that
+  # the source builds the same files.
   frontend-dist = pkgs.runCommand "lnplaylive-frontend-dist-${rust.version}" { } ''
     cp -r ${rust.frontendDist}/frontend-dist $out
   '';
 
-  lnplay-container-image = imageFiles "lnplay-container-image" systems.container.metadata "${systems.container.squashfs}/*.squashfs";
-  lnplay-vm-image = imageFiles "lnplay-vm-image" systems.vm.metadata "${systems.vm.qemuImage}/nixos.qcow2";
+  lnplay-container-image =
+    imageFiles "lnplay-container-image" systems.container.metadata
+      "${systems.container.squashfs}/*.squashfs";
+  lnplay-vm-image =
+    imageFiles "lnplay-vm-image" systems.vm.metadata
+      "${systems.vm.qemuImage}/nixos.qcow2";
 
-  # A disk, with nix-support/image-info.json beside it.
+  # A disk image, with nix-support/image-info.json next to it.
   aws-image = systems.host.image;
 }

@@ -1,10 +1,10 @@
-# The Rust workspace: its programs, and its lints and tests as derivations that are built to be checked.
+# The Rust workspace: its programs, and its lints and tests as derivations.
 { lib, pkgs }:
 let
   root = ../.;
   version = (lib.importTOML (root + "/Cargo.toml")).workspace.package.version;
 
-  # What cargo reads, and nothing else: a changed module or page rebuilds no program.
+  # Only the files that cargo reads, so that a change of a module or a page rebuilds nothing here.
   src = lib.fileset.toSource {
     inherit root;
     fileset = lib.fileset.unions [
@@ -14,7 +14,7 @@ let
       (root + "/Cargo.toml")
       (root + "/clippy.toml")
       (root + "/crates")
-      # A test reads it.
+      # Read by a test.
       (root + "/nixos/images/user-data.example")
       (root + "/rustfmt.toml")
       (root + "/tests/e2e")
@@ -28,7 +28,7 @@ let
   };
   build = args: pkgs.rustPlatform.buildRustPackage (common // args);
 
-  # What the tests start.
+  # The daemons that the tests start: all that they need besides a standard environment.
   daemons = [
     pkgs.bitcoind
     pkgs.clightning
@@ -43,9 +43,9 @@ in
     fileset = lib.fileset.maybeMissing (root + "/frontend-dist");
   };
 
-  # All programs. Their tests are a check of their own.
-  lnplaylive = build {
-    pname = "lnplaylive";
+  # All programs of the workspace, including the demo and the stand-ins. The tests run in a derivation of their own.
+  workspace = build {
+    pname = "lnplaylive-workspace";
     doCheck = false;
     meta = {
       description = "Sells private Lightning networks by the hour";
@@ -64,7 +64,7 @@ in
     installPhase = "touch $out";
   };
 
-  # The tests find the daemons on PATH; they need loopback, which the sandbox has.
+  # The tests find the daemons on PATH. They need loopback, which the sandbox provides.
   tests = build {
     pname = "lnplaylive-tests";
     nativeCheckInputs = daemons;
@@ -78,9 +78,17 @@ in
     installPhase = "touch $out";
   };
 
-  fmt = pkgs.runCommand "lnplaylive-fmt" { nativeBuildInputs = [ pkgs.cargo pkgs.rustfmt ]; } ''
-    cd ${src} && cargo fmt --all --check && touch $out
-  '';
+  fmt =
+    pkgs.runCommand "lnplaylive-fmt"
+      {
+        nativeBuildInputs = [
+          pkgs.cargo
+          pkgs.rustfmt
+        ];
+      }
+      ''
+        cd ${src} && cargo fmt --all --check && touch $out
+      '';
 
   inherit daemons;
 }

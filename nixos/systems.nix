@@ -1,4 +1,4 @@
-# The NixOS systems that this flake makes, of one platform.
+# The NixOS systems of this flake, for one platform.
 {
   self,
   nixpkgs,
@@ -17,7 +17,7 @@ in
     self.nixosModules.default
     ./images/aws
   ];
-  # One environment, in a container and in a virtual machine.
+  # One environment, as a container and as a virtual machine.
   container = make [
     self.nixosModules.lnplay
     ./images/lnplay/container.nix

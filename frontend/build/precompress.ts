@@ -1,4 +1,4 @@
-/** Writes `.br` and `.gz` beside each file that gets smaller by it, so that the server need not compress. */
+/** Writes `.br` and `.gz` variants of files that get smaller by it, so that the server need not compress. */
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
@@ -7,10 +7,10 @@ import type { Plugin } from 'vite';
 
 const COMPRESSIBLE = /\.(css|html|js|json|svg|txt|webmanifest)$/;
 
-/** Below this one packet holds the file anyway. */
+/** Smaller files fit into one packet anyway. */
 const WORTH_IT = 512;
 
-/** With a library of its own: what zlib makes of the same bytes depends on the build of Node.js. */
+/** Uses a library, because the output of zlib depends on the build of Node.js. */
 function gzip(content: Uint8Array): Uint8Array {
   return gzipSync(content, { level: 9, mtime: 0 });
 }
@@ -24,7 +24,7 @@ function brotli(content: Buffer): Buffer {
   });
 }
 
-/** The plugin; it runs last, when the service worker has been written too. */
+/** The plugin. It runs last, after the service worker has been written. */
 export function precompress(): Plugin {
   let directory = '';
   return {

@@ -1,4 +1,4 @@
-/** Where the page begins. */
+/** Entry point. */
 import { mount } from 'svelte';
 import './app.css';
 import App from './App.svelte';

@@ -1,6 +1,6 @@
-# Core Lightning: nixpkgs has the package and no module.
+# Core Lightning; nixpkgs has the package but no module.
 #
-# One node of one network, on a bitcoind of this machine. Its RPC socket is /run/clightning/lightning-rpc.
+# Runs one node, on one network, with a bitcoind on this machine. Its RPC socket is /run/clightning/lightning-rpc.
 {
   config,
   lib,
@@ -21,7 +21,7 @@ let
   rpcFile = "/run/clightning/lightning-rpc";
   day = 24 * 60 * 60;
 
-  # lightningd's format: a line for each value, a flag without one.
+  # lightningd's format: a line for each value; a flag has no value.
   line =
     name: value:
     if value == true then
@@ -42,7 +42,7 @@ let
     exec ${cfg.package}/bin/lightning-cli --rpc-file=${rpcFile} "$@"
   '';
 
-  # lightningd has nothing to say to systemd, so its start ends when its socket answers.
+  # lightningd does not notify systemd, so the start is complete when its socket answers.
   awaitRpc = pkgs.writeShellScript "clightning-await-rpc" ''
     until ${cli}/bin/lightning-cli getinfo >/dev/null 2>&1; do
       kill -0 "$MAINPID" || exit 1
@@ -56,7 +56,7 @@ let
       [ -e "$file" ] || continue
       network=$(basename "$(dirname "$file")")
       mkdir -p "$network"
-      # Whole or not at all: the copy of yesterday is worth more than half of one from today.
+      # Replace each copy atomically: an old copy is better than a truncated new one.
       cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
     done
   '';
@@ -75,55 +75,55 @@ in
       ];
       default = "bitcoin";
       description = ''
-        The network that the node is on, once and for all. The variable `LIGHTNING_NETWORK` in
-        {option}`environmentFile` takes precedence, for images that learn it at boot.
+        The node's network. It cannot be changed later. The variable `LIGHTNING_NETWORK` in {option}`environmentFile`
+        overrides it, for images that read their network at boot.
       '';
     };
 
     user = mkOption {
       type = types.str;
       default = "clightning";
-      description = "The user, and group, that it runs as.";
+      description = "User and group of the service.";
     };
 
     dataDir = mkOption {
       type = types.path;
       default = "/var/lib/clightning";
-      description = "Where its keys and its database are.";
+      description = "Directory for the node's keys and database.";
     };
 
     bitcoin = {
       package = lib.mkPackageOption pkgs "bitcoind" { };
       dataDir = mkOption {
         type = types.path;
-        description = "A directory whose {file}`bitcoin.conf` tells bitcoin-cli how to reach bitcoind.";
+        description = "Directory with the {file}`bitcoin.conf` that tells bitcoin-cli how to reach bitcoind.";
       };
       group = mkOption {
         type = types.str;
-        description = "The group that may read bitcoind's cookie.";
+        description = "Group that may read bitcoind's cookie.";
       };
       unit = mkOption {
         type = types.str;
-        description = "bitcoind's unit.";
+        description = "Name of bitcoind's systemd unit.";
       };
     };
 
     address = mkOption {
       type = types.str;
       default = "0.0.0.0:9735";
-      description = "Where it listens for other nodes.";
+      description = "Address on which the node listens for other nodes.";
     };
 
     websocket = mkOption {
       type = types.nullOr types.str;
       default = "127.0.0.1:9736";
-      description = "Where it listens for browsers, without TLS: keep it on loopback, behind a server that has it.";
+      description = "Address on which the node listens for browsers. It has no TLS, so keep it on loopback, behind a TLS server.";
     };
 
     alias = mkOption {
       type = types.nullOr (types.strMatching ".{1,32}");
       default = null;
-      description = "The node's name in the network.";
+      description = "The alias that the node announces to the network.";
     };
 
     announceAddresses = mkOption {
@@ -131,48 +131,52 @@ in
       default = [ ];
       example = [ "dns:shop.example:9735" ];
       description = ''
-        Where others are told to find it. A name wants `dns:` before it: without, lightningd looks it up at its
-        start, and ends if it cannot.
+        Addresses that the node announces. Prefix a name with `dns:`; otherwise lightningd resolves it at start, and exits if
+        that fails.
       '';
     };
 
     plugins = mkOption {
       type = types.listOf types.path;
       default = [ ];
-      description = "Plugins that it starts with. One that ends is an end of lightningd, which starts again.";
+      description = "Plugins to start. If one of them exits, lightningd exits too and is restarted.";
     };
 
     autoclean = {
       paidInvoicesDays = mkOption {
         type = types.ints.unsigned;
         default = 90;
-        description = "Days that paid invoices are kept; 0 keeps them for ever.";
+        description = "Number of days to keep paid invoices; 0 keeps them for ever.";
       };
       expiredInvoicesDays = mkOption {
         type = types.ints.unsigned;
         default = 1;
-        description = "Days that invoices are kept that nobody paid; 0 keeps them for ever.";
+        description = "Number of days to keep expired invoices; 0 keeps them for ever.";
       };
       forwardsDays = mkOption {
         type = types.ints.unsigned;
         default = 90;
-        description = "Days that records of forwards and payments are kept; 0 keeps them for ever.";
+        description = "Number of days to keep records of forwards and payments; 0 keeps them for ever.";
       };
     };
 
     postgresql.enable = mkEnableOption ''
-      a PostgreSQL database of this machine instead of SQLite. Choose before the first start: nothing is moved over
+      a PostgreSQL database on this machine instead of SQLite. Choose before the first start: data is not migrated
     '';
 
     backup = {
-      enable = mkEnableOption ''
-        copies of hsm_secret and emergency.recover, the two files from which a lost node's money can be claimed.
-        They are as secret as the node's own. Somebody has to carry them to another machine
-      '' // { default = true; };
+      enable =
+        mkEnableOption ''
+          copies of hsm_secret and emergency.recover, the two files with which the money of a lost node can be recovered.
+          They must be kept secret, like the originals, and copied to another machine
+        ''
+        // {
+          default = true;
+        };
       directory = mkOption {
         type = types.path;
         default = "/var/backup/clightning";
-        description = "Where the copies are, on another disk than {option}`dataDir` if that is to help.";
+        description = "Directory for the copies. Use another disk than that of {option}`dataDir`.";
       };
     };
 
@@ -192,40 +196,41 @@ in
         fee-base = 1000;
         experimental-dual-fund = true;
       };
-      description = "Options of lightningd, as in {manpage}`lightningd-config(5)`. No secrets: everybody can read them.";
+      description = "Options of lightningd, as in {manpage}`lightningd-config(5)`. Do not put secrets here: everybody can read them.";
     };
 
     includes = mkOption {
       type = types.listOf types.str;
       default = [ ];
-      description = "Configuration files that are read at the start, and must be there.";
+      description = "Configuration files to include at start. They must exist.";
     };
 
     environmentFile = mkOption {
       type = types.nullOr types.str;
       default = null;
-      description = "A file with environment variables for lightningd and its plugins.";
+      description = "File with environment variables for lightningd and its plugins.";
     };
 
     credentials = mkOption {
       type = types.listOf types.str;
       default = [ ];
-      description = "What plugins are given by LoadCredential.";
+      description = "Credentials for plugins, as for LoadCredential.";
     };
 
     cli = mkOption {
       type = types.package;
       readOnly = true;
       default = cli;
-      description = "lightning-cli that finds this node.";
+      description = "A lightning-cli that connects to this node.";
     };
   };
 
   config = mkIf cfg.enable {
     assertions = [
       {
-        assertion = cfg.websocket == null || lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
-        message = "services.clightning.websocket: ${toString cfg.websocket} is not on loopback, and the socket has no TLS";
+        assertion =
+          cfg.websocket == null || lib.hasPrefix "127." cfg.websocket || lib.hasPrefix "[::1]" cfg.websocket;
+        message = "services.clightning.websocket: ${toString cfg.websocket} is not on loopback, and the socket has no TLS; use 127.0.0.1";
       }
     ];
 
@@ -244,7 +249,7 @@ in
       autoclean-failedforwards-age = cfg.autoclean.forwardsDays * day;
       autoclean-succeededpays-age = cfg.autoclean.forwardsDays * day;
       autoclean-failedpays-age = cfg.autoclean.forwardsDays * day;
-      # The socket's directory lets nobody else in; the daemon's user in the database is its own.
+      # The socket's directory admits no other user; the database user has the same name as the daemon's.
       wallet = mkIf cfg.postgresql.enable "postgres:///${cfg.user}?host=/run/postgresql";
     };
 
@@ -302,13 +307,13 @@ in
           EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
           LoadCredential = cfg.credentials;
 
-          # A socket that a crash left behind would be taken for one that answers.
+          # A socket left behind by a crash would look like a running node.
           ExecStartPre = "${pkgs.coreutils}/bin/rm -f ${rpcFile}";
           ExecStart = "${cfg.package}/bin/lightningd --conf=${configFile} --network=\${LIGHTNING_NETWORK}";
           ExecStartPost = awaitRpc;
-          # It lets channels come to rest before it ends.
+          # Lets the node settle its channels before it exits.
           ExecStop = "-${cli}/bin/lightning-cli stop";
-          # An upgrade of the database may take its time.
+          # A database upgrade may take long.
           TimeoutStartSec = "30min";
           TimeoutStopSec = "2min";
           Restart = "always";
@@ -316,12 +321,12 @@ in
         };
     };
 
-    # Written when a channel opens or closes: then is the time for a copy.
+    # lightningd writes emergency.recover when a channel opens or closes.
     systemd.paths.clightning-backup = mkIf cfg.backup.enable {
-      description = "Changes of Core Lightning's channel backup";
+      description = "Watch Core Lightning's channel backup";
       wantedBy = [ "clightning.service" ];
       after = [ "clightning.service" ];
-      # By default a path unit comes before basic.target, and lightningd, and what its directory is mounted from, come after it.
+      # By default a path unit starts before basic.target, but lightningd and the mount of its directory come after it.
       unitConfig.DefaultDependencies = false;
       conflicts = [ "shutdown.target" ];
       before = [ "shutdown.target" ];
@@ -332,7 +337,7 @@ in
       ];
     };
     systemd.services.clightning-backup = mkIf cfg.backup.enable {
-      description = "Copy of Core Lightning's secret and channel backup";
+      description = "Copy Core Lightning's secret and channel backup";
       wantedBy = [ "clightning.service" ];
       after = [ "clightning.service" ];
       path = [ pkgs.coreutils ];

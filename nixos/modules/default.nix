@@ -1,4 +1,4 @@
-# The flake's modules, with our packages as the defaults of their options: a system imports one and sets the rest.
+# The flake's modules, with our packages as defaults.
 { self }:
 let
   ours = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system};
@@ -21,7 +21,7 @@ in
       };
     };
 
-  # One environment: what runs inside an instance on a remote.
+  # One environment: the system inside an instance on a remote.
   lnplay =
     { lib, pkgs, ... }:
     {
@@ -30,6 +30,6 @@ in
       services.lnplay.package = lib.mkDefault (ours pkgs).lnplay;
     };
 
-  # Core Lightning alone.
+  # Core Lightning on its own.
   clightning = ./clightning.nix;
 }

@@ -1,8 +1,8 @@
-# What every service of ours is started with, and the exceptions, each with its name and its reason.
+# The sandbox of all our services, and the relaxations, each with a name and a reason.
 #
 # Use:  serviceConfig = hardening.base // hardening.internet // { … };
 {
-  # Nothing but its own state directory to write to, no privilege, no network, no other process to look at.
+  # May write only to the service's own state directory. No privileges, no network, no view of other processes.
   base = {
     AmbientCapabilities = "";
     CapabilityBoundingSet = "";
@@ -40,8 +40,8 @@
     UMask = "0077";
   };
 
-  # For what speaks with other machines. The cloud's metadata service stays out of reach: it would hand out the instance's
-  # user-data, and the tokens in it, to whoever takes such a service over.
+  # For services that use the network. The cloud's metadata service stays blocked, because it would give the instance's user-data,
+  # with the tokens in it, to anyone who takes over such a service.
   internet = {
     IPAddressDeny = [
       "169.254.169.254"
@@ -54,7 +54,7 @@
     ];
   };
 
-  # For daemons that look for the machine's own addresses, which the kernel tells over netlink. On top of `internet`.
+  # For daemons that ask the kernel for the machine's addresses, over netlink. Use on top of `internet`.
   ownAddresses = {
     RestrictAddressFamilies = [
       "AF_INET"
@@ -64,20 +64,20 @@
     ];
   };
 
-  # For what speaks with services on this machine only. On top of `internet`, instead of its IPAddressDeny.
+  # For services that connect only to services on this machine. Use on top of `internet`; replaces its IPAddressDeny.
   loopback = {
     IPAddressAllow = "localhost";
     IPAddressDeny = "any";
   };
 
-  # For who takes ports below 1024. The capability has no effect in a user namespace of its own.
+  # For services on ports below 1024. The capability has no effect in a user namespace, so there is none.
   lowPorts = {
     AmbientCapabilities = "CAP_NET_BIND_SERVICE";
     CapabilityBoundingSet = "CAP_NET_BIND_SERVICE";
     PrivateUsers = false;
   };
 
-  # For root's own chores that hand files to other users.
+  # For tasks that run as root and give files to other users.
   owners = {
     CapabilityBoundingSet = [
       "CAP_CHOWN"
@@ -86,7 +86,7 @@
       "CAP_FSETID"
     ];
     PrivateUsers = false;
-    # A directory's files belong to its group by its set-group-ID bit.
+    # Set-group-ID on a directory, so that its files belong to its group.
     RestrictSUIDSGID = false;
     SystemCallFilter = [
       "@system-service"
@@ -95,7 +95,7 @@
     ];
   };
 
-  # For root's own chores on disks that are not mounted.
+  # For tasks that run as root on disks that are not mounted.
   disks = {
     DeviceAllow = "block-* rw";
     PrivateDevices = false;

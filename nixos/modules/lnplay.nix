@@ -1,7 +1,7 @@
-# One environment: what runs inside an instance on a remote, be it a container or a virtual machine.
+# One environment: the system inside an instance on a remote, either a container or a virtual machine.
 #
-# The instance is told two things by its server, in cloud-init's user-data: its SSH host key, and whose key lets one in as `lnplay`,
-# an account that can ask for `lnplay up`, `status` and `down` and nothing else. Everything else comes over SSH: the environment's spec.
+# The server passes two things to the instance in cloud-init's user-data: its SSH host key, and the public key that may log in as
+# `lnplay`. That account can run `lnplay up`, `status` and `down` and nothing else. The environment's spec arrives over SSH.
 {
   config,
   lib,
@@ -11,14 +11,14 @@
 let
   inherit (lib) mkEnableOption mkOption types;
   cfg = config.services.lnplay;
-  # lnplay's own default; the service is found there by `lnplay up`.
+  # lnplay's default; `lnplay up` expects the service to use it.
   dir = "/var/lib/lnplay";
   hostKey = "/etc/ssh/ssh_host_ed25519_key";
-  # Whom the shop logs in as.
+  # The account that the shop logs in to.
   account = "lnplay";
   lnplay = lib.getExe' cfg.package "lnplay";
-  # Without the tools and plugins that nobody here needs, some of which reach what an attendee must not. A copy, because
-  # lightningd looks for its other programs beside itself.
+  # Without the tools and plugins that an environment does not need; some of them give access to things that attendees must not
+  # reach. The files are copied because lightningd looks for its other programs next to itself.
   clightning = pkgs.runCommand "clightning-environment" { } ''
     mkdir -p $out/bin
     cp ${cfg.clightning}/bin/lightningd $out/bin/
@@ -36,7 +36,7 @@ in
     };
     package = mkOption {
       type = types.package;
-      description = "Where `lnplay` comes from.";
+      description = "The package that provides `lnplay`.";
     };
     bitcoind = lib.mkPackageOption pkgs "bitcoind" { };
     clightning = lib.mkPackageOption pkgs "clightning" { };
@@ -45,9 +45,9 @@ in
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
 
-    # As `lnplay up` would write it; one that the system ships is started and stopped by it, never changed. The supervisor is root;
-    # bitcoind and each node are users of their own, without privileges, in scopes with limits. Of systemd's sandboxing
-    # nothing is used: a container without nesting allows no mounts.
+    # The same unit that `lnplay up` would write. If the system has one, `lnplay up` starts and stops it but never changes it. The
+    # supervisor runs as root; bitcoind and each node run as users of their own, without privileges, in scopes with limits.
+    # systemd's sandboxing is not used, because a container without nesting allows no mounts.
     systemd.services.lnplay = {
       description = "Lightning environment";
       wantedBy = [ "multi-user.target" ];
@@ -61,26 +61,26 @@ in
         BITCOIND = lib.getExe' cfg.bitcoind "bitcoind";
         BITCOIN_CLI = lib.getExe' cfg.bitcoind "bitcoin-cli";
         LIGHTNINGD = lib.getExe' clightning "lightningd";
-        # Each daemon is a user of its own, from here on.
+        # The first user id; each daemon gets one of its own.
         LNPLAY_FIRST_UID = "50000";
       };
       unitConfig = {
-        # What `lnplay up` was told is all that it needs to come back after a reboot.
+        # The spec is stored by `lnplay up` and is all that is needed to start again after a reboot.
         ConditionPathExists = "${dir}/spec.json";
-        StartLimitIntervalSec = 600;
-        StartLimitBurst = 5;
+        # Nobody but systemd starts it again: after a full disk or a reboot of the whole server it has to come back by itself.
+        StartLimitIntervalSec = 0;
       };
       serviceConfig = {
         Type = "notify";
         ExecStart = "${lnplay} supervise";
         Restart = "on-failure";
-        RestartSec = 2;
-        # The supervisor stops its daemons in order; what is left after that is killed.
+        RestartSec = 5;
+        # The supervisor stops its daemons in order; systemd kills what is left.
         KillMode = "mixed";
         TimeoutStopSec = "2min";
-        # A node that the kernel kills for its memory is started again; it is no reason to stop the others.
+        # If the kernel kills a node for lack of memory, the supervisor restarts it. The other nodes keep running.
         OOMPolicy = "continue";
-        # 64 nodes are a thousand processes.
+        # 64 nodes have about a thousand processes.
         TasksMax = "infinity";
         MemoryKSM = true;
         UMask = "0077";
@@ -91,9 +91,9 @@ in
 
     services.openssh = {
       enable = true;
-      # Its one connection comes at once.
+      # The shop connects as soon as the instance runs.
       startWhenNeeded = false;
-      # One that is made here could not be known to who connects.
+      # Clients could not know a key that is generated here.
       generateHostKeys = false;
       hostKeys = [
         {
@@ -122,12 +122,12 @@ in
       group = account;
       home = "/home/${account}";
       createHome = true;
-      # It runs the forced command.
+      # sshd needs a shell to run the forced command.
       useDefaultShell = true;
     };
     users.groups.${account} = { };
 
-    # What the forced command speaks to. See crates/lnplay-agent/src/session.rs.
+    # The forced command connects to this socket. See crates/lnplay-agent/src/session.rs.
     systemd.sockets.lnplay-session = {
       description = "Requests to lnplay";
       wantedBy = [ "sockets.target" ];
@@ -150,7 +150,7 @@ in
       };
     };
 
-    # No directory that everybody can write to: each daemon has its own, and is somebody who may have been taken over.
+    # No world-writable directories: each daemon has its own, and any of them may have been taken over by an attendee.
     systemd.tmpfiles.rules = map (path: "d ${path} 0700 root root") [
       "/tmp"
       "/var/tmp"
@@ -164,9 +164,9 @@ in
 
     services.cloud-init = {
       enable = true;
-      # Everything else that it could do takes time before sshd starts.
+      # Skips everything else that cloud-init does before sshd starts.
       settings = {
-        # Files in a container, a drive in a virtual machine: the images say where.
+        # From files in a container, from a drive in a virtual machine: see ../images/lnplay.
         datasource_list = [ "NoCloud" ];
         network.config = "disabled";
         disable_root = true;
@@ -181,7 +181,7 @@ in
       };
     };
     systemd.services = {
-      # There is no network to wait for.
+      # Do not wait for the network.
       cloud-init = {
         wants = lib.mkForce [ "cloud-init-local.service" ];
         after = lib.mkForce [ "cloud-init-local.service" ];
@@ -195,14 +195,14 @@ in
       hostName = "";
       useNetworkd = true;
       useDHCP = true;
-      # The server opens the ports that are for attendees, and forwards them: to loopback in a container, to its address in a
-      # virtual machine, where only SSH and the nodes' WebSockets listen on that.
+      # The server opens the attendees' ports and forwards them: to loopback in a container, and in a virtual machine to its own
+      # address, on which only SSH and the nodes' WebSockets listen.
       firewall.enable = false;
     };
-    # Nothing of ours waits for an address.
+    # None of our services waits for an address.
     systemd.network.wait-online.enable = false;
 
-    # It lives for hours, and is never upgraded.
+    # Environments live for hours and are never upgraded.
     nix.enable = lib.mkDefault false;
     documentation.enable = lib.mkForce false;
     services.logrotate.enable = lib.mkForce false;

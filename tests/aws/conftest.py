@@ -1,4 +1,4 @@
-"""What every test has: an account of its own on the stand-in, and the two commands."""
+"""Fixtures: an account on the stand-in for each test, and the two commands."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-# Read by moto when it is imported: no thousand AMIs of other people.
+# Read by moto on import: do not load its thousand public AMIs.
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 import boto3
@@ -18,13 +18,13 @@ from lnplaylive_aws import deploy_command, publish_command
 from standin import REGION, StandIn
 
 BUCKET = "images-of-ours"
-# One for all sessions: reading the descriptions of EC2 again for each command would take half of the time.
+# Shared by all sessions: loading the service model of EC2 for each command would take half of the time.
 LOADER = botocore.loaders.create_loader()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """The outcome of a command."""
 
     status: int
     stdout: str
@@ -32,7 +32,7 @@ class Outcome:
 
     @property
     def json(self) -> dict[str, Any]:
-        """What it printed on stdout; a test that asks for it expects success."""
+        """The JSON on stdout. Asserts that the command succeeded."""
         assert self.status == 0, self.stderr
         printed: dict[str, Any] = json.loads(self.stdout)
         return printed
@@ -47,22 +47,22 @@ class Outcome:
 
 
 class Command(Protocol):
-    """Runs a command with these arguments."""
+    """Runs a command."""
 
     def __call__(self, *arguments: str | Path) -> Outcome:
-        """How it ended."""
+        """Runs it with these arguments."""
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[StandIn]:
-    """The stand-in, for all tests: starting it takes a second."""
+    """The stand-in, shared by all tests because starting it takes a second."""
     with standin.serving() as started:
         yield started
 
 
 @pytest.fixture
 def aws(server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
-    """An empty account, and an environment that leads there and nowhere else."""
+    """An empty account, and an environment in which the commands can reach only the stand-in."""
     server.reset()
     monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -77,13 +77,13 @@ def aws(server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sta
 
 @pytest.fixture
 def ec2(aws: StandIn) -> Any:  # noqa: ANN401
-    """The account as another client sees it."""
+    """An EC2 client for the account."""
     return boto3.client("ec2", region_name=REGION)
 
 
 @pytest.fixture
 def s3(aws: StandIn) -> Any:  # noqa: ANN401
-    """Likewise S3, with the bucket."""
+    """An S3 client, with the bucket created."""
     client = boto3.client("s3", region_name=REGION)
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     return client

@@ -1,8 +1,8 @@
-"""AWS on loopback: moto's server, and in front of it what moto lacks.
+"""A stand-in for AWS on loopback: moto's server, with a layer in front that adds what moto lacks.
 
-Moto has no imports of snapshots, and forgets most of what an AMI is registered with. Both are added here. Besides,
-every call is recorded, and any can be made to fail the way AWS does. What stays untrue: nothing takes time, quotas and
-permissions are only what a test says, and nothing ever boots.
+Moto has no snapshot imports, and forgets most of the parameters with which an AMI is registered. This layer adds both.
+It also records every call, and can make any call fail as AWS does. Unlike in AWS, nothing takes time, quotas and
+permissions exist only if a test sets them, and nothing boots.
 """
 
 import io
@@ -30,7 +30,7 @@ Environ = dict[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One request: an action of EC2 or IAM and its parameters, or for S3 the method and the path."""
+    """A request: an action of EC2 or IAM with its parameters, or the method and path for S3."""
 
     action: str
     parameters: dict[str, str]
@@ -38,7 +38,7 @@ class Call:
 
 @dataclass
 class Fault:
-    """What a call is answered with instead of being done."""
+    """An error to answer instead of performing a call."""
 
     code: str
     message: str
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass
 class Import:
-    """An import of a snapshot, told in advance by a script of states."""
+    """An import of a snapshot that runs through scripted states."""
 
     tags: dict[str, str]
     description: str
@@ -57,14 +57,14 @@ class Import:
 
 
 class Quiet(WSGIRequestHandler):
-    """Logs no requests."""
+    """A request handler without logging."""
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
-        """Nothing."""
+        """Does nothing."""
 
 
 class StandIn:
-    """A server for one test after the other."""
+    """A server that tests use one after the other."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -83,7 +83,7 @@ class StandIn:
         self._server.server_close()
 
     def reset(self) -> None:
-        """An account with nothing in it, and imports that succeed."""
+        """Resets to an empty account and imports that succeed."""
         for service in ("ec2", "s3", "iam"):
             self._reset_backends(service)
         self.calls.clear()
@@ -107,7 +107,7 @@ class StandIn:
         self._faults[action] = Fault(code, message, status, times)
 
     def heal(self) -> None:
-        """Makes everything work again."""
+        """Removes all failures."""
         self._faults.clear()
 
     def actions(self) -> list[str]:
@@ -115,12 +115,12 @@ class StandIn:
         return [call.action for call in self.calls]
 
     def changes(self) -> list[str]:
-        """The actions so far that change something."""
+        """The actions so far that change state."""
         reading = ("Describe", "Get", "List", "HEAD ", "GET ")
         return [action for action in self.actions() if not action.startswith(reading)]
 
     def parameters(self, action: str) -> dict[str, str]:
-        """What an action was last called with."""
+        """The parameters of the last call of an action."""
         return next(call.parameters for call in reversed(self.calls) if call.action == action)
 
     @property
@@ -129,7 +129,7 @@ class StandIn:
         return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
 
     def add_ami(self, name: str, architecture: str = "x86_64") -> str:
-        """An AMI that somebody has registered before."""
+        """Registers an AMI."""
         ami = self.ec2.register_image(name)
         ami.architecture, ami.root_device_name, ami.root_device_type = architecture, "/dev/xvda", "ebs"
         return str(ami.id)
@@ -172,7 +172,7 @@ class StandIn:
         if is_s3:
             text = "" if head else f"<Error>{inside}</Error>"
         else:
-            # Both forms at once: EC2's, and the one of IAM.
+            # The formats of EC2 and of IAM in one.
             text = f"<Response><Errors><Error>{inside}</Error></Errors><Error>{inside}</Error></Response>"
         return _send(start, text, fault.status)
 

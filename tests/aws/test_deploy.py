@@ -1,4 +1,4 @@
-"""`deploy-aws`: first run, later runs, replacing, taking down."""
+"""`deploy-aws`: first run, later runs, replacement, removal."""
 
 import base64
 import tomllib
@@ -15,13 +15,13 @@ Client = Any
 
 VERSION_1 = "lnplaylive-1"
 VERSION_2 = "lnplaylive-2"
-# The one that the image's documentation shows.
+# The example in the documentation of the image.
 EXAMPLE = Path(__file__).parents[2] / "nixos" / "images" / "user-data.example"
 
 
 @pytest.fixture
 def ami(aws: StandIn) -> str:
-    """What was published."""
+    """A published AMI."""
     return aws.add_ami(VERSION_1)
 
 
@@ -35,12 +35,12 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shop(deploy: Command, ami: str, token: Path) -> dict[str, Any]:
-    """A shop that was deployed."""
+    """A deployed shop."""
     return deploy("--ami", ami, *told(token)).json
 
 
 def told(token: Path) -> list[str]:
-    """The options that make user-data."""
+    """The options from which user-data is built."""
     return ["--domain", "shop.example", "--remote", "eu-1", "https://203.0.113.7:8443", str(token)]
 
 
@@ -52,14 +52,14 @@ def instances(ec2: Client, *states: str) -> list[dict[str, Any]]:
 
 
 def data_volume(ec2: Client) -> dict[str, Any]:
-    """The one data volume."""
+    """The only data volume."""
     (volume,) = ec2.describe_volumes(Filters=[{"Name": "tag:lnplaylive:role", "Values": ["data"]}])["Volumes"]
     assert isinstance(volume, dict)
     return volume
 
 
 def user_data(ec2: Client, instance: str) -> str:
-    """What the instance is told."""
+    """The user-data of the instance."""
     value = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"]["Value"]
     return base64.b64decode(value).decode()
 
@@ -115,7 +115,7 @@ def test_a_shop_from_nothing(deploy: Command, ami: str, token: Path, aws: StandI
 def test_a_second_run_changes_nothing(
     deploy: Command, shop: dict[str, Any], ami: str, token: Path, aws: StandIn
 ) -> None:
-    """With the same options, and with none."""
+    """A run with the same options, or with none, changes nothing."""
     aws.calls.clear()
 
     again = deploy("--ami", ami, *told(token)).json
@@ -129,7 +129,7 @@ def test_a_second_run_changes_nothing(
 
 @pytest.mark.usefixtures("shop")
 def test_what_only_a_replacement_changes_is_said(deploy: Command, aws: StandIn, token: Path) -> None:
-    """And not done by the way: replacing takes the shop down for minutes."""
+    """A run without --replace reports differences but changes nothing, because replacing means downtime."""
     other = aws.add_ami(VERSION_2)
     aws.calls.clear()
 
@@ -143,7 +143,7 @@ def test_what_only_a_replacement_changes_is_said(deploy: Command, aws: StandIn, 
 def test_replacing_keeps_volume_address_and_user_data(
     deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client
 ) -> None:
-    """An upgrade needs no more than the new AMI; the old instance is stopped before the volume leaves it."""
+    """An upgrade needs only the new AMI; the old instance is stopped before its volume is detached."""
     told_before = user_data(ec2, shop["instance"])
     other = aws.add_ami(VERSION_2)
     aws.calls.clear()
@@ -166,7 +166,7 @@ def test_replacing_keeps_volume_address_and_user_data(
 def test_a_replacement_that_cannot_start_gives_the_old_one_back(
     deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client
 ) -> None:
-    """A quota does not take the shop down."""
+    """If a quota prevents the launch, the old instance is started again."""
     other = aws.add_ami(VERSION_2)
     aws.fail("RunInstances", "VcpuLimitExceeded", "You have requested more vCPU capacity than your limit")
 
@@ -183,7 +183,7 @@ def test_a_replacement_that_cannot_start_gives_the_old_one_back(
 def test_a_replacement_that_never_runs_is_removed(
     deploy: Command, shop: dict[str, Any], ami: str, ec2: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS takes the order, and the instance does not come up: the old one goes on, and is the only one."""
+    """If the new instance never runs, it is terminated and the old one is started again."""
     real = tool.wait
 
     def wait(client: Client, state: Any, ids: list[str], patience: Any) -> None:  # noqa: ANN401
@@ -204,7 +204,7 @@ def test_a_replacement_that_never_runs_is_removed(
 def test_a_replacement_that_breaks_is_finished_by_the_next_run(
     deploy: Command, shop: dict[str, Any], aws: StandIn, ec2: Client, broken: str
 ) -> None:
-    """Wherever it breaks, and even if nothing can be given back at that moment."""
+    """The next run completes a replacement that failed at any step, even if the old instance could not be restarted."""
     other = aws.add_ami(VERSION_2)
     aws.fail(broken, "Unavailable", "The server is overloaded", status=400)
     aws.fail("StartInstances", "Unavailable", "The server is overloaded", status=400)
@@ -224,9 +224,9 @@ def test_a_replacement_that_breaks_is_finished_by_the_next_run(
 def test_a_first_run_that_breaks_is_finished_by_the_next_one(
     deploy: Command, ami: str, token: Path, aws: StandIn, ec2: Client, broken: str
 ) -> None:
-    """Nothing is made twice."""
+    """No resource is created twice."""
     aws.fail(broken, "Unavailable", "The server is overloaded", status=400)
-    assert "run the command again to go on, or --destroy it" in deploy("--ami", ami, *told(token)).error
+    assert "run the command again to continue, or use --destroy" in deploy("--ami", ami, *told(token)).error
 
     aws.heal()
     made = deploy("--ami", ami, *told(token)).json
@@ -237,7 +237,7 @@ def test_a_first_run_that_breaks_is_finished_by_the_next_one(
 
 
 def test_a_dry_run_changes_nothing(deploy: Command, ami: str, token: Path, aws: StandIn) -> None:
-    """It says what a run would do, and finds what would stop one."""
+    """A dry run prints the steps, and finds the errors that would stop a run."""
     outcome = deploy("--dry-run", "--ami", ami, *told(token))
 
     assert "start an instance" in outcome.json["would"]
@@ -247,7 +247,7 @@ def test_a_dry_run_changes_nothing(deploy: Command, ami: str, token: Path, aws: 
 
 
 def test_destroy_keeps_the_node(deploy: Command, shop: dict[str, Any], ami: str, token: Path, ec2: Client) -> None:
-    """And the next deployment finds it."""
+    """--destroy keeps the data volume, and the next deployment uses it."""
     done = deploy("--destroy", "--yes").json
 
     assert done["kept"] == [shop["volume"]]
@@ -260,7 +260,7 @@ def test_destroy_keeps_the_node(deploy: Command, shop: dict[str, Any], ami: str,
 
 
 def test_destroy_with_the_data(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
-    """All of it, with a warning; and again, with nothing left to do."""
+    """--delete-data deletes everything, with a warning; a second run finds nothing to do."""
     outcome = deploy("--destroy", "--yes", "--delete-data")
 
     assert outcome.json["kept"] == []
@@ -270,7 +270,7 @@ def test_destroy_with_the_data(deploy: Command, shop: dict[str, Any], ec2: Clien
 
 
 def test_destroy_asks(deploy: Command, shop: dict[str, Any], ec2: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody there, or another name, is no consent; the right name is."""
+    """Without a terminal, or with another name, nothing is deleted."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert "add --yes" in deploy("--destroy").error
 
@@ -282,29 +282,29 @@ def test_destroy_asks(deploy: Command, shop: dict[str, Any], ec2: Client, monkey
 
 
 class Terminal:
-    """Somebody who types one line."""
+    """A user who types one line."""
 
     def __init__(self, line: str) -> None:
         self._line = line
 
     def isatty(self) -> bool:
-        """They are there."""
+        """There is a terminal."""
         return True
 
     def readline(self) -> str:
-        """What they type."""
+        """The line that is typed."""
         return self._line
 
 
 def test_destroy_dry_run(deploy: Command, shop: dict[str, Any], aws: StandIn) -> None:
-    """It changes nothing."""
+    """A dry run of --destroy changes nothing."""
     aws.calls.clear()
     assert f"terminate the instance {shop['instance']}" in deploy("--destroy", "--dry-run").json["would"]
     assert aws.changes() == []
 
 
 def test_deployments_do_not_meet(deploy: Command, shop: dict[str, Any], ami: str, token: Path, ec2: Client) -> None:
-    """Another name is another shop."""
+    """Deployments with different names are independent."""
     second = deploy("--name", "test", "--ami", ami, *told(token), "--network", "regtest", "--no-elastic-ip").json
 
     assert second["instance"] != shop["instance"]
@@ -315,9 +315,9 @@ def test_deployments_do_not_meet(deploy: Command, shop: dict[str, Any], ami: str
 
 
 def test_ssh_is_closed_unless_asked_for(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
-    """And then open to those that are named."""
-    assert "go together" in deploy("--key-name", "me").error
-    assert "go together" in deploy("--ssh-from", "203.0.113.7/32").error
+    """Port 22 is closed, and opened only for --ssh-from."""
+    assert "must be used together" in deploy("--key-name", "me").error
+    assert "must be used together" in deploy("--ssh-from", "203.0.113.7/32").error
 
     assert deploy("--key-name", "me", "--ssh-from", "203.0.113.7/32").json["did"] == ["open its ports"]
 
@@ -327,7 +327,7 @@ def test_ssh_is_closed_unless_asked_for(deploy: Command, shop: dict[str, Any], e
 
 
 def test_the_volume_decides_on_the_zone(deploy: Command, ami: str, token: Path, ec2: Client) -> None:
-    """It cannot leave it, so every instance goes there."""
+    """A volume cannot leave its zone, so every instance is launched there."""
     ec2.create_volume(
         AvailabilityZone=f"{REGION}b",
         Size=40,
@@ -343,14 +343,14 @@ def test_the_volume_decides_on_the_zone(deploy: Command, ami: str, token: Path, 
     )
     elsewhere = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": [f"{REGION}a"]}])["Subnets"][0]
 
-    assert "name --subnet there" in deploy("--ami", ami, *told(token), "--subnet", elsewhere["SubnetId"]).error
+    assert "use a --subnet there" in deploy("--ami", ami, *told(token), "--subnet", elsewhere["SubnetId"]).error
     assert deploy("--ami", ami, *told(token)).json["zone"] == f"{REGION}b"
 
 
 def test_a_volume_that_was_moved_takes_the_instance_along(
     deploy: Command, shop: dict[str, Any], ami: str, ec2: Client
 ) -> None:
-    """To another zone, by a snapshot, as the documentation says."""
+    """A volume moved to another zone by a snapshot, as in the documentation."""
     ec2.stop_instances(InstanceIds=[shop["instance"]])
     snapshot = ec2.create_snapshot(VolumeId=shop["volume"])["SnapshotId"]
     marks = [{"Key": "lnplaylive:deployment", "Value": "shop"}, {"Key": "lnplaylive:role", "Value": "data"}]
@@ -369,7 +369,7 @@ def test_a_volume_that_was_moved_takes_the_instance_along(
 
 
 def test_two_nodes_are_not_guessed_between(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:
-    """Two volumes, or a volume in use elsewhere, are for a person to sort out."""
+    """Two volumes, or a volume in use elsewhere, are errors."""
     marks = [{"Key": "lnplaylive:deployment", "Value": "shop"}, {"Key": "lnplaylive:role", "Value": "data"}]
     second = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
     ec2.create_tags(Resources=[second], Tags=marks)
@@ -381,7 +381,7 @@ def test_two_nodes_are_not_guessed_between(deploy: Command, shop: dict[str, Any]
 
 
 def test_an_ami_for_another_processor(deploy: Command, aws: StandIn, token: Path) -> None:
-    """Gets instances that run it, and refuses others."""
+    """An arm64 AMI gets a default type that runs it; other types are refused."""
     arm = aws.add_ami("lnplaylive-arm", "arm64")
 
     error = deploy("--ami", arm, *told(token), "--instance-type", "t3.medium").error
@@ -393,7 +393,7 @@ def test_an_ami_for_another_processor(deploy: Command, aws: StandIn, token: Path
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the image's example is not there")
 def test_the_documented_user_data_is_taken(deploy: Command, ami: str, ec2: Client) -> None:
-    """As it stands."""
+    """The example is accepted unchanged."""
     made = deploy("--ami", ami, "--user-data", EXAMPLE).json
 
     assert made["domain"] == "shop.example"
@@ -401,7 +401,7 @@ def test_the_documented_user_data_is_taken(deploy: Command, ami: str, ec2: Clien
 
 
 def test_wrong_user_data(deploy: Command, ami: str, aws: StandIn, token: Path, tmp_path: Path) -> None:
-    """Stops before anything is made, and never shows a token."""
+    """Wrong user-data stops the run before anything is created, and the error shows no token."""
     file = tmp_path / "user-data"
 
     def error_of(text: str) -> str:
@@ -412,12 +412,12 @@ def test_wrong_user_data(deploy: Command, ami: str, aws: StandIn, token: Path, t
     assert "has no table [host]" in error_of("host = 3")
     assert "without a domain" in error_of("[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true")
     assert "remove that line" in error_of('[host]\ndomain = "shop.example"\nstate_volume = false')
-    assert "and EC2 takes 16384" in error_of("[host]\n#" + "é" * 8192)
+    assert "and EC2 accepts 16384" in error_of("[host]\n#" + "é" * 8192)
     assert "cannot read the user-data" in deploy("--ami", ami, "--user-data", tmp_path / "nowhere").error
     file.write_text("[host]")
     assert "leave those out" in deploy("--ami", ami, "--user-data", file, "--domain", "shop.example").error
 
-    assert "is not the name of a host" in deploy("--ami", ami, "--domain", "https://shop.example").error
+    assert "is not a host name" in deploy("--ami", ami, "--domain", "https://shop.example").error
     assert "need --domain" in deploy("--ami", ami, "--network", "signet").error
     assert "needs --domain, or --user-data" in deploy("--ami", ami).error
     assert "a new instance needs --ami" in deploy(*told(token)).error
@@ -428,13 +428,13 @@ def test_wrong_user_data(deploy: Command, ami: str, aws: StandIn, token: Path, t
     assert "a name is up to 63" in deploy("--ami", ami, *told(token), *told(token)).error
     token.write_text("-----BEGIN CERTIFICATE-----\nMIIB\n")
     error = deploy("--ami", ami, *remote, "https://203.0.113.7:8443", token).error
-    assert "does not hold an enrolment token" in error
+    assert "does not contain an enrolment token" in error
     assert "MIIB" not in error
     assert aws.changes() == []
 
 
 def test_nothing_to_sell_is_said(deploy: Command, ami: str) -> None:
-    """A shop may open before its first remote."""
+    """A shop can open without remotes."""
     outcome = deploy("--ami", ami, "--domain", "shop.example", "--network", "signet")
     assert outcome.status == 0
     assert "nothing to sell" in outcome.stderr

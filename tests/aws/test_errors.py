@@ -1,4 +1,4 @@
-"""What a person reads when AWS says no: one sentence, with what to do next."""
+"""Errors of AWS, as the user reads them: one sentence, with what to do next."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def test_without_credentials(deploy: Command, publish: Command, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both commands say how to get some."""
+    """Both commands say how to configure credentials."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     for error in (deploy().error, publish(disk, "--architecture", "x86_64").error):
@@ -35,31 +35,31 @@ def test_without_credentials(deploy: Command, publish: Command, disk: Path, monk
 
 
 def test_with_half_of_the_credentials(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said which half."""
+    """The error names the missing half."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "aws_secret_access_key" in deploy().error.lower()
 
 
 @pytest.mark.parametrize("code", ["AuthFailure", "ExpiredToken", "InvalidClientTokenId", "RequestExpired"])
 def test_with_credentials_that_aws_refuses(deploy: Command, aws: StandIn, code: str) -> None:
-    """Wrong, old, or of an account without that region."""
+    """Credentials that are wrong, expired, or of an account without that region."""
     aws.fail("DescribeInstances", code, status=401)
     assert "aws sts get-caller-identity" in deploy().error
 
 
 def test_with_a_profile_that_is_not_there(deploy: Command) -> None:
-    """It is named."""
+    """The error names the profile."""
     assert "no AWS profile 'nobody'" in deploy("--profile", "nobody").error
 
 
 def test_an_unknown_region(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the one that was meant, or without any."""
+    """A misspelt region gets a suggestion; no region at all is an error."""
     assert "did you mean eu-central-1?" in deploy("--region", "eu-centrl-1").error
-    assert "no region is named" in deploy("--region", "").error
+    assert "no region is set" in deploy("--region", "").error
 
 
 def test_aws_out_of_reach(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that nobody listens on."""
+    """The endpoint does not answer."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     assert "check --region and the network" in deploy().error
@@ -86,7 +86,7 @@ def test_aws_out_of_reach(deploy: Command, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_quotas(deploy: Command, aws: StandIn, action: str, code: str, said: str) -> None:
-    """Which one, and what to do about it."""
+    """The error names the quota and a remedy."""
     aws.fail(action, code)
     error = deploy("--ami", aws.add_ami("lnplaylive"), *SHOP).error
     assert said in error
@@ -98,14 +98,14 @@ def test_quotas(deploy: Command, aws: StandIn, action: str, code: str, said: str
     ["DescribeInstances", "DescribeImages", "CreateSecurityGroup", "CreateVolume", "RunInstances", "AttachVolume"],
 )
 def test_missing_permissions(deploy: Command, aws: StandIn, action: str) -> None:
-    """The action that is to be added to the policy, also where AWS's message does not say it."""
+    """The error names the missing action, even if AWS's message does not."""
     ami = aws.add_ami("lnplaylive")
     aws.fail(action, "UnauthorizedOperation", "You are not authorized to perform this operation.", status=403)
     assert f"is not allowed to ec2:{action}; add that to its IAM policy" in deploy("--ami", ami, *SHOP).error
 
 
 def test_a_missing_permission_for_a_part_of_an_upload(publish: Command, disk: Path, aws: StandIn) -> None:
-    """boto3 wraps that answer; it is found all the same."""
+    """boto3 wraps the answer; the error still names the action."""
     boto3.client("iam", region_name=REGION).create_role(RoleName="vmimport", AssumeRolePolicyDocument="{}")
     boto3.client("s3", region_name=REGION).create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
@@ -115,7 +115,7 @@ def test_a_missing_permission_for_a_part_of_an_upload(publish: Command, disk: Pa
 
 
 def test_the_action_in_the_message_wins() -> None:
-    """A call may need a right of another name, such as passing a role."""
+    """A call may need another permission, such as passing a role."""
     refused = ClientError(
         {
             "Error": {
@@ -131,7 +131,7 @@ def test_the_action_in_the_message_wins() -> None:
 
 
 def test_an_import_followed_by_stubs() -> None:
-    """States as AWS documents them, at the level of botocore: moto has no imports of its own."""
+    """The states in AWS's documentation, stubbed in botocore because moto has no snapshot imports."""
     ec2 = boto3.client("ec2", region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b")
     details = [
         {"Status": "active", "Progress": "3", "StatusMessage": "pending"},
@@ -156,7 +156,7 @@ def test_an_import_followed_by_stubs() -> None:
 
 
 class Clock:
-    """Time that passes by sleeping."""
+    """A clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -166,13 +166,13 @@ class Clock:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Lets them pass."""
+        """Advances the clock."""
         self.time += seconds
 
 
 @pytest.mark.parametrize("module", ["publish_command", "deploy_command"])
 def test_as_a_process(aws: StandIn, module: str, disk: Path) -> None:
-    """Exit status 1 and one line on stderr; 2 for a command line that makes no sense."""
+    """Exit status 1 and one line on stderr; 2 for an invalid command line."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", f"lnplaylive_aws.{module}", *arguments]

@@ -1,4 +1,4 @@
-"""What is left to do, decided over plain data: every state that a run can be cut off in."""
+"""The plan of the remaining steps, for every state that an interrupted run can leave."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ COMPLETE = Present(group=GROUP, volume=VOLUME, address=ADDRESS, current=OLD)
 
 
 def planned(present: Present, *, new: bool = False, elastic_ip: bool = True) -> list[str]:
-    """The plan's steps as words."""
+    """The names of the plan's steps."""
     return [
         f"{step.action.name} {step.instance}".strip()
         for step in plan(present, replace=new, elastic_ip=elastic_ip, rules=network.OPEN)
@@ -27,7 +27,7 @@ def planned(present: Present, *, new: bool = False, elastic_ip: bool = True) -> 
 
 
 def test_from_nothing() -> None:
-    """Everything, and the volume before the instance that waits for it."""
+    """A first run creates everything, the volume before the instance that waits for it."""
     assert planned(Present()) == [
         "CREATE_GROUP",
         "OPEN_PORTS",
@@ -40,13 +40,13 @@ def test_from_nothing() -> None:
 
 
 def test_nothing_is_left_to_do() -> None:
-    """Where everything is there."""
+    """A complete deployment needs no steps."""
     assert planned(COMPLETE) == []
     assert planned(replace(COMPLETE, address=None), elastic_ip=False) == []
 
 
 def test_replacing() -> None:
-    """The old instance is off before the volume moves, and goes last."""
+    """The old instance is stopped before the volume moves, and terminated last."""
     assert planned(COMPLETE, new=True) == [
         "RETIRE i-old",
         "STOP i-old",
@@ -59,7 +59,7 @@ def test_replacing() -> None:
 
 
 def test_a_replacement_that_was_cut_off_is_finished() -> None:
-    """After each of its steps, without being asked to replace again."""
+    """A replacement interrupted after any step is completed without --replace."""
     whole = planned(COMPLETE, new=True)
     retired = replace(OLD, retired=True)
     stopped = replace(retired, state="stopped")
@@ -78,7 +78,7 @@ def test_a_replacement_that_was_cut_off_is_finished() -> None:
 
 
 def test_the_volume_never_leaves_an_instance_that_runs() -> None:
-    """Whatever else is there: STOP comes before DETACH_VOLUME, of the same instance."""
+    """In every state, STOP comes before DETACH_VOLUME of the same instance."""
     for retired in (replace(OLD, retired=True), replace(OLD, retired=True, state="stopping")):
         for current in (None, NEW):
             steps = planned(replace(COMPLETE, current=current, retired=(retired,)))
@@ -86,14 +86,14 @@ def test_the_volume_never_leaves_an_instance_that_runs() -> None:
 
 
 def test_a_stopped_instance_is_started() -> None:
-    """With its volume, if that was taken off."""
+    """A stopped instance is started, and gets its volume back if it was detached."""
     stopped = replace(COMPLETE, current=replace(OLD, state="stopped"))
     assert planned(stopped) == ["START i-old"]
     assert planned(replace(stopped, volume=replace(VOLUME, attached_to=None))) == ["ATTACH_VOLUME", "START i-old"]
 
 
 def test_only_missing_ports_are_opened() -> None:
-    """Rules that somebody added are left alone."""
+    """Only missing rules are added; other rules are not touched."""
     more = replace(GROUP, rules=network.OPEN | {network.Rule(22, "203.0.113.7/32")})
     fewer = replace(GROUP, rules=frozenset())
     assert planned(replace(COMPLETE, group=more)) == []
@@ -101,13 +101,13 @@ def test_only_missing_ports_are_opened() -> None:
 
 
 def test_an_address_that_is_there_is_used() -> None:
-    """Also without being asked for: it is paid for, and DNS may point to it."""
+    """An existing address is used even with --no-elastic-ip, because DNS may point to it."""
     elsewhere = replace(COMPLETE, address=replace(ADDRESS, instance=None))
     assert planned(elsewhere, elastic_ip=False) == ["ASSOCIATE_ADDRESS"]
 
 
 def test_steps_say_what_they_do() -> None:
-    """As a dry run prints them."""
+    """The texts that a dry run prints."""
     assert str(Step(Action.STOP, "i-1")) == "stop the instance i-1"
     assert str(Step(Action.LAUNCH)) == "start an instance"
 
@@ -125,12 +125,12 @@ def test_steps_say_what_they_do() -> None:
     ],
 )
 def test_publishing_goes_on_where_it_was(found: Found, left: list[str]) -> None:
-    """After each of its steps."""
+    """Publishing continues after any completed step."""
     assert [step.name for step in publishing.steps(found, Options(bucket="b"))] == left
 
 
 def test_publishing_keeps_what_it_is_told_to() -> None:
-    """And makes the role only where there is something to import."""
+    """The upload is kept on request, and the role is created only if there is something to import."""
     kept = Options(bucket="b", keep_object=True, create_role=True)
     assert [step.name for step in publishing.steps(Found(uploaded=True), kept)] == ["CREATE_ROLE", "IMPORT", "REGISTER"]
     assert publishing.steps(Found(ami="ami-1", uploaded=True), kept) == []

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A directory as `nix build .#aws-image` leaves it, copied from where it was built."""
+    """A copy of the directory that `nix build .#aws-image` creates."""
     directory = tmp_path / "result"
     (directory / "nix-support").mkdir(parents=True)
     disk = directory / "lnplaylive-26.05-x86_64-linux.vhd"
@@ -27,12 +27,12 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def role(aws: StandIn) -> None:
-    """The role that imports need, as somebody else has made it."""
+    """An existing role for imports."""
     boto3.client("iam", region_name=REGION).create_role(RoleName="vmimport", AssumeRolePolicyDocument="{}")
 
 
 def describe(directory: Path, **changes: object) -> None:
-    """Writes what the build says of its image."""
+    """Writes the build's description of its image."""
     info = {
         "label": "26.05.20260810",
         "boot_mode": "legacy-bios",
@@ -44,13 +44,13 @@ def describe(directory: Path, **changes: object) -> None:
 
 
 def objects(s3: Client) -> list[str]:
-    """What is in the bucket."""
+    """The objects in the bucket."""
     return [each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
 
 @pytest.mark.usefixtures("role")
 def test_an_image_becomes_an_ami(publish: Command, image: Path, aws: StandIn, ec2: Client, s3: Client) -> None:
-    """The AMI is what the image is, and nothing else is left."""
+    """The AMI matches the image, and nothing else is left."""
     outcome = publish(image)
 
     made = outcome.json
@@ -75,7 +75,7 @@ def test_an_image_becomes_an_ami(publish: Command, image: Path, aws: StandIn, ec
 
 @pytest.mark.usefixtures("role", "s3")
 def test_the_same_image_is_published_once(publish: Command, image: Path, aws: StandIn) -> None:
-    """A second run finds the AMI, changes nothing, and needs no right to the bucket."""
+    """A second run finds the AMI, changes nothing, and needs no access to the bucket."""
     first = publish(image).json
     aws.calls.clear()
     aws.fail("HEAD /", "403", status=403)
@@ -89,7 +89,7 @@ def test_the_same_image_is_published_once(publish: Command, image: Path, aws: St
 
 @pytest.mark.usefixtures("role", "s3")
 def test_another_image_is_another_ami(publish: Command, image: Path) -> None:
-    """Names carry the content's digest, so one release never hides another."""
+    """The name contains the digest, so a different image gets a different AMI."""
     first = publish(image).json
     (image / "lnplaylive-26.05-x86_64-linux.vhd").write_bytes(b"other")
 
@@ -99,7 +99,7 @@ def test_another_image_is_another_ami(publish: Command, image: Path) -> None:
 
 
 def test_an_arm_image_boots_by_uefi(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """And the role is made where that is asked for, with access to this bucket only."""
+    """An arm64 image boots by UEFI; --create-role gives access to this bucket only."""
     describe(image, system="aarch64-linux", boot_mode="uefi")
 
     publish(image, "--create-role").json  # noqa: B018
@@ -115,7 +115,7 @@ def test_an_arm_image_boots_by_uefi(publish: Command, image: Path, aws: StandIn,
 
 @pytest.mark.usefixtures("s3", "role")
 def test_create_role_leaves_what_a_role_has(publish: Command, image: Path) -> None:
-    """A role that others use as well keeps their policies."""
+    """An existing role keeps its other policies."""
     iam = boto3.client("iam", region_name=REGION)
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
     others = json.dumps({"Version": "2012-10-17", "Statement": statement})
@@ -128,7 +128,7 @@ def test_create_role_leaves_what_a_role_has(publish: Command, image: Path) -> No
 
 @pytest.mark.usefixtures("role")
 def test_a_dry_run_changes_nothing(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """It says what a run would do."""
+    """A dry run prints the steps and changes nothing."""
     aws.calls.clear()
 
     outcome = publish(image, "--dry-run")
@@ -139,7 +139,7 @@ def test_a_dry_run_changes_nothing(publish: Command, image: Path, aws: StandIn, 
 
 
 def test_without_the_role_nothing_is_uploaded(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """An hour's upload is not spent on an import that must fail."""
+    """Without the role, nothing is uploaded."""
     assert "needs a role named vmimport" in publish(image).error
     assert "--create-role" in publish(image, "--dry-run").error
     assert objects(s3) == []
@@ -147,7 +147,7 @@ def test_without_the_role_nothing_is_uploaded(publish: Command, image: Path, aws
 
 @pytest.mark.usefixtures("role")
 def test_a_role_that_cannot_be_looked_at_may_be_there(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """Not being allowed to ask is no "no"; the import itself tells, and says what to do."""
+    """Without permission to look the role up, the import is tried; its error says what to do."""
     aws.fail("GetRole", "AccessDenied", status=403)
     assert publish(image).json["created"]
 
@@ -159,7 +159,7 @@ def test_a_role_that_cannot_be_looked_at_may_be_there(publish: Command, image: P
 
 @pytest.mark.usefixtures("s3")
 def test_a_new_role_is_given_time(publish: Command, image: Path, aws: StandIn) -> None:
-    """AWS takes some seconds until a role that was made is known everywhere."""
+    """The import is retried until a new role is known everywhere at AWS."""
     aws.fail("ImportSnapshot", "InvalidParameter", "The service role vmimport provided does not exist", times=3)
 
     assert publish(image, "--create-role").json["created"]
@@ -170,7 +170,7 @@ def test_a_new_role_is_given_time(publish: Command, image: Path, aws: StandIn) -
 def test_where_registering_fails_nothing_is_left(
     publish: Command, image: Path, aws: StandIn, ec2: Client, s3: Client
 ) -> None:
-    """Neither the snapshot nor the object; both would be charged for."""
+    """If registering fails, neither the snapshot nor the object is left."""
     aws.fail(
         "RegisterImage",
         "UnauthorizedOperation",
@@ -193,7 +193,7 @@ def test_where_registering_fails_nothing_is_left(
 
 @pytest.mark.usefixtures("role")
 def test_an_import_that_fails_leaves_nothing(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """AWS's reason is passed on."""
+    """A failed import leaves nothing, and AWS's reason is reported."""
     aws.script = [{"status": "deleted", "statusMessage": "ClientError: Disk validation failed"}]
 
     assert "Disk validation failed" in publish(image).error
@@ -202,11 +202,11 @@ def test_an_import_that_fails_leaves_nothing(publish: Command, image: Path, aws:
 
 @pytest.mark.usefixtures("role")
 def test_an_import_that_takes_too_long_is_joined(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """The deadline ends the wait, not the import; the object stays for it, and the next run joins."""
+    """At the deadline the import and its object are kept, and the next run waits for it."""
     aws.script = [{"status": "active", "progress": "40"}] * 1000
 
     error = publish(image, "--timeout-mins", "0.0001").error
-    assert "run the command again to join it" in error
+    assert "run the command again to wait for it" in error
     assert len(objects(s3)) == 1
 
     (running,) = aws.imports.values()
@@ -219,9 +219,9 @@ def test_an_import_that_takes_too_long_is_joined(publish: Command, image: Path, 
 
 @pytest.mark.usefixtures("role")
 def test_a_whole_upload_is_not_repeated(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """An object that is not the image is."""
+    """A complete object is not uploaded again; any other object is replaced."""
     aws.fail("ImportSnapshot", "ResourceCountLimitExceeded", "too many")
-    assert "too many imports are under way" in publish(image, "--keep-object").error
+    assert "too many imports are running" in publish(image, "--keep-object").error
     (key,) = objects(s3)
     aws.heal()
 
@@ -234,7 +234,7 @@ def test_a_whole_upload_is_not_repeated(publish: Command, image: Path, aws: Stan
 def test_a_large_image_goes_in_parts(
     publish: Command, image: Path, aws: StandIn, s3: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each with a checksum, and with progress."""
+    """Each part has a checksum, and progress is reported."""
     parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
     monkeypatch.setattr("lnplaylive_aws.storage.TRANSFER", parts)
     with (image / "lnplaylive-26.05-x86_64-linux.vhd").open("wb") as file:
@@ -251,7 +251,7 @@ def test_a_large_image_goes_in_parts(
 
 @pytest.mark.usefixtures("role")
 def test_what_cannot_be_tidied_up_is_said(publish: Command, image: Path, aws: StandIn, s3: Client) -> None:
-    """The AMI is made all the same, and the next run tries again."""
+    """The AMI is registered even if the upload cannot be removed, and the next run removes it."""
     aws.fail(f"DELETE /{BUCKET}", "AccessDenied", status=403)
     outcome = publish(image)
     assert outcome.json["created"]
@@ -263,7 +263,7 @@ def test_what_cannot_be_tidied_up_is_said(publish: Command, image: Path, aws: St
 
 
 def test_a_bucket_is_needed(publish: Command, image: Path, aws: StandIn) -> None:
-    """One that is missing, forbidden, or elsewhere is told apart."""
+    """A missing bucket, a forbidden one and one in another region give different errors."""
     assert "aws s3 mb s3://images-of-ours" in publish(image).error
 
     boto3.client("s3", region_name="us-west-2").create_bucket(
@@ -277,7 +277,7 @@ def test_a_bucket_is_needed(publish: Command, image: Path, aws: StandIn) -> None
 
 @pytest.mark.usefixtures("s3", "role")
 def test_a_file_alone_needs_its_architecture(publish: Command, tmp_path: Path) -> None:
-    """Where no description lies beside it."""
+    """A file without a description needs --architecture."""
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"disk")
 
@@ -289,7 +289,7 @@ def test_a_file_alone_needs_its_architecture(publish: Command, tmp_path: Path) -
     ("changes", "said"),
     [
         ({"system": "riscv64-linux"}, "the image is for riscv64-linux"),
-        ({"system": "aarch64-linux"}, "boots by legacy-bios, which AWS does not do on arm64"),
+        ({"system": "aarch64-linux"}, "boots by legacy-bios, which AWS does not support on arm64"),
         ({"boot_mode": "coreboot"}, "boots by coreboot"),
         ({"file": "/nix/store/0000/gone.vhd"}, "names gone.vhd, which is not in"),
         ({"file": 7}, 'has no "file"'),
@@ -297,13 +297,13 @@ def test_a_file_alone_needs_its_architecture(publish: Command, tmp_path: Path) -
 )
 @pytest.mark.usefixtures("aws")
 def test_a_wrong_description(publish: Command, image: Path, changes: dict[str, object], said: str) -> None:
-    """Stops before AWS is asked anything."""
+    """A wrong description stops the run before any request to AWS."""
     describe(image, **changes)
     assert said in publish(image).error
 
 
 def test_a_wrong_image(publish: Command, image: Path, aws: StandIn, tmp_path: Path) -> None:
-    """Missing, empty, of a kind that AWS does not take, without a readable description."""
+    """Images that are missing, empty, of an unsupported format, or without a readable description."""
     assert "nix build .#aws-image" in publish(tmp_path / "nowhere").error
     qcow = tmp_path / "disk.qcow2"
     qcow.write_bytes(b"QFI")

@@ -1,4 +1,4 @@
-// Invoices that nobody pays: a shop of its own, whose invoices last as short as any.
+// Unpaid invoices, in a shop of its own whose invoices expire as soon as possible.
 
 import { expect, test as base } from "./fixtures.ts";
 import { heading, invoice, order, orderButton } from "./shop.ts";

@@ -1,4 +1,4 @@
-// What every test has: a shop, and pages that may not break the content security policy or throw.
+// Common fixtures: a shop, and pages that must neither violate the Content Security Policy nor throw.
 
 import { AxeBuilder } from "@axe-core/playwright";
 import { type BrowserContext, type Page, test as base, expect } from "@playwright/test";
@@ -6,7 +6,7 @@ import { Stage } from "./stage.ts";
 
 export { expect };
 
-/** Collects what must not happen on a page. */
+/** Collects violations and exceptions of a page. */
 function watch(context: BrowserContext): string[] {
   const found: string[] = [];
   context.on("console", (message) => {
@@ -18,7 +18,7 @@ function watch(context: BrowserContext): string[] {
 
 export const test = base.extend<{ stage: Stage }, { house: Stage }>({
   house: [
-    // Playwright wants the first parameter to be a pattern.
+    // Playwright requires the first parameter to be a pattern.
     async ({}, use) => {
       const stage = await Stage.open();
       await use(stage);
@@ -28,7 +28,7 @@ export const test = base.extend<{ stage: Stage }, { house: Stage }>({
   ],
   stage: async ({ house }, use) => {
     await use(house);
-    // A dozen networks of eight idle nodes would take a core from the tests that follow.
+    // A dozen networks of eight idle nodes would use a core that the following tests need.
     await house.ask({ do: "end_environments" });
   },
   context: async ({ context }, use) => {
@@ -38,7 +38,7 @@ export const test = base.extend<{ stage: Stage }, { house: Stage }>({
   },
 });
 
-/** Asserts that axe finds nothing wrong with the page, in light and in dark. */
+/** Asserts that axe finds no problems in the page, in light and dark themes. */
 export async function accessible(page: Page): Promise<void> {
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
@@ -49,7 +49,7 @@ export async function accessible(page: Page): Promise<void> {
   await page.emulateMedia({ colorScheme: null, reducedMotion: null });
 }
 
-/** Asserts that nothing is cut off at the right. */
+/** Asserts that nothing overflows to the right. */
 export async function fits(page: Page): Promise<void> {
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   expect(overflow, "pixels that stick out at the right").toBeLessThanOrEqual(0);

@@ -1,4 +1,4 @@
-// Without a network: the pages open, and show what they knew.
+// Without a network the pages open, and show the last known state.
 
 import { expect, test } from "./fixtures.ts";
 import { cards, heading, installed, links, order, orderButton, pay, ready, visit } from "./shop.ts";
@@ -32,7 +32,7 @@ test("goes on when the server was away", async ({ page, stage }) => {
   } finally {
     await stage.ask({ do: "open_site" });
   }
-  // By itself, or when asked to.
+  // By itself, or with the button.
   const again = page.getByRole("button", { name: "Try again" });
   if (await again.isVisible()) await again.click();
   await expect(orderButton(page)).toBeEnabled({ timeout: 60_000 });

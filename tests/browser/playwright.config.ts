@@ -1,6 +1,6 @@
 import { defineConfig } from "@playwright/test";
 
-// What keeps Chromium from asking anybody but us, and lets it run as root and without a GPU.
+// Stops Chromium from contacting other hosts, and lets it run as root and without a GPU.
 const args = [
   "--no-sandbox",
   "--disable-gpu",
@@ -14,9 +14,9 @@ const args = [
 export default defineConfig({
   testDir: ".",
   outputDir: "../../target/browser/results",
-  // Each worker runs a shop of its own: a bitcoind, two nodes, and what they sell.
+  // Each worker runs its own shop: bitcoind, two nodes, and the environments.
   workers: 1,
-  // Real daemons on a busy machine now and then do what nobody can test away; such a test is named as flaky.
+  // On a busy machine real daemons fail occasionally; such a test is reported as flaky.
   retries: 1,
   timeout: 120_000,
   expect: { timeout: 20_000 },
@@ -33,7 +33,7 @@ export default defineConfig({
   projects: [
     { name: "desktop", use: { viewport: { width: 1280, height: 800 } } },
     {
-      // The smallest screen that people still have.
+      // The smallest common screen.
       name: "phone",
       use: { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 },
       grep: /@phone/,

@@ -93,7 +93,7 @@ test("goes on after a reload, and in a second tab, at every step", async ({ page
 
   await pay(page);
   const url = page.url();
-  // The other tab has seen it too.
+  // The other tab shows it, too.
   await expect(second).toHaveURL(url);
   await page.reload();
   const third = await context.newPage();
@@ -104,7 +104,7 @@ test("goes on after a reload, and in a second tab, at every step", async ({ page
   await page.reload();
   await ready(page);
   expect(await links(page)).toEqual(strings);
-  // The shop leads back to it.
+  // The landing page offers a link back to it.
   await third.goto(`${stage.url}/`);
   await third.getByRole("link", { name: "Back to your order" }).click();
   await expect(third).toHaveURL(url);

@@ -1,4 +1,4 @@
-// Reads QR codes as a phone does: from pixels, with zbar.
+// Reads QR codes from pixels, as a phone does, with zbar.
 
 import { execFile } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
@@ -9,8 +9,8 @@ import type { Locator } from "@playwright/test";
 
 const run = promisify(execFile);
 /**
- * The smallest print that cameras are expected to read; and another, for the one code in some hundreds that zbar does not
- * see in the first picture: a phone takes many a second.
+ * The smallest print size that cameras are expected to read, and another one, because zbar misses one code in some hundreds
+ * in a single picture, while a phone takes many pictures a second.
  */
 const DPI = ["200", "240"];
 
@@ -34,7 +34,7 @@ async function read(files: string[]): Promise<string[]> {
   return stdout.split("\n").filter((line) => line !== "");
 }
 
-/** The text of the one code that is shown in `element`. */
+/** The text of the only code in `element`. */
 export async function shown(element: Locator): Promise<string | undefined> {
   const texts = await inDirectory(async (directory) => {
     const file = path.join(directory, "shown.png");
@@ -44,7 +44,7 @@ export async function shown(element: Locator): Promise<string | undefined> {
   return texts[0];
 }
 
-/** The texts of all codes that are printed in a PDF, of which there should be `count`. */
+/** The texts of all codes in a PDF, which must have `count` of them. */
 export async function printed(pdf: Buffer, count: number): Promise<Set<string>> {
   return await inDirectory(async (directory) => {
     const file = path.join(directory, "cards.pdf");

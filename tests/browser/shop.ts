@@ -1,4 +1,4 @@
-// What a visitor does, in the words of the pages.
+// A visitor's actions.
 
 import { type Download, type Locator, type Page, expect } from "@playwright/test";
 import { readFile } from "node:fs/promises";
@@ -7,7 +7,7 @@ import type { Stage } from "./stage.ts";
 /** Eight nodes for two days. */
 export const PRICE = "76,800 sat";
 
-/** Opens the first page and waits until the shop can be ordered from. */
+/** Opens the landing page and waits until orders are possible. */
 export async function visit(page: Page, stage: Stage): Promise<void> {
   await page.goto(`${stage.url}/`);
   await expect(orderButton(page)).toBeEnabled();
@@ -17,7 +17,7 @@ export function orderButton(page: Page): Locator {
   return page.getByRole("button", { name: "Get the invoice" });
 }
 
-/** Orders so many nodes for 48 hours, and returns the invoice. */
+/** Orders this many nodes for 48 hours, and returns the invoice. */
 export async function order(page: Page, stage: Stage, nodes = 8): Promise<string> {
   await visit(page, stage);
   await page.getByRole("radio", { name: `${nodes} nodes` }).check({ force: true });
@@ -27,14 +27,14 @@ export async function order(page: Page, stage: Stage, nodes = 8): Promise<string
   return await invoice(page);
 }
 
-/** The invoice that the page shows. */
+/** The invoice on the page. */
 export async function invoice(page: Page): Promise<string> {
   const text = page.getByTestId("bolt11");
   await expect(text).toHaveText(/^lnbcrt/);
   return (await text.textContent()) ?? "";
 }
 
-/** Pays as a visitor of the demo would, and returns when the page has noticed. */
+/** Pays with the demo's wallet, and returns when the page shows the payment. */
 export async function pay(page: Page): Promise<void> {
   await page.getByRole("button", { name: "Pay with the demo wallet" }).click();
   await expect(page).toHaveURL(/\/orders\/lnplaylive-/);
@@ -59,13 +59,13 @@ export function cards(page: Page): Locator {
   return page.getByTestId("node-card");
 }
 
-/** The connection strings of the cards, in their order. */
+/** The connection strings of the cards, in order. */
 export async function links(page: Page): Promise<string[]> {
   const links = cards(page).getByRole("link", { name: /^Open/ });
   return await links.evaluateAll((all) => all.map((link) => link.getAttribute("href") ?? ""));
 }
 
-/** What the page gives to keep when `button` is pressed. */
+/** The text that the page copies when `button` is pressed. */
 export async function download(page: Page, button: string): Promise<Buffer> {
   const [file] = await Promise.all([
     page.waitForEvent("download"),
@@ -78,7 +78,7 @@ async function content(file: Download): Promise<Buffer> {
   return await readFile(await file.path());
 }
 
-/** Waits until the service worker has what it needs to show the pages without a network. */
+/** Waits until the service worker can show the pages without a network. */
 export async function installed(page: Page): Promise<void> {
   await page.evaluate(async () => {
     await navigator.serviceWorker.ready;

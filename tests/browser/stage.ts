@@ -1,33 +1,33 @@
-// A running shop for the tests, and what a test can do to it: the other side of crates/testbed/examples/stage.rs.
+// A running shop that tests can disturb: the client of crates/testbed/examples/stage.rs.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
-/** What a stage says first. */
+/** The stage's announcement. */
 interface Opening {
-  /** Where the shop is served, without a slash at the end. */
+  /** The shop's URL, without a trailing slash. */
   url: string;
-  /** Whether its nodes are real ones. */
+  /** True if its nodes are real ones. */
   lightning: "real" | "simulated";
 }
 
-/** What can be asked of a stage; see the program. */
-export type Wish =
+/** Commands for a stage; see the program. */
+export type StageCommand =
   /** Stops the shop's node. */
   | { do: "stop_node" }
-  /** Starts it again and returns when it can be paid. */
+  /** Starts it again, and returns when it can be paid. */
   | { do: "start_node" }
-  /** From now on no environment can be made; orders that are paid fail. */
+  /** Makes the creation of environments fail, so that paid orders fail. */
   | { do: "break_remote" }
-  /** The end of that. */
+  /** Ends that. */
   | { do: "mend_remote" }
-  /** All environments end, and take no more of the machine. */
+  /** Ends all environments and frees their resources. */
   | { do: "end_environments" }
-  /** Nothing is served any more; connections are closed. */
+  /** Stops serving the site, and closes connections. */
   | { do: "close_site" }
-  /** It is served again, at the same place. */
+  /** Serves it again, at the same address. */
   | { do: "open_site" }
   /** Pays an invoice with the customer's node. */
   | { do: "pay"; bolt11: string }
@@ -47,7 +47,7 @@ export class Stage {
     this.lightning = opening.lightning;
   }
 
-  /** Starts a shop; `args` as the program takes them. */
+  /** Starts a shop; `args` are the program's arguments. */
   static async open(...args: string[]): Promise<Stage> {
     const root = path.join(import.meta.dirname, "../..");
     const programs = process.env.TESTBED_BIN_DIR ?? path.join(root, "target/debug");
@@ -61,17 +61,17 @@ export class Stage {
     return new Stage(program, lines, JSON.parse(first.value) as Opening);
   }
 
-  /** Does something to the shop, and returns when it is done. One at a time. */
-  async ask(wish: Wish): Promise<any> {
-    this.#program.stdin.write(JSON.stringify(wish) + "\n");
+  /** Runs a command, and returns when it is done. One at a time. */
+  async ask(command: StageCommand): Promise<any> {
+    this.#program.stdin.write(JSON.stringify(command) + "\n");
     const line = await this.#lines.next();
-    if (line.done) throw new Error(`the stage ended at ${wish.do}; see above`);
+    if (line.done) throw new Error(`the stage ended at ${command.do}; see above`);
     const answer = JSON.parse(line.value) as { ok: any } | { error: string };
-    if ("error" in answer) throw new Error(`${wish.do}: ${answer.error}`);
+    if ("error" in answer) throw new Error(`${command.do}: ${answer.error}`);
     return answer.ok;
   }
 
-  /** Ends the shop and waits until it is gone. */
+  /** Stops the shop and waits until it has exited. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#program.once("exit", resolve));
     this.#program.stdin.end();

@@ -1,4 +1,4 @@
-// What does not go well: each ends in a sentence that helps, and goes on when it can.
+// Failures: each leads to a helpful sentence, and continues when possible.
 
 import type { Page } from "@playwright/test";
 import { expect, test, accessible } from "./fixtures.ts";
@@ -28,13 +28,13 @@ test("two people order in the same second", async ({ page, browser, stage }) => 
   const other = await (await browser.newContext()).newPage();
   await Promise.all([visit(page, stage), visit(other, stage)]);
   await Promise.all([orderButton(page).click(), orderButton(other).click()]);
-  // The rune lets one order pass a second; the page of the other waits and tries again.
+  // The rune allows one order a second; the other page waits and tries again.
   const invoices = await Promise.all([invoice(page), invoice(other)]);
   expect(new Set(invoices).size).toBe(2);
   await other.context().close();
 });
 
-/** Pays for a network while none can be made. */
+/** Pays for a network while the creation of environments fails. */
 async function undelivered(page: Page, stage: Stage): Promise<void> {
   await order(page, stage);
   await stage.ask({ do: "break_remote" });

@@ -1,4 +1,5 @@
-# A host on this machine alone, for trying its units where they are not built: a regtest network, and a remote on loopback.
+# A host in a container on this machine alone, for trying its units where they are not built: a regtest network, and a remote on
+# loopback.
 { nixpkgs }:
 let
   inherit (import ../nix/load.nix { inherit nixpkgs; }) self lib;
@@ -6,13 +7,18 @@ let
     (lib.nixosSystem {
       modules = [
         self.nixosModules.default
+        ../store/debian.nix
         {
           nixpkgs.hostPlatform = "x86_64-linux";
           system.stateVersion = "26.05";
-          boot.loader.grub.enable = false;
-          fileSystems."/" = {
-            device = "none";
-            fsType = "tmpfs";
+          boot.isContainer = true;
+          nix.enable = false;
+          documentation.enable = false;
+          networking = {
+            hostName = "host";
+            useDHCP = false;
+            useHostResolvConf = false;
+            firewall.enable = false;
           };
           services.lnplaylive = {
             enable = true;
@@ -29,31 +35,38 @@ let
             };
           };
           services.caddy.globalConfig = "local_certs";
+
+          # It has no console.
+          systemd.services.console-getty.enable = false;
+
+          # Simulated, with programs of the test's own.
+          systemd.services.remote = {
+            requiredBy = [ "clightning.service" ];
+            before = [ "clightning.service" ];
+            environment.HOME = "/var/lib/remote";
+            path = [ "/test" ];
+            serviceConfig = {
+              StateDirectory = "remote";
+              WorkingDirectory = "/var/lib/remote";
+              ExecStart = "/test/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
+              StandardOutput = "truncate:/run/remote.announcement";
+              StandardError = "journal";
+            };
+            postStart = ''
+              until [ -s /run/remote.announcement ]; do sleep 0.2; done
+              umask 077
+              mkdir -p /run/secrets
+              /test/bin/jq -r .token /run/remote.announcement >/run/secrets/here
+            '';
+          };
         }
       ];
     })
     config
     ;
-  names = import ../nix/unit-names.nix { inherit lib config; };
-  units = lib.genAttrs names (name: config.systemd.units.${name}.text);
-  directories = lib.filterAttrs (_: kind: kind != null) (
-    lib.concatMapAttrs (_: lib.mapAttrs (_: kinds: kinds.d or null)) config.systemd.tmpfiles.settings
-  );
-  users = lib.filterAttrs (_: user: lib.elem user.name [ "bitcoin" "caddy" "clightning" ]) config.users.users;
+  inherit (config.system.build) toplevel;
 in
 {
-  inherit units directories;
-  users = lib.mapAttrs' (_: user: lib.nameValuePair user.name user.group) users;
-  groups = [
-    "bitcoin-rpc"
-    "lnplaylive-public"
-  ];
-  inherit (config.services.lnplaylive) settings configFile;
-  caddyfile = "${config.services.caddy.configFile}";
-  # What has to be built for it: scripts and configuration files are among that.
-  derivations = lib.attrNames (
-    lib.foldl' (all: text: all // builtins.getContext text) { } (
-      lib.attrValues units ++ [ "${config.services.caddy.configFile}" ]
-    )
-  );
+  drv = builtins.unsafeDiscardOutputDependency toplevel.drvPath;
+  toplevel = builtins.unsafeDiscardStringContext toplevel.outPath;
 }

@@ -130,7 +130,9 @@ let
     let
       messages = refusals configuration;
     in
-    lib.throwIf (messages != [ ]) "${name} is refused: ${lib.concatStringsSep "; " messages}" "${name}: accepted"
+    lib.throwIf (
+      messages != [ ]
+    ) "${name} is refused: ${lib.concatStringsSep "; " messages}" "${name}: accepted"
   ) good;
 
   refused = lib.mapAttrsToList (
@@ -140,7 +142,8 @@ let
       messages = refusals configuration;
       found = lib.filter (lib.hasInfix sentence) messages;
     in
-    lib.throwIf (found == [ ]) "${name} is not refused with \"${sentence}\": ${builtins.toJSON messages}"
+    lib.throwIf (found == [ ])
+      "${name} is not refused with \"${sentence}\": ${builtins.toJSON messages}"
       "${name}: ${builtins.unsafeDiscardStringContext (lib.head found)}"
   ) wrong;
 in

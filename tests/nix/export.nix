@@ -20,7 +20,9 @@ in
       ;
   }) (lib.filterAttrs (_: unit: unit.enable && unit.text != null) config.systemd.units);
   # Directories that are made at boot: owner, group and mode of each.
-  directories = lib.concatMapAttrs (_: lib.mapAttrs (_: kinds: kinds.d or null)) config.systemd.tmpfiles.settings;
+  directories = lib.concatMapAttrs (
+    _: lib.mapAttrs (_: kinds: kinds.d or null)
+  ) config.systemd.tmpfiles.settings;
   scripts = lib.mapAttrs (_: test: {
     script = test.config.testScriptString;
     machines = lib.attrNames test.nodes;

@@ -9,7 +9,9 @@ let
   inherit (import ./load.nix { inherit nixpkgs; }) self lib;
   system = "x86_64-linux";
   under = kind: suffix: map (output: "${kind}.${output}${suffix}") (lib.attrNames self.${kind});
-  perSystem = kind: suffix: map (output: "${kind}.${system}.${output}${suffix}") (lib.attrNames self.${kind}.${system});
+  perSystem =
+    kind: suffix:
+    map (output: "${kind}.${system}.${output}${suffix}") (lib.attrNames self.${kind}.${system});
   names =
     perSystem "packages" ".drvPath"
     ++ perSystem "checks" ".drvPath"

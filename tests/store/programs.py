@@ -3,6 +3,7 @@
 A view has the programs that the package of nixpkgs has: what is missing there must be missing here.
 """
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ class View:
     scripts: dict[str, str] = field(default_factory=dict)
     # It is a file, with this in it.
     text: str = ""
+    # Packages of nixpkgs whose programs its own find whatever their PATH: it wraps them.
+    wrapped_with: tuple[str, ...] = ()
     # Data, by its place in the package.
     data: dict[str, str] = field(default_factory=dict)
     # Other files that are written here.
@@ -33,13 +36,44 @@ class View:
 
 
 def debian(*packages: str) -> View:
+    """Return a view of the programs of Debian packages."""
     return View(debian=packages)
 
 
-MULTIARCH = "/usr/lib/x86_64-linux-gnu"
+# Modules of PAM.
+_SECURITY = "/usr/lib/x86_64-linux-gnu/security"
 
-# What Debian's programs start by a path of their own; nixpkgs' have paths in the store there. No PATH leads to /usr/bin.
-COMPILED_IN = ("mount", "umount", "swapon", "swapoff", "sulogin", "fsck", "mkfs.ext4", "dbus-broker", "systemctl")
+# What Debian's programs start by a path of their own, where nixpkgs' have one in the store. No PATH leads to /usr/bin.
+COMPILED_IN = (
+    "mount",
+    "umount",
+    "swapon",
+    "swapoff",
+    "sulogin",
+    "fsck",
+    "mkfs.ext4",
+    "dbus-broker",
+    "systemctl",
+    "unix_chkpwd",
+)
+
+# The generators that nixpkgs builds systemd with. Debian has some more, and so have other packages of its.
+GENERATORS = (
+    "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
+    "systemd-factory-reset-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-import-generator",
+    "systemd-integritysetup-generator",
+    "systemd-run-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+    "systemd-tpm2-generator",
+    "systemd-veritysetup-generator",
+)
 
 # Units that nixpkgs picks from systemd and these packages of Debian's do not have: boot loaders, TPMs and consoles.
 MISSING_UNITS = (
@@ -68,10 +102,12 @@ _systemd = View(
         "systemd-cryptsetup",
         "systemd-repart",
     ),
+    data={"lib/security": _SECURITY},
     systemd=True,
 )
 _util_linux = View(
     debian=("util-linux", "mount", "bsdutils", "fdisk", "util-linux-extra", "login"),
+    data={"lib/security": _SECURITY},
     texts={"lib/tmpfiles.d/lastlog2-tmpfiles.conf": "d /var/lib/lastlog 0755 root root -\n"},
 )
 _bash = View(debian=("bash",), links={"sh": "bash"})
@@ -83,21 +119,28 @@ VIEWS: dict[str, View] = {
     "bash": _bash,
     "bash-interactive": _bash,
     "bitcoind": View(ours=("bitcoind",)),
+    "busybox": debian("busybox-static"),
     "bzip2": debian("bzip2"),
     "caddy": debian("caddy"),
     "clightning": View(ours=("clightning",)),
-    "cloud-utils": debian("cloud-guest-utils"),
+    "cloud-init": View(debian=("cloud-init",), wrapped_with=("dmidecode", "cloud-utils", "busybox")),
+    "cloud-utils": View(
+        debian=("cloud-guest-utils",), wrapped_with=("e2fsprogs", "gptfdisk", "gawk", "gnused", "util-linux")
+    ),
     "coreutils": debian("coreutils"),
     "coreutils-full": debian("coreutils"),
     "cpio": debian("cpio"),
     "curl": debian("curl"),
     "dash": debian("dash"),
-    "dbus": View(debian=("dbus-bin", "dbus-daemon", "dbus", "dbus-system-bus-common"), data={"share/dbus-1": "/usr/share/dbus-1"}),
+    "dbus": View(
+        debian=("dbus-bin", "dbus-daemon", "dbus", "dbus-system-bus-common"), data={"share/dbus-1": "/usr/share/dbus-1"}
+    ),
     "dbus-broker": debian("dbus-broker"),
     # Nothing to be indexed for a desktop.
     "desktop-file-utils": View(scripts={"update-desktop-database": "#!/bin/sh\n"}),
     "dhcpcd": debian("dhcpcd-base"),
     "diffutils": debian("diffutils"),
+    "dmidecode": debian("dmidecode"),
     "e2fsprogs": debian("e2fsprogs"),
     "file": debian("file"),
     "findutils": debian("findutils"),
@@ -107,6 +150,7 @@ VIEWS: dict[str, View] = {
     "gnugrep": debian("grep"),
     "gnused": debian("sed"),
     "gnutar": debian("tar"),
+    "gptfdisk": debian("gdisk"),
     "gzip": debian("gzip"),
     "hostname-debian": debian("hostname"),
     "iana-etc": View(data={"etc/services": "/debian-etc/services", "etc/protocols": "/debian-etc/protocols"}),
@@ -114,7 +158,9 @@ VIEWS: dict[str, View] = {
     "iptables": View(
         debian=("iptables",),
         links={
-            f"{family}tables{kind}": "xtables-nft-multi" for family in ("ip", "ip6") for kind in ("", "-save", "-restore")
+            f"{family}tables{kind}": "xtables-nft-multi"
+            for family in ("ip", "ip6")
+            for kind in ("", "-save", "-restore")
         },
     ),
     "iputils": debian("iputils-ping"),
@@ -126,9 +172,9 @@ VIEWS: dict[str, View] = {
     "less": debian("less"),
     "libcap": debian("libcap2-bin"),
     "libxslt": debian("xsltproc"),
-    "linux-pam": View(debian=("libpam-modules-bin",), data={"lib/security": f"{MULTIARCH}/security"}),
+    "linux-pam": View(debian=("libpam-modules-bin",), data={"lib/security": _SECURITY}),
     "lndir": debian("xutils-dev:lndir"),
-    "lnplaylive": View(ours=("lnplaylive",)),
+    "lnplaylive-workspace": View(ours=("lnplaylive",)),
     # The machine is started with Debian's.
     "linux": View(texts={"bzImage": ""}),
     "logrotate": debian("logrotate"),
@@ -136,9 +182,12 @@ VIEWS: dict[str, View] = {
     "lvm2": View(texts={"lib/tmpfiles.d/lvm2.conf": "d /run/lock/lvm 0700 root root -\n"}),
     "lzip": debian("lzip"),
     "mktemp": debian("coreutils:mktemp"),
+    "net-tools": debian("net-tools"),
     "ncurses": debian("ncurses-bin"),
     "node_exporter": View(debian=("prometheus-node-exporter",), renamed={"node_exporter": "prometheus-node-exporter"}),
-    "nss-cacert": View(data={"etc/ssl/certs/ca-bundle.crt": _certificates, "etc/ssl/trust-source": "/usr/share/ca-certificates"}),
+    "nss-cacert": View(
+        data={"etc/ssl/certs/ca-bundle.crt": _certificates, "etc/ssl/trust-source": "/usr/share/ca-certificates"}
+    ),
     # There is none in Debian; without it, glibc looks names up itself.
     "nsncd": View(scripts={"nsncd": "#!/bin/sh\nexec systemd-notify --ready --exec \\; sleep infinity\n"}),
     "openresolv": debian("openresolv"),
@@ -149,6 +198,7 @@ VIEWS: dict[str, View] = {
     "perl": debian("perl", "perl-base"),
     "procps": debian("procps"),
     "shared-mime-info": View(scripts={"update-mime-database": "#!/bin/sh\n"}),
+    "remarshal": View(scripts={"json2yaml": (Path(__file__).parent / "json2yaml").read_text()}),
     "shadow": debian("passwd", "login", "uidmap", "util-linux:su", "util-linux-extra:newgrp", "util-linux-extra:sg"),
     "sudo": debian("sudo"),
     # Nothing switches to another system here.
@@ -172,7 +222,10 @@ def special(name: str) -> View | None:
         return View(debian=("coreutils:true",), renamed={"security-wrapper": "true"})
     if name.startswith("initrd-linux-"):
         return View(texts={"initrd": ""})
-    if name.startswith(("firmware", "lnplay-container-image", "lnplay-vm-image", "nixos-disk-image")):
+    # The settings name its files. Who wants the image has it already.
+    if re.fullmatch(r"lnplay-(container|vm)-image", name):
+        return View(texts={"metadata.tar.xz": "", "rootfs": ""})
+    if name.startswith("firmware"):
         return _EMPTY
     # Debian's finds its modules by itself.
     if name.startswith("perl-") and name.endswith("-env"):
@@ -184,7 +237,8 @@ def special(name: str) -> View | None:
     return None
 
 
-# What else the machine is made of: its kernel, libraries that programs load, and what stands for no package of nixpkgs alone.
+# What else the machine is made of: its kernel, libraries that programs load, and what stands for no one package of
+# nixpkgs.
 OTHERS = (
     "busybox-static",
     "ca-certificates",
@@ -195,6 +249,8 @@ OTHERS = (
     "libnss-systemd",
     "libpam-modules",
     "libpam-systemd",
+    # systemd loads it when a unit has a filter for system calls.
+    "libseccomp2",
     "linux-image-cloud-amd64",
     "ncurses-base",
     "python3",
@@ -207,7 +263,7 @@ OTHERS = (
 
 
 def main() -> None:
-    """Prints the Debian packages that are wanted for all packages of nixpkgs or for those named by arguments, one a line."""
+    """Print the Debian packages for all packages of nixpkgs, or for those named by arguments, one a line."""
     views = [VIEWS[name] for name in sys.argv[1:]] or [*VIEWS.values(), debian(*OTHERS)]
     print("\n".join(sorted({source.split(":")[0] for view in views for source in view.debian})))
 

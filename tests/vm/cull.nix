@@ -1,4 +1,4 @@
-# The culler removes what has expired, and nothing else.
+# The culler removes expired environments, and nothing else.
 { harness, ... }:
 {
   name = "lnplaylive-cull";
@@ -18,7 +18,7 @@
 
 
     host.wait_for_unit("clightning.service")
-    # Until the plugin has enrolled, there is no key to reach the remote with.
+    # The key for the remote exists once the plugin has enrolled.
     host.wait_until_succeeds("test -s /var/lib/clightning/lnplaylive/remotes/here/server.fingerprint", timeout=120)
 
     now = int(host.succeed("date +%s"))
@@ -26,9 +26,9 @@
     order = "lnplaylive-{}-1111-4111-8111-111111111111"
     project(f"lnplaylive-{over}-aaaaaaaa", order=order.format("aaaaaaaa"), expires=over, state="provisioned")
     project(f"lnplaylive-{later}-bbbbbbbb", order=order.format("bbbbbbbb"), expires=later, state="provisioned")
-    # Extended: the later of name and key counts.
+    # Extended: the later of the two expiry times counts.
     project(f"lnplaylive-{over}-cccccccc", order=order.format("cccccccc"), expires=later, state="provisioned")
-    # Somebody else's, whatever it is called.
+    # A project of somebody else, with a similar name.
     project(f"lnplaylive-{over}-dddddddd")
     project("mine")
 

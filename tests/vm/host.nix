@@ -1,4 +1,4 @@
-# The host: its units come up, its front door shows the shop and nothing else, and a reboot changes nothing.
+# The host: its units start, its TLS front end serves only the shop, and a reboot changes nothing.
 { harness, ... }:
 {
   name = "lnplaylive-host";
@@ -6,7 +6,7 @@
   nodes = {
     inherit (harness) customer;
     host = harness.host;
-    # As it is without DEPLOY_LNPLAYLIVE_FRONTEND.
+    # The default, without DEPLOY_LNPLAYLIVE_FRONTEND.
     quiet =
       { lib, ... }:
       {

@@ -1,4 +1,4 @@
-# The AWS image itself, started as EC2 would start it: settings from a metadata service, and a blank volume for its state.
+# The AWS image, started as on EC2: with settings from a metadata service, and a blank volume for its state.
 {
   self,
   nixpkgs,
@@ -10,7 +10,7 @@ let
   pkgs = hostPkgs;
   imdsServer = import (pkgs.path + "/nixos/tests/common/imds-server.nix") { inherit pkgs; };
 
-  # Nothing is changed but what the test driver needs to get in, and where certificates come from.
+  # The only changes are access for the test driver, and the source of certificates.
   image =
     (nixpkgs.lib.nixosSystem {
       modules = [
@@ -21,7 +21,7 @@ let
         {
           nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
           amazonImage.format = "qcow2";
-          # The driver's own.
+          # The driver's key.
           systemd.services."serial-getty@ttyS0".enable = lib.mkForce false;
           boot.kernelParams = lib.mkAfter [ "console=ttyS0" ];
           services.caddy.globalConfig = "local_certs";
@@ -30,17 +30,19 @@ let
     }).config;
   disk = "${image.system.build.image}/${image.image.fileName}";
 
-  userData = name: pkgs.writeText "user-data-${name}" ''
-    [host]
-    DEPLOY_LNPLAYLIVE_FRONTEND = true
-    domain = "shop.example"
-    network = "${name}"
-    state_volume = true
-  '';
+  userData =
+    name:
+    pkgs.writeText "user-data-${name}" ''
+      [host]
+      DEPLOY_LNPLAYLIVE_FRONTEND = true
+      domain = "shop.example"
+      network = "${name}"
+      state_volume = true
+    '';
 in
 {
   name = "lnplaylive-image";
-  # Only for its QEMU; the machine under test is made by the script.
+  # Only for its QEMU; the script creates the machine under test.
   nodes.machine = { };
 
   testScript =
@@ -69,7 +71,7 @@ in
 
 
       def instance(name: str) -> Node:
-          """A new instance of the image, with the state volume."""
+          """Starts a new instance of the image, with the state volume."""
           directory = pathlib.Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"vm-state-{name}"
           directory.mkdir(parents=True, exist_ok=True)
           root = directory / "root.qcow2"

@@ -1,4 +1,4 @@
-# One environment alone: eight nodes, which come back after a reboot.
+# A single environment: eight nodes, which come back after a reboot.
 { self, harness, ... }:
 let
   spec = builtins.toJSON {
@@ -28,7 +28,7 @@ in
         cores = 2;
         memorySize = 3072;
       };
-      # What a server would hand in with cloud-init's seed.
+      # The contents of cloud-init's seed, as from a server.
       services.cloud-init.enable = lib.mkForce false;
       environment.etc."spec.json".text = spec;
       environment.systemPackages = [ pkgs.curl ];
@@ -54,10 +54,10 @@ in
             environment.wait_until_succeeds(f"curl --silent http://127.0.0.1:{port}/ || test $? != 7", timeout=60)
 
     with subtest("Nobody gets in with a password"):
-        environment.succeed("sshd -T | grep -i '^passwordauthentication no'")
-        environment.succeed("sshd -T | grep -i '^permitrootlogin no'")
-        environment.succeed("sshd -T | grep -i '^allowusers lnplay'")
-        environment.succeed("sshd -T | grep -i '^forcecommand .*/lnplay session'")
+        environment.succeed("sshd -G | grep -i '^passwordauthentication no'")
+        environment.succeed("sshd -G | grep -i '^permitrootlogin no'")
+        environment.succeed("sshd -G | grep -i '^allowusers lnplay'")
+        environment.succeed("sshd -G | grep -i '^forcecommand .*/lnplay session'")
 
     with subtest("Its daemons are users without privileges"):
         environment.succeed("test $(pgrep --euid root --count lightningd) = 0")

@@ -1,4 +1,4 @@
-# A purchase on the simulated remote: what `purchase` shows, without containers.
+# A purchase on the simulated remote: like `purchase`, but without containers.
 { harness, ... }:
 {
   name = "lnplaylive-purchase-simulated";

@@ -1,4 +1,4 @@
-# A purchase, with environments in containers of a real Incus, from the image that the host brings there itself.
+# A purchase, with environments in containers of a real Incus, from the image that the host uploads.
 { harness, ... }:
 {
   name = "lnplaylive-purchase";

@@ -1,10 +1,10 @@
-//! One pass over the remotes that removes environments whose time is up, and then ends. A timer runs it.
+//! Removes expired environments from the remotes in one pass, and exits. A timer runs it.
 //!
-//! What is removed is decided in [`lnplaylive_core::culling`], how in the crate `provisioner`. There is no state but what the
-//! remotes say: the next pass is the retry, and one that was killed is finished by the next.
+//! [`lnplaylive_core::culling`] decides which projects are removed; the crate `provisioner` removes them. There is no state
+//! besides the remotes' own: the next pass retries what failed, and finishes a pass that was killed.
 //!
-//! Exit status: 0, all that was due is gone; 1, something failed, on a project or a whole remote, and is left to the next pass;
-//! 2, the command line or the settings are wrong, and nothing was asked of any remote.
+//! Exit status: 0 if everything that was due is gone; 1 if a project or a whole remote failed, which is left to the next
+//! pass; 2 if the command line or the settings are wrong, in which case no remote was contacted.
 
 mod pass;
 mod report;
@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use pass::Pass;
 use report::Report;
 
-/// Removes environments whose time is up, from all remotes, in one pass
+/// Removes expired environments from all remotes in one pass
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -33,7 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks a settings file and does nothing else; the files that it names need not be there
+    /// Checks a settings file and exits; the files that it names need not exist
     CheckConfig {
         /// The settings file
         file: PathBuf,
@@ -45,16 +45,16 @@ struct Options {
     /// The settings file, lnplaylive.toml [default: named by `LNPLAYLIVE_CONFIG`]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Remove nothing; say what would be removed
+    /// Remove nothing; print what would be removed
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON document instead of lines
     #[arg(long)]
     json: bool,
-    /// Only this remote; may be given several times
+    /// Only this remote; can be given several times
     #[arg(long, value_name = "NAME")]
     remote: Vec<String>,
-    /// How long after its end an environment is removed, such as 90s, 10m or 2h [default: the setting `culler.grace_mins`]
+    /// The time between an environment's end and its removal, such as 90s, 10m or 2h [default: the setting `culler.grace_mins`]
     #[arg(long, value_name = "DURATION", value_parser = parse_grace, allow_hyphen_values = true)]
     grace: Option<SignedDuration>,
 }
@@ -110,7 +110,7 @@ fn print(report: &Report, json: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// The remotes that were asked for; all if none was.
+/// The remotes with these names; all remotes if there are no names.
 fn chosen<'a>(
     settings: &'a CullerSettings,
     names: &[String],
@@ -124,7 +124,7 @@ fn chosen<'a>(
 fn parse_grace(text: &str) -> Result<SignedDuration, String> {
     match text.parse::<SignedDuration>() {
         Ok(grace) if !grace.is_negative() => Ok(grace),
-        Ok(_) => Err("nothing is removed before its end: it must not be negative".into()),
+        Ok(_) => Err("it must not be negative".into()),
         Err(_) => Err("it must be a duration with units, such as 90s, 10m or 2h".into()),
     }
 }
@@ -135,7 +135,7 @@ fn wrong_settings(mut error: &dyn std::error::Error) -> ExitCode {
         text = format!("{text}: {cause}");
         error = cause;
     }
-    // Not a log line: it is for who has just called us, by hand or to check a file.
+    // Not a log line, since the caller waits for it, at a terminal or checking a file.
     eprintln!("{text}");
     ExitCode::from(2)
 }

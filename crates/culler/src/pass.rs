@@ -14,18 +14,18 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::report::{Entry, Outcome, RemoteReport, Report};
 
-/// What a pass keeps to.
+/// A pass over the remotes, and its limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub(crate) settings: &'a Culler,
-    /// Where the remotes' keys are.
+    /// The directory with the remotes' keys.
     pub(crate) state_dir: &'a Path,
     pub(crate) grace: SignedDuration,
     pub(crate) dry_run: bool,
 }
 
 impl Pass<'_> {
-    /// Culls the remotes, all at a time. Whatever goes wrong is in the report.
+    /// Culls all remotes concurrently. Failures are in the report.
     pub(crate) async fn run(self, remotes: &[&Remote]) -> Report {
         let deadline = Instant::now() + Duration::from_secs(60 * u64::from(self.settings.max_mins));
         let remotes = join_all(remotes.iter().map(|remote| self.cull(remote, deadline))).await;
@@ -52,7 +52,7 @@ impl Pass<'_> {
                 return report;
             }
             Err(_) => {
-                report.fail("no list of its projects within culler.max_mins".to_owned());
+                report.fail("its projects were not listed within culler.max_mins".to_owned());
                 return report;
             }
         };
@@ -77,11 +77,11 @@ impl Pass<'_> {
         report
     }
 
-    /// Reports all but what is due, and returns that.
+    /// Reports the projects that stay, and returns those that are due for removal.
     fn judge_all(self, listing: &Listing, report: &mut RemoteReport) -> Vec<(String, Reason)> {
         let now = agreed_time(Timestamp::now(), listing.clock_ahead).unwrap_or_else(|wrong| {
             report.fail(format!("remote {:?}: nothing is removed there: {wrong}", report.name));
-            // Nothing of ours has ended by then.
+            // At this time nothing has ended.
             Timestamp::MIN
         });
         let mut due = Vec::new();
@@ -89,14 +89,14 @@ impl Pass<'_> {
             match judge(name, config, now, self.grace) {
                 Verdict::Keep { .. } => report.keep(),
                 Verdict::Foreign => report.foreign(),
-                Verdict::Malformed(flaw) => report.add(Entry::malformed(name, flaw)),
+                Verdict::Malformed(error) => report.add(Entry::malformed(name, error)),
                 Verdict::Remove(reason) => due.push((name.clone(), reason)),
             }
         }
         due
     }
 
-    /// Removes one project, unless it says something else by now: then there is nothing to report.
+    /// Removes a project if it is still due; `None` if it is not.
     async fn remove(
         self,
         projects: &Projects,
@@ -118,7 +118,7 @@ impl Pass<'_> {
             Ok(Ok(Removal::Spared)) => None,
             Ok(Err(error)) => Some(Entry::failed(&name, reason, error.chain())),
             Err(_) => {
-                let why = "not done within culler.max_mins; the next pass goes on with it";
+                let why = "not done within culler.max_mins; the next pass continues";
                 Some(Entry::failed(&name, reason, why.to_owned()))
             }
         }

@@ -1,55 +1,55 @@
-//! What a pass has done, for people and for programs.
+//! The report of a pass, for people and programs.
 
 use std::fmt;
 
 use lnplaylive_core::culling::Reason;
-use lnplaylive_core::marks::Flaw;
+use lnplaylive_core::tags::TagError;
 use serde::{Serialize, Serializer};
 
-/// What a pass has done. As JSON: `dry_run`, the sums of the counts, `remotes_failed` and `remotes`.
+/// The report of a pass. As JSON it has `dry_run`, the sums of the counts, `remotes_failed` and `remotes`.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) dry_run: bool,
     pub(crate) remotes: Vec<RemoteReport>,
 }
 
-/// How many projects; `seen` is the sum of the others.
+/// Numbers of projects; `seen` is the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 struct Counts {
     /// All projects of the remote.
     seen: u32,
     /// Ours, and in use.
     kept: u32,
-    /// Ours, and gone; in a dry run: due to be removed.
+    /// Ours, and removed; in a dry run due for removal.
     removed: u32,
     /// Ours, due, and still there.
     failed: u32,
     /// Not ours.
     foreign: u32,
-    /// They look like ours and cannot be read.
+    /// Projects that look like ours and whose tags cannot be read.
     malformed: u32,
 }
 
-/// What was done on one remote.
+/// The report on one remote.
 #[derive(Debug, Serialize)]
 pub(crate) struct RemoteReport {
     pub(crate) name: String,
-    /// Why nothing could be done there.
+    /// The reason that nothing could be done there.
     error: Option<String>,
     #[serde(flatten)]
     counts: Counts,
-    /// All that were neither kept nor foreign.
+    /// The projects that are neither kept nor foreign.
     projects: Vec<Entry>,
 }
 
-/// What became of a project.
+/// The outcome for a project.
 #[derive(Debug, Serialize)]
 pub(crate) struct Entry {
     name: String,
     outcome: Outcome,
-    /// Why it is due, or what is wrong with it.
+    /// The reason for its removal, or the defect of its tags.
     reason: String,
-    /// Why it is still there.
+    /// The reason that it could not be removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Entry {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Removed,
-    /// Somebody else has removed it in the same moment.
+    /// Somebody else removed it at the same time.
     Gone,
     WouldRemove,
     Failed,
@@ -74,8 +74,8 @@ impl Entry {
         Self { error: Some(error), ..Self::due(name, Outcome::Failed, reason) }
     }
 
-    pub(crate) fn malformed(name: &str, flaw: Flaw) -> Self {
-        Self { name: name.to_owned(), outcome: Outcome::Malformed, reason: flaw.to_string(), error: None }
+    pub(crate) fn malformed(name: &str, error: TagError) -> Self {
+        Self { name: name.to_owned(), outcome: Outcome::Malformed, reason: error.to_string(), error: None }
     }
 }
 
@@ -84,7 +84,7 @@ impl RemoteReport {
         Self { name: name.to_owned(), error: None, counts: Counts::default(), projects: Vec::new() }
     }
 
-    /// Notes, and logs, why nothing can be done on this remote.
+    /// Records and logs an error that concerns the whole remote.
     pub(crate) fn fail(&mut self, error: String) {
         tracing::error!("{error}");
         self.error = Some(error);
@@ -100,7 +100,7 @@ impl RemoteReport {
         self.counts.foreign += 1;
     }
 
-    /// Notes what became of a project, and logs what somebody may have to look at.
+    /// Adds an outcome, and logs it if the operator may have to look at it.
     pub(crate) fn add(&mut self, entry: Entry) {
         let counts = &mut self.counts;
         counts.seen += 1;
@@ -109,11 +109,11 @@ impl RemoteReport {
             Outcome::Failed => {
                 counts.failed += 1;
                 let error = entry.error.as_deref().unwrap_or_default();
-                tracing::error!("{} stays for now, though {}: {error}", entry.name, entry.reason);
+                tracing::error!("{} cannot be removed now, although {}: {error}", entry.name, entry.reason);
             }
             Outcome::Malformed => {
                 counts.malformed += 1;
-                // Others chose the name.
+                // Somebody else may have chosen the name.
                 let name: String = entry.name.chars().take(100).collect();
                 let remote = &self.name;
                 tracing::warn!(
@@ -127,7 +127,7 @@ impl RemoteReport {
 }
 
 impl Report {
-    /// Whether all that was due is gone, on all remotes.
+    /// Whether everything that was due is gone, on all remotes.
     pub(crate) fn is_good(&self) -> bool {
         self.remotes_failed() == 0 && self.counts().failed == 0
     }
@@ -164,7 +164,7 @@ impl Serialize for Report {
     }
 }
 
-/// A line for each project that was removed, or would be, and one with the counts. What went wrong is in the log.
+/// A line for each project that was removed, or would be, and one with the counts. Failures are in the log.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for RemoteReport { name: remote, projects, .. } in &self.remotes {

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lnplaylive_core::marks::{KEY_EXPIRES, KEY_REMOVING};
+use lnplaylive_core::tags::{KEY_EXPIRES, KEY_REMOVING};
 use lxd_client::Client;
 use serde_json::Value;
 use sim_lxd::Fault;

@@ -107,7 +107,7 @@ fn measure_floor(bitcoind: &str, lightningd: &str, nodes: u32) -> anyhow::Result
         command.spawn().with_context(|| format!("cannot start {program}"))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let server = Bitcoind { datadir: dir.path().to_owned(), rpc: (ADDRESS, 18443).into(), login: None };
+    let server = Bitcoind::new(dir.path().to_owned(), (ADDRESS, 18443).into(), None);
     let (load, begin) = (load(), Instant::now());
     let rpc = [format!("-rpcbind={ADDRESS}"), format!("-rpcallowip={ADDRESS}")];
     let mut arguments =

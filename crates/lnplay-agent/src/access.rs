@@ -1,29 +1,29 @@
-//! What an attendee may ask of a node: the one list of lightningd's methods that their rune allows or refuses.
+//! The methods that an attendee's rune allows: the one list of all of lightningd's methods, each allowed or refused.
 //!
-//! A rune is all that stands between the internet and a node's RPC, which can start programs, write files and make more
-//! runes. So it is an allowlist. A rune carries its conditions itself and is printed as a QR code; there is no room for
-//! seventy names. The conditions ([`CONDITIONS`]) are therefore families such as `method^list`, and a method that a
-//! family lets through although [`decide`] does not allow it is excluded by name when the rune is made, from what the
-//! node's own `help` lists ([`restrictions`]). A method that a newer lightningd adds is thus refused until it is decided
-//! here; a test goes through all that the installed one has.
+//! Only the rune stands between the internet and a node's RPC, which can start programs, write files and make more runes.
+//! So it is an allowlist. A rune contains its conditions and is printed as a QR code, which has no room for seventy names.
+//! The conditions ([`CONDITIONS`]) therefore match families such as `method^list`; a method that matches although
+//! [`decide`] does not allow it is excluded by name when the rune is made, from the list in the node's own `help`
+//! ([`restrictions`]). A method that a newer lightningd adds is thus refused until it is decided here. A test checks all
+//! methods of the installed lightningd.
 
-/// What is decided about a method.
+/// A decision about a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Attendees may call it.
     Allowed,
-    /// They may not.
+    /// Attendees may not call it.
     Refused,
 }
 
 /// Methods that are decided together.
 #[derive(Debug, Clone, Copy)]
 pub struct Family {
-    /// Their names; one that ends with `*` stands for all that begin with what is before it, and is only for refusals.
+    /// Their names. One that ends with `*` stands for all names with that prefix; it is only used for refusals.
     pub methods: &'static [&'static str],
     /// The decision.
     pub decision: Decision,
-    /// The reason for it.
+    /// The reason for the decision.
     pub reason: &'static str,
 }
 
@@ -35,8 +35,8 @@ const fn refused(reason: &'static str, methods: &'static [&'static str]) -> Fami
     Family { methods, decision: Decision::Refused, reason }
 }
 
-/// All decisions, for the methods of Core Lightning 26.04 and of the plugins that come with it. What is in no family is
-/// refused.
+/// All decisions, for the methods of Core Lightning 26.04 and its plugins and for [`crate::block_plugin`]. Methods in no
+/// family are refused.
 pub static FAMILIES: [Family; 27] = [
     allowed(
         "looking at one's own node and at what it knows of the network; reads only",
@@ -148,8 +148,8 @@ pub static FAMILIES: [Family; 27] = [
     allowed("signing and checking messages with the node's key", &["checkmessage", "signmessage"]),
     allowed("reading invoices, offers and runes; a function of its argument", &["decode", "decodepay"]),
     allowed(
-        "waiting for something to happen; costs a pending answer",
-        &["wait", "waitanyinvoice", "waitblockheight", "waitinvoice"],
+        "waiting for something to happen, or asking for a block; costs a pending answer",
+        &["wait", "waitanyinvoice", "waitblockheight", "waitinvoice", "waitnextblock"],
     ),
     refused(
         "starts programs: whatever file is named runs as the node's user, with its keys",
@@ -237,7 +237,7 @@ pub static FAMILIES: [Family; 27] = [
     ),
     refused("books, which need a plugin that environments do without", &["bkpr-*"]),
     refused(
-        "no class has asked for it, and what nobody needs is not allowed",
+        "no class has asked for it, and methods that nobody needs are not allowed",
         &[
             "addpsbtinput",
             "addpsbtoutput",
@@ -258,10 +258,11 @@ pub static FAMILIES: [Family; 27] = [
     ),
 ];
 
-/// What the rune says of the method, each of which lets a call through.
+/// The conditions on the method in a rune; each of them lets a call through.
 ///
-/// A family stands here where all that Core Lightning has of it is allowed: `list…` reads (upstream's own read-only rune says
-/// so, too), `…invoice…` and `…offer` make and show requests for payment, `wait…` waits. Everything else is a name.
+/// A condition matches a family where all or nearly all of Core Lightning's methods in it are allowed: `list…` reads (as in
+/// upstream's own read-only rune), `…invoice…` and `…offer` make and show requests for payment, `wait…` waits. The others
+/// match a single name.
 pub const CONDITIONS: [&str; 23] = [
     "method=getinfo",
     "method^list",
@@ -288,7 +289,7 @@ pub const CONDITIONS: [&str; 23] = [
     "method^wait",
 ];
 
-/// The decision about a method; `None` for one that is in no family.
+/// The decision about a method; `None` if it is in no family.
 pub fn decide(method: &str) -> Option<Decision> {
     let named = |pattern: &&str| match pattern.strip_suffix('*') {
         Some(prefix) => method.starts_with(prefix),
@@ -298,7 +299,7 @@ pub fn decide(method: &str) -> Option<Decision> {
     family.map(|family| family.decision)
 }
 
-/// Whether a condition of [`CONDITIONS`] lets a method through, as lightningd tests it.
+/// Whether a condition of [`CONDITIONS`] matches a method, as lightningd evaluates it.
 fn passes(condition: &str, method: &str) -> bool {
     let test = condition.strip_prefix("method").and_then(|rest| rest.split_at_checked(1));
     match test {
@@ -310,7 +311,7 @@ fn passes(condition: &str, method: &str) -> bool {
     }
 }
 
-/// The restrictions of an attendee's rune on a node that has `methods`, as `createrune` takes them.
+/// The restrictions of an attendee's rune on a node with these methods, as `createrune` takes them.
 pub fn restrictions<'a>(methods: impl IntoIterator<Item = &'a str>) -> Vec<Vec<String>> {
     let mut out = vec![CONDITIONS.map(str::to_owned).to_vec()];
     let let_through = |method: &&str| CONDITIONS.iter().any(|condition| passes(condition, method));
@@ -327,7 +328,7 @@ mod tests {
         FAMILIES.iter().flat_map(|family| family.methods.iter().map(|name| (*name, family.decision)))
     }
 
-    /// Whether the restrictions let a method through: each has to, by one of its alternatives.
+    /// Whether the restrictions permit a method: one alternative of each must match.
     fn permits(restrictions: &[Vec<String>], method: &str) -> bool {
         restrictions.iter().all(|alternatives| {
             alternatives.iter().any(|text| match text.strip_prefix("method/") {

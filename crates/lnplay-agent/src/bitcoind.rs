@@ -1,4 +1,4 @@
-//! bitcoind: its command line, and a client for its RPC.
+//! The environment's bitcoind: its command line, and the calls that the supervisor makes.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, Permissions};
@@ -9,92 +9,50 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::rand;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper_util::rt::TokioIo;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+pub use daemon_rpc::bitcoind::Error as RpcError;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::child::Attempt;
 use crate::state;
 
-/// Mining a hundred blocks takes a fraction of this.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
-const MAX_ANSWER: usize = 8 << 20;
-
-/// The transaction is in the chain already.
+/// bitcoind's code for a transaction that is in the chain.
 const ALREADY_IN_CHAIN: i64 = -27;
 const METHOD_NOT_FOUND: i64 = -32601;
-/// It is starting.
-const IN_WARMUP: i64 = -28;
-
-/// Why a call came to nothing.
-#[derive(Debug, Error)]
-pub enum RpcError {
-    /// bitcoind answered, with an error.
-    #[error("bitcoind refused {method}: {message} ({code})")]
-    Refused {
-        /// The RPC method.
-        method: &'static str,
-        /// bitcoind's code.
-        code: i64,
-        /// bitcoind's text.
-        message: String,
-    },
-    /// No answer that could be used: it is down, starting or too slow.
-    #[error("bitcoind at {address} did not answer {method}")]
-    Unreachable {
-        /// The RPC method.
-        method: &'static str,
-        /// Its RPC address.
-        address: SocketAddr,
-        /// What came in the way.
-        source: anyhow::Error,
-    },
-}
+/// The time that it may take to end: it writes its chain state.
+pub const GRACE: Duration = Duration::from_secs(20);
 
 impl Attempt for RpcError {
     fn may_pass(&self) -> bool {
-        match self {
-            Self::Refused { code, .. } => *code == IN_WARMUP,
-            Self::Unreachable { .. } => true,
-        }
+        self.may_pass()
     }
 }
 
-/// A bitcoind of ours, running or not.
+/// The environment's bitcoind, running or not.
 #[derive(Debug, Clone)]
 pub struct Bitcoind {
     /// Its data directory.
     pub datadir: PathBuf,
-    /// Where its RPC listens.
-    pub rpc: SocketAddr,
-    /// What nodes log in with that cannot read its cookie.
+    /// The login of nodes that cannot read its cookie.
     pub login: Option<Login>,
+    rpc: daemon_rpc::Bitcoind,
 }
 
-/// What bcli, lightningd's plugin, asks of bitcoind. Nothing else: bitcoind can write files, forget blocks and be stopped.
+/// The calls of lightningd's plugin bcli. No others are allowed to nodes: bitcoind can write files, forget blocks and be
+/// stopped.
 const NODES_METHODS: &str = "echo,estimatesmartfee,getblock,getblockchaininfo,getblockcount,getblockfrompeer,getblockhash,\
                              getmempoolinfo,getnetworkinfo,getpeerinfo,gettxout,sendrawtransaction";
-/// Who they are there.
+/// The nodes' user name at bitcoind.
 const NODES_NAME: &str = "nodes";
 
-/// A login of the nodes' own, which allows what lightningd needs.
+/// The nodes' own login at bitcoind, restricted to [`NODES_METHODS`].
 #[derive(Clone)]
 pub struct Login {
-    /// The directory that names it, in place of the data directory: it has a `bitcoin.conf`.
+    /// A directory with a `bitcoin.conf`, which nodes use in place of the data directory.
     pub dir: PathBuf,
-    /// What bitcoind is told: the password's hash.
+    /// The value of `-rpcauth`, which has a hash of the password.
     auth: String,
 }
 
@@ -105,23 +63,42 @@ impl std::fmt::Debug for Login {
 }
 
 impl Login {
-    /// Makes up a password and writes it where `group` can read it.
-    pub fn make(dir: PathBuf, group: u32) -> anyhow::Result<Self> {
-        let [salt, password] = [(); 2].map(|()| hex(&rand::random::<[u8; 32]>()));
-        let mut hash = HmacEngine::<sha256::Hash>::new(salt.as_bytes());
-        hash.input(password.as_bytes());
-        let auth = format!("{NODES_NAME}:{salt}${}", Hmac::from_engine(hash));
-        DirBuilder::new().recursive(true).mode(0o750).create(&dir)?;
+    /// The environment's login, made the first time; its file can be read by `group`. Later starts write nothing, so that a
+    /// full disk does not keep the environment down.
+    pub fn load_or_make(dir: PathBuf, group: u32) -> anyhow::Result<Self> {
         let file = dir.join("bitcoin.conf");
-        let text = format!("regtest=1\nrpcuser={NODES_NAME}\nrpcpassword={password}\n");
-        state::write(&file, text.as_bytes())?;
+        let stored = state::read(&file)?.and_then(|bytes| stored_password(&bytes));
+        let password = if let Some(password) = stored {
+            password
+        } else {
+            let password = hex(&rand::random::<[u8; 32]>());
+            DirBuilder::new().recursive(true).mode(0o750).create(&dir)?;
+            let text = format!("regtest=1\nrpcuser={NODES_NAME}\nrpcpassword={password}\n");
+            state::write(&file, text.as_bytes())?;
+            password
+        };
         for (path, mode) in [(&dir, 0o750), (&file, 0o640)] {
             chown(path, Some(0), Some(group))
                 .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
                 .with_context(|| format!("cannot let the nodes read {}", path.display()))?;
         }
-        Ok(Self { dir, auth })
+        Ok(Self { auth: auth(&password), dir })
     }
+}
+
+/// The password in a stored login.
+fn stored_password(conf: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(conf).ok()?;
+    let password = text.lines().find_map(|line| line.strip_prefix("rpcpassword="))?;
+    (password.len() == 64 && password.bytes().all(|b| b.is_ascii_hexdigit())).then(|| password.to_owned())
+}
+
+/// A value of `-rpcauth`: `user:salt$hash`, where the hash is the HMAC-SHA256 of the password under the salt, in hex.
+fn auth(password: &str) -> String {
+    let salt = hex(&rand::random::<[u8; 16]>());
+    let mut hash = HmacEngine::<sha256::Hash>::new(salt.as_bytes());
+    hash.input(password.as_bytes());
+    format!("{NODES_NAME}:{salt}${}", Hmac::from_engine(hash))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -132,28 +109,38 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    result: Value,
-    error: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    code: i64,
-    message: String,
+/// The tip of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    /// Its height.
+    #[serde(alias = "blocks")]
+    pub height: u32,
+    /// The time in its header, in unix seconds.
+    pub time: u64,
+    /// The median time of the last eleven blocks, in unix seconds. The next block's time must be later.
+    #[serde(alias = "mediantime")]
+    pub median_time: u64,
 }
 
 impl Bitcoind {
-    /// Where nodes find out how to log in: a directory for lightningd's `--bitcoin-datadir`.
+    /// The bitcoind with this data directory, which listens for RPC on `address`.
+    pub fn new(datadir: PathBuf, address: SocketAddr, login: Option<Login>) -> Self {
+        Self { rpc: daemon_rpc::Bitcoind::regtest(&datadir, address), datadir, login }
+    }
+
+    /// Its RPC address.
+    pub fn address(&self) -> SocketAddr {
+        self.rpc.address()
+    }
+
+    /// The directory for lightningd's `--bitcoin-datadir`, from which nodes learn how to log in.
     pub fn client_dir(&self) -> &Path {
         self.login.as_ref().map_or(&self.datadir, |login| &login.dir)
     }
 
-    /// Its arguments. Nothing secret is among them: bitcoind makes a cookie that its owner alone can read, and of the nodes'
-    /// password it is told the hash.
-    pub fn arguments(&self) -> Vec<OsString> {
+    /// Its arguments; with `mock_time` (unix seconds) it starts with that time instead of the clock's. Nothing secret is
+    /// among them: bitcoind makes a cookie that its owner alone can read, and gets only a hash of the nodes' password.
+    pub fn arguments(&self, mock_time: Option<u64>) -> Vec<OsString> {
         let mut datadir = OsString::from("-datadir=");
         datadir.push(&self.datadir);
         let mut out = vec![datadir];
@@ -165,80 +152,36 @@ impl Bitcoind {
                 "-dnsseed=0",
                 "-printtoconsole=1",
                 "-nodebuglogfile",
-                // One small chain for one small room: most of the instance's memory is for the nodes.
+                // The chain is small, and most of the instance's memory is for the nodes.
                 "-dbcache=16",
                 "-maxmempool=32",
-                // Each node's `bitcoin-cli` calls come in bursts, one for each node at every block.
+                // Calls of the nodes' `bitcoin-cli` come in bursts, at every block.
                 "-rpcworkqueue=256",
             ]
             .map(OsString::from),
         );
-        let ip = self.rpc.ip();
+        out.extend(mock_time.map(|time| format!("-mocktime={time}").into()));
+        let ip = self.address().ip();
         out.push(format!("-rpcbind={ip}").into());
         out.push(format!("-rpcallowip={ip}").into());
-        out.push(format!("-rpcport={}", self.rpc.port()).into());
+        out.push(format!("-rpcport={}", self.address().port()).into());
         if let Some(Login { auth, .. }) = &self.login {
             out.push(format!("-rpcauth={auth}").into());
             out.push(format!("-rpcwhitelist={NODES_NAME}:{NODES_METHODS}").into());
-            // Whoever has the cookie, which is the supervisor, may do everything.
+            // The supervisor, which has the cookie, may call everything.
             out.push("-rpcwhitelistdefault=0".into());
         }
         out
     }
 
-    /// Calls `method` with positional parameters.
-    pub async fn call<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: Value,
-    ) -> Result<T, RpcError> {
-        let unreachable = |source| RpcError::Unreachable { method, address: self.rpc, source };
-        let exchange = timeout(CALL_LIMIT, self.exchange(method, params));
-        let bytes = exchange.await.map_err(|late| unreachable(late.into()))?.map_err(unreachable)?;
-        let answer: Answer = serde_json::from_slice(&bytes).map_err(|e| unreachable(e.into()))?;
-        if let Some(Refusal { code, message }) = answer.error {
-            return Err(RpcError::Refused { method, code, message });
-        }
-        serde_json::from_value(answer.result).map_err(|e| unreachable(e.into()))
-    }
-
-    async fn exchange(&self, method: &str, params: Value) -> anyhow::Result<Bytes> {
-        // A new cookie is made at every start.
-        let cookie = tokio::fs::read(self.datadir.join("regtest/.cookie")).await?;
-        let stream = TcpStream::connect(self.rpc).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let body = json!({"jsonrpc": "1.0", "id": 1, "method": method, "params": params}).to_string();
-        let request = Request::post("/")
-            .header(HOST, self.rpc.to_string())
-            .header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(cookie)))
-            .body(Full::new(Bytes::from(body)))?;
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            let bytes = body.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
-            anyhow::ensure!(!bytes.is_empty(), "HTTP status {status}");
-            Ok(bytes)
-        };
-        tokio::pin!(answer);
-        // The connection is driven here rather than in a task of its own, so that it ends with the call.
-        tokio::select! {
-            answer = &mut answer => answer,
-            ended = connection => {
-                ended?;
-                answer.await
-            }
-        }
-    }
-
     /// The height of the chain.
     pub async fn height(&self) -> Result<u32, RpcError> {
-        self.call("getblockcount", json!([])).await
+        self.rpc.call("getblockcount", json!([])).await
     }
 
-    /// Mines blocks that pay to `address`.
+    /// Mines `blocks` blocks that pay to `address`.
     pub async fn mine(&self, blocks: u32, address: &bitcoin::Address) -> Result<(), RpcError> {
-        let _: Vec<String> = self.call("generatetoaddress", json!([blocks, address.to_string()])).await?;
+        let _: Vec<String> = self.rpc.call("generatetoaddress", json!([blocks, address.to_string()])).await?;
         Ok(())
     }
 
@@ -248,33 +191,49 @@ impl Bitcoind {
         struct Block {
             tx: Vec<bitcoin::Txid>,
         }
-        let hash: String = self.call("getblockhash", json!([height])).await?;
-        let block: Block = self.call("getblock", json!([hash, 1])).await?;
-        block.tx.first().copied().ok_or_else(|| RpcError::Unreachable {
-            method: "getblock",
-            address: self.rpc,
-            source: anyhow::anyhow!("block {height} has no transaction"),
-        })
+        let hash: String = self.rpc.call("getblockhash", json!([height])).await?;
+        let block: Block = self.rpc.call("getblock", json!([hash, 1])).await?;
+        let coinbase = block.tx.first().copied();
+        coinbase.ok_or_else(|| self.rpc.unusable("getblock", format!("block {height} has no transaction")))
     }
 
-    /// Hands in a transaction. One that it has, in its pool or in the chain, is well.
+    /// The tip of the chain.
+    pub async fn tip(&self) -> Result<Tip, RpcError> {
+        self.rpc.call("getblockchaininfo", json!([])).await
+    }
+
+    /// The number of transactions in the mempool.
+    pub async fn waiting_transactions(&self) -> Result<u64, RpcError> {
+        #[derive(Deserialize)]
+        struct Pool {
+            size: u64,
+        }
+        Ok(self.rpc.call::<Pool>("getmempoolinfo", json!([])).await?.size)
+    }
+
+    /// Sets its time to `time` (unix seconds) until further notice; `None` gives it the clock's again.
+    pub async fn set_time(&self, time: Option<u64>) -> Result<(), RpcError> {
+        self.rpc.call::<Value>("setmocktime", json!([time.unwrap_or(0)])).await.map(drop)
+    }
+
+    /// Sends a transaction. Succeeds if it is already in the mempool or chain.
     pub async fn send(&self, transaction_hex: &str) -> Result<(), RpcError> {
-        match self.call::<Value>("sendrawtransaction", json!([transaction_hex])).await {
+        match self.rpc.call::<Value>("sendrawtransaction", json!([transaction_hex])).await {
             Ok(_) | Err(RpcError::Refused { code: ALREADY_IN_CHAIN, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the transaction is waiting to be mined, or in the chain with the output not yet spent.
+    /// Whether the output exists and is unspent, in the mempool or in the chain.
     pub async fn has_output(&self, transaction: &bitcoin::Txid, output: u32) -> Result<bool, RpcError> {
-        let found: Value = self.call("gettxout", json!([transaction, output, true])).await?;
+        let found: Value = self.rpc.call("gettxout", json!([transaction, output, true])).await?;
         Ok(!found.is_null())
     }
 
-    /// Writes to disk what it keeps in memory, which a kill would lose: blocks that its index does not know are not
-    /// found again. The statistics are what we ask for because they begin by that.
+    /// Writes its state in memory to disk, which a kill would lose: blocks that are not in its index on disk are not found
+    /// again. `gettxoutsetinfo` does so before it counts.
     pub async fn flush(&self) -> Result<(), RpcError> {
-        match self.call::<Value>("gettxoutsetinfo", json!(["none"])).await {
+        match self.rpc.call::<Value>("gettxoutsetinfo", json!(["none"])).await {
             Ok(_) | Err(RpcError::Refused { code: METHOD_NOT_FOUND, .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! The chain's beginning: a key of ours to mine to, mature coins, and one transaction that funds every node.
+//! The chain: the key that blocks are mined to, the miner, and the transaction that funds every node.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
@@ -13,21 +13,26 @@ use bitcoin::{
 };
 use serde::{Deserialize, Serialize};
 
-use anyhow::{Context, ensure};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::bitcoind::{Bitcoind, RpcError};
+use anyhow::{Context, ensure};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::bitcoind::{Bitcoind, RpcError, Tip};
 use crate::state::{self, StateDir};
 
-/// What a block pays on regtest before the first halving, which is at block 150.
+/// The subsidy of a block on regtest before the first halving, which is at block 150.
 const SUBSIDY: Amount = Amount::from_int_btc(50);
 
-/// Blocks on top of a coinbase until it can be spent.
+/// The blocks on top of a coinbase before it can be spent.
 const MATURITY: u32 = 100;
 
-/// Ten sat per vbyte of a transaction of 64 outputs and more; on a private chain nobody minds.
+/// More than ten sat per vbyte of a transaction with 64 outputs.
 const FEE: Amount = Amount::from_sat(50_000);
 
-/// How many coinbases pay for `total`.
+/// The number of coinbases that pay for `total`.
 pub fn coinbases_for(total: Amount) -> u32 {
     let needed = (total + FEE).to_sat().div_ceil(SUBSIDY.to_sat());
     u32::try_from(needed).unwrap_or(u32::MAX)
@@ -63,7 +68,7 @@ impl MiningKey {
         Self::new(key)
     }
 
-    /// Where blocks pay to.
+    /// The address that blocks pay to.
     pub fn address(&self) -> Address {
         Address::p2wpkh(&self.public, Network::Regtest)
     }
@@ -86,12 +91,13 @@ impl MiningKey {
     }
 }
 
-/// The transaction that funds every node, stored before it is sent: after a crash the same one is sent again.
+/// The transaction that funds every node. It is stored before it is sent, so that after a crash the same one is sent
+/// again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Funding {
     /// The signed transaction.
     pub transaction: String,
-    /// The height at which it was surely in the chain; `None` until then.
+    /// A height at which it was in the chain; `None` until all nodes have seen it.
     pub height: Option<u32>,
 }
 
@@ -128,28 +134,95 @@ pub fn funding_transaction(
     Ok(serialize_hex(&transaction))
 }
 
-/// Mines until `coinbases` can be spent and the chain is as `high` as the nodes may have seen it: a bitcoind that was
-/// killed has lost its last blocks, and nodes do not start on a chain that has become shorter. Mines one block in any
-/// case: after a long pause bitcoind, and with it the nodes, would wait for the rest of a chain whose last block is old.
-pub async fn mature(bitcoind: &Bitcoind, key: &MiningKey, coinbases: u32, high: u32) -> Result<(), RpcError> {
-    let missing = (coinbases + MATURITY).max(high).saturating_sub(bitcoind.height().await?);
-    bitcoind.mine(missing.max(1), &key.address()).await
+/// The most seconds that a block's time may be ahead of bitcoind's (`MAX_FUTURE_BLOCK_TIME`).
+const MAX_FUTURE: u64 = 2 * 60 * 60;
+/// Room for the blocks of one call: their times grow by a second for every six of them.
+const TIME_MARGIN: u64 = 60;
+
+/// The seconds between two times at which bitcoind writes its state to disk, and so the most that a kill of it costs.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The time (unix seconds) that bitcoind must have instead of the clock's, `now`; `None` while the clock will do.
+///
+/// A block's time is later than the median of the last eleven, and at most two hours ahead of bitcoind's time; bitcoind
+/// does not even start on a chain whose tip is further ahead. So after a clock that was hours ahead is set right, no block
+/// can be mined before it has caught up. Until then bitcoind gets the chain's own time.
+pub fn mock_time(chain: u64, now: u64) -> Option<u64> {
+    (chain + TIME_MARGIN > now + MAX_FUTURE).then_some(chain)
 }
 
-/// The scripts of nodes' addresses.
+/// This machine's clock, in unix seconds.
+pub fn clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Mines blocks, whatever the clock shows, and records the tip for the next start.
+#[derive(Debug)]
+pub struct Miner {
+    bitcoind: Bitcoind,
+    address: Address,
+    tip_file: PathBuf,
+    flushed: Mutex<Instant>,
+}
+
+impl Miner {
+    /// A miner that pays to `key`.
+    pub fn new(bitcoind: Bitcoind, key: &MiningKey, dir: &StateDir) -> Self {
+        let flushed = Mutex::new(Instant::now());
+        Self { bitcoind, address: key.address(), tip_file: dir.tip(), flushed }
+    }
+
+    /// Mines `blocks` blocks and returns the tip.
+    pub async fn mine(&self, blocks: u32) -> Result<Tip, RpcError> {
+        let mut flushed = self.flushed.lock().await;
+        let median_time = self.bitcoind.tip().await?.median_time;
+        // Each time, since a bitcoind that was restarted has the time that it was started with.
+        self.bitcoind.set_time(mock_time(median_time + 1, clock())).await?;
+        self.bitcoind.mine(blocks, &self.address).await?;
+        let tip = self.bitcoind.tip().await?;
+        // Not an error: it is of use only where bitcoind loses blocks, or the clock is set back.
+        if let Err(error) = state::write_json(&self.tip_file, &tip) {
+            tracing::warn!("{error:#}");
+        }
+        if flushed.elapsed() >= FLUSH_INTERVAL {
+            self.bitcoind.flush().await?;
+            *flushed = Instant::now();
+        }
+        Ok(tip)
+    }
+
+    /// Mines until `coinbases` can be spent and the chain is as high as the nodes may have seen it: a bitcoind that was
+    /// killed has lost its last blocks, and nodes do not start on a chain that is shorter than before. Mines at least one
+    /// block: if the last one is old, bitcoind, and with it the nodes, would wait for the rest of the chain.
+    pub async fn mature(&self, coinbases: u32, height: u32) -> Result<(), RpcError> {
+        let missing = (coinbases + MATURITY).max(height).saturating_sub(self.bitcoind.height().await?);
+        self.mine(missing.max(1)).await.map(drop)
+    }
+
+    /// Sends the funding transaction, mines it and returns the height at which it is in the chain.
+    pub async fn confirm(&self, funding: &Funding) -> anyhow::Result<u32> {
+        self.bitcoind.send(&funding.transaction).await?;
+        let height = self.mine(1).await?.height;
+        self.bitcoind.flush().await?;
+        ensure!(height > MATURITY, "the chain ends at block {height}, before the coins are mature");
+        Ok(height)
+    }
+}
+
+/// The tip that was last recorded; `None` on a new chain, or if the file cannot be read.
+pub fn stored_tip(dir: &StateDir) -> Option<Tip> {
+    let read = |error: anyhow::Error| tracing::warn!("{error:#}");
+    if let Some(tip) = state::read_json(&dir.tip()).map_err(read).ok().flatten() {
+        return Some(tip);
+    }
+    let height = state::read_json(&dir.old_height()).map_err(read).ok().flatten()?;
+    Some(Tip { height, time: 0, median_time: 0 })
+}
+
+/// The script of a node's address.
 pub fn script_of(address: &str) -> anyhow::Result<ScriptBuf> {
     let parsed = address.parse::<Address<_>>().and_then(|address| address.require_network(Network::Regtest));
     Ok(parsed.with_context(|| format!("`{address}` is no regtest address"))?.script_pubkey())
-}
-
-/// Sends the funding transaction, mines it and returns the height at which it is in the chain.
-pub async fn confirm(bitcoind: &Bitcoind, key: &MiningKey, funding: &Funding) -> anyhow::Result<u32> {
-    bitcoind.send(&funding.transaction).await?;
-    bitcoind.mine(1, &key.address()).await?;
-    bitcoind.flush().await?;
-    let height = bitcoind.height().await?;
-    ensure!(height > MATURITY, "the chain ends at block {height}, before the coins are mature");
-    Ok(height)
 }
 
 #[cfg(test)]
@@ -161,6 +234,19 @@ mod tests {
     fn key() -> MiningKey {
         let secret = bitcoin::secp256k1::SecretKey::from_slice(&[7; 32]).expect("a key");
         MiningKey::new(PrivateKey::new(secret, Network::Regtest)).expect("compressed")
+    }
+
+    #[test]
+    fn bitcoind_gets_the_chains_time_only_while_the_clock_is_far_behind() {
+        let chain = 1_800_000_000;
+        let hour = 60 * 60;
+        for ahead in [hour, 0] {
+            assert_eq!(mock_time(chain, chain + ahead), None);
+            assert_eq!(mock_time(chain, chain - ahead), None);
+        }
+        assert_eq!(mock_time(chain, chain - 2 * hour), Some(chain));
+        assert_eq!(mock_time(chain, chain - 30 * hour), Some(chain));
+        assert_eq!(mock_time(chain, 0), Some(chain), "a clock that lost its battery");
     }
 
     #[test]

@@ -1,29 +1,29 @@
-//! Which channels an environment begins with, and how large they are: pure functions of the spec.
+//! The channels that an environment begins with, and their sizes: pure functions of the spec.
 
 use lnplaylive_core::ChannelSetup;
 
-/// The least that a channel holds, in sat: enough for a day of play.
+/// The smallest size of a channel, in sat: enough for a day of play.
 pub const SMALLEST: u64 = 1_000_000;
 
-/// The most that a channel holds, in sat: below 2^24, which any implementation accepts.
+/// The largest size of a channel, in sat: below 2^24, which any implementation accepts.
 pub const LARGEST: u64 = 10_000_000;
 
 /// The channels that one node opens, all in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// The node that opens and pays for them.
+    /// The node that opens the channels and pays for them.
     pub opener: u32,
     /// The other ends.
     pub peers: Vec<u32>,
 }
 
-/// What each node opens; nodes that open none are left out.
+/// The channels of each node that opens any.
 pub fn openings(setup: ChannelSetup, nodes: u32) -> Vec<Opening> {
     let opening = |opener: u32, peers: Vec<u32>| Opening { opener, peers };
     let all = match setup {
         ChannelSetup::None => Vec::new(),
         ChannelSetup::Star => vec![opening(0, (1..nodes).collect())],
-        // Of one node or two there is no circle: two channels between the same two would be one too many.
+        // One or two nodes make no circle: it would have two channels between the same nodes.
         ChannelSetup::Circular if nodes <= 2 => vec![opening(0, (1..nodes).collect())],
         ChannelSetup::Circular => (0..nodes).map(|node| opening(node, vec![(node + 1) % nodes])).collect(),
         ChannelSetup::Prism if nodes <= 1 => Vec::new(),
@@ -32,8 +32,8 @@ pub fn openings(setup: ChannelSetup, nodes: u32) -> Vec<Opening> {
     all.into_iter().filter(|opening| !opening.peers.is_empty()).collect()
 }
 
-/// How many sat each channel holds of an opener that has `coins` sat and opens `count`: half of the coins shared among
-/// them, within the limits. The other half stays on chain, for fees and for channels of the attendee's own.
+/// The size, in sat, of each of `count` channels of an opener with `coins` sat: they share half of its coins, within the
+/// limits. The other half stays on chain, for fees and for the attendee's own channels.
 pub fn size(coins: u64, count: usize) -> u64 {
     (coins / (2 * count.max(1) as u64)).clamp(SMALLEST, LARGEST)
 }

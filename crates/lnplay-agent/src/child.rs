@@ -1,17 +1,14 @@
-//! A daemon that is kept running: started, started again with back-off when it dies, stopped by SIGTERM.
+//! A daemon that is kept running: started, restarted with growing waits when it dies, stopped by SIGTERM.
 //!
-//! A child is not started directly but by a few lines of ours ([`exec`]) that become it. They see to it that the child
-//! is told to end when the supervisor is gone, however it went, and that it holds its lock for as long as it lives, so
-//! that two of the same never run on one directory.
+//! A child is started through [`exec`], which turns the process into the daemon. It gets SIGTERM when the supervisor is
+//! gone, however it ended, and holds its lock for as long as it lives, so that two of the same never share a directory.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -27,80 +24,85 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::confine::{Confinement, Disk};
-use crate::{group, lock, service};
+use crate::{group, lock, log, systemd};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LAST_BACKOFF: Duration = Duration::from_secs(10);
-/// A child that ran for so long was well: what ended it is a new trouble.
-const WELL_AFTER: Duration = Duration::from_secs(60);
-/// How many times in a row a child may fail before those who wait for it give up (after some 3 s of back-off: a
-/// port of its predecessor may linger).
+/// The longest wait between two starts: long enough that many environments that fail on one machine leave it time to
+/// recover.
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// After this uptime the failure count starts again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// A child that fails this often in a row does not start: [`Child::wait_until`] gives up on it. That takes some 3 s of
+/// back-off, since a port of its predecessor may linger.
 const GIVE_UP_AFTER: u32 = 6;
-/// The exit status that means "there is no such program", as shells have it.
+/// The exit status for a program that does not exist, as in shells.
 const NO_PROGRAM: i32 = 127;
 const POLL: Duration = Duration::from_millis(25);
-/// Between two looks at how much disk it takes.
+/// The pause between two attempts on a child that does not start.
+const PATIENT_POLL: Duration = Duration::from_secs(1);
+/// The pause between two checks of the disk space that a child uses.
 const DISK_POLL: Duration = Duration::from_secs(2);
-/// How much of the end of a log goes into an error.
-const LOG_TAIL: u64 = 1500;
 
-/// What to run.
-#[derive(Debug, Clone)]
+/// The arguments of a child, computed anew at each start.
+pub type Arguments = Arc<dyn Fn() -> Vec<OsString> + Send + Sync>;
+
+/// A child to run.
+#[derive(Clone)]
 pub struct Recipe {
-    /// Its name, for people.
+    /// Its name in logs and errors.
     pub name: String,
     /// The executable.
     pub program: OsString,
     /// Its arguments.
-    pub arguments: Vec<OsString>,
-    /// Environment variables, besides ours.
+    pub arguments: Arguments,
+    /// Environment variables, in addition to the supervisor's.
     pub variables: Vec<(&'static str, &'static str)>,
-    /// Where it keeps its files, temporary ones included: the one directory that is its own.
+    /// Its own directory: working directory, home and place for temporary files.
     pub dir: PathBuf,
     /// The lock that it holds while it lives.
     pub lock: PathBuf,
-    /// Where its output is appended.
+    /// The file that its output is appended to.
     pub log: PathBuf,
-    /// How long it may take to end on SIGTERM.
+    /// The time that it gets to end on SIGTERM.
     pub grace: Duration,
-    /// Who it runs as and what it may take; `None` for the caller and without bounds.
+    /// Its user and limits; `None` for the supervisor's user and no limits.
     pub confinement: Option<Confinement>,
-    /// How much disk it may take; one that takes more is ended, and not started again while it does.
+    /// The limit of its disk space. A child that exceeds it is stopped, and not restarted while it does.
     pub disk: Option<Disk>,
 }
 
-/// What a child is doing.
+/// The state of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The process is there.
+    /// It runs.
     Running,
-    /// It died and will be started again.
+    /// It died and will be restarted.
     Waiting,
-    /// It is not there, and is not to be.
+    /// It does not run and will not be started.
     #[default]
     Stopped,
 }
 
-/// How a child is.
+/// The status of a child, as `lnplay status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
-    /// What it is doing.
+    /// Its state.
     pub state: State,
-    /// The process.
+    /// Its process.
     pub pid: Option<u32>,
-    /// How often it was started again.
+    /// The number of restarts.
     pub restarts: u32,
-    /// How it last ended by itself.
+    /// The reason that it last ended by itself.
     pub last_exit: Option<String>,
-    /// How often in a row it failed soon.
+    /// Failures in a row, each after a short uptime.
     #[serde(skip)]
     failures: u32,
 }
 
-/// Why something that was tried did not succeed, and whether it is of use to try again.
+/// The error of an attempt that may be worth repeating.
 pub trait Attempt: Into<anyhow::Error> {
-    /// Whether it may pass; otherwise the same would be said for ever.
+    /// Whether the same attempt may succeed later.
     fn may_pass(&self) -> bool;
 }
 
@@ -113,7 +115,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it and keeps it running until `stop`; the task that does so is one of `tasks`.
+    /// Starts a child and keeps it running until `stop`, in one of `tasks`.
     pub fn keep(recipe: Recipe, stop: CancellationToken, tasks: &TaskTracker) -> Self {
         let (sender, status) = watch::channel(Status::default());
         let child = Self { name: recipe.name.clone(), log: recipe.log.clone(), status };
@@ -121,13 +123,53 @@ impl Child {
         child
     }
 
-    /// How it is now.
+    /// Its current status.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 
-    /// Repeats `attempt` until it succeeds. Gives up at once when the child cannot be run or refuses for good, soon when
-    /// it keeps dying, and after `limit` in any case.
+    /// The reason that the child does not start; `None` while it runs or may still start.
+    pub fn start_failure(&self) -> Option<String> {
+        let Status { failures, last_exit, .. } = self.status();
+        (failures >= GIVE_UP_AFTER).then(|| last_exit.unwrap_or_default())
+    }
+
+    /// Waits until the child turns out not to start.
+    pub async fn wait_for_start_failure(&self) {
+        let mut status = self.status.clone();
+        let fails = |status: &Status| status.failures >= GIVE_UP_AFTER;
+        if status.wait_for(fails).await.is_err() {
+            // It was stopped, and will never fail.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Repeats `attempt` until it succeeds, however often the child fails.
+    pub async fn wait_patiently<T, E, F>(&self, mut attempt: impl FnMut() -> F) -> T
+    where
+        E: Attempt,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut told = false;
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(error) => {
+                    let failure = self.start_failure();
+                    if failure.is_some() && !told {
+                        told = true;
+                        let error: anyhow::Error = error.into();
+                        let log = self.log.display();
+                        warn!(name = self.name, ?failure, %log, "does not start, trying on: {error:#}");
+                    }
+                    sleep(if failure.is_some() { PATIENT_POLL } else { POLL }).await;
+                }
+            }
+        }
+    }
+
+    /// Repeats `attempt` until it succeeds. Gives up at once if the error is final, after some failures if the child does
+    /// not start, and after `limit` in any case.
     pub async fn wait_until<T, E, F>(
         &self,
         limit: Duration,
@@ -144,14 +186,12 @@ impl Child {
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 Err(error) => error.into(),
             };
-            let Status { failures, last_exit, .. } = self.status();
-            if failures >= GIVE_UP_AFTER {
-                let exit = last_exit.unwrap_or_default();
+            if let Some(exit) = self.start_failure() {
                 bail!(
                     "{} does not start ({exit}); its log {} ends:\n{}",
                     self.name,
                     self.log.display(),
-                    tail(&self.log)
+                    log::tail(&self.log)
                 );
             }
             if started.elapsed() > limit {
@@ -160,29 +200,10 @@ impl Child {
                     error.context(format!("{} is not ready after {limit:?}; its log is {log}", self.name))
                 );
             }
-            // Who has waited long is asked less often: 64 nodes that start want the cores for themselves.
+            // The longer the wait, the longer the pause: 64 nodes that start need the cores for themselves.
             sleep(POLL.max(started.elapsed() / 20)).await;
         }
     }
-}
-
-/// The end of a log, as far as it can be read.
-pub fn tail(log: &Path) -> String {
-    let read = || {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    read().unwrap_or_default()
-}
-
-/// Opens a log to append to, private.
-pub fn open_log(path: &Path) -> anyhow::Result<File> {
-    let opened = File::options().append(true).create(true).mode(0o600).open(path);
-    opened.with_context(|| format!("cannot write the log {}", path.display()))
 }
 
 async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Status>) {
@@ -217,14 +238,11 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
         };
         warn!(name, reason, "ended");
         status.send_modify(|s| {
-            let soon = started.elapsed() < WELL_AFTER;
-            s.failures = if hopeless {
-                GIVE_UP_AFTER
-            } else if soon {
-                s.failures + 1
-            } else {
-                1
-            };
+            let soon = started.elapsed() < STABLE_AFTER;
+            s.failures = if soon || hopeless { s.failures.saturating_add(1) } else { 1 };
+            if hopeless {
+                s.failures = s.failures.max(GIVE_UP_AFTER);
+            }
             s.restarts += 1;
             (s.state, s.pid, s.last_exit) = (State::Waiting, None, Some(reason));
         });
@@ -237,22 +255,27 @@ async fn keep(recipe: Recipe, stop: CancellationToken, status: watch::Sender<Sta
     status.send_modify(|s| (s.state, s.pid) = (State::Stopped, None));
 }
 
-/// How a child came to its end.
+/// The end of a child's process.
 enum Ended {
     ByItself(std::io::Result<std::process::ExitStatus>),
     Stopped,
     TookTooMuch(anyhow::Error),
 }
 
-/// Says so if the child takes more disk than it may.
+/// The error of a child that uses more disk space than its limit.
 fn excess(recipe: &Recipe) -> Option<anyhow::Error> {
     let disk = recipe.disk.as_ref()?;
     let mib = |bytes: u64| bytes >> 20;
     let used = disk.excess()?;
-    Some(anyhow::anyhow!("{} takes {} MiB of disk; it may take {}", recipe.name, mib(used), mib(disk.limit)))
+    Some(anyhow::anyhow!(
+        "{} uses {} MiB of disk space; its limit is {} MiB",
+        recipe.name,
+        mib(used),
+        mib(disk.limit)
+    ))
 }
 
-/// Waits until the child takes more disk than it may.
+/// Waits until the child uses more disk space than its limit.
 async fn disk_is_full(recipe: &Recipe) -> anyhow::Error {
     loop {
         if let Some(error) = excess(recipe) {
@@ -262,17 +285,17 @@ async fn disk_is_full(recipe: &Recipe) -> anyhow::Error {
     }
 }
 
-/// The command that becomes the child: `lnplay child …`, in a scope of its own where systemd can give it one.
+/// The command `lnplay child …`, which becomes the child; in a scope of its own where systemd supervises us.
 fn command(recipe: &Recipe) -> tokio::process::Command {
-    let scope = recipe.confinement.filter(|_| service::is_supervised_by_systemd());
+    let scope = recipe.confinement.filter(|_| systemd::is_unit());
     let Some(Confinement { tasks, memory, .. }) = scope else {
-        // The link rather than its target: it works when the file has been replaced.
+        // This link works even after the file was replaced.
         let mut command = tokio::process::Command::new("/proc/self/exe");
         command.arg0("lnplay");
         return command;
     };
     let mut command = tokio::process::Command::new("systemd-run");
-    // It becomes the command, so the process that is waited for is the same.
+    // `systemd-run --scope` execs the command, so the process id stays the same.
     command.args(["--scope", "--quiet", "--collect", "--description"]).arg(&recipe.name);
     for property in [format!("TasksMax={tasks}"), format!("MemoryMax={memory}"), "MemorySwapMax=0".to_owned()]
     {
@@ -283,7 +306,7 @@ fn command(recipe: &Recipe) -> tokio::process::Command {
 }
 
 fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
-    let log = open_log(&recipe.log)?;
+    let log = log::open(&recipe.log)?;
     let errors = log.try_clone()?;
     let child = command(recipe)
         .arg("child")
@@ -294,12 +317,12 @@ fn spawn(recipe: &Recipe) -> anyhow::Result<tokio::process::Child> {
         .args(recipe.confinement.map(|confinement| format!("--confinement={}", confinement.to_argument())))
         .arg("--")
         .arg(&recipe.program)
-        .args(&recipe.arguments)
+        .args((recipe.arguments)())
         .envs(recipe.variables.iter().copied())
         .env("HOME", &recipe.dir)
         .env("TMPDIR", &recipe.dir)
         .current_dir(&recipe.dir)
-        // systemd's, for the supervisor alone.
+        // For the supervisor alone.
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(log)
@@ -323,8 +346,8 @@ async fn end(name: &str, process: &mut tokio::process::Child, leader: Option<Pid
     info!(name, "stopped");
 }
 
-/// Becomes the program, as a child of process `parent` that holds `lock` and gets SIGTERM when its parent is gone.
-/// Returns only to say why that could not be.
+/// Turns this process into the program, as a child of process `parent` that holds `lock` and gets SIGTERM when its parent
+/// is gone. Returns only on an error.
 pub fn exec(
     parent: i32,
     lock: &Path,
@@ -337,18 +360,18 @@ pub fn exec(
     if let Some(confinement) = confinement {
         confinement.enter()?;
     }
-    // After the user has changed, which undoes it.
+    // A change of user clears it, so it comes after that.
     set_pdeathsig(Signal::SIGTERM).context("prctl")?;
     if getppid().as_raw() != parent {
         bail!("the supervisor ({parent}) is gone");
     }
-    // Inherited by the program: the lock is held until it ends.
+    // The program inherits the descriptor, and with it the lock.
     fcntl(&held, FcntlArg::F_SETFD(FdFlag::empty())).context("fcntl")?;
     let error = std::process::Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// The exit status of a process that [`exec`] failed in.
+/// The exit status of a process in which [`exec`] failed.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     let hopeless = error.downcast_ref::<std::io::Error>().is_some_and(|e| {
         matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
@@ -372,7 +395,7 @@ mod tests {
         }
     }
 
-    /// How often something is tried that is refused three times before it is granted.
+    /// The number of attempts at something that fails three times first, and whether it was granted.
     async fn attempts(passes: bool) -> (u32, bool) {
         let (_keep, status) = watch::channel(Status::default());
         let child = Child { name: "node-00".into(), log: PathBuf::new(), status };
@@ -386,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_for_good_is_not_tried_again() {
+    async fn a_final_error_is_not_retried() {
         assert_eq!(attempts(false).await, (1, false));
         assert_eq!(attempts(true).await, (4, true));
     }

@@ -1,20 +1,20 @@
-//! How the coins are shared out among the nodes: pure functions of the spec.
+//! The distribution of coins among the nodes: pure functions of the spec.
 //!
-//! The total is the same in all distributions, and every node has enough for a channel of its own besides those that it
-//! opens when the environment comes up (see [`crate::channels`]): those are paid out of its share. What is random comes
-//! from the spec's seed by an algorithm that is written out here, so that a seed means the same allocation for ever.
+//! The total is the same in all distributions. Every node has enough for a channel of its own besides those that it opens
+//! and pays for when the environment comes up (see [`crate::channels`]). Randomness comes from the spec's seed through a
+//! generator that is part of this file, so that a seed always means the same allocation.
 
 use lnplaylive_core::{ChannelSetup, CoinDistribution};
 
 use crate::channels;
 
-/// What each node has on average, in sat.
+/// The average coins of a node, in sat.
 pub const PER_NODE: u64 = 100_000_000;
 
-/// What each node has at least, in sat.
+/// The least coins of a node, in sat.
 pub const AT_LEAST: u64 = PER_NODE / 100;
 
-/// How many sat each node gets, node 0 first; they add up to `nodes * PER_NODE`.
+/// The sats of each node, node 0 first. They add up to `nodes * PER_NODE`.
 pub fn allocate(distribution: CoinDistribution, setup: ChannelSetup, nodes: u32, seed: u64) -> Vec<u64> {
     let random = &mut Random(seed);
     let weights: Vec<u64> = match distribution {
@@ -32,8 +32,8 @@ pub fn allocate(distribution: CoinDistribution, setup: ChannelSetup, nodes: u32,
     amounts
 }
 
-/// Raises those who have less than the `least` that each needs, at the cost of the others: each gives in proportion to
-/// what it can spare, the richest what rounding leaves.
+/// Raises nodes that have less than their `least`. The others give in proportion to their excess, and the richest gives what
+/// rounding leaves.
 fn raise(amounts: &mut [u64], least: &[u64]) {
     let lacking: u64 = amounts.iter().zip(least).map(|(has, least)| least.saturating_sub(*has)).sum();
     let spare: u64 = amounts.iter().zip(least).map(|(has, least)| has.saturating_sub(*least)).sum();
@@ -52,7 +52,7 @@ fn raise(amounts: &mut [u64], least: &[u64]) {
     }
 }
 
-/// One in eight nodes, chosen at random, rules: together they hold nine tenths.
+/// One in eight nodes, chosen at random, rules; together the rulers hold nine tenths.
 fn political(nodes: u32, random: &mut Random) -> Vec<u64> {
     let rulers = u64::from(nodes.div_ceil(8));
     let ruled = u64::from(nodes) - rulers;
@@ -81,8 +81,8 @@ fn poisson(random: &mut Random) -> u64 {
     }
 }
 
-/// A hundred blocks a node, each found by a node at random with the chance of its hash power, of which some have
-/// up to a hundred times as much as others.
+/// A hundred blocks per node, each found by a random node in proportion to its hash power. Hash powers differ by a factor
+/// of up to a hundred.
 fn mined(nodes: u32, random: &mut Random) -> Vec<u64> {
     let power: Vec<u64> = (0..nodes).map(|_| 10_000 / (1 + random.below(100) as u64)).collect();
     let total = power.iter().sum();
@@ -99,7 +99,7 @@ fn mined(nodes: u32, random: &mut Random) -> Vec<u64> {
     blocks
 }
 
-/// Everybody gets [`AT_LEAST`], the rest goes by weight and what rounding leaves to the first.
+/// Gives everybody [`AT_LEAST`] and shares the rest by weight; the first node gets what rounding leaves.
 fn by_weight(weights: &[u64]) -> Vec<u64> {
     let nodes = weights.len() as u64;
     let equal = weights.iter().all(|w| *w == 0);
@@ -129,7 +129,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform in `0..bound`, but for a bias that bounds as small as ours make negligible.
+    /// Uniform in `0..bound`, with a bias that is negligible for small bounds.
     fn below(&mut self, bound: u64) -> usize {
         usize::try_from((u128::from(self.next()) * u128::from(bound)) >> 64).unwrap_or(0)
     }

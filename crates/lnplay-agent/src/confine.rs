@@ -1,13 +1,13 @@
-//! What a daemon is confined to: a user of its own, no privileges, and so much of processes, files, memory and disk.
+//! The confinement of a daemon: a user of its own, no privileges, and limits on processes, files, memory and disk space.
 //!
-//! An environment is handed to strangers, and each node runs what its attendee sends it. So bitcoind and every node have
-//! a user of their own, who owns the daemon's directory and nothing else on the system. The limits keep a node that has
-//! gone wild from starving the others. This needs root, and is only done where user ids for it are named
-//! (`LNPLAY_FIRST_UID`), which the unit of an instance does: on a developer's machine the ids may be somebody's.
+//! An environment is handed to strangers, and its nodes process whatever attendees send. So bitcoind and every node have a
+//! user of their own, which owns the daemon's directory and nothing else on the system. The limits keep one node from
+//! starving the others. Confinement needs root and a range of user ids (`LNPLAY_FIRST_UID`), which the unit of an instance
+//! sets: on a developer's machine the ids may belong to somebody.
 //!
-//! Plain POSIX throughout: an unprivileged container without nesting allows neither the mounts nor the namespaces that
-//! systemd's sandboxing is made of. What only a control group can bound (all of a node's memory and tasks together) is
-//! asked of systemd, as a scope around the daemon, where it runs the supervisor.
+//! It is plain POSIX, since an unprivileged container without nesting allows neither the mounts nor the namespaces of
+//! systemd's sandboxing. Limits that only a control group can set (on all of a node's memory and tasks together) come from
+//! a scope around the daemon, where systemd runs the supervisor.
 
 use std::fs;
 use std::io;
@@ -24,13 +24,13 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-/// The first of an instance's user ids for daemons. Below 65,536, which is all that an unprivileged container has, and clear
-/// of what Debian, NixOS and systemd give out.
+/// The first of an instance's user ids for daemons. An unprivileged container has ids below 65,536 only; these are not
+/// assigned by Debian, NixOS or systemd.
 pub const FIRST_UID: u32 = 50_000;
 
 const MIB: u64 = 1 << 20;
 
-/// What a daemon may take.
+/// The limits of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Processes and threads.
@@ -39,30 +39,30 @@ pub struct Limits {
     pub files: u64,
     /// Bytes of each file that it writes.
     pub file_bytes: u64,
-    /// Bytes of memory: of each process, and in a scope of all together.
+    /// Bytes of memory: of each process, and in a scope of all processes together.
     pub memory: u64,
     /// Bytes on disk, its log included.
     pub disk: u64,
 }
 
-/// A node is 15 to 20 processes, one more for each connection of an attendee and two for each look at bitcoind, and has 25 to
-/// 50 MB.
+/// A node has 15 to 20 processes, one more for each connection of an attendee and two for each poll of bitcoind, and takes 25
+/// to 50 MB.
 pub const NODE: Limits =
     Limits { tasks: 256, files: 4096, file_bytes: 256 * MIB, memory: 384 * MIB, disk: 512 * MIB };
 
-/// bitcoind has some twenty threads, all nodes' calls at once and every block since the start.
+/// bitcoind has some twenty threads, a connection for each node's call, and every block since the start.
 pub const BITCOIND: Limits =
     Limits { tasks: 128, files: 4096, file_bytes: 4096 * MIB, memory: 2048 * MIB, disk: 8192 * MIB };
 
-/// The users of an environment's daemons: bitcoind has the first, node `i` the one `i + 1` after it, and all have the first as
-/// their group.
+/// The users of an environment's daemons: bitcoind has the first id, node `i` the one `i + 1` after it. The first id is also
+/// the group of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Users {
     first: u32,
 }
 
 impl Users {
-    /// Those from `first` on. Fails where root is among them.
+    /// The users from `first` on. Fails if root would be among them.
     pub fn new(first: u32) -> anyhow::Result<Self> {
         ensure!(first > 0, "LNPLAY_FIRST_UID is 0; daemons must not run as root");
         Ok(Self { first })
@@ -73,18 +73,18 @@ impl Users {
         self.first
     }
 
-    /// Who runs bitcoind.
+    /// bitcoind's user.
     pub fn bitcoind(self) -> u32 {
         self.first
     }
 
-    /// Who runs node `index`.
+    /// The user of node `index`.
     pub fn node(self, index: u32) -> u32 {
         self.first + 1 + index
     }
 }
 
-/// Who a daemon runs as and what it may take. Written as JSON, as an argument of `lnplay child`.
+/// The user and limits of a daemon. Written as JSON in an argument of `lnplay child`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// User id.
@@ -110,19 +110,19 @@ impl FromStr for Confinement {
 }
 
 impl Confinement {
-    /// That of user `uid` of `users`.
+    /// The confinement of user `uid` of `users`.
     pub fn new(users: Users, uid: u32, limits: Limits) -> Self {
         let Limits { tasks, files, file_bytes, memory, .. } = limits;
         Self { uid, gid: users.group(), tasks, files, file_bytes, memory }
     }
 
-    /// As an argument.
+    /// The argument of `lnplay child`.
     pub fn to_argument(self) -> String {
         serde_json::to_string(&self).expect("plain data")
     }
 
-    /// Confines this process for good: nothing that it becomes can get anything back. What else still runs as the user is
-    /// killed: a predecessor's processes that escaped its group.
+    /// Confines this process and whatever it executes, irrevocably. Kills all other processes of the user: those of a
+    /// predecessor that left its process group.
     pub fn enter(&self) -> anyhow::Result<()> {
         let limit = |what, value| setrlimit(what, value, value).with_context(|| format!("limiting {what:?}"));
         limit(Resource::RLIMIT_NPROC, self.tasks)?;
@@ -136,10 +136,10 @@ impl Confinement {
         ensure!(!uid.is_root() && gid.as_raw() != 0, "a daemon must not run as root");
         setgroups(&[]).context("leaving all groups")?;
         setresgid(gid, gid, gid).context("changing the group")?;
-        // With the last root id all capabilities go.
+        // Without a root id, the process has no capabilities.
         setresuid(uid, uid, uid).context("changing the user")?;
         ensure!(setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err(), "still root");
-        // All processes of this user but this one.
+        // All other processes of this user.
         match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => Ok(()),
             Err(error) => Err(error).context("ending what else runs as the user"),
@@ -147,12 +147,12 @@ impl Confinement {
     }
 }
 
-/// Makes a directory that user `uid` owns and others cannot look into, unless it is there.
+/// Creates a directory that only user `uid` can access, unless it exists.
 pub fn own_dir(path: &Path, uid: u32, gid: u32) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().mode(0o700).create(path);
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // Never what is in it: that is the user's, and may be a link to something else.
+        // Not recursively: the user may have put links to other files there.
         _ => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
     }
     .with_context(|| format!("making {} for user {uid}", path.display()))?;
@@ -160,7 +160,7 @@ pub fn own_dir(path: &Path, uid: u32, gid: u32) -> anyhow::Result<()> {
         .with_context(|| format!("closing {} to others", path.display()))
 }
 
-/// How much disk a daemon may take, and where it takes it.
+/// The limit of a daemon's disk space, and the places that count.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// Its directory.
@@ -172,18 +172,18 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// What is taken, if it is more than the limit.
+    /// The bytes in use, if they exceed the limit.
     pub fn excess(&self) -> Option<u64> {
         let used = usage(&self.dir) + usage(&self.log);
         (used > self.limit).then_some(used)
     }
 }
 
-/// The most entries that are looked at: many more than a node has.
+/// The most files and directories that are counted: many more than a node has.
 const MOST_ENTRIES: usize = 100_000;
 
-/// Bytes on disk of a file, or of all that is below a directory. Links are not followed; what goes away meanwhile takes
-/// nothing; a tree with more than [`MOST_ENTRIES`] counts as more than any limit.
+/// The bytes on disk of a file, or of everything below a directory. Links are not followed; files that vanish meanwhile do not
+/// count; a tree with more than [`MOST_ENTRIES`] exceeds any limit.
 fn usage(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let mut left = vec![path.to_owned()];

@@ -1,7 +1,7 @@
-//! The supervisor's unix socket: the others ask on it, it answers in JSON lines.
+//! The protocol of the supervisor's unix socket, and its client.
 //!
-//! One request a connection, a line: `"follow"` is answered by the progress lines from the first on and as they come,
-//! up to the last (see [`lnplaylive_core::progress::Line`]); `"status"` by one [`Status`].
+//! A connection carries one request, a line of JSON, and its answer in JSON lines. `"follow"` is answered by all progress
+//! lines up to the last, as they come (see [`lnplaylive_core::progress::Line`]); `"status"` by one [`Status`].
 
 use std::io;
 use std::time::Duration;
@@ -13,24 +13,28 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, 
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::child;
-use crate::names;
 use crate::state::{MAX_SIZE, StateDir};
+use crate::{bitcoind, child, names, node};
 
-/// The supervisor answers at once, but for the start of 64 nodes that may keep both cores busy.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// The supervisor answers at once, unless the start of 64 nodes keeps both cores busy.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What can be asked.
+/// The longest time that a supervisor takes to end on SIGTERM: the nodes stop, then bitcoind, then followers read the last
+/// lines.
+pub const SHUTDOWN_TIMEOUT: Duration =
+    node::GRACE.saturating_add(bitcoind::GRACE).saturating_add(Duration::from_secs(10));
+
+/// A request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Progress, until it is up or has failed.
+    /// Sends progress until the environment is up or has failed.
     Follow,
-    /// How it is.
+    /// Sends the environment's status.
     Status,
 }
 
-/// How far an environment is.
+/// The phase of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -38,22 +42,22 @@ pub enum Phase {
     Down,
     /// It is coming up.
     Starting,
-    /// It was handed over.
+    /// It is up, though single daemons may be restarting.
     Ready,
     /// It could not be brought up and is being taken down.
     Failed,
 }
 
-/// What `lnplay status` prints.
+/// The status of an environment, as `lnplay status` prints it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
-    /// How far it is.
+    /// Its phase.
     pub phase: Phase,
-    /// It was handed over, and every daemon answers.
+    /// Whether it is up and every daemon answers.
     pub ready: bool,
-    /// The environment's name; `None` when there never was one.
+    /// Its name; `None` if there is no environment.
     pub environment: Option<String>,
-    /// The height of the chain; `None` when bitcoind does not say.
+    /// The height of the chain; `None` if bitcoind does not answer.
     pub block_height: Option<u32>,
     /// bitcoind.
     pub bitcoind: child::Status,
@@ -61,7 +65,7 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
 }
 
-/// How one node is.
+/// The status of one node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Its number, from 0.
@@ -70,18 +74,18 @@ pub struct NodeStatus {
     pub name: String,
     /// Its public key, once it has one.
     pub node_id: Option<NodeId>,
-    /// The last block that it has seen; `None` when it does not say.
+    /// The height of the last block that it has seen; `None` if it does not answer.
     pub block_height: Option<u32>,
     /// Its process.
     #[serde(flatten)]
     pub child: child::Status,
 }
 
-/// A connection to the supervisor on which a request was made; its answers, a line each.
+/// The answer to a request, line by line.
 pub struct Answers(Lines<BufReader<Take<UnixStream>>>);
 
 impl Answers {
-    /// The next line; `None` when the supervisor has no more to say, or is gone.
+    /// The next line; `None` after the last one, and if the supervisor is gone.
     pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
         match self.0.next_line().await {
             Err(error) if is_gone(&error) => Ok(None),
@@ -95,7 +99,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | ConnectionRefused | BrokenPipe | ConnectionReset)
 }
 
-/// Asks the supervisor; `None` when there is none.
+/// Sends a request to the supervisor; `None` if there is none.
 pub async fn ask(dir: &StateDir, request: Request) -> anyhow::Result<Option<Answers>> {
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
@@ -113,26 +117,28 @@ pub async fn ask(dir: &StateDir, request: Request) -> anyhow::Result<Option<Answ
     }
 }
 
-/// How the environment is.
+/// The environment's status, from the supervisor or, if there is none, from the state directory.
 pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
     if let Some(mut answers) = ask(dir, Request::Status).await? {
         let line =
-            timeout(ANSWER_LIMIT, answers.next()).await.context("the supervisor does not answer")??;
-        // Without an answer it was just ending.
+            timeout(ANSWER_TIMEOUT, answers.next()).await.context("the supervisor does not answer")??;
+        // One that closes the connection without an answer was just ending.
         if let Some(line) = line {
-            return serde_json::from_str(&line).context("the supervisor's answer makes no sense");
+            return serde_json::from_str(&line).context("the supervisor's answer cannot be read");
         }
     }
     let spec = dir.stored_spec()?;
-    let node = |index: u32, name: Option<&String>| NodeStatus {
+    let node_status = |index: u32, name: Option<&String>| NodeStatus {
         index,
         name: name.map_or_else(|| names::default_name(index).to_owned(), Clone::clone),
-        node_id: crate::node::stored_identity(dir, index).ok().flatten().map(|identity| identity.node_id),
+        node_id: node::stored_identity(dir, index).ok().flatten().map(|identity| identity.node_id),
         block_height: None,
         child: child::Status::default(),
     };
-    let nodes =
-        spec.iter().flat_map(|s| (0..s.node_count).map(|i| node(i, s.names.get(i as usize)))).collect();
+    let nodes = spec
+        .iter()
+        .flat_map(|s| (0..s.node_count).map(|i| node_status(i, s.names.get(i as usize))))
+        .collect();
     Ok(Status {
         phase: Phase::Down,
         ready: false,
@@ -147,7 +153,7 @@ pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
 pub async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Request> {
     let mut line = String::new();
     let mut reader = BufReader::new(stream.take(64));
-    timeout(ANSWER_LIMIT, reader.read_line(&mut line)).await.context("no request came")??;
+    timeout(ANSWER_TIMEOUT, reader.read_line(&mut line)).await.context("no request came")??;
     match serde_json::from_str(&line) {
         Ok(request) => Ok(request),
         Err(_) => bail!("not a request: {line:?}"),

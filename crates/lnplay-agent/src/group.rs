@@ -1,7 +1,7 @@
-//! Process groups: a daemon and whatever it started.
+//! Process groups: a daemon and the processes that it started.
 //!
-//! Each daemon leads a group of its own. When it has ended, its helpers (plugins, `bitcoin-cli` calls, a connection
-//! daemon that still has the ports) may be about to notice; nobody waits for them but us.
+//! Each daemon leads a group of its own. When it ends, its helpers (plugins, `bitcoin-cli` calls, a connection daemon that
+//! still holds the ports) may live on for a moment. [`clear`] kills them, so that a restart finds the ports free.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn lead() -> nix::Result<()> {
     setpgid(Pid::from_raw(0), Pid::from_raw(0))
 }
 
-/// Kills what is left of the group whose leader has ended, and waits until it is gone.
+/// Kills the rest of a group whose leader has ended, and waits until it is gone.
 pub async fn clear(leader: Pid) {
     let deadline = Instant::now() + LIMIT;
     while killpg(leader, Signal::SIGKILL) != Err(Errno::ESRCH) && lives(leader) && Instant::now() < deadline {
@@ -27,16 +27,16 @@ pub async fn clear(leader: Pid) {
     }
 }
 
-/// Whether a process of the group is more than a zombie: those can still be signalled, and are kept for as long as the
-/// machine's first process likes.
+/// Whether a process of the group is alive. Zombies do not count: they can still be signalled, and stay until the
+/// machine's first process reaps them.
 fn lives(group: Pid) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return true };
     let member = |stat: String| {
         // proc_pid_stat(5): the name, in parentheses, may contain anything; then state, parent, group.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
-        let of = fields.nth(1)?.parse::<i32>().ok()?;
-        Some(of == group.as_raw() && !matches!(state, "Z" | "X"))
+        let group_of = fields.nth(1)?.parse::<i32>().ok()?;
+        Some(group_of == group.as_raw() && !matches!(state, "Z" | "X"))
     };
     processes.flatten().any(|entry| {
         std::fs::read_to_string(entry.path().join("stat")).ok().and_then(member).unwrap_or(false)

@@ -1,13 +1,22 @@
 //! Brings an environment up inside an instance: bitcoind on regtest and N funded Lightning nodes, supervised.
 //!
-//! `lnplay up` ([`up`]) hands the work to a supervisor ([`supervisor`]) and follows it over a unix socket ([`control`]), so
-//! that the environment outlives the SSH session that started it. The supervisor is a systemd unit where there is systemd
-//! ([`service`]), else a process of its own. It keeps the
-//! daemons running ([`child`]), each as a user of its own where it may ([`confine`]), prepares the chain ([`chain`]), shares the coins out ([`coins`]), makes the nodes ready
-//! ([`node`]), gives attendees their part of them ([`access`]) and opens the channels that were asked for ([`channels`]). Everything that must survive a crash is in the state directory ([`state`]).
+//! `lnplay up` ([`up`]) starts a supervisor ([`supervisor`]) and follows it over a unix socket ([`control`]), so that the
+//! environment outlives the SSH session that started it. The supervisor is a systemd unit where systemd runs ([`service`]),
+//! else a process of its own. Everything that must survive a crash is in the state directory ([`state`]).
+//!
+//! Modules by layer; each depends only on those above it.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | the machine | [`systemd`], [`lock`], [`group`], [`log`], [`confine`] |
+//! | decisions about an environment | [`coins`], [`channels`], [`names`], [`access`] |
+//! | its state and settings | [`state`], [`settings`] |
+//! | its daemons | [`child`], [`bitcoind`], [`node`], [`chain`], [`block_plugin`] |
+//! | commands | [`control`], [`service`], [`supervisor`], [`up`], [`session`] |
 
 pub mod access;
 pub mod bitcoind;
+pub mod block_plugin;
 pub mod chain;
 pub mod channels;
 pub mod child;
@@ -16,6 +25,7 @@ pub mod confine;
 pub mod control;
 pub mod group;
 pub mod lock;
+pub mod log;
 pub mod names;
 pub mod node;
 pub mod service;
@@ -23,4 +33,5 @@ pub mod session;
 pub mod settings;
 pub mod state;
 pub mod supervisor;
+pub mod systemd;
 pub mod up;

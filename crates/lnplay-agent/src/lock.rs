@@ -1,7 +1,7 @@
-//! Locks that say whether a process lives: a file that it holds locked until it ends, its pid inside.
+//! Lock files that tell whether a process lives: it holds the file locked until it ends, and the file contains its pid.
 //!
-//! The kernel lets go of the lock when the process is gone, however it went, so there is nothing stale to clean up
-//! and no pid is ever believed that nobody stands behind.
+//! The kernel releases the lock when the process is gone, however it ended, so no lock is ever stale, and a pid is only
+//! trusted while its process holds the lock.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -17,20 +17,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::group;
 
-/// How long after SIGKILL a process may still hold its lock: the kernel tears its memory down first.
-const KILLED: Duration = Duration::from_secs(10);
+/// The time that a process may hold its lock after SIGKILL: the kernel frees its memory first.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
 fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Writes our pid over the one that is there. It has a fixed width, so that it takes no new block of a full disk.
 fn write_pid(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
-    write!(file, "{}", std::process::id())
+    write!(file, "{:<10}", std::process::id())
 }
 
-/// Takes the lock for this process, without waiting; `None` when another has it. Held until the file is closed.
+/// Takes the lock for this process, without waiting; `None` if another process has it. It is held until the file is
+/// closed.
 pub fn try_acquire(path: &Path) -> io::Result<Option<File>> {
     let file = open(path)?;
     match file.try_lock() {
@@ -43,8 +44,8 @@ pub fn try_acquire(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Takes the lock for this process as soon as whoever has it is gone. The file cannot be written to: it is for a program that
-/// must not choose which pid it names.
+/// Takes the lock for this process as soon as its holder is gone. The returned file is read-only, since it is inherited by
+/// a program that must not be able to name another pid.
 pub fn acquire(path: &Path) -> io::Result<File> {
     let writable = open(path)?;
     let file = File::open(path)?;
@@ -58,7 +59,7 @@ fn is_held(path: &Path) -> io::Result<bool> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
-        // Shared, so that two who look do not see each other.
+        // Shared, so that two callers do not take each other for the holder.
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -67,7 +68,7 @@ fn is_held(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The pid that holds the lock; `None` when nobody does.
+/// The pid of the lock's holder; `None` if there is none.
 pub fn holder(path: &Path) -> io::Result<Option<Pid>> {
     if !is_held(path)? {
         return Ok(None);
@@ -76,7 +77,7 @@ pub fn holder(path: &Path) -> io::Result<Option<Pid>> {
     let mut file = File::open(path)?;
     file.rewind()?;
     file.take(16).read_to_string(&mut text)?;
-    Ok(text.parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw))
+    Ok(text.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw))
 }
 
 async fn free_within(path: &Path, limit: Duration) -> io::Result<bool> {
@@ -90,13 +91,12 @@ async fn free_within(path: &Path, limit: Duration) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Ends the process that holds the lock and then its group: SIGTERM, and SIGKILL after `grace`. Succeeds when nobody
-/// holds it.
-/// Returns whether it had to be killed.
+/// Ends the process that holds the lock, and then its group: SIGTERM, and SIGKILL after `grace`. Succeeds if there is
+/// no holder. Returns whether it had to be killed.
 pub async fn evict(path: &Path, grace: Duration) -> anyhow::Result<bool> {
-    for (signal, limit) in [(Signal::SIGTERM, grace), (Signal::SIGKILL, KILLED)] {
+    for (signal, limit) in [(Signal::SIGTERM, grace), (Signal::SIGKILL, KILL_TIMEOUT)] {
         let Some(pid) = holder(path).with_context(|| format!("looking at {}", path.display()))? else {
-            // Held for the instant before the pid is written, if at all.
+            // The holder may not have written its pid yet.
             return if free_within(path, grace).await? {
                 Ok(false)
             } else {

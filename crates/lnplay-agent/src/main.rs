@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use lnplay_agent::confine::Confinement;
 use lnplay_agent::settings::Settings;
 use lnplay_agent::state::{self, StateDir};
-use lnplay_agent::{child, control, session, supervisor, up};
+use lnplay_agent::{block_plugin, child, control, session, supervisor, up};
 use lnplaylive_core::progress::Line;
 use tracing_subscriber::EnvFilter;
 
@@ -27,25 +27,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings the environment up, or finds it up; prints progress and then the connection strings, as JSON lines
+    /// Brings the environment up, unless it is up; prints progress and then the connection strings, as JSON lines
     Up {
         /// The environment spec, a JSON file; - for standard input
         spec: PathBuf,
     },
-    /// Prints how the environment is, as JSON
+    /// Prints the environment's status as JSON
     Status,
-    /// Stops the environment; its chain and nodes are kept for the next `up`
+    /// Stops the environment; the next `up` continues with its chain and nodes
     Down,
     /// Keeps the environment running, in the foreground
     #[command(hide = true)]
     Supervise,
-    /// Hands on what was asked for over SSH: the forced command of an instance's account
+    /// Passes on a request that came over SSH: the forced command of an instance's account
     #[command(hide = true)]
     Session,
-    /// Does what a session asks for on standard input, as root
+    /// Runs the command that a session requests on standard input, as root
     #[command(hide = true)]
     Attend,
-    /// Becomes a program of the environment
+    /// Turns into a daemon of the environment
     #[command(hide = true)]
     Child {
         #[arg(long)]
@@ -60,13 +60,19 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if block_plugin::is_requested() {
+        return match block_plugin::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.into()),
+        };
+    }
     let Cli { settings, command } = Cli::parse();
     if let Command::Child { parent, lock, confinement, command } = command {
         return become_child(parent, &lock, confinement, &command);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
-    // One thread: children are told when the *thread* that started them ends, so it must be one that stays.
+    // A single thread, since children get SIGTERM when the *thread* that started them ends.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -89,11 +95,11 @@ fn main() -> ExitCode {
         })),
         Command::Down => finish(runtime.block_on(up::down(&settings))),
         Command::Supervise => {
-            // Leaves the session that it was started from, to outlive it. Under systemd it leads one already.
+            // Leaves the session that started it, to outlive it. Under systemd it already leads one.
             let _leader = nix::unistd::setsid();
             finish(runtime.block_on(supervisor::run(settings)))
         }
-        Command::Child { .. } => unreachable!("has been dealt with"),
+        Command::Child { .. } => unreachable!("was handled above"),
     }
 }
 
@@ -129,7 +135,7 @@ fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
     out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// As [`finish`], for whoever reads lines: a failure is the last of them.
+/// Like [`finish`], for commands that print lines: a failure is the last of them.
 fn told(result: anyhow::Result<()>) -> ExitCode {
     result.map_or_else(
         |error| {

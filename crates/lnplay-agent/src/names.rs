@@ -1,8 +1,8 @@
-//! Names and colours for nodes whose spec gives none.
+//! The default names and colours of nodes.
 
 use lnplaylive_core::Rgb;
 
-/// Short, easy to say and to tell apart, one for each node that an environment can have.
+/// A name for each node that an environment can have: short, and easy to say and to tell apart.
 pub const NAMES: [&str; 64] = [
     "Alice", "Bruno", "Carol", "Diego", "Elena", "Farid", "Greta", "Hugo", "Imani", "Jonas", "Keiko", "Liam",
     "Maya", "Nils", "Olga", "Pablo", "Quinn", "Rosa", "Samir", "Tara", "Umar", "Vera", "Wanda", "Xavier",
@@ -12,16 +12,16 @@ pub const NAMES: [&str; 64] = [
     "Indigo", "Jade", "Kelp", "Lotus", "Maple", "Nova",
 ];
 
-/// The name of node `index` if the spec gives none.
+/// The default name of node `index`.
 pub fn default_name(index: u32) -> &'static str {
     NAMES[index as usize % NAMES.len()]
 }
 
-/// A node's colour: hues a golden angle apart, so that any run of neighbours is well spread.
+/// The default colour of node `index`. The hues are a golden angle apart, so that those of neighbours differ well.
 pub fn color(index: u32) -> Rgb {
     // 137.508 degrees are 0.381966 of a circle; a circle is 1536 steps (six ramps of 256).
     let hue = index * 381_966 % 1_000_000 * 1536 / 1_000_000;
-    // From 32 to 223, so that black and white text can both be read on it.
+    // From 32 to 223, so that the colour is neither black nor white.
     let level = |value: u32| u8::try_from(32 + value * 3 / 4).unwrap_or(u8::MAX);
     let (up, down) = (level(hue % 256), level(255 - hue % 256));
     let (none, full) = (level(0), level(255));

@@ -1,43 +1,47 @@
-//! One Lightning node: its place, its command line, its RPC, and what an attendee gets of it.
+//! One Lightning node: its directory and ports, its command line, its RPC, and the connection string of its attendee.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cln_rpc::ClnRpc;
+use daemon_rpc::Lightningd;
 use lnplaylive_core::{ChannelSetup, ConnectionString, EnvironmentSpec, NodeAccess, NodeId, Rgb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::time::timeout;
 
-use crate::access;
 use crate::bitcoind::Bitcoind;
 use crate::child::Attempt;
 use crate::confine::{self, Users};
 use crate::names;
 use crate::settings::Settings;
 use crate::state::{self, StateDir};
+use crate::{access, block_plugin};
 
 /// The longest alias that the protocol has room for, in bytes.
 pub const MAX_ALIAS: usize = 32;
 
-/// A node answers in milliseconds; with all cores taken by the start of 64 nodes, in seconds.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The time that a node may take to end. It closes its database and its daemons in well under a second, but 64 nodes take
+/// turns.
+pub const GRACE: Duration = Duration::from_secs(15);
 
-/// More blocks than any reservation of coins is for.
-const RESERVED_FOR_EVER: u32 = 1_000_000;
+/// A node answers in milliseconds; while the start of 64 nodes keeps all cores busy, in seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How far back a node looks for blocks at its start. Each block costs two processes (`bitcoin-cli`), and a new node
-/// has nothing in the chain that it starts on.
+/// More blocks than coins are ever reserved for.
+const ALL_RESERVED_BLOCKS: u32 = 1_000_000;
+
+/// The blocks that a node looks back at its start. Each costs two processes (`bitcoin-cli`), and a new node has nothing in
+/// the chain that it starts on.
 const RESCAN: u32 = 2;
 
-/// Plugins that attendees do not need: each is a process of a megabyte or more per node. Offers, xpay, pay and
-/// commando stay, as does what they and `fundchannel`, `connect` and `withdraw` are made of. A name that an
-/// installation lacks does no harm.
+/// Plugins that attendees do not need; each is a process of a megabyte or more per node. Offers, xpay, pay and commando
+/// stay, with the plugins that they and `fundchannel`, `connect` and `withdraw` need. Naming a plugin that an installation
+/// lacks is harmless.
 const DISABLED_PLUGINS: [&str; 16] = [
     "autoclean",
     "bookkeeper",
@@ -57,15 +61,15 @@ const DISABLED_PLUGINS: [&str; 16] = [
     "wss-proxy",
 ];
 
-/// What a node may refuse now and grant later, by the codes of lightningd's `jsonrpc_errors.h`: it is ending (-5); it, or
-/// the other end of a channel, is behind the chain (304); the other end is not connected (305), cannot be reached (401)
-/// or went away (402); the block has not come (2000).
+/// Codes of refusals that may pass (lightningd's `jsonrpc_errors.h`): the node is shutting down (-5); it or its peer is behind
+/// the chain (304); the peer is not connected (305), cannot be reached (401) or disconnected (402); the block has not come
+/// (2000).
 const PASSING: [i32; 6] = [-5, 304, 305, 401, 402, 2000];
 
-/// What a peer did to an opening comes without a code of its own (-1), and may have been that it was restarted.
+/// A failure of the peer while a channel is opened has only the general code (-1); the peer may have been restarted.
 const OPEN: &str = "multifundchannel";
 
-/// Why a call of a node came to nothing.
+/// A failed call of a node.
 #[derive(Debug, Error)]
 pub enum RpcError {
     /// The node answered, with an error.
@@ -82,7 +86,7 @@ pub enum RpcError {
         /// Its text.
         message: String,
     },
-    /// No answer that could be used: it is down, starting or too slow.
+    /// There is no usable answer: the node is down, starting or too slow.
     #[error("node {node} ({name}) did not answer {method}")]
     Unreachable {
         /// The node's number.
@@ -91,17 +95,17 @@ pub enum RpcError {
         name: String,
         /// The RPC method.
         method: &'static str,
-        /// What came in the way.
+        /// The reason.
         source: anyhow::Error,
     },
-    /// It answered that something has not happened yet.
+    /// It answered, and something has not happened yet.
     #[error("node {node} ({name}) is waiting for {what}")]
     NotYet {
         /// The node's number.
         node: u32,
         /// Its alias.
         name: String,
-        /// What has not happened.
+        /// The thing that has not happened.
         what: String,
     },
 }
@@ -116,21 +120,21 @@ impl Attempt for RpcError {
     }
 }
 
-/// What a node's processes have in their environment. At its start lightningd reads all of its plugins into memory, to know
-/// them again; as glibc adapts to such sizes, it would keep four megabytes of that for ever. Fixed thresholds have it
-/// given back. Its caches for threads, of which there are none, are worth another half, and those for small pieces a
-/// little more.
+/// Environment variables of a node's processes. At its start lightningd reads all of its plugins into memory to compute their
+/// checksums; glibc would adapt its thresholds to such sizes and keep four megabytes for good. With fixed thresholds it
+/// returns them. Without thread caches (there are no threads) it saves another half megabyte, and a little more without the
+/// caches for small pieces.
 pub const VARIABLES: [(&str, &str); 1] = [(
     "GLIBC_TUNABLES",
     "glibc.malloc.mmap_threshold=16384:glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=0:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 )];
 
-/// Ports that are ours to choose; the spec chooses the nodes' WebSocket ports, which these stay clear of.
+/// The ports that the spec leaves open, chosen so that they do not collide with the nodes' WebSocket ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InnerPorts {
     /// bitcoind's RPC.
     pub bitcoin_rpc: u16,
-    /// Where node 0 listens for other nodes; node `i` at `p2p_first + i`.
+    /// Node 0's port for other nodes; node `i` has `p2p_first + i`.
     pub p2p_first: u16,
 }
 
@@ -142,7 +146,7 @@ impl InnerPorts {
             let from = u32::from(from);
             from + count <= first || first + nodes <= from
         };
-        // Two blocks 1,000 apart cannot both touch a range of 64.
+        // Two blocks that are 1,000 apart cannot both overlap a range of 64.
         let choose = |a: u16, count| if clear(a, count) { a } else { a + 1000 };
         Self { bitcoin_rpc: choose(18443, 1), p2p_first: choose(9735, nodes) }
     }
@@ -162,12 +166,12 @@ pub struct Node {
     p2p: SocketAddr,
 }
 
-/// What of a node is made once and must never change: attendees hold it.
+/// The part of a node that is made once and never changes, since attendees hold it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its public key.
     pub node_id: NodeId,
-    /// Its rune: whoever holds it can do with the node what the spec gives access to.
+    /// Its attendee's rune.
     pub rune: String,
 }
 
@@ -192,7 +196,7 @@ struct Help {
     help: Vec<Usage>,
 }
 
-/// A method and its parameters, apart by blanks.
+/// A method and its parameters, separated by blanks.
 #[derive(Deserialize)]
 struct Usage {
     command: String,
@@ -210,9 +214,9 @@ pub struct Channel {
     pub peer_id: NodeId,
     /// Core Lightning's name of its state.
     pub state: String,
-    /// Where its coins are: the transaction, once there is one.
+    /// Its funding transaction, once there is one.
     pub funding_txid: Option<bitcoin::Txid>,
-    /// And the output.
+    /// The output of that transaction.
     pub funding_outnum: Option<u32>,
     opener: String,
     peer_connected: bool,
@@ -224,7 +228,7 @@ impl Channel {
         self.opener == "local"
     }
 
-    /// Whether it waits for its transaction to be mined.
+    /// Whether its funding transaction is still to be confirmed.
     pub fn is_waiting(&self) -> bool {
         self.state == "CHANNELD_AWAITING_LOCKIN"
     }
@@ -259,7 +263,15 @@ struct Reserved {
     psbt: String,
 }
 
-/// All nodes of an environment, node 0 first. Fails on names that no node can have.
+/// A request of an attendee for a block. Each is different from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRequest {
+    inode: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+/// All nodes of an environment, node 0 first. Fails on an invalid name.
 pub fn plan(spec: &EnvironmentSpec, dir: &StateDir, address: IpAddr) -> anyhow::Result<Vec<Node>> {
     let p2p_first = InnerPorts::of(spec).p2p_first;
     let websocket_address = spec.ports.listen_address.unwrap_or(address);
@@ -287,13 +299,13 @@ pub fn plan(spec: &EnvironmentSpec, dir: &StateDir, address: IpAddr) -> anyhow::
         .collect()
 }
 
-/// The identity that was stored of node `index`; `None` for a new one.
+/// The stored identity of node `index`; `None` for a new node.
 pub fn stored_identity(dir: &StateDir, index: u32) -> anyhow::Result<Option<Identity>> {
     state::read_json(&dir.identity(index))
 }
 
-/// How often a node asks for new blocks, in seconds. Each time costs a process, so many nodes ask less often; they
-/// never lag behind by more than a block.
+/// The seconds between two polls for new blocks. Each poll costs a process, so in a large environment they are rarer; a node
+/// never lags behind by more than a block.
 fn poll_seconds(spec: &EnvironmentSpec) -> u32 {
     (1 + spec.node_count / 32).min(spec.block_time)
 }
@@ -304,7 +316,7 @@ impl Node {
         format!("node-{:02}", self.index)
     }
 
-    /// Makes its directory, which is that of its user if it has one.
+    /// Creates its directory, owned by its user if it has one.
     pub fn create_dir(&self, users: Option<Users>) -> anyhow::Result<()> {
         match users {
             Some(users) => confine::own_dir(&self.dir, users.node(self.index), users.group()),
@@ -313,9 +325,17 @@ impl Node {
         }
     }
 
-    /// Where it keeps its files.
+    /// Its `lightning-dir`.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The last request for a block, by [`crate::block_plugin`]. The directory is the node's own, and a node that was taken
+    /// over may have anything there: the file is never opened.
+    pub fn block_request(&self) -> Option<BlockRequest> {
+        let path = self.dir.join("regtest").join(block_plugin::REQUEST_FILE);
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some(BlockRequest { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
     }
 
     /// Its arguments.
@@ -338,17 +358,16 @@ impl Node {
         out.extend(
             [
                 "--network=regtest".to_owned(),
-                format!("--bitcoin-rpcconnect={}", bitcoind.rpc.ip()),
-                format!("--bitcoin-rpcport={}", bitcoind.rpc.port()),
+                format!("--bitcoin-rpcconnect={}", bitcoind.address().ip()),
+                format!("--bitcoin-rpcport={}", bitcoind.address().port()),
                 format!("--bind-addr=ws:{}", self.websocket),
                 format!("--addr={}", self.p2p),
                 format!("--alias={}", self.name),
                 format!("--rgb={}", self.color),
                 "--log-level=info".to_owned(),
                 format!("--rescan={RESCAN}"),
-                // How often a node asks for blocks, and that it may tell others of a loopback address, are
-                // settings for developers; so is to start without asking nine daemons for their version, which
-                // is a tenth of the work.
+                // The poll interval, the announcement of a loopback address and a start without asking nine daemons
+                // for their versions (a tenth of its work) are developers' options.
                 "--developer".to_owned(),
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
@@ -357,9 +376,12 @@ impl Node {
             .map(OsString::from),
         );
         if spec.channel_setup != ChannelSetup::None {
-            // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
+            // Nodes batch gossip for a minute by default, and without it nobody can pay over two channels.
             out.push("--dev-fast-gossip".into());
         }
+        // The executable may be gone after an upgrade; a node would not start without it.
+        let plugin = std::env::current_exe().ok().filter(|path| path.is_file());
+        out.extend(plugin.map(|plugin| path("--plugin=", plugin.as_os_str())));
         out.extend(DISABLED_PLUGINS.iter().map(|name| format!("--disable-plugin={name}").into()));
         out
     }
@@ -368,30 +390,25 @@ impl Node {
         &self,
         method: &'static str,
         params: Value,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<T, RpcError> {
         let (node, name) = (self.index, || self.name.clone());
         let unreachable = |source| RpcError::Unreachable { node, name: name(), method, source };
-        let exchange = async {
-            let mut rpc = ClnRpc::new(self.dir.join("regtest/lightning-rpc")).await.map_err(unreachable)?;
-            let answer: Result<Value, _> = rpc.call_raw(method, &params).await;
-            answer.map_err(|error| match error.code {
-                Some(code) => RpcError::Refused { node, name: name(), method, code, message: error.message },
-                // Not the node's words: the connection broke, or what came made no sense.
-                None => unreachable(anyhow::anyhow!(error.message)),
-            })
-        };
-        let answer = timeout(limit, exchange).await.map_err(|late| unreachable(late.into()))??;
+        let rpc = Lightningd::new(self.dir.join("regtest/lightning-rpc")).with_timeout(timeout);
+        let answer: Value = rpc.call(method, params).await.map_err(|error| match error.code {
+            Some(code) => RpcError::Refused { node, name: name(), method, code, message: error.message },
+            None => unreachable(anyhow::anyhow!(error.message)),
+        })?;
         serde_json::from_value(answer).map_err(|error| unreachable(error.into()))
     }
 
-    /// What to say while `what` is waited for.
+    /// The error while `what` has not happened.
     pub(crate) fn not_yet(&self, what: impl Into<String>) -> RpcError {
         RpcError::NotYet { node: self.index, name: self.name.clone(), what: what.into() }
     }
 
     async fn info(&self) -> Result<Info, RpcError> {
-        self.call("getinfo", json!({}), CALL_LIMIT).await
+        self.call("getinfo", json!({}), CALL_TIMEOUT).await
     }
 
     /// Its id, once it answers.
@@ -404,7 +421,7 @@ impl Node {
         Ok(self.info().await?.blockheight)
     }
 
-    /// The identity of the running node, whose id is `node_id`: made and stored the first time.
+    /// The identity of the running node, whose id is `node_id`; made and stored the first time.
     pub async fn identity(&self, node_id: NodeId, access: NodeAccess) -> anyhow::Result<Identity> {
         if let Some(stored) = state::read_json::<Identity>(&self.identity)? {
             if stored.node_id != node_id {
@@ -414,14 +431,14 @@ impl Node {
         }
         let restrictions = match access {
             NodeAccess::Class => {
-                let Help { help } = self.call("help", json!({}), CALL_LIMIT).await?;
+                let Help { help } = self.call("help", json!({}), CALL_TIMEOUT).await?;
                 let methods = help.iter().filter_map(|usage| usage.command.split_whitespace().next());
                 access::restrictions(methods)
             }
             NodeAccess::Full => Vec::new(),
         };
         let Rune { rune } =
-            self.call("createrune", json!({"restrictions": restrictions}), CALL_LIMIT).await?;
+            self.call("createrune", json!({"restrictions": restrictions}), CALL_TIMEOUT).await?;
         let identity = Identity { node_id, rune };
         state::write_json(&self.identity, &identity)?;
         Ok(identity)
@@ -430,35 +447,35 @@ impl Node {
     /// A new address of its wallet (P2WPKH).
     pub async fn new_address(&self) -> Result<String, RpcError> {
         let params = json!({"addresstype": "bech32"});
-        Ok(self.call::<NewAddress>("newaddr", params, CALL_LIMIT).await?.bech32)
+        Ok(self.call::<NewAddress>("newaddr", params, CALL_TIMEOUT).await?.bech32)
     }
 
-    /// Waits until it has seen the block at `height`, for as long as any call may take.
+    /// Waits until it has seen the block at `height`, for at most the time-out of a call.
     pub async fn wait_for_block(&self, height: u32) -> Result<(), RpcError> {
-        let params = json!({"blockheight": height, "timeout": CALL_LIMIT.as_secs()});
-        self.call::<Value>("waitblockheight", params, CALL_LIMIT).await.map(drop)
+        let params = json!({"blockheight": height, "timeout": CALL_TIMEOUT.as_secs()});
+        self.call::<Value>("waitblockheight", params, CALL_TIMEOUT).await.map(drop)
     }
 
     /// The confirmed coins of its wallet, in sat.
     pub async fn confirmed_sat(&self) -> Result<u64, RpcError> {
-        let funds: Funds = self.call("listfunds", json!({}), CALL_LIMIT).await?;
+        let funds: Funds = self.call("listfunds", json!({}), CALL_TIMEOUT).await?;
         let confirmed = funds.outputs.iter().filter(|output| output.status == "confirmed");
         Ok(confirmed.map(|output| output.amount_msat / 1000).sum())
     }
 
-    /// Where other nodes connect to it, given its id.
+    /// The address at which other nodes connect to it, given its id.
     pub fn p2p_address(&self, id: &NodeId) -> String {
         format!("{}@{}", id.as_str(), self.p2p)
     }
 
-    /// The channels that it has, whoever opened them.
+    /// Its channels, whoever opened them.
     pub async fn channels(&self) -> Result<Vec<Channel>, RpcError> {
-        Ok(self.call::<Channels>("listpeerchannels", json!({}), CALL_LIMIT).await?.channels)
+        Ok(self.call::<Channels>("listpeerchannels", json!({}), CALL_TIMEOUT).await?.channels)
     }
 
-    /// Lets go of coins that it keeps for an opening that a kill cut short. Only for nodes that nobody else uses yet.
+    /// Releases coins that are reserved for an opening that a kill interrupted. For nodes that were not handed over.
     pub async fn release_reserved(&self) -> Result<(), RpcError> {
-        let funds: Funds = self.call("listfunds", json!({}), CALL_LIMIT).await?;
+        let funds: Funds = self.call("listfunds", json!({}), CALL_TIMEOUT).await?;
         let reserved = funds.outputs.iter().filter(|output| output.reserved);
         let reserved: Vec<String> = reserved.map(|o| format!("{}:{}", o.txid, o.index)).collect();
         if reserved.is_empty() {
@@ -468,19 +485,19 @@ impl Node {
             "satoshi": "all", "feerate": "253perkw", "startweight": 0, "utxos": reserved,
             "reserve": 0, "reservedok": true,
         });
-        let Reserved { psbt } = self.call("utxopsbt", params, CALL_LIMIT).await?;
-        let params = json!({"psbt": psbt, "reserve": RESERVED_FOR_EVER});
-        self.call::<Value>("unreserveinputs", params, CALL_LIMIT).await.map(drop)
+        let Reserved { psbt } = self.call("utxopsbt", params, CALL_TIMEOUT).await?;
+        let params = json!({"psbt": psbt, "reserve": ALL_RESERVED_BLOCKS});
+        self.call::<Value>("unreserveinputs", params, CALL_TIMEOUT).await.map(drop)
     }
 
     /// Opens a channel of `sat` to each of `peers` (see [`Node::p2p_address`]), in one transaction; all or none.
-    pub async fn open_channels(&self, peers: &[String], sat: u64, limit: Duration) -> Result<(), RpcError> {
+    pub async fn open_channels(&self, peers: &[String], sat: u64, timeout: Duration) -> Result<(), RpcError> {
         let to = |peer: &String| json!({"id": peer, "amount": sat});
         let params = json!({"destinations": peers.iter().map(to).collect::<Vec<_>>()});
-        self.call::<Value>(OPEN, params, limit).await.map(drop)
+        self.call::<Value>(OPEN, params, timeout).await.map(drop)
     }
 
-    /// Checks that it has a channel that is in use with each of `peers`.
+    /// Checks that it has a usable channel with each of `peers`.
     pub async fn has_channels_with(&self, peers: &[NodeId]) -> Result<(), RpcError> {
         let channels = self.channels().await?;
         let ready = |peer: &&NodeId| channels.iter().any(|channel| channel.is_usable_with(peer));
@@ -490,7 +507,7 @@ impl Node {
         }
     }
 
-    /// What an attendee scans.
+    /// The connection string of its attendee.
     pub fn connection_string(
         &self,
         spec: &EnvironmentSpec,

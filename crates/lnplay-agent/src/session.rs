@@ -1,9 +1,8 @@
-//! What somebody can do who logs in to an instance over SSH: `lnplay up`, `lnplay status` and `lnplay down`, nothing else.
+//! The SSH account of an instance, which can run `lnplay up`, `lnplay status` and `lnplay down` and nothing else.
 //!
-//! The login is an account without rights. sshd runs `lnplay session` for it, whatever it asks for ([`relay`]), which hands
-//! one of those commands and its input to a socket. Behind the socket systemd starts `lnplay attend` as root ([`attend`]),
-//! which does what was asked and writes its lines back. So no shell stands between the network and root, and no program
-//! that is setuid.
+//! The account has no privileges. Whatever it asks for, sshd runs `lnplay session` ([`relay`]), which passes one of those
+//! commands and its input to a socket. On the other side systemd starts `lnplay attend` as root ([`attend`]), which runs the
+//! command and writes its lines back. So there is neither a shell nor a setuid program between the network and root.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,24 +13,20 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use lnplaylive_core::progress::Line;
+use strum::VariantArray;
 
-/// Where `lnplay attend` is reached; its group is the account's.
+/// The socket of `lnplay attend`; its group is the account's.
 pub const SOCKET: &str = "/run/lnplay.sock";
 
-/// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A command that the account can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub enum Request {
-    /// `lnplay up -`: the spec follows.
+    /// `lnplay up -`, followed by the spec.
     Up,
     /// `lnplay status`.
     Status,
     /// `lnplay down`.
     Down,
-}
-
-impl Request {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Up, Self::Status, Self::Down];
 }
 
 impl fmt::Display for Request {
@@ -47,17 +42,17 @@ impl fmt::Display for Request {
 impl FromStr for Request {
     type Err = anyhow::Error;
 
-    /// Reads a command line, word for word: nothing in it is expanded or quoted.
+    /// Reads a command line literally, without expansion or quoting.
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let found = Self::ALL.into_iter().find(|request| request.to_string() == text);
+        let found = Self::VARIANTS.iter().find(|request| request.to_string() == text).copied();
         found.context(
             "this account can run `lnplay up -`, `lnplay status` and `lnplay down`, and nothing else",
         )
     }
 }
 
-/// Hands the command that was asked for over SSH on, with what comes on standard input, and prints what comes back. The exit
-/// status is that of the command: success unless the last line tells of a failure.
+/// Passes the command that was requested over SSH on, with standard input, and prints the answer. The exit status is the
+/// command's: success unless the last line reports a failure.
 pub fn relay() -> anyhow::Result<ExitCode> {
     let asked = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
     let request: Request = asked.parse()?;
@@ -65,7 +60,7 @@ pub fn relay() -> anyhow::Result<ExitCode> {
         UnixStream::connect(SOCKET).with_context(|| format!("cannot reach lnplay at {SOCKET}"))?;
     writeln!(stream, "{request}").context("lnplay does not listen")?;
     let mut input = stream.try_clone()?;
-    // Ends with the process: whoever asks may leave their end open.
+    // Ends with the process, since the client may leave its end open.
     std::thread::spawn(move || {
         if request == Request::Up && io::copy(&mut io::stdin().lock(), &mut input).is_err() {
             return;
@@ -77,11 +72,11 @@ pub fn relay() -> anyhow::Result<ExitCode> {
     let mut lines = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
-        // A line of ours is far shorter than this.
+        // Our lines are far shorter than this.
         if (&mut lines).take(crate::state::MAX_SIZE).read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        out.write_all(&line).and_then(|()| out.flush()).context("nobody reads")?;
+        out.write_all(&line).and_then(|()| out.flush()).context("the client does not read")?;
         last = line;
     }
     let ended = Line::parse(&String::from_utf8_lossy(&last));
@@ -92,11 +87,11 @@ pub fn relay() -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Reads which command is asked for, from the front of standard input; what follows is the command's.
+/// Reads the request from the front of standard input; the rest is the command's input.
 pub fn attend(mut input: impl Read) -> anyhow::Result<Request> {
     let mut line = Vec::new();
     let mut byte = [0];
-    // Not a byte more than the line: the rest is for whoever reads next.
+    // Byte by byte, since the rest belongs to the command.
     while line.len() < 64 {
         if input.read(&mut byte).context("reading the request")? == 0 {
             break;
@@ -115,7 +110,7 @@ mod tests {
 
     #[test]
     fn nothing_else_can_be_asked_for() {
-        for request in Request::ALL {
+        for &request in Request::VARIANTS {
             assert_eq!(request.to_string().parse::<Request>().expect("its own text"), request);
         }
         for text in [

@@ -1,24 +1,63 @@
-//! Where an environment lives and what it runs: from the environment variables, or flags of the same meaning.
+//! The settings of an environment's supervisor: its directory, its daemons and who keeps it running. They come from
+//! environment variables, or from flags of the same meaning.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::confine::{self, Users};
-use crate::service::{Keeper, Supervision};
+use crate::systemd;
 
 /// The state directory of a machine's own environment.
 pub const DEFAULT_DIR: &str = "/var/lib/lnplay";
 
-/// What is the same for every command of `lnplay`.
+/// The choice of who keeps the supervisor running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Supervision {
+    /// systemd where it runs, for root and the default state directory; else nobody
+    #[default]
+    Auto,
+    /// The unit `lnplay.service`
+    Systemd,
+    /// Nobody: a process of its own, which does not come back after a reboot
+    Process,
+}
+
+/// Who keeps the supervisor running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// The unit `lnplay.service`.
+    Systemd,
+    /// Nobody: it is a process of its own.
+    Process,
+}
+
+/// The properties of a machine that decide who keeps the supervisor running.
+#[derive(Debug, Clone, Copy)]
+struct Machine {
+    systemd: bool,
+    root: bool,
+}
+
+fn decide(asked: Supervision, machine: Machine, dir: &Path) -> Keeper {
+    match asked {
+        Supervision::Systemd => Keeper::Systemd,
+        Supervision::Auto if machine.systemd && machine.root && dir == Path::new(DEFAULT_DIR) => {
+            Keeper::Systemd
+        }
+        Supervision::Auto | Supervision::Process => Keeper::Process,
+    }
+}
+
+/// The settings that all commands of `lnplay` share.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// State directory: the chain, the nodes, their keys
     #[arg(long, env = "LNPLAY_DIR", default_value = DEFAULT_DIR, global = true)]
     pub dir: PathBuf,
-    /// The IP address that everything binds to
+    /// The IP address that the daemons bind to
     #[arg(long, env = "LNPLAY_ADDRESS", default_value = "127.0.0.1", global = true)]
     pub address: IpAddr,
     /// bitcoind's executable
@@ -30,11 +69,11 @@ pub struct Settings {
     /// bitcoin-cli's executable, which lightningd calls [default: beside bitcoind, else from PATH]
     #[arg(long, env = "BITCOIN_CLI", global = true)]
     pub bitcoin_cli: Option<OsString>,
-    /// The first of the user ids that daemons run as, bitcoind's; the nodes' follow. Takes root [default: all run as the
-    /// caller; in an instance, whose systemd keeps the supervisor, 50000]
+    /// The first of the daemons' user ids, bitcoind's; the nodes' follow. Needs root [default: all daemons run as the
+    /// caller; in an instance, where systemd keeps the supervisor, 50000]
     #[arg(long, env = "LNPLAY_FIRST_UID", global = true)]
     pub first_uid: Option<u32>,
-    /// Who keeps the supervisor
+    /// The keeper of the supervisor
     #[arg(long, env = "LNPLAY_SUPERVISION", value_enum, default_value_t, global = true)]
     pub supervision: Supervision,
 }
@@ -53,15 +92,39 @@ impl Settings {
         out
     }
 
+    /// Who keeps the supervisor of this environment running.
+    pub fn keeper(&self) -> Keeper {
+        let root = nix::unistd::geteuid().is_root();
+        decide(self.supervision, Machine { systemd: systemd::is_running(), root }, &self.dir)
+    }
+
     /// The users that daemons run as; `None` for the caller.
     pub fn users(&self) -> anyhow::Result<Option<Users>> {
-        let of_an_instance = || (Keeper::of(self) == Keeper::Systemd).then_some(confine::FIRST_UID);
+        let of_an_instance = || (self.keeper() == Keeper::Systemd).then_some(confine::FIRST_UID);
         self.first_uid.or_else(of_an_instance).map(Users::new).transpose()
     }
 
-    /// The `bitcoin-cli` to name to lightningd; `None` leaves it to PATH.
+    /// The path of `bitcoin-cli` for lightningd; `None` leaves it to PATH.
     pub fn bitcoin_cli(&self) -> Option<OsString> {
         let beside = || Some(PathBuf::from(&self.bitcoind).parent()?.join("bitcoin-cli"));
         self.bitcoin_cli.clone().or_else(|| Some(beside().filter(|path| path.is_file())?.into_os_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_keeps_the_machines_own_environment_only() {
+        use Supervision::{Auto, Process, Systemd};
+        let (own, other) = (Path::new(DEFAULT_DIR), Path::new("/tmp/environment"));
+        let machine = |systemd, root| Machine { systemd, root };
+        assert_eq!(decide(Auto, machine(true, true), own), Keeper::Systemd);
+        assert_eq!(decide(Auto, machine(true, true), other), Keeper::Process);
+        assert_eq!(decide(Auto, machine(true, false), own), Keeper::Process);
+        assert_eq!(decide(Auto, machine(false, true), own), Keeper::Process);
+        assert_eq!(decide(Process, machine(true, true), own), Keeper::Process);
+        assert_eq!(decide(Systemd, machine(false, false), other), Keeper::Systemd);
     }
 }

@@ -1,10 +1,9 @@
-//! The state directory: what of an environment survives a crash.
+//! The state directory: everything of an environment that survives a crash.
 //!
-//! Files are written beside their place and renamed into it, so that they are whole or absent, and are readable by
-//! their owner only: most hold a key.
+//! Files are replaced atomically and are readable by their owner only, since most of them hold a key.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,10 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::confine::{self, Users};
 
-/// The most that is read of any file or stream of ours: a spec of 64 nodes is some 10 kB.
+/// The most bytes that are read of any file or stream of ours. A spec of 64 nodes has some 10 kB.
 pub const MAX_SIZE: u64 = 1 << 20;
 
-/// Unix socket paths are at most 107 bytes long; the longest of ours is a node's RPC socket.
+/// Unix socket paths have at most 107 bytes; the longest of ours is that of a node's RPC socket.
 const MAX_DIR: usize = 107 - "/nodes/00/regtest/lightning-rpc".len();
 
 /// Reads at most [`MAX_SIZE`] bytes; more is an error.
@@ -38,7 +37,7 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Names the directory; touches nothing.
+    /// The state directory at `root`; touches nothing.
     pub fn new(root: &Path) -> anyhow::Result<Self> {
         let root =
             std::path::absolute(root).with_context(|| format!("state directory {}", root.display()))?;
@@ -51,8 +50,8 @@ impl StateDir {
         Ok(Self { root })
     }
 
-    /// Makes the directory, closed to others, unless it is there. Users of the daemons' own may pass through it, each to what
-    /// is theirs; they cannot look around.
+    /// Creates the directory, closed to others, unless it exists. The daemons' users can pass through it to their own
+    /// directories, but cannot list it.
     pub fn create(&self, users: Option<Users>) -> anyhow::Result<()> {
         for dir in [self.root.clone(), self.bitcoin(), self.nodes(), self.locks(), self.logs()] {
             DirBuilder::new()
@@ -63,7 +62,7 @@ impl StateDir {
         }
         let passage = if users.is_some() { 0o711 } else { 0o700 };
         for dir in [&self.root, &self.nodes()] {
-            // What was there before may have been open.
+            // A directory that existed before may have been open.
             fs::set_permissions(dir, fs::Permissions::from_mode(passage))
                 .with_context(|| format!("cannot close {} to others", dir.display()))?;
         }
@@ -83,7 +82,7 @@ impl StateDir {
         self.root.join("bitcoin")
     }
 
-    /// What nodes that are users of their own read to log in to bitcoind.
+    /// The directory from which nodes with users of their own read their login at bitcoind.
     pub fn bitcoin_client(&self) -> PathBuf {
         self.root.join("bitcoin-client")
     }
@@ -97,37 +96,42 @@ impl StateDir {
         self.nodes().join(format!("{index:02}"))
     }
 
-    /// Where [`crate::node::Identity`] of node `index` is kept.
+    /// The file with the identity of node `index`.
     pub fn identity(&self, index: u32) -> PathBuf {
         self.nodes().join(format!("{index:02}.json"))
     }
 
-    /// Where the spec is kept.
+    /// The file with the spec.
     pub fn spec(&self) -> PathBuf {
         self.root.join("spec.json")
     }
 
-    /// Where the key that blocks are mined to is kept.
+    /// The file with the key that blocks are mined to.
     pub fn mining_key(&self) -> PathBuf {
         self.root.join("mining.wif")
     }
 
-    /// Where [`crate::chain::Funding`] is kept.
+    /// The file with the funding transaction.
     pub fn funding(&self) -> PathBuf {
         self.root.join("funding.json")
     }
 
-    /// Where it is kept that the channels of the spec were opened.
+    /// The file that records that the channels of the spec were opened.
     pub fn channels(&self) -> PathBuf {
         self.root.join("channels.json")
     }
 
-    /// Where the height of the chain is kept.
-    pub fn height(&self) -> PathBuf {
+    /// The file with the tip of the chain.
+    pub fn tip(&self) -> PathBuf {
+        self.root.join("tip.json")
+    }
+
+    /// The file with the height of the chain that versions before [`StateDir::tip`] wrote.
+    pub fn old_height(&self) -> PathBuf {
         self.root.join("height.json")
     }
 
-    /// The socket on which the supervisor answers.
+    /// The supervisor's control socket.
     pub fn control(&self) -> PathBuf {
         self.root.join("control.sock")
     }
@@ -146,7 +150,7 @@ impl StateDir {
         self.locks().join(name)
     }
 
-    /// The locks of all children that there ever were.
+    /// The lock files of all children.
     pub fn child_locks(&self) -> io::Result<Vec<PathBuf>> {
         match fs::read_dir(self.locks()) {
             Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -164,20 +168,18 @@ impl StateDir {
         self.logs().join(format!("{name}.log"))
     }
 
-    /// The spec that the environment was made from; `None` when there is none yet.
+    /// The spec of the environment; `None` if there is no environment yet.
     pub fn stored_spec(&self) -> anyhow::Result<Option<EnvironmentSpec>> {
         read_json(&self.spec())
     }
 
-    /// Stores the spec of a new environment. Fails when there is an environment of another spec: its nodes are
-    /// somebody's.
+    /// Stores the spec of a new environment. Fails if there is an environment of another spec.
     pub fn adopt_spec(&self, spec: &EnvironmentSpec) -> anyhow::Result<()> {
         if self.stored_spec()?.is_none() {
             let bytes = serde_json::to_vec_pretty(spec)?;
-            match write_with(&self.spec(), &bytes, false) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other.with_context(|| format!("cannot write {}", self.spec().display()))?,
-            }
+            // Another `lnplay up` may be faster.
+            atomic_file::create(&self.spec(), &bytes, 0o600)
+                .with_context(|| format!("cannot write {}", self.spec().display()))?;
         }
         let stored = self.stored_spec()?;
         if stored.as_ref() != Some(spec) {
@@ -191,19 +193,9 @@ impl StateDir {
     }
 }
 
-fn write_with(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    // Mode 0600, as tempfile makes them.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    if replace { file.persist(path) } else { file.persist_noclobber(path) }.map_err(|e| e.error)?;
-    fs::File::open(dir)?.sync_all()
-}
-
-/// Writes a private file whole or not at all.
+/// Replaces a private file atomically.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    write_with(path, bytes, true).with_context(|| format!("cannot write {}", path.display()))
+    atomic_file::replace(path, bytes, 0o600).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// As [`write`], as JSON.
@@ -211,7 +203,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     write(path, &serde_json::to_vec(value)?)
 }
 
-/// Reads a file of ours; `None` when there is none.
+/// Reads a file of ours; `None` if there is none.
 pub fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::File::open(path).and_then(read_bounded) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -1,4 +1,4 @@
-//! `lnplay up` and `lnplay down`: have a supervisor at work and follow it, or end it.
+//! `lnplay up` and `lnplay down`: start a supervisor and follow it, or end it.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,21 +9,19 @@ use lnplaylive_core::progress::Line;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::child;
 use crate::control::{self, Answers, Request};
-use crate::service::{self, Keeper};
-use crate::settings::Settings;
+use crate::settings::{Keeper, Settings};
 use crate::state::StateDir;
-use crate::{lock, node, supervisor};
+use crate::{lock, log, node, service};
 
-/// A supervisor listens within milliseconds; one that is just ending is waited for.
-const ATTACH_LIMIT: Duration = Duration::from_secs(60);
-/// More than the supervisor gives itself.
-const FOLLOW_LIMIT: Duration = Duration::from_secs(240);
+/// A supervisor listens within milliseconds; this leaves time for one that is just ending.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
+/// More than the supervisor's own time-out for a new environment.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Brings the environment up, or finds it up, and hands each line to `print`; the last one is `Ready`. An error is to
-/// be printed as the last line instead.
+/// Brings the environment up, or finds it up, and passes each line to `print`; the last one is `Ready`. On an error there
+/// is no last line; the caller prints one.
 pub async fn up(
     settings: &Settings,
     spec: &[u8],
@@ -53,18 +51,23 @@ pub async fn up(
             dir.log("supervisor").display()
         )
     };
-    timeout(FOLLOW_LIMIT, follow).await.context("the supervisor has not come to an end")?
+    timeout(FOLLOW_TIMEOUT, follow).await.with_context(|| {
+        format!(
+            "the environment is not up after {FOLLOW_TIMEOUT:?}; see `lnplay status` and {}",
+            dir.log("supervisor").display()
+        )
+    })?
 }
 
-/// Finds the supervisor, or has one started; returns its first line and the rest.
+/// Finds the supervisor, or starts one; returns its first line and the rest of its answer.
 async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, Answers)> {
     let log = dir.log("supervisor");
-    let deadline = Instant::now() + ATTACH_LIMIT;
+    let deadline = Instant::now() + ATTACH_TIMEOUT;
     let mut ours: Option<Child> = None;
     loop {
         if let Some(mut answers) = control::ask(dir, Request::Follow).await? {
-            let first = timeout(control::ANSWER_LIMIT, answers.next()).await;
-            // One that goes without a word was just ending when we came.
+            let first = timeout(control::ANSWER_TIMEOUT, answers.next()).await;
+            // One that closes the connection without a line was just ending.
             if let Some(first) = first.context("the supervisor does not answer")?? {
                 return Ok((first, answers));
             }
@@ -72,33 +75,33 @@ async fn attach(settings: &Settings, dir: &StateDir) -> anyhow::Result<(String, 
         if let Some(process) = &mut ours {
             match process.try_wait()? {
                 None => {}
-                // Another was faster, or is still ending.
+                // Another supervisor was faster, or is still ending.
                 Some(exit) if exit.success() || lock::holder(&dir.supervisor_lock())?.is_some() => {
                     ours = None;
                 }
-                Some(exit) => bail!("the supervisor ended ({exit}); its log ends:\n{}", child::tail(&log)),
+                Some(exit) => bail!("the supervisor ended ({exit}); its log ends:\n{}", log::tail(&log)),
             }
         } else if lock::holder(&dir.supervisor_lock())?.is_none() {
-            ours = Some(match Keeper::of(settings) {
+            ours = Some(match settings.keeper() {
                 Keeper::Systemd => service::start(settings, dir).await?,
                 Keeper::Process => start(settings, &log)?,
             });
         }
         if Instant::now() > deadline {
-            bail!("no supervisor answers after {ATTACH_LIMIT:?}; its log is {}", log.display());
+            bail!("no supervisor answers after {ATTACH_TIMEOUT:?}; its log is {}", log.display());
         }
         sleep(POLL).await;
     }
 }
 
 fn start(settings: &Settings, log: &std::path::Path) -> anyhow::Result<Child> {
-    let log = child::open_log(log)?;
+    let log = log::open(log)?;
     let errors = log.try_clone()?;
     let process = Command::new("/proc/self/exe")
         .arg0("lnplay")
         .arg("supervise")
         .envs(settings.to_environment())
-        // Nothing of the session that we run in: neither its terminal nor its directory.
+        // Independent of the session that we run in: of its terminal and its directory.
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
@@ -107,18 +110,21 @@ fn start(settings: &Settings, log: &std::path::Path) -> anyhow::Result<Child> {
     process.context("cannot start a supervisor")
 }
 
-/// Takes the environment down and returns when nothing of it runs. Succeeds when nothing did.
+/// Takes the environment down and returns when nothing of it runs. Succeeds if nothing did.
 pub async fn down(settings: &Settings) -> anyhow::Result<()> {
     let dir = StateDir::new(&settings.dir)?;
-    if Keeper::of(settings) == Keeper::Systemd {
+    if settings.keeper() == Keeper::Systemd {
         service::stop().await.context("ending the supervisor")?;
     }
-    if lock::evict(&dir.supervisor_lock(), supervisor::GRACE).await.context("ending the supervisor")? {
+    if lock::evict(&dir.supervisor_lock(), control::SHUTDOWN_TIMEOUT)
+        .await
+        .context("ending the supervisor")?
+    {
         tracing::warn!("the supervisor had to be killed");
     }
-    // Of a supervisor that was killed, by us or before.
+    // Children of a supervisor that was killed, now or before.
     for path in dir.child_locks()? {
-        lock::evict(&path, supervisor::GRACE).await?;
+        lock::evict(&path, control::SHUTDOWN_TIMEOUT).await?;
     }
     Ok(())
 }

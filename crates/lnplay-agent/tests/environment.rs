@@ -5,13 +5,17 @@ mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lnplaylive_core::progress::Line;
+use lnplaylive_core::progress::{Line, Step};
 use lnplaylive_core::{ChannelSetup, CoinDistribution};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sim_lightning::commando::Client;
+use strum::VariantArray;
 
 use support::{Daemons, Environment, LISTEN_FIRST, checks, lines_of, pid, sat, spec};
 
@@ -25,6 +29,11 @@ checks!(
     down_on_the_way_up_leaves_nothing,
     a_port_that_is_taken_is_told_with_the_log_that_says_so,
     what_is_secret_is_closed_to_others,
+    a_node_that_does_not_start_again_leaves_the_others_running,
+    an_environment_comes_back_however_often_its_daemons_fail,
+    an_environment_comes_back_from_a_full_disk,
+    a_clock_that_is_set_back_stops_neither_blocks_nor_bitcoind,
+    an_attendee_can_ask_for_a_block,
 );
 
 fn an_environment_lives_through_whatever_dies(daemons: &Daemons) {
@@ -38,8 +47,8 @@ fn an_environment_lives_through_whatever_dies(daemons: &Daemons) {
             _ => None,
         })
         .collect();
-    for step in ["start-bitcoind", "mature-chain", "start-nodes", "fund-nodes"] {
-        assert!(steps.contains(step), "{step} is not among {steps:?}");
+    for step in Step::VARIANTS.iter().filter(|step| **step != Step::OpenChannels) {
+        assert!(steps.contains(step.name()), "{step:?} is not among {steps:?}");
     }
     let strings = first.strings();
     assert_eq!(strings.len(), 3);
@@ -128,7 +137,7 @@ fn channels_are_opened_once(daemons: &Daemons) {
         Line::Progress(progress) => Some((progress.step.clone(), progress.done, progress.total)),
         _ => None,
     });
-    assert_eq!(last, Some(("open-channels".to_owned(), 3, 3)));
+    assert_eq!(last, Some((Step::OpenChannels.name().to_owned(), 3, 3)));
     let strings = first.strings();
     let mut hub = opened(&environment, 0);
     hub.sort();
@@ -270,6 +279,156 @@ fn specs_that_cannot_be_brought_up_leave_no_trace() {
         assert_eq!(fs::read_dir(environment.path()).expect("a directory").count(), 0);
         assert_eq!(environment.status()["phase"], "down");
     }
+}
+
+fn a_node_that_does_not_start_again_leaves_the_others_running(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let strings = environment.up(&spec(3)).strings();
+    assert!(environment.down().status.success());
+    let port = LISTEN_FIRST + 1;
+    let taken = TcpListener::bind((environment.address.as_str(), port)).expect("a port");
+    assert_eq!(environment.up(&spec(3)).strings(), strings, "it is up, if not all of it");
+    let status = environment.until("restarting node 1", |status| status["nodes"][1]["state"] == "waiting");
+    assert_eq!((&status["phase"], &status["ready"]), (&json!("ready"), &json!(false)));
+    assert!(status["nodes"][1]["last_exit"].is_string(), "{status}");
+    for node in [0, 2] {
+        assert_eq!(environment.rpc(node, "getinfo")["id"], strings[node as usize].node_id.as_str());
+    }
+    let height = status["block_height"].as_u64();
+    environment.until("mining", |status| status["block_height"].as_u64() > height);
+    drop(taken);
+    environment.until("ready once the port is free", |status| status["ready"] == true);
+    assert_eq!(environment.rpc(1, "getinfo")["id"], strings[1].node_id.as_str());
+}
+
+fn an_environment_comes_back_however_often_its_daemons_fail(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let (bitcoind, broken) = environment.failing(&daemons.bitcoind);
+    let environment = environment.with("BITCOIND", bitcoind.to_str().expect("text"));
+    let strings = environment.up(&spec(2)).strings();
+    assert!(environment.down().status.success());
+    fs::write(&broken, "").expect("written");
+    let mut supervisor = environment.supervise();
+    environment.until("failing more often than a new environment may", |status| {
+        let ended = supervisor.try_wait().expect("it can be asked");
+        assert_eq!(ended, None, "the supervisor ended");
+        status["bitcoind"]["restarts"].as_u64() > Some(6)
+    });
+    fs::remove_file(&broken).expect("it is there");
+    environment.until("ready", |status| status["ready"] == true);
+    assert_eq!(environment.up(&spec(2)).strings(), strings);
+    assert!(environment.down().status.success());
+    assert!(supervisor.wait().expect("it ends").success());
+}
+
+/// A file system of 128 MiB on a directory, while it lives.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    /// `None`, with a message, where it cannot be mounted.
+    fn mount(dir: &'a Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=128m,mode=0700", "tmpfs"])
+            .arg(dir)
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(dir));
+        }
+        println!("skipped: no file system can be mounted here");
+        None
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily, since a daemon may still be ending.
+        drop(Command::new("umount").arg("--lazy").arg(self.0).status());
+    }
+}
+
+fn an_environment_comes_back_from_a_full_disk(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let path = environment.path().to_owned();
+    let Some(_disk) = SmallDisk::mount(&path) else { return };
+    let strings = environment.up(&spec(2)).strings();
+    // Everything is killed, as when the server reboots, and the disk is full when it comes back.
+    for (process, _) in environment.processes() {
+        // One may have ended with another.
+        let _gone = kill(Pid::from_raw(process), Signal::SIGKILL);
+    }
+    let filler = path.join("filler");
+    let full =
+        fs::File::create(&filler).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
+    assert!(full.is_err(), "the disk is never full");
+    let mut supervisor = environment.supervise();
+    // With or without bitcoind: some daemons can do without more space for a while.
+    environment.until("at work on a full disk", |status| {
+        assert_eq!(supervisor.try_wait().expect("it can be asked"), None, "the supervisor ended");
+        status["phase"] == "ready" || status["bitcoind"]["restarts"].as_u64() > Some(6)
+    });
+    fs::remove_file(&filler).expect("it is there");
+    environment.until("ready", |status| status["ready"] == true);
+    assert_eq!(environment.up(&spec(2)).strings(), strings);
+    assert!(environment.down().status.success());
+    assert!(supervisor.wait().expect("it ends").success());
+}
+
+fn a_clock_that_is_set_back_stops_neither_blocks_nor_bitcoind(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    environment.up(&spec(1)).strings();
+    // A chain five hours ahead of the clock, as after a clock that was five hours ahead was set right.
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let later = now + 5 * 3600;
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    environment.until("ahead", |_| {
+        // The supervisor mines as well, and by the clock.
+        environment.bitcoind("setmocktime", json!([later]));
+        environment.bitcoind("generatetoaddress", json!([12, address]));
+        environment.bitcoind("getblockchaininfo", json!([]))["mediantime"].as_u64() >= Some(later)
+    });
+    environment.bitcoind("setmocktime", json!([0]));
+    let height = |environment: &Environment| environment.bitcoind("getblockcount", json!([])).as_u64();
+    let before = height(&environment);
+    let status = environment.until("mining", |_| height(&environment) > before);
+    // What the supervisor has stored is enough to start bitcoind on that chain.
+    kill(pid(&status["bitcoind"]["pid"]), Signal::SIGKILL).expect("a bitcoind to kill");
+    let before = status["block_height"].as_u64();
+    environment.until("mining after a restart", |status| {
+        status["bitcoind"]["restarts"] != 0 && status["block_height"].as_u64() > before
+    });
+    environment.down();
+    environment.up(&spec(1)).strings();
+    let before = height(&environment);
+    environment.until("mining after a night", |_| height(&environment) > before);
+}
+
+fn an_attendee_can_ask_for_a_block(daemons: &Daemons) {
+    let environment = Environment::on(daemons);
+    let string = environment.up(&spec(2)).strings().remove(1);
+    // The blocks that follow a start are over, so that nobody waits for one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    environment.until("idle", |_| {
+        let log = fs::read_to_string(environment.path().join("logs/supervisor.log")).unwrap_or_default();
+        log.contains("nobody waits for a block")
+    });
+    let ask = async {
+        let client =
+            Client::connect(&environment.websocket(1), string.node_id.as_str()).await.expect("it listens");
+        let mut heights = Vec::new();
+        // Three in a row: without being asked, the supervisor mines one a minute.
+        for _ in 0..3 {
+            let block = client.call(&string.rune, "waitnextblock", json!({})).await.expect("a block");
+            heights.push(block["blockheight"].as_u64().expect("a height"));
+        }
+        heights
+    };
+    let heights = runtime.block_on(ask);
+    assert!(heights.is_sorted_by(|a, b| a < b), "{heights:?}");
+    // A channel is confirmed without anybody asking.
+    let peer = format!("{}@{}:9736", string.node_id, environment.address);
+    environment.call(0, "multifundchannel", &json!([[{"id": peer, "amount": 1_000_000}]]));
+    environment.until("open", |_| opened(&environment, 0)[0].1 == "CHANNELD_NORMAL");
 }
 
 fn what_is_secret_is_closed_to_others(daemons: &Daemons) {

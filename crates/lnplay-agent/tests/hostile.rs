@@ -381,7 +381,7 @@ fn a_node_that_fills_the_disk_is_stopped(daemons: &Daemons) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     environment.until("stopped", |status| {
         let exit = status["nodes"][0]["last_exit"].as_str().unwrap_or_default();
-        status["nodes"][0]["state"] == "waiting" && exit.contains("MiB of disk; it may take 512")
+        status["nodes"][0]["state"] == "waiting" && exit.contains("its limit is 512 MiB")
     });
     runtime().block_on(ask(&environment, &strings, 1));
     // Once there is room it comes back.

@@ -1,4 +1,4 @@
-//! Which of a remote's static addresses for virtual machines are free.
+//! The static addresses of virtual machines on a remote.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -9,36 +9,36 @@ use crate::settings::AddressRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeAddresses {
     range: AddressRange,
-    /// In the range.
+    /// Those that are taken, all of them in the range.
     taken: BTreeSet<Ipv4Addr>,
 }
 
 impl FreeAddresses {
-    /// All of a range.
+    /// All addresses of a range.
     pub fn new(range: AddressRange) -> Self {
         Self { range, taken: BTreeSet::new() }
     }
 
-    /// Takes an address. One outside the range, of an earlier setting, changes nothing.
+    /// Takes an address. One outside the range, left from an earlier setting, is ignored.
     pub fn take(&mut self, address: Ipv4Addr) {
         if (self.range.first..=self.range.last).contains(&address) {
             self.taken.insert(address);
         }
     }
 
-    /// Gives an address back.
+    /// Frees an address.
     pub fn give_back(&mut self, address: Ipv4Addr) {
         self.taken.remove(&address);
     }
 
-    /// How many are free.
+    /// The number of free addresses.
     pub fn count(&self) -> u32 {
         let all = (u32::from(self.range.last) - u32::from(self.range.first)).saturating_add(1);
         all.saturating_sub(u32::try_from(self.taken.len()).unwrap_or(u32::MAX))
     }
 
-    /// The lowest free address, or, so that what failed is not tried again, the one `skip` free addresses on if
-    /// there is one.
+    /// The lowest free address; after `skip` failed attempts the one `skip` free addresses further on, if there is one, so
+    /// that the same address is not tried again.
     pub fn address(&self, skip: u32) -> Option<Ipv4Addr> {
         let mut lowest = None;
         let mut skip = skip;

@@ -1,4 +1,4 @@
-//! What is sold and what it costs.
+//! The products on sale and their prices.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::customisation::Customisation;
 use crate::environment::MAX_NODES;
 
-/// A product's short name, such as `A`.
+/// A product's short name, such as `A`. Buyers choose by it, and orders record it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sku(pub String);
@@ -17,7 +17,7 @@ impl std::fmt::Display for Sku {
     }
 }
 
-/// One product: a number of nodes and its price.
+/// One product: a number of nodes and its price. Several products may have the same number of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
@@ -29,24 +29,24 @@ pub struct Product {
     pub msat_per_node_hour: u64,
 }
 
-/// Why a catalogue cannot be sold from.
+/// A catalogue that nothing can be sold from.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CatalogueError {
-    /// Nothing in it.
+    /// There are no products.
     #[error("there are no products")]
     Empty,
-    /// Two products cannot be told apart.
-    #[error("two products have {0}")]
-    Ambiguous(String),
-    /// A product with an impossible size, name or price.
+    /// Two products have the same name.
+    #[error("two products have the sku {0}")]
+    DuplicateSku(Sku),
+    /// A product with an invalid size, name or price.
     #[error("product {sku}: {reason}")]
     Product {
-        /// Which one.
+        /// Its name.
         sku: Sku,
-        /// What is wrong with it.
+        /// Reason, and what is allowed.
         reason: String,
     },
-    /// The hours make no range.
+    /// The limits of the hours are not a range.
     #[error("min_hours is {min} and max_hours is {max}; 1 <= min_hours <= max_hours <= 8760 is needed")]
     Hours {
         /// Fewest hours.
@@ -56,14 +56,44 @@ pub enum CatalogueError {
     },
 }
 
-/// Why an order cannot be priced: the number asked for and what is allowed.
+/// The product that a buyer asks for.
+///
+/// The numbers are wide, and may be negative, so that a caller need not decide what out of range means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection<'a> {
+    /// The first product with this many nodes.
+    NodeCount(i64),
+    /// The product with this name.
+    Sku {
+        /// Its name.
+        sku: &'a str,
+        /// Its node count, if the buyer gave one too; it must match.
+        node_count: Option<i64>,
+    },
+}
+
+/// A request for something that is not on sale. Each names the parameter and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QuoteError {
-    /// No product has so many nodes.
-    #[error("node_count must be one of {allowed}")]
+    /// No product has this name.
+    #[error("sku must be one of {}", list(allowed))]
+    Sku {
+        /// Names of the products on sale.
+        allowed: Vec<Sku>,
+    },
+    /// No product has this many nodes.
+    #[error("node_count must be one of {}", list(allowed))]
     NodeCount {
-        /// The node counts on sale, separated by commas.
-        allowed: String,
+        /// Node counts on sale, smallest first.
+        allowed: Vec<u32>,
+    },
+    /// The product has another number of nodes.
+    #[error("node_count must be {node_count} for sku {sku}, or left out")]
+    SkuNodeCount {
+        /// Name of the product.
+        sku: Sku,
+        /// Its number of nodes.
+        node_count: u32,
     },
     /// Too short or too long.
     #[error("hours must be a whole number from {min} to {max}")]
@@ -75,7 +105,11 @@ pub enum QuoteError {
     },
 }
 
-/// The products on sale and for how long they can be bought. Valid by construction.
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The products on sale and the hours that can be bought. Valid by construction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalogue {
     products: Vec<Product>,
@@ -109,21 +143,17 @@ impl Catalogue {
                 return Err(wrong("msat_per_node_hour must be positive and less than all bitcoin".into()));
             }
         }
-        products.sort_by_key(|p| p.node_count);
         for (at, product) in products.iter().enumerate() {
-            for other in &products[..at] {
-                if other.sku == product.sku {
-                    return Err(CatalogueError::Ambiguous(format!("the sku {}", product.sku)));
-                }
-                if other.node_count == product.node_count {
-                    return Err(CatalogueError::Ambiguous(format!("{} nodes", product.node_count)));
-                }
+            if products[..at].iter().any(|other| other.sku == product.sku) {
+                return Err(CatalogueError::DuplicateSku(product.sku.clone()));
             }
         }
+        // Stable, so that products of one size stay in the order of the settings.
+        products.sort_by_key(|p| p.node_count);
         Ok(Self { products, min_hours, max_hours })
     }
 
-    /// The products, smallest first.
+    /// The products, smallest first; those of one size in the order of the settings.
     pub fn products(&self) -> &[Product] {
         &self.products
     }
@@ -138,20 +168,37 @@ impl Catalogue {
         self.max_hours
     }
 
-    /// The terms of an order for `node_count` nodes and `hours` hours.
-    ///
-    /// The numbers are wide, and may be negative, so that a caller need not decide what out of range means.
-    pub fn quote(&self, node_count: i64, hours: i64) -> Result<Terms, QuoteError> {
-        let product =
-            self.products.iter().find(|p| i64::from(p.node_count) == node_count).ok_or_else(|| {
-                let counts: Vec<_> = self.products.iter().map(|p| p.node_count.to_string()).collect();
-                QuoteError::NodeCount { allowed: counts.join(", ") }
-            })?;
+    fn select(&self, selection: Selection<'_>) -> Result<&Product, QuoteError> {
+        match selection {
+            Selection::NodeCount(node_count) => {
+                let found = self.products.iter().find(|p| i64::from(p.node_count) == node_count);
+                found.ok_or_else(|| {
+                    let mut allowed: Vec<_> = self.products.iter().map(|p| p.node_count).collect();
+                    allowed.dedup();
+                    QuoteError::NodeCount { allowed }
+                })
+            }
+            Selection::Sku { sku, node_count } => {
+                let product = self.products.iter().find(|p| p.sku.0 == sku).ok_or_else(|| {
+                    QuoteError::Sku { allowed: self.products.iter().map(|p| p.sku.clone()).collect() }
+                })?;
+                if node_count.is_some_and(|count| count != i64::from(product.node_count)) {
+                    let Product { sku, node_count, .. } = product.clone();
+                    return Err(QuoteError::SkuNodeCount { sku, node_count });
+                }
+                Ok(product)
+            }
+        }
+    }
+
+    /// The terms of an order for `hours` hours of a product.
+    pub fn quote(&self, selection: Selection<'_>, hours: i64) -> Result<Terms, QuoteError> {
+        let product = self.select(selection)?;
         let hours = u32::try_from(hours)
             .ok()
             .filter(|h| (self.min_hours..=self.max_hours).contains(h))
             .ok_or(QuoteError::Hours { min: self.min_hours, max: self.max_hours })?;
-        // No overflow: `new` has checked the most that can be bought.
+        // No overflow: `new` has checked the largest order.
         let amount_msat = product.msat_per_node_hour * u64::from(product.node_count) * u64::from(hours);
         let Product { sku, node_count, .. } = product.clone();
         Ok(Terms { sku, node_count, hours, amount_msat, customisation: Customisation::default() })
@@ -177,19 +224,19 @@ pub fn default_products() -> Vec<Product> {
         .into()
 }
 
-/// What a buyer and the shop have agreed on; fixed when the order is made.
+/// The terms that a buyer and the shop have agreed on; fixed when the order is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
-    /// Which product.
+    /// The product.
     pub sku: Sku,
-    /// Nodes.
+    /// Number of nodes.
     pub node_count: u32,
-    /// Hours that the environment lives, counted from when it is handed over.
+    /// Hours that the environment lives, counted from its hand-over.
     pub hours: u32,
     /// Price in millisatoshi.
     pub amount_msat: u64,
-    /// What the buyer has chosen beside.
+    /// The buyer's other choices.
     #[serde(default, skip_serializing_if = "Customisation::is_default")]
     pub customisation: Customisation,
 }
@@ -204,9 +251,13 @@ mod tests {
         assert_eq!(Catalogue::new(products, min_hours, max_hours), Ok(Catalogue::default()));
     }
 
+    fn product(sku: &str, node_count: u32, msat_per_node_hour: u64) -> Product {
+        Product { sku: Sku(sku.into()), node_count, msat_per_node_hour }
+    }
+
     #[test]
     fn eight_nodes_for_two_days_cost_76800_sat() {
-        let terms = Catalogue::default().quote(8, 48).expect("on sale");
+        let terms = Catalogue::default().quote(Selection::NodeCount(8), 48).expect("on sale");
         assert_eq!(terms.amount_msat, 76_800_000);
         assert_eq!(terms.sku, Sku("A".into()));
     }
@@ -214,34 +265,44 @@ mod tests {
     #[test]
     fn what_is_not_on_sale_is_refused_with_what_is() {
         let shop = Catalogue::default();
+        let refusal = |selection, hours| shop.quote(selection, hours).expect_err("not on sale").to_string();
         for count in [i64::MIN, -8, 0, 7, 9, 65, i64::MAX] {
-            let error = shop.quote(count, 1).expect_err("not on sale");
-            assert_eq!(error.to_string(), "node_count must be one of 8, 16, 32, 64");
+            assert_eq!(refusal(Selection::NodeCount(count), 1), "node_count must be one of 8, 16, 32, 64");
         }
         for hours in [i64::MIN, -1, 0, 505, i64::MAX] {
-            let error = shop.quote(8, hours).expect_err("not on sale");
-            assert_eq!(error.to_string(), "hours must be a whole number from 1 to 504");
+            let refusal = refusal(Selection::NodeCount(8), hours);
+            assert_eq!(refusal, "hours must be a whole number from 1 to 504");
         }
-        assert!(shop.quote(64, 504).is_ok());
+        for sku in ["", "a", "E", "AA"] {
+            let selection = Selection::Sku { sku, node_count: Some(8) };
+            assert_eq!(refusal(selection, 1), "sku must be one of A, B, C, D");
+        }
+        assert!(shop.quote(Selection::NodeCount(64), 504).is_ok());
+    }
+
+    #[test]
+    fn products_of_one_size_are_told_apart_by_sku() {
+        let mut products = default_products();
+        products.push(product("E", 64, 1_000_000));
+        let shop = Catalogue::new(products, 1, 504).expect("valid");
+        let price = |selection| shop.quote(selection, 1).map(|terms| (terms.sku.0, terms.amount_msat));
+        let by_sku = |sku, node_count| price(Selection::Sku { sku, node_count });
+        assert_eq!(price(Selection::NodeCount(64)), Ok(("D".into(), 64 * 260_000)), "the first one");
+        assert_eq!(by_sku("E", Some(64)), Ok(("E".into(), 64_000_000)));
+        assert_eq!(by_sku("E", None), Ok(("E".into(), 64_000_000)));
+        assert_eq!(by_sku("D", Some(64)), Ok(("D".into(), 64 * 260_000)));
+        let mismatch = by_sku("E", Some(8)).expect_err("E has 64");
+        assert_eq!(mismatch.to_string(), "node_count must be 64 for sku E, or left out");
+        let unknown = price(Selection::NodeCount(9)).expect_err("not on sale");
+        assert_eq!(unknown.to_string(), "node_count must be one of 8, 16, 32, 64", "each size once");
     }
 
     #[test]
     fn a_catalogue_that_cannot_be_sold_from_is_refused() {
-        let product = |sku: &str, node_count, msat_per_node_hour| Product {
-            sku: Sku(sku.into()),
-            node_count,
-            msat_per_node_hour,
-        };
         let refused = |products: Vec<Product>| Catalogue::new(products, 1, 504).expect_err("refused");
         assert_eq!(refused(vec![]), CatalogueError::Empty);
-        assert!(matches!(
-            refused(vec![product("A", 8, 1), product("A", 16, 1)]),
-            CatalogueError::Ambiguous(_)
-        ));
-        assert!(matches!(
-            refused(vec![product("A", 8, 1), product("B", 8, 1)]),
-            CatalogueError::Ambiguous(_)
-        ));
+        let duplicate = vec![product("A", 8, 1), product("B", 8, 1), product("A", 16, 1)];
+        assert_eq!(refused(duplicate), CatalogueError::DuplicateSku(Sku("A".into())));
         for wrong in [product("A", 0, 1), product("A", 65, 1), product("", 8, 1), product("A", 8, 0)] {
             assert!(matches!(refused(vec![wrong]), CatalogueError::Product { .. }));
         }

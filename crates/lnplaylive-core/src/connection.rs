@@ -1,7 +1,7 @@
-//! Connection strings: what an attendee scans to control a node.
+//! Connection strings, which attendees scan to control a node.
 //!
-//! The written form is a link whose fragment carries everything, so that nothing secret is sent to
-//! the server that serves the page:
+//! A connection string is a link with everything in its fragment, so that nothing secret is sent to the server of the
+//! page:
 //!
 //! ```text
 //! https://shop.example/connect#address=<node id>@<host>:<port>&type=direct&value=wss:&rune=<rune>
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use url::{Url, form_urlencoded};
 
-/// Why a connection string, or a part of one, could not be read.
+/// A text that is not a connection string, or not the expected part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("not a connection string: {0}")]
 pub struct ParseError(String);
@@ -86,12 +86,12 @@ impl fmt::Display for Rgb {
     }
 }
 
-/// How the WebSocket is reached.
+/// The scheme of a WebSocket URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// In the clear: on a local network, or behind something that does TLS.
+    /// Without TLS: on a local network, or where a proxy terminates TLS.
     Ws,
-    /// Over TLS.
+    /// With TLS.
     Wss,
 }
 
@@ -112,7 +112,7 @@ impl Scheme {
     }
 }
 
-/// Where a node's WebSocket is.
+/// The endpoint of a node's WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// `ws` or `wss`.
@@ -121,7 +121,7 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Path, beginning with `/`; empty when there is none.
+    /// Path, beginning with `/`, or empty.
     pub path: String,
 }
 
@@ -151,16 +151,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Everything that is needed to control one node from a browser.
+/// Everything that a browser needs to control a node.
 ///
-/// Whoever has it has the node, so its `Debug` leaves the rune out.
+/// It includes the rune, a secret, which its `Debug` leaves out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionString {
-    /// The page that the link opens; without a fragment.
+    /// The page that the link opens, without a fragment.
     pub page: Url,
-    /// Whom to expect at the other end.
+    /// The node's public key, by which it is authenticated.
     pub node_id: NodeId,
-    /// Where it is.
+    /// The node's endpoint.
     pub endpoint: Endpoint,
     /// The rune: Core Lightning's bearer token, URL-safe base64.
     pub rune: String,
@@ -250,7 +250,7 @@ impl FromStr for ConnectionString {
         let rune = rune.filter(|r| is_rune(r)).ok_or_else(|| bad("there is no rune"))?;
         let (node_id, place) =
             address.split_once('@').ok_or_else(|| bad("the address is not <node id>@<host>:<port>"))?;
-        // Read as a URL, so that host, port and path obey the same rules wherever they come from.
+        // Read as a URL, so that the same rules apply to host, port and path everywhere.
         if !path.is_empty() && !path.starts_with('/') || place.contains('/') {
             return Err(bad("a path begins with / and is no part of the address"));
         }

@@ -1,71 +1,72 @@
-//! Which projects on a remote are to be removed, and whose clock says so.
+//! Which projects on a remote are removed, and by which clock.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-use crate::marks::{Flaw, Marks, NotOurs, Stage};
+use crate::tags::{NotOurs, ProjectTags, Stage, TagError};
 
-/// After so long nobody makes an environment any more: provisioning takes minutes, its repetitions at most an hour.
+/// A project that is still being made this long after its creation was left by a crash: provisioning takes minutes, with
+/// all its retries an hour at most.
 pub const PLACING_LIMIT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How far the clocks of this machine and a remote may be apart. Machines that ask the network for the time agree to a
-/// second; one that does not loses minutes in a year.
+/// The most that the clocks of this machine and a remote may differ. Machines that synchronise their clocks agree to a
+/// second; one that does not drifts by minutes in a year.
 pub const MAX_SKEW: SignedDuration = SignedDuration::from_mins(10);
 
-/// 2026-01-01T00:00:00Z. This program is younger, so a clock that says less has lost its battery.
+/// 2026-01-01T00:00:00Z. This program is younger, so a clock that shows less was reset.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// What is to become of a project.
+/// The culler's decision about a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Ours, and in use until this time at least.
     Keep {
-        /// When it ends.
+        /// The end of its environment.
         expires: Timestamp,
     },
-    /// Ours, and over.
+    /// Ours, and due for removal.
     Remove(Reason),
     /// Not ours.
     Foreign,
-    /// Looks like ours, and cannot be read: somebody has to look at it.
-    Malformed(Flaw),
+    /// It looks like ours, but its tags cannot be read. It is left alone and reported.
+    Malformed(TagError),
 }
 
-/// Why a project is to be removed.
+/// The reason for a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Reason {
-    /// It has ended.
+    /// Its environment has ended.
     #[error("it ended at {at}")]
     Expired {
-        /// When.
+        /// The end.
         at: Timestamp,
     },
     /// It was never handed over.
-    #[error("it was made at {created} and never handed over")]
+    #[error("it was created at {created} and never handed over")]
     NeverHandedOver {
-        /// When it was made.
+        /// When it was created.
         created: Timestamp,
     },
 }
 
 /// Decides on one project by its name and configuration.
 ///
-/// To be removed is what is ours, by name and keys, and has ended `grace` ago; also what is ours and still being made a
-/// day after it was begun, which is what a crash has left. A finished environment is only ever removed for its end.
+/// Removes our projects whose environments ended at least `grace` ago, and those that are still being made
+/// [`PLACING_LIMIT`] after their creation. A project that was handed over is removed for its end only.
 pub fn judge(
     name: &str,
     config: &BTreeMap<String, String>,
     now: Timestamp,
     grace: SignedDuration,
 ) -> Verdict {
-    let Marks { expires, stage, created } = match Marks::read(name, config) {
-        Ok(marks) => marks,
+    let ProjectTags { expires, stage, created, .. } = match ProjectTags::read(name, config) {
+        Ok(tags) => tags,
         Err(NotOurs::Foreign) => return Verdict::Foreign,
-        Err(NotOurs::Malformed(flaw)) => return Verdict::Malformed(flaw),
+        Err(NotOurs::Malformed(error)) => return Verdict::Malformed(error),
     };
-    // A time that cannot be written down never comes.
+    // A sum beyond the last representable time never comes.
     let is_past = |time: Timestamp, wait| time.checked_add(wait).is_ok_and(|due| due <= now);
     if is_past(expires, grace) {
         return Verdict::Remove(Reason::Expired { at: expires });
@@ -78,31 +79,29 @@ pub fn judge(
     }
 }
 
-/// Why nothing may be removed on a remote now.
+/// A clock that cannot be trusted: nothing is removed on the remote until it is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WrongClock {
     /// This machine's clock is far in the past.
-    #[error("this machine's clock says {0}, which is long ago; set it right")]
+    #[error("this machine's clock shows {0}, which is in the past; set it")]
     Ours(Timestamp),
-    /// The remote says no time.
-    #[error(
-        "the server does not say what time it is, so nothing can tell whether this machine's clock is right"
-    )]
+    /// The remote does not tell its time.
+    #[error("the server does not tell its time, so this machine's clock cannot be checked")]
     Unknown,
     /// The two differ.
-    #[error("this machine's clock says {ours} and the server's {theirs}; set the wrong one right")]
+    #[error("this machine's clock shows {ours} and the server's {theirs}; set the wrong one")]
     Apart {
-        /// This machine's.
+        /// This machine's time.
         ours: Timestamp,
-        /// The remote's.
+        /// The remote's time.
         theirs: Timestamp,
     },
 }
 
-/// The time to decide by: the earlier of two clocks that agree, one here and one on the remote.
+/// The time to decide by: the earlier of two clocks that agree, this machine's and the remote's.
 ///
-/// What is removed cannot be brought back, so one clock that jumped ahead must not be believed. `ahead` is how far the
-/// remote's clock is before `ours`; `None` if the remote does not tell.
+/// A removal cannot be undone, so a single clock that jumped ahead must not cause one. `ahead` is how far the remote's
+/// clock is ahead of `ours`; `None` if the remote does not tell its time.
 pub fn agreed_time(ours: Timestamp, ahead: Option<SignedDuration>) -> Result<Timestamp, WrongClock> {
     if ours < EPOCH {
         return Err(WrongClock::Ours(ours));

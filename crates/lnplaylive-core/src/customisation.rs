@@ -1,5 +1,5 @@
-//! What a buyer may choose about an environment beside its size: checked here, kept with the order's
-//! terms, and handed on in the environment's spec.
+//! The buyer's choices about an environment besides its size. They are checked here, stored with the order's terms and
+//! passed on in the environment's spec.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use thiserror::Error;
 
 use crate::environment::{ChannelSetup, CoinDistribution, NodeAccess};
 
-/// The longest name of a node, in bytes: what the Lightning protocol has room for in an alias.
+/// The longest name of a node, in bytes: the size of an alias in the Lightning protocol.
 pub const MAX_NAME_BYTES: usize = 32;
-/// The longest title, in characters: a line on a printed card.
+/// The longest title, in characters: one line on a printed card.
 pub const MAX_TITLE_CHARS: usize = 80;
 
-/// Why an environment cannot be made to somebody's wishes. Each names the parameter and what is allowed.
+/// Why a customisation was rejected. Each names the parameter and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CustomisationError {
-    /// Not a coin distribution.
-    #[error("coin_distribution must be one of {}", CoinDistribution::ALL.map(CoinDistribution::name).join(", "))]
+    /// An unknown coin distribution.
+    #[error("coin_distribution must be one of {}", names(CoinDistribution::ALL))]
     CoinDistribution,
-    /// Not a channel set-up.
-    #[error("channel_setup must be one of {}", ChannelSetup::ALL.map(ChannelSetup::name).join(", "))]
+    /// An unknown channel set-up.
+    #[error("channel_setup must be one of {}", names(ChannelSetup::ALL))]
     ChannelSetup,
-    /// Not a kind of access.
-    #[error("node_access must be one of {}", NodeAccess::ALL.map(NodeAccess::name).join(", "))]
+    /// An unknown kind of access.
+    #[error("node_access must be one of {}", names(NodeAccess::ALL))]
     NodeAccess,
-    /// Full access where the operator does not sell it.
+    /// Full access, which the operator does not sell.
     #[error(
         "node_access=full is not sold here; leave node_access out, or ask the operator for shop.full_node_access"
     )]
@@ -33,34 +33,68 @@ pub enum CustomisationError {
     /// Too few or too many names.
     #[error("names has {given} entries for {nodes} nodes; give one for each node, or none")]
     NameCount {
-        /// How many there are.
+        /// The number of names.
         given: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: u32,
     },
-    /// A name that no node can have.
+    /// An invalid name.
     #[error(
         "names[{0}]: a name is 1 to {MAX_NAME_BYTES} bytes long, not blank, and without control characters"
     )]
     Name(usize),
-    /// Not a title.
+    /// An invalid title.
     #[error(
         "title must be 1 to {MAX_TITLE_CHARS} characters long, not blank, and without control characters"
     )]
     Title,
 }
 
+impl CustomisationError {
+    /// Name of the rejected parameter.
+    pub fn parameter(&self) -> &'static str {
+        match self {
+            Self::CoinDistribution => "coin_distribution",
+            Self::ChannelSetup => "channel_setup",
+            Self::NodeAccess | Self::FullNodeAccess => "node_access",
+            Self::NameCount { .. } | Self::Name(_) => "names",
+            Self::Title => "title",
+        }
+    }
+
+    /// The values that the parameter may have, where they can be listed.
+    pub fn allowed(&self) -> Option<Vec<&'static str>> {
+        match self {
+            Self::CoinDistribution => Some(each_name(CoinDistribution::ALL)),
+            Self::ChannelSetup => Some(each_name(ChannelSetup::ALL)),
+            Self::NodeAccess => Some(each_name(NodeAccess::ALL)),
+            Self::FullNodeAccess => Some(vec![NodeAccess::Class.name()]),
+            Self::NameCount { .. } | Self::Name(_) | Self::Title => None,
+        }
+    }
+}
+
+/// The names of an enum's variants.
+fn each_name<T: Copy + Into<&'static str>>(all: &[T]) -> Vec<&'static str> {
+    all.iter().map(|one| (*one).into()).collect()
+}
+
+/// The names of an enum's variants, as a list for people.
+fn names<T: Copy + Into<&'static str>>(all: &[T]) -> String {
+    each_name(all).join(", ")
+}
+
 fn is_plain_text(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 
-/// A node's name, its alias on the network. Valid by construction.
+/// A node's name, which is its alias on the network. Valid by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct NodeName(String);
 
 impl NodeName {
-    /// `None` if no node can be called that: see [`MAX_NAME_BYTES`].
+    /// A name; `None` if it is blank, longer than [`MAX_NAME_BYTES`], or has control characters.
     pub fn new(name: &str) -> Option<Self> {
         (name.len() <= MAX_NAME_BYTES && is_plain_text(name)).then(|| Self(name.to_owned()))
     }
@@ -71,15 +105,15 @@ impl NodeName {
     }
 }
 
-/// What stands on top of printed cards. Valid by construction.
+/// The title of printed cards. Valid by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Title(String);
 
 impl Title {
-    /// `None` if it is blank, longer than [`MAX_TITLE_CHARS`], or has control characters.
+    /// A title; `None` if it is blank, longer than [`MAX_TITLE_CHARS`], or has control characters.
     pub fn new(title: &str) -> Option<Self> {
-        // Bytes first, so that a long text is not read to its end. A character has at most four.
+        // Bytes first, so that a long text is not read to its end. A character has at most four bytes.
         let short = title.len() <= 4 * MAX_TITLE_CHARS && title.chars().count() <= MAX_TITLE_CHARS;
         (short && is_plain_text(title)).then(|| Self(title.to_owned()))
     }
@@ -110,21 +144,21 @@ impl<'de> Deserialize<'de> for Title {
     }
 }
 
-/// What a buyer has chosen. The default is what a buyer gets who chooses nothing.
+/// A buyer's choices. The default stands for a buyer who chooses nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Customisation {
-    /// How the coins are shared out.
+    /// The distribution of coins.
     pub coin_distribution: CoinDistribution,
-    /// Which channels are opened.
+    /// The channels that are opened.
     pub channel_setup: ChannelSetup,
-    /// The nodes' names: none, or one for each.
+    /// The nodes' names, one for each node; empty for the default names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<NodeName>,
-    /// Text for the printed cards.
+    /// The title of the printed cards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
-    /// What the connection strings give access to.
+    /// The access that the connection strings give.
     #[serde(skip_serializing_if = "NodeAccess::is_default")]
     pub node_access: NodeAccess,
 }
@@ -140,7 +174,7 @@ impl Customisation {
         Ok(self)
     }
 
-    /// Whether it is what a buyer gets who chooses nothing.
+    /// Whether the buyer chose nothing.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -151,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_no_node_can_have_are_refused() {
+    fn invalid_names_and_titles_are_rejected() {
         for name in ["", " ", "\t", "a\nb", "a\0", "a\u{7f}", "a\u{85}", &"a".repeat(33), &"é".repeat(17)] {
             assert_eq!(NodeName::new(name), None, "{name:?}");
         }

@@ -1,19 +1,33 @@
-//! The environment spec: what `lnplay up` is asked to bring up inside an instance.
+//! The environment spec, from which `lnplay up` brings an environment up inside an instance.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use thiserror::Error;
 use url::Url;
 
 use crate::connection::{Endpoint, Rgb};
 
-/// The most nodes that one environment can have.
+/// The most nodes of an environment.
 pub const MAX_NODES: u32 = 64;
 
-/// How the coins are shared out among the nodes. The total is the same in all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The distribution of coins among the nodes. The total is the same in all of them.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantArray,
+    IntoStaticStr,
+    EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum CoinDistribution {
     /// The same amount for every node: 100,000,000 sat.
     #[default]
@@ -22,33 +36,41 @@ pub enum CoinDistribution {
     Political,
     /// Poisson-distributed amounts.
     Poisson,
-    /// At random, as mining would.
+    /// Random amounts, as mined with different hash powers.
     Pow,
 }
 
 impl CoinDistribution {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Egalitarian, Self::Political, Self::Poisson, Self::Pow];
+    /// All variants.
+    pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// Its name, as it is written.
+    /// The name, as it is written.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Egalitarian => "egalitarian",
-            Self::Political => "political",
-            Self::Poisson => "poisson",
-            Self::Pow => "pow",
-        }
+        self.into()
     }
 
-    /// The one of that name.
+    /// The variant of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
+        name.parse().ok()
     }
 }
 
-/// Which channels are opened before the environment is handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The channels that are opened before the environment is handed over.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantArray,
+    IntoStaticStr,
+    EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ChannelSetup {
     /// None: attendees open them.
     #[default]
@@ -62,54 +84,59 @@ pub enum ChannelSetup {
 }
 
 impl ChannelSetup {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Star, Self::Circular, Self::Prism];
+    /// All variants.
+    pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// Its name, as it is written.
+    /// The name, as it is written.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Star => "star",
-            Self::Circular => "circular",
-            Self::Prism => "prism",
-        }
+        self.into()
     }
 
-    /// The one of that name.
+    /// The variant of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
+        name.parse().ok()
     }
 }
 
-/// What the connection strings of an environment give access to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The methods that the connection strings of an environment give access to.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantArray,
+    IntoStaticStr,
+    EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum NodeAccess {
-    /// What a class does with a node: an allowlist of methods.
+    /// An allowlist of methods that a class needs.
     #[default]
     Class,
-    /// Every method. It includes running programs as the node's user.
+    /// All methods, including those that run programs as the node's user.
     Full,
 }
 
 impl NodeAccess {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Class, Self::Full];
+    /// All variants.
+    pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// Its name, as it is written.
+    /// The name, as it is written.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Class => "class",
-            Self::Full => "full",
-        }
+        self.into()
     }
 
-    /// The one of that name.
+    /// The variant of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
+        name.parse().ok()
     }
 
-    /// Whether it is what is given where nothing is said.
+    /// Whether it is the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -124,58 +151,58 @@ pub struct Ports {
     pub listen_first: u16,
     /// Node 0's WebSocket port as seen from outside.
     pub public_first: u16,
-    /// The address inside the instance that the WebSockets are bound to; `None`: loopback, like everything else.
+    /// The address inside the instance that the WebSockets are bound to; `None` for loopback, like everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_address: Option<IpAddr>,
 }
 
-/// What to bring up. Written as JSON.
+/// An environment to bring up. Written as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentSpec {
     /// The environment's name in public URLs.
     pub environment: String,
-    /// How many nodes, 1 to [`MAX_NODES`].
+    /// The number of nodes, 1 to [`MAX_NODES`].
     pub node_count: u32,
-    /// Seconds between blocks.
+    /// Seconds between blocks while somebody waits for one; else there is one a minute.
     pub block_time: u32,
-    /// How the coins are shared out.
+    /// The distribution of coins.
     pub coin_distribution: CoinDistribution,
-    /// Which channels are opened.
+    /// The channels that are opened.
     pub channel_setup: ChannelSetup,
-    /// Seed of whatever is random about the environment, so that it can be repeated.
+    /// The seed of everything random about the environment, so that it can be reproduced.
     pub seed: u64,
-    /// The nodes' aliases; empty for the built-in list, else one for each node.
+    /// The nodes' aliases, one for each node; empty for the default names.
     pub names: Vec<String>,
-    /// The nodes' colours; empty for the built-in list, else one for each node.
+    /// The nodes' colours, one for each node; empty for the default colours.
     pub colors: Vec<Rgb>,
-    /// Where the nodes listen.
+    /// The nodes' ports.
     pub ports: Ports,
     /// A node's WebSocket URL as attendees reach it. `{port}` stands for its public port, `{node}`
     /// for its number from 0, `{environment}` for the environment's name.
     pub public_url_template: String,
     /// The page that attendees' links open.
     pub connect_page: Url,
-    /// What the connection strings give access to. Left out where it is the default, which is all that an older `lnplay`
-    /// knows.
+    /// The access that the connection strings give. The default is not written, since an older `lnplay` does not know the
+    /// field.
     #[serde(default, skip_serializing_if = "NodeAccess::is_default")]
     pub node_access: NodeAccess,
 }
 
-/// Why a spec cannot be brought up.
+/// An invalid spec.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// Too few or too many nodes.
     #[error("node_count is {0}; an environment has 1 to {MAX_NODES} nodes")]
     NodeCount(u32),
-    /// `names` or `colors` does not fit the nodes.
+    /// `names` or `colors` does not match the number of nodes.
     #[error("{what} has {given} entries for {nodes} nodes; give one for each node, or none")]
     Entries {
         /// The key.
         what: &'static str,
-        /// How many entries it has.
+        /// The number of entries.
         given: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: u32,
     },
     /// A zero block time.
@@ -186,21 +213,21 @@ pub enum SpecError {
     Ports {
         /// Node 0's port.
         first: u16,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: u32,
     },
-    /// The template makes no URL.
+    /// The template does not make a URL.
     #[error("public_url_template `{template}` does not make a WebSocket URL: {source}")]
     Template {
         /// The template.
         template: String,
-        /// What is wrong with the URL.
+        /// The defect of the URL.
         source: crate::connection::ParseError,
     },
 }
 
 impl EnvironmentSpec {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not express.
     pub fn validate(&self) -> Result<(), SpecError> {
         let nodes = self.node_count;
         if !(1..=MAX_NODES).contains(&nodes) {
@@ -222,14 +249,14 @@ impl EnvironmentSpec {
         self.endpoint(0).map(|_| ())
     }
 
-    /// Where node `index` (from 0) is reached from outside.
+    /// The public endpoint of node `index`, counted from 0.
     pub fn endpoint(&self, index: u32) -> Result<Endpoint, SpecError> {
         let port = u32::from(self.ports.public_first) + index;
         expand_url_template(&self.public_url_template, &self.environment, index, port)
     }
 }
 
-/// Fills a template in: see [`EnvironmentSpec::public_url_template`].
+/// The URL that a template makes, see [`EnvironmentSpec::public_url_template`].
 pub fn expand_url_template(
     template: &str,
     environment: &str,

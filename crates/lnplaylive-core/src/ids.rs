@@ -1,4 +1,4 @@
-//! Names: of orders, and of the projects on remotes that hold their environments.
+//! The names of orders, and of the projects on remotes that hold their environments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::connection::serde_as_text;
 
 const PREFIX: &str = "lnplaylive-";
 
-/// Why something is not one of our names.
+/// A text that is not one of our names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Not an order's id.
@@ -23,29 +23,29 @@ pub enum NameError {
     ProjectName,
 }
 
-/// An order's id, `lnplaylive-<uuid v4>`. It is the label of the order's invoice and, in a URL, the
-/// only key to the order: 122 random bits, so it must not get into logs that others read.
+/// An order's id, `lnplaylive-<uuid v4>`. It is the label of the order's invoice and, in a URL, a capability: whoever has
+/// these 122 random bits can see the order. It must not get into logs that others read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderId(Uuid);
 
 impl OrderId {
-    /// A new one, from the operating system's random numbers.
+    /// A new random id.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The id that is the given UUID.
+    /// The id with that UUID.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
 
-    /// The UUID's first four bytes, which stand in the project's name.
+    /// The first four bytes of the UUID, which are part of the project's name.
     pub fn short(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = *self.0.as_bytes();
         [a, b, c, d]
     }
 
-    /// Whether a label has the form of ours, be there such an order or not.
+    /// Whether an invoice's label has our prefix, whether or not there is such an order.
     pub fn is_label_of_ours(label: &str) -> bool {
         label.starts_with(PREFIX)
     }
@@ -60,7 +60,7 @@ impl fmt::Display for OrderId {
 impl FromStr for OrderId {
     type Err = NameError;
 
-    /// Accepts the one form that [`fmt::Display`] writes, so that an order has one name.
+    /// Accepts only the form that [`fmt::Display`] writes, so that an order has one name.
     fn from_str(s: &str) -> Result<Self, NameError> {
         let uuid = s.strip_prefix(PREFIX).ok_or(NameError::OrderId)?;
         let id = Self(Uuid::try_parse(uuid).map_err(|_| NameError::OrderId)?);
@@ -68,8 +68,8 @@ impl FromStr for OrderId {
     }
 }
 
-/// The name of the project that holds one environment: `lnplaylive-<unix expiry>-<8 hex>`, the hex
-/// being the first digits of the order's UUID.
+/// The name of the project that holds an environment, `lnplaylive-<unix expiry>-<8 hex>`, with the first eight hex digits of
+/// the order's UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProjectName {
     expires: Timestamp,
@@ -77,7 +77,7 @@ pub struct ProjectName {
 }
 
 impl ProjectName {
-    /// The project of `order` that ends at `expires` (whole seconds; what is over is cut off).
+    /// The project of `order` that ends at `expires`, rounded down to whole seconds.
     pub fn new(expires: Timestamp, order: OrderId) -> Result<Self, NameError> {
         let expires = Timestamp::from_second(expires.as_second()).map_err(|_| NameError::ProjectName)?;
         if expires.as_second() <= 0 {
@@ -86,17 +86,17 @@ impl ProjectName {
         Ok(Self { expires, order: order.short() })
     }
 
-    /// When the environment in it ends.
+    /// The end of the environment.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// The name of the environment in public URLs: the project's without what all have in common.
+    /// The environment's name in public URLs: the project's name without its prefix.
     pub fn environment(&self) -> String {
         self.to_string().split_off(PREFIX.len())
     }
 
-    /// The project of the environment with that name in public URLs.
+    /// The project of the environment with this name in public URLs.
     pub fn from_environment(name: &str) -> Result<Self, NameError> {
         format!("{PREFIX}{name}").parse()
     }
@@ -124,7 +124,7 @@ impl FromStr for ProjectName {
             let order = u32::from_str_radix(order, 16).ok()?.to_be_bytes();
             Some(Self { expires, order })
         };
-        // Written again and compared: signs, leading zeros, capitals and the like are not ours.
+        // Formatted again and compared, since signs, leading zeros and capitals are not allowed.
         read()
             .filter(|name| name.expires.as_second() > 0 && name.to_string() == s)
             .ok_or(NameError::ProjectName)

@@ -1,8 +1,8 @@
-//! The domain of lnplay.live: what is sold, how an order lives, how things are named and written down.
+//! The domain of lnplay.live: products and prices, the life of an order, names and formats.
 //!
-//! Everything here is plain functions over plain data. There is no network, no file system but for [`secret`],
-//! [`settings`] and [`routes`], no clock (the time is passed in) and nothing of Core Lightning or LXD, so that each
-//! rule can be read, and tested, by itself.
+//! Everything here is plain functions over plain data. There is no network, no file system except in [`secret`],
+//! [`settings`] and [`routes`], no clock (times are passed in) and nothing of Core Lightning or LXD, so that each rule can
+//! be read and tested by itself.
 
 pub mod addresses;
 pub mod catalogue;
@@ -10,22 +10,24 @@ pub mod connection;
 pub mod culling;
 pub mod customisation;
 pub mod environment;
+pub mod expiry;
 pub mod ids;
-pub mod marks;
 pub mod order;
 pub mod ports;
 pub mod progress;
 pub mod routes;
 pub mod secret;
 pub mod settings;
+pub mod tags;
 
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use customisation::Customisation;
 pub use environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, NodeAccess};
 pub use ids::{OrderId, ProjectName};
-
 pub use order::{Event, Order, Placement, Policy, State, Work};
+pub use ports::PortBlock;
 pub use routes::{Route, RouteTable};
 pub use secret::Secret;
 pub use settings::Settings;
+pub use tags::ProjectTags;

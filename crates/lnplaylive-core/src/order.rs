@@ -1,17 +1,17 @@
-//! An order and its life.
+//! An order, from its invoice to its end.
 //!
 //! ```text
 //! created --paid--> queued --placed--> placing --instance runs--> deploying --handed over--> provisioned
 //!    |                 ^  |               |                           |
 //!    |                 |  +- no remote    +---- step failed ----------+--- out of attempts ---> failed
-//! (invoice expired:    |     answers         (placement given up)     or: operator cancels        |
+//! (invoice expired:    |     answers         (placement abandoned)    or: operator cancels        |
 //!  removed)            +-----------------------------<---------------------- operator: retry ----+
 //!                                                                            operator: refunded --+--> refunded
 //! ```
 //!
-//! [`Order::apply`] is the only way from one state to the next. Whatever a step needs is in the state
-//! *before* the step runs, so that whoever finds the record can go on from it. A placement that was
-//! given up is a [`Leftover`] until the remote is known to have nothing of it.
+//! [`Order::apply`] is the only way from one state to the next. Everything that a step needs is in the state *before* the
+//! step runs, so that a restarted plugin can go on from the record. An abandoned placement is a [`Leftover`] until the
+//! remote is known to have nothing of it.
 
 use std::net::Ipv4Addr;
 
@@ -22,22 +22,23 @@ use thiserror::Error;
 use crate::catalogue::Terms;
 use crate::connection::ConnectionString;
 use crate::ids::{OrderId, ProjectName};
+pub use crate::ports::PortBlock;
 use crate::secret::Secret;
 
-/// How many entries of its history an order keeps; the oldest go first.
-const HISTORY_LIMIT: usize = 100;
+/// Most entries of an order's history; the oldest are dropped first.
+const MAX_HISTORY: usize = 100;
 
-/// How often and how long to try.
+/// Limits and waits for attempts to provision an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Placements that may be given up before the order has failed. At least 1. A remote that does
-    /// not answer when one is to be chosen does not count: such an order stays queued.
+    /// Placements that may be abandoned before the order has failed. At least 1. A remote that does not answer when one
+    /// is to be chosen does not count: such an order stays queued.
     pub max_attempts: u32,
-    /// Passing faults in a row before a placement is given up for another. At least 1.
+    /// Passing faults in a row before a placement is abandoned for another. At least 1.
     pub patience: u32,
-    /// The wait after a first fault; it doubles with each one after.
+    /// Wait after a first fault; it doubles with each further one.
     pub backoff: SignedDuration,
-    /// The longest wait.
+    /// Longest wait.
     pub max_backoff: SignedDuration,
 }
 
@@ -59,29 +60,6 @@ impl Policy {
     }
 }
 
-/// A range of TCP ports on a remote: one for SSH and then one for each node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortBlock {
-    /// The SSH port.
-    pub first: u16,
-    /// How many ports, the SSH port included.
-    pub count: u16,
-}
-
-impl PortBlock {
-    /// Whether the two have a port in common.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        let end = |b: &Self| u32::from(b.first) + u32::from(b.count);
-        u32::from(self.first) < end(other) && u32::from(other.first) < end(self)
-    }
-
-    /// Node 0's port.
-    pub fn first_node(&self) -> u16 {
-        self.first.saturating_add(1)
-    }
-}
-
 /// An SSH key pair in OpenSSH's text formats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,11 +76,11 @@ pub struct KeyPair {
 pub struct Access {
     /// The instance's host key, so that even the first connection is pinned.
     pub host_key: KeyPair,
-    /// Our key to it.
+    /// The shop's key to the instance.
     pub client_key: KeyPair,
 }
 
-/// Where an order's environment is to be, decided before anything is made there.
+/// The place of an order's environment, decided before anything is made there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placement {
@@ -111,7 +89,7 @@ pub struct Placement {
     /// The member of the remote's cluster; `None` on a single server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
-    /// The project; its name holds the expiry.
+    /// The project; its name contains the expiry.
     pub project: ProjectName,
     /// Its ports.
     pub ports: PortBlock,
@@ -123,7 +101,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// What may be left of it on the remote once it is abandoned.
+    /// The leftover that it becomes when it is abandoned.
     pub fn leftover(&self) -> Leftover {
         Leftover {
             remote: self.remote.clone(),
@@ -134,7 +112,7 @@ impl Placement {
         }
     }
 
-    /// The remote, and the member where there is one, for messages.
+    /// The remote and its member, if it has one, for messages.
     pub fn site(&self) -> String {
         match &self.member {
             Some(member) => format!("{}, member {member}", self.remote),
@@ -143,7 +121,7 @@ impl Placement {
     }
 }
 
-/// What a placement that was given up may have left on a remote.
+/// An abandoned placement that may still have something on its remote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Leftover {
@@ -161,19 +139,19 @@ pub struct Leftover {
     pub address: Option<Ipv4Addr>,
 }
 
-/// What went wrong so far with an order that is to be provisioned.
+/// Failures so far of an order that is to be provisioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempts {
-    /// Placements that were given up.
+    /// Abandoned placements.
     pub failed: u32,
     /// Passing faults in a row.
     pub faults: u32,
-    /// Nothing is tried before.
+    /// Time of the next attempt, at the earliest.
     pub not_before: Timestamp,
 }
 
-/// What was handed to the buyer.
+/// An environment that was handed over to its buyer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {
@@ -181,30 +159,30 @@ pub struct Handover {
     pub remote: String,
     /// The project.
     pub project: ProjectName,
-    /// When the environment ends; never earlier than the project's name says.
+    /// End of the environment; never earlier than the project's name says.
     pub expires_at: Timestamp,
     /// One for each node, node 0 first.
     pub connection_strings: Vec<ConnectionString>,
 }
 
-/// Where an order stands.
+/// State of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum State {
-    /// An invoice is out and not paid.
+    /// The invoice is not paid yet.
     Created,
     /// Paid; to be placed on a remote.
     Queued {
         /// When the payment was seen.
         paid_at: Timestamp,
-        /// What went wrong so far.
+        /// Failures so far.
         attempts: Attempts,
     },
     /// The project and the instance are being made.
     Placing {
         /// When the payment was seen.
         paid_at: Timestamp,
-        /// What went wrong so far.
+        /// Failures so far.
         attempts: Attempts,
         /// Where.
         placement: Placement,
@@ -213,35 +191,35 @@ pub enum State {
     Deploying {
         /// When the payment was seen.
         paid_at: Timestamp,
-        /// What went wrong so far.
+        /// Failures so far.
         attempts: Attempts,
         /// Where.
         placement: Placement,
     },
-    /// Handed over. Whether it has expired since is for the clock to say.
+    /// Handed over. The environment may have expired since.
     Provisioned {
         /// When the payment was seen.
         paid_at: Timestamp,
-        /// What the buyer has got.
+        /// The environment.
         handover: Handover,
     },
-    /// Given up; the operator has to retry or to pay back.
+    /// Provisioning failed or was cancelled; the operator has to retry or refund.
     Failed {
         /// When the payment was seen.
         paid_at: Timestamp,
-        /// What went wrong last.
+        /// The last failure.
         reason: String,
-        /// Whether nothing went wrong but the operator called it off.
+        /// True if the operator cancelled the order.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cancelled: bool,
-        /// When the operator said that the buyer was paid back, which is the end of it.
+        /// When the operator recorded a refund, which is final.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refunded_at: Option<Timestamp>,
     },
 }
 
 impl State {
-    /// A short name: that in the record, or how what failed came to that or was settled.
+    /// Name of the state: the one in the record, or `cancelled` or `refunded` for an order that failed in that way.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -255,7 +233,7 @@ impl State {
         }
     }
 
-    /// When the payment was seen; `None` while there was none.
+    /// When the payment was seen; `None` of an unpaid order.
     pub fn paid_at(&self) -> Option<Timestamp> {
         match self {
             Self::Created => None,
@@ -267,7 +245,7 @@ impl State {
         }
     }
 
-    /// What went wrong so far, while it is being provisioned.
+    /// Failures so far, while the order is being provisioned.
     pub fn attempts(&self) -> Option<&Attempts> {
         match self {
             Self::Queued { attempts, .. }
@@ -277,7 +255,7 @@ impl State {
         }
     }
 
-    /// The placement that is being worked on.
+    /// The current placement, while it is being provisioned.
     pub fn placement(&self) -> Option<&Placement> {
         match self {
             Self::Placing { placement, .. } | Self::Deploying { placement, .. } => Some(placement),
@@ -286,13 +264,13 @@ impl State {
     }
 }
 
-/// Something that happened to an order, for the operator.
+/// An entry of an order's history, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What, in a sentence.
+    /// The event, in a sentence.
     pub what: String,
 }
 
@@ -301,35 +279,35 @@ pub struct HistoryEntry {
 pub struct Order {
     /// Its id, the label of its invoice.
     pub id: OrderId,
-    /// What was agreed.
+    /// The agreed terms.
     pub terms: Terms,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// When its invoice expires.
+    /// Expiry of its invoice.
     pub invoice_expires_at: Timestamp,
-    /// How often it has changed: whoever waits for news compares this.
+    /// Number of changes so far; a caller that waits for a change compares it.
     pub revision: u64,
-    /// Where it stands.
+    /// Its state.
     #[serde(flatten)]
     pub state: State,
-    /// What may still be on remotes and should not be.
+    /// Abandoned placements that may still be on remotes.
     #[serde(default)]
     pub leftovers: Vec<Leftover>,
-    /// What happened so far, the oldest first.
+    /// History, oldest entry first.
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
 }
 
-/// How bad a fault is.
+/// Severity of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Nobody answered, or busy: the same step may work later.
+    /// No answer, or busy: the same step may work later.
     Passing,
-    /// This placement will not work: another one may.
+    /// This placement will not work, but another one may.
     Final,
 }
 
-/// What can happen to an order.
+/// An event in the life of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The invoice is paid.
@@ -338,65 +316,72 @@ pub enum Event {
     Placed(Placement),
     /// No remote can take it now.
     NotPlaced {
-        /// Why.
+        /// Reason, for the history.
         reason: String,
     },
     /// The project is there and the instance runs.
     InstanceRuns,
     /// The network is up.
     HandedOver {
-        /// When the environment ends.
+        /// End of the environment.
         expires_at: Timestamp,
         /// One for each node.
         connection_strings: Vec<ConnectionString>,
     },
-    /// A step on the remote did not work.
+    /// A step on the remote failed.
     StepFailed {
-        /// Whether it may work later.
+        /// Severity of the fault.
         severity: Severity,
-        /// What went wrong.
+        /// Reason, for the history.
         reason: String,
     },
     /// The remote is known to have nothing of this project any more.
     LeftoverGone(ProjectName),
     /// The operator asks to try again.
     Retry,
-    /// The operator calls it off: what was paid is to be paid back.
+    /// The operator cancels the order; its price is to be refunded.
     Cancel,
-    /// The operator has paid the buyer back.
+    /// The operator has refunded the buyer.
     Refunded {
-        /// How, for the operator's own books.
+        /// Text for the operator's own books.
         note: Option<String>,
     },
-    /// The operator lets the environment live longer.
+    /// The operator extends the environment.
     Extended {
-        /// When it ends now.
+        /// Its new end.
         expires_at: Timestamp,
     },
 }
 
-/// An event that makes no sense where the order stands. Nothing has changed.
+/// An event that the order's state does not allow. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{event} makes no sense for an order that is {state}")]
+#[error("cannot {action} an order that is {state}")]
 pub struct Refused {
-    event: &'static str,
+    action: &'static str,
     state: &'static str,
 }
 
-/// What there is to do for an order.
+impl Refused {
+    /// Name of the state that the order is in.
+    pub fn state(&self) -> &'static str {
+        self.state
+    }
+}
+
+/// The next thing to do for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work<'a> {
     /// Wait for the invoice to be paid or to expire.
     AwaitPayment,
-    /// Choose a remote, not before the given time.
+    /// Choose a remote at the given time.
     Place(Timestamp),
-    /// Make the project and the instance, not before the given time.
+    /// Make the project and the instance at the given time.
     BringUp(&'a Placement, Timestamp),
-    /// Bring the network in the instance up, not before the given time.
+    /// Bring up the network in the instance at the given time.
     Deploy(&'a Placement, Timestamp),
-    /// Only clean up after placements that were given up.
+    /// Clean up after abandoned placements.
     CleanUp,
-    /// Nothing more: the record can be closed.
+    /// Close the record: nothing is left to do.
     Close,
 }
 
@@ -415,7 +400,7 @@ impl Order {
         }
     }
 
-    /// What there is to do.
+    /// The next thing to do.
     pub fn work(&self) -> Work<'_> {
         match &self.state {
             State::Created => Work::AwaitPayment,
@@ -427,22 +412,22 @@ impl Order {
         }
     }
 
-    /// Whether everything about it is over and its record can be closed. What was handed over may
-    /// still be running.
+    /// True if nothing is left to do, so that the record can be closed. An environment that was handed over may still be
+    /// running.
     pub fn is_over(&self) -> bool {
         self.work() == Work::Close
     }
 
     /// The order after `event`, which happened at `now`.
     ///
-    /// Refuses what makes no sense. A second [`Event::Paid`] is no news and changes nothing: the same
-    /// payment is seen by several watchers.
+    /// Refuses an event that the state does not allow. A second [`Event::Paid`] changes nothing: several watchers see the
+    /// same payment.
     pub fn apply(&self, event: Event, now: Timestamp, policy: &Policy) -> Result<Self, Refused> {
         let mut next = self.clone();
         let what = next.step(event, now, policy)?;
         if let Some(what) = what {
             next.revision += 1;
-            if next.history.len() >= HISTORY_LIMIT {
+            if next.history.len() >= MAX_HISTORY {
                 next.history.remove(0);
             }
             next.history.push(HistoryEntry { at: now, what });
@@ -450,9 +435,9 @@ impl Order {
         Ok(next)
     }
 
-    /// Moves on and says what happened in a sentence, if anything did.
+    /// Moves to the next state; returns a sentence for the history if anything has changed.
     fn step(&mut self, event: Event, now: Timestamp, policy: &Policy) -> Result<Option<String>, Refused> {
-        let refused = Refused { event: event.name(), state: self.state.name() };
+        let refused = Refused { action: event.action(), state: self.state.name() };
         let fresh = Attempts { failed: 0, faults: 0, not_before: now };
         let (state, what) = match (self.state.clone(), event) {
             (State::Created, Event::Paid) => {
@@ -461,7 +446,7 @@ impl Order {
             (_, Event::Paid) => return Ok(None),
 
             (State::Queued { paid_at, attempts }, Event::Placed(placement)) => {
-                // A project that is still to be removed must not get its name back.
+                // The name of a project that is still to be removed must not be used again.
                 if self.leftovers.iter().any(|l| l.project == placement.project) {
                     return Err(refused);
                 }
@@ -495,7 +480,7 @@ impl Order {
                 Event::StepFailed { severity, reason },
             ) => (self.fail_step(state, severity, &reason, now, policy), reason),
 
-            // One that is still queued is tried at once, with all attempts ahead.
+            // A queued order is tried at once, with all attempts ahead of it.
             (
                 State::Failed { paid_at, refunded_at: None, .. } | State::Queued { paid_at, .. },
                 Event::Retry,
@@ -537,7 +522,7 @@ impl Order {
         Ok(Some(what))
     }
 
-    /// The state after a step of the current placement did not work.
+    /// The state after a step of the current placement failed.
     fn fail_step(
         &mut self,
         state: State,
@@ -559,7 +544,7 @@ impl Order {
                 _ => State::Deploying { paid_at, attempts, placement },
             };
         }
-        // The placement is given up, and with it whatever there may be of it.
+        // The placement is abandoned, with whatever there may be of it on the remote.
         self.leftovers.push(placement.leftover());
         attempts.faults = 0;
         attempts.failed += 1;
@@ -572,19 +557,20 @@ impl Order {
 }
 
 impl Event {
-    fn name(&self) -> &'static str {
+    /// The action that is recorded, as part of a sentence about an order.
+    fn action(&self) -> &'static str {
         match self {
-            Self::Paid => "a payment",
-            Self::Placed(_) => "a placement",
-            Self::NotPlaced { .. } => "a placement that was not found",
-            Self::InstanceRuns => "a running instance",
-            Self::HandedOver { .. } => "a hand-over",
-            Self::StepFailed { .. } => "a failed step",
-            Self::LeftoverGone(_) => "a removed leftover",
-            Self::Retry => "a retry",
-            Self::Cancel => "a cancellation",
-            Self::Refunded { .. } => "a refund",
-            Self::Extended { .. } => "a later end",
+            Self::Paid => "record a payment of",
+            Self::Placed(_) => "place",
+            Self::NotPlaced { .. } => "record a failed placement of",
+            Self::InstanceRuns => "record a running instance of",
+            Self::HandedOver { .. } => "hand over",
+            Self::StepFailed { .. } => "record a failed step of",
+            Self::LeftoverGone(_) => "record a removed leftover of",
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+            Self::Refunded { .. } => "record a refund of",
+            Self::Extended { .. } => "extend",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The route table: where the gateway of the web shop's server finds each environment's nodes.
+//! The route table, by which the gateway of the web shop's server finds the nodes of each environment.
 //!
-//! The plugin writes it as a file, the server reads that file again whenever it has changed. Neither needs
-//! the other to run. Written as JSON:
+//! The plugin writes it to a file, and the server reads the file whenever it changes. Neither needs the other to run. The
+//! file is JSON:
 //!
 //! ```text
 //! {"environments": {"<environment>": {"expires_at": "<RFC 3339>", "nodes": ["ws://HOST:PORT", …]}}}
@@ -11,9 +11,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -28,10 +27,10 @@ use crate::ids::ProjectName;
 pub const MAX_BYTES: u64 = 32 << 20;
 /// The most environments in a table.
 pub const MAX_ENVIRONMENTS: usize = 10_000;
-/// What the file may be read by: its owner, and the group that the web shop's server is in.
+/// The file can be read by its owner and by the group of the web shop's server.
 const MODE: u32 = 0o640;
 
-/// Where one environment's nodes are.
+/// The endpoints of one environment's nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawRoute")]
 pub struct Route {
@@ -54,8 +53,8 @@ impl TryFrom<RawRoute> for Route {
 }
 
 impl Route {
-    /// A route that ends at `expires_at`. There must be 1 to [`MAX_NODES`] nodes, each with a `ws` URL
-    /// without a path: the way to them is a port of the remote, and TLS is done by who stands before us.
+    /// A route that ends at `expires_at`. There must be 1 to [`MAX_NODES`] nodes, each with a `ws` URL without a path: it is
+    /// a port of the remote, and TLS is terminated by the reverse proxy in front of the gateway.
     pub fn new(expires_at: Timestamp, nodes: Vec<Endpoint>) -> Result<Self, RouteTableError> {
         if nodes.is_empty() || nodes.len() > MAX_NODES as usize {
             return Err(RouteTableError::Nodes(nodes.len()));
@@ -66,18 +65,18 @@ impl Route {
         Ok(Self { expires_at, nodes })
     }
 
-    /// When the environment ends.
+    /// The end of the environment.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// Where its nodes are.
+    /// The endpoints of its nodes, node 0's first.
     pub fn nodes(&self) -> &[Endpoint] {
         &self.nodes
     }
 }
 
-/// An environment's name as a key of the written form.
+/// An environment's name, as a key in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Name(ProjectName);
 
@@ -94,14 +93,14 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// All routes that there are.
+/// All routes, by environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteTable {
     environments: BTreeMap<Name, Route>,
 }
 
-/// Why a table, or a route, cannot be used.
+/// An unusable table or route.
 #[derive(Debug, Error)]
 pub enum RouteTableError {
     /// Too few or too many nodes.
@@ -110,31 +109,31 @@ pub enum RouteTableError {
     /// A node's URL that the gateway does not relay to.
     #[error("a route leads to `{0}`; a node's URL there is ws://HOST:PORT")]
     Upstream(String),
-    /// More than the bounds allow.
+    /// The table exceeds its limits.
     #[error("the route table is too large: {0}")]
     TooLarge(String),
-    /// Not the written form.
-    #[error("the route table cannot be understood")]
+    /// The file is not a route table.
+    #[error("the route table cannot be parsed")]
     Garbled(#[source] serde_json::Error),
-    /// The file itself.
+    /// The file cannot be read or written.
     #[error("{doing} the route table {path}")]
     File {
-        /// What was tried.
+        /// The attempt, as a participle.
         doing: &'static str,
-        /// On which file.
+        /// The file.
         path: String,
-        /// Why it did not work.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// Why there is no way to a node.
+/// A node without a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoRoute {
-    /// No such environment, or it has no such node.
+    /// There is no such environment, or it has no such node.
     #[error("there is no such environment or node")]
     Unknown,
-    /// It was there, and its time is over.
+    /// The environment has ended.
     #[error("this environment's time is over")]
     Expired,
 }
@@ -150,19 +149,18 @@ impl RouteTable {
         self.environments.iter().map(|(name, route)| (name.0, route))
     }
 
-    /// How many environments it has.
+    /// The number of environments.
     pub fn len(&self) -> usize {
         self.environments.len()
     }
 
-    /// Whether it has none.
+    /// Whether there are no environments.
     pub fn is_empty(&self) -> bool {
         self.environments.is_empty()
     }
 
-    /// Where node `node` (from 0) of an environment is at `now`. Takes both names as they stand in a
-    /// request; one that is not written as we write it is unknown. An environment that is no longer in the
-    /// table, but whose name says that it has ended, has expired.
+    /// The endpoint of node `node` (from 0) of an environment at `now`. Takes both names as they are in a request; one that is
+    /// not in our form is unknown. An environment that is not in the table and whose name contains a past end has expired.
     pub fn lookup(&self, environment: &str, node: &str, now: Timestamp) -> Result<&Endpoint, NoRoute> {
         let name = ProjectName::from_environment(environment).map_err(|_| NoRoute::Unknown)?;
         let index: usize = node.parse().map_err(|_| NoRoute::Unknown)?;
@@ -178,7 +176,7 @@ impl RouteTable {
         }
     }
 
-    /// Reads the written form.
+    /// Parses the content of a file.
     pub fn from_json(text: &str) -> Result<Self, RouteTableError> {
         if text.len() as u64 > MAX_BYTES {
             return Err(RouteTableError::TooLarge(format!("over {MAX_BYTES} bytes")));
@@ -196,30 +194,13 @@ impl RouteTable {
         Self::from_json(&text)
     }
 
-    /// Writes a file that its owner and group may read. Readers see the old one or the new one, never a
-    /// part. For one writer at a time.
+    /// Replaces a file atomically. Its owner and group can read it.
     pub fn write(&self, path: &Path) -> Result<(), RouteTableError> {
         let json = serde_json::to_vec(self).map_err(RouteTableError::Garbled)?;
         if json.len() as u64 > MAX_BYTES || self.len() > MAX_ENVIRONMENTS {
             return Err(RouteTableError::TooLarge(format!("{} environments", self.len())));
         }
-        // Always the same name, so that what a kill left is overwritten and not added to.
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = Path::new(&new);
-        let write = || {
-            match fs::remove_file(new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(new)?;
-            // Again, because the process's mask has taken from the mode it was made with.
-            file.set_permissions(Permissions::from_mode(MODE))?;
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::rename(new, path)
-        };
-        write().map_err(|source| file_error("writing", path, source))
+        atomic_file::replace(path, &json, MODE).map_err(|source| file_error("writing", path, source))
     }
 
     fn bounded(self) -> Result<Self, RouteTableError> {
@@ -231,7 +212,7 @@ impl RouteTable {
 }
 
 impl fmt::Display for RouteTable {
-    /// The written form.
+    /// The content of a file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }

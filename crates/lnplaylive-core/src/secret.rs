@@ -1,4 +1,4 @@
-//! A value that must not be printed, and files that have one.
+//! Values that must not be printed, and the files that contain them.
 
 use std::fmt;
 use std::io::Read as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A secret: its `Debug` is redacted and it has no `Display`, so that it gets into a log only on purpose.
+/// A secret. Its `Debug` is redacted and it has no `Display`, so that it does not get into a log by accident.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -17,7 +17,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for handing to the one who needs it.
+    /// The value.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -29,7 +29,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret file's content without the white space at its ends. At most 64 KiB.
+/// Reads a file with a secret of at most 64 KiB. White space around it is removed.
 pub fn read_secret(path: &Path) -> std::io::Result<Secret> {
     const LIMIT: u64 = 64 * 1024;
     let mut text = String::new();

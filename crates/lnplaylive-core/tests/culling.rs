@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::culling::{MAX_SKEW, PLACING_LIMIT, Reason, Verdict, WrongClock, agreed_time, judge};
-use lnplaylive_core::marks::{
-    Flaw, KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+use lnplaylive_core::tags::{
+    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+    TagError,
 };
-use lnplaylive_core::{OrderId, ProjectName};
+use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -28,27 +29,29 @@ fn order() -> OrderId {
 
 /// A project as the provisioner makes it.
 fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i64>) -> (String, Config) {
-    let name = ProjectName::new(at(name_expires), order()).expect("a name").to_string();
-    let mut config: Config = [
-        ("features.images", "false".to_owned()),
-        (KEY_ORDER, order().to_string()),
-        (KEY_EXPIRES, key_expires.to_string()),
-        (KEY_PORTS, "20000-9".to_owned()),
-        (KEY_STATE, stage.as_str().to_owned()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
-    config.extend(created.map(|second| (KEY_CREATED.to_owned(), second.to_string())));
-    (name, config)
+    let tags = ProjectTags {
+        project: ProjectName::new(at(name_expires), order()).expect("a name"),
+        order: order(),
+        expires: at(key_expires),
+        ports: PortBlock { first: 20000, count: 9 },
+        member: None,
+        address: None,
+        stage,
+        created: created.map(at),
+        removing: None,
+    };
+    let mut config = tags.to_config();
+    config.insert("features.images".to_owned(), "false".to_owned());
+    (tags.project.to_string(), config)
 }
 
 fn verdict((name, config): &(String, Config)) -> Verdict {
     judge(name, config, at(NOW), GRACE)
 }
 
-fn flaw(name: &str, config: &Config) -> Flaw {
+fn tag_error(name: &str, config: &Config) -> TagError {
     match judge(name, config, Timestamp::MAX, SignedDuration::ZERO) {
-        Verdict::Malformed(flaw) => flaw,
+        Verdict::Malformed(error) => error,
         other => panic!("{name:?} {config:?} is {other:?}"),
     }
 }
@@ -121,22 +124,22 @@ fn what_looks_like_ours_and_cannot_be_read_is_reported() {
         "default",
         "",
     ] {
-        assert_eq!(flaw(name, &good), Flaw::Name, "{name:?}");
+        assert_eq!(tag_error(name, &good), TagError::Name, "{name:?}");
     }
-    assert_eq!(flaw(&format!("lnplaylive-{}", "1".repeat(500)), &Config::new()), Flaw::Name);
-    assert_eq!(flaw(&name, &Config::new()), Flaw::Missing(KEY_ORDER));
-    for key in [KEY_ORDER, KEY_EXPIRES, KEY_STATE] {
+    assert_eq!(tag_error(&format!("lnplaylive-{}", "1".repeat(500)), &Config::new()), TagError::Name);
+    assert_eq!(tag_error(&name, &Config::new()), TagError::Missing(KEY_ORDER));
+    for key in [KEY_ORDER, KEY_EXPIRES, KEY_PORTS, KEY_STATE] {
         let mut config = good.clone();
         config.remove(key);
-        assert_eq!(flaw(&name, &config), Flaw::Missing(key));
+        assert_eq!(tag_error(&name, &config), TagError::Missing(key));
     }
     let other = OrderId::from_uuid(Uuid::from_u128(7));
-    let (time, begun) = (Flaw::Time(KEY_EXPIRES), Flaw::Time(KEY_CREATED));
+    let (time, begun) = (TagError::Time(KEY_EXPIRES), TagError::Time(KEY_CREATED));
     for (key, value, expected) in [
-        (KEY_ORDER, "", Flaw::Order),
-        (KEY_ORDER, "0819da5d", Flaw::Order),
-        (KEY_ORDER, "lnplaylive-0819DA5D-5CFA-411B-A851-8C08F9178624", Flaw::Order),
-        (KEY_ORDER, &other.to_string(), Flaw::OtherOrder),
+        (KEY_ORDER, "", TagError::Order),
+        (KEY_ORDER, "0819da5d", TagError::Order),
+        (KEY_ORDER, "lnplaylive-0819DA5D-5CFA-411B-A851-8C08F9178624", TagError::Order),
+        (KEY_ORDER, &other.to_string(), TagError::OtherOrder),
         (KEY_EXPIRES, "", time),
         (KEY_EXPIRES, "-1", time),
         (KEY_EXPIRES, "0", time),
@@ -147,15 +150,27 @@ fn what_looks_like_ours_and_cannot_be_read_is_reported() {
         (KEY_EXPIRES, "99999999999999999999", time),
         (KEY_EXPIRES, "9223372036854775807", time),
         (KEY_EXPIRES, "2026-01-01T00:00:00Z", time),
-        (KEY_STATE, "", Flaw::State),
-        (KEY_STATE, "Provisioned", Flaw::State),
+        (KEY_STATE, "", TagError::Stage),
+        (KEY_STATE, "Provisioned", TagError::Stage),
         (KEY_CREATED, "yesterday", begun),
+        (KEY_REMOVING, "soon", TagError::Time(KEY_REMOVING)),
+        (KEY_PORTS, "", TagError::Ports),
+        (KEY_PORTS, "20000", TagError::Ports),
+        (KEY_PORTS, "20000-1", TagError::Ports),
+        (KEY_PORTS, "0-9", TagError::Ports),
+        (KEY_PORTS, "020000-9", TagError::Ports),
+        (KEY_PORTS, "65530-9", TagError::Ports),
+        (KEY_PORTS, "20000-20008", TagError::Ports),
+        (KEY_MEMBER, "", TagError::Member),
+        (KEY_MEMBER, "node\n1", TagError::Member),
+        (KEY_ADDRESS, "10.0.0.256", TagError::Address),
+        (KEY_ADDRESS, "2001:db8::1", TagError::Address),
     ] {
         let mut config = good.clone();
         config.insert(key.into(), value.into());
-        let flaw = flaw(&name, &config);
-        assert_eq!(flaw, expected, "{key} = {value:?}");
-        let text = flaw.to_string();
+        let error = tag_error(&name, &config);
+        assert_eq!(error, expected, "{key} = {value:?}");
+        let text = error.to_string();
         assert!(value.len() < 5 || !text.contains(value), "others wrote that: {text}");
     }
 }
@@ -200,6 +215,26 @@ fn one_clock_alone_is_not_believed() {
     assert!(agreed_time("2026-01-01T00:00:00Z".parse().expect("a time"), Some(second)).is_ok());
 }
 
+#[test]
+fn tags_round_trip() {
+    let project = ProjectName::new(at(NOW), order()).expect("a name");
+    let full = ProjectTags {
+        project,
+        order: order(),
+        expires: at(NOW + HOUR),
+        ports: PortBlock { first: 65_000, count: 65 },
+        member: Some("node-2.example".into()),
+        address: Some([10, 0, 0, 7].into()),
+        stage: Stage::Provisioned,
+        created: Some(at(NOW - HOUR)),
+        removing: Some(at(NOW + 9 * HOUR)),
+    };
+    let least = ProjectTags { member: None, address: None, created: None, removing: None, ..full.clone() };
+    for tags in [full, least] {
+        assert_eq!(ProjectTags::read(&project.to_string(), &tags.to_config()), Ok(tags));
+    }
+}
+
 fn text_near(good: String) -> impl Strategy<Value = String> {
     prop_oneof![4 => Just(good), 1 => "[-+ 0-9a-z]{0,21}", 1 => any::<String>()]
 }
@@ -213,11 +248,12 @@ prop_compose! {
         name in text_near(project(name_expires, 1, Stage::Placing, None).0),
         order in text_near(order().to_string()),
         expires in text_near(key_expires.to_string()),
+        ports in text_near("20000-9".to_owned()),
         state in text_near(if placing { "placing" } else { "provisioned" }.to_owned()),
         created in Just(created),
-        lacks in proptest::option::weighted(0.2, 0..3_usize),
+        lacks in proptest::option::weighted(0.2, 0..4_usize),
     ) -> (String, Config) {
-        let keys = [(KEY_ORDER, order), (KEY_EXPIRES, expires), (KEY_STATE, state)];
+        let keys = [(KEY_ORDER, order), (KEY_EXPIRES, expires), (KEY_STATE, state), (KEY_PORTS, ports)];
         let kept = keys.into_iter().enumerate().filter(|(at, _)| lacks != Some(*at));
         let mut config: Config = kept.map(|(_, (key, value))| (key.to_owned(), value)).collect();
         config.extend(created.map(|second| (KEY_CREATED.to_owned(), second.to_string())));

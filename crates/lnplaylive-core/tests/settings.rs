@@ -96,7 +96,7 @@ fn a_wrong_setting_is_refused_by_its_name() {
         ("[[remotes]]\nname = \"a\"\nurl = \"http://x\"".to_owned(), "remotes[0].url"),
         ("[[remotes]]\nname = \"a b\"\nurl = \"https://x\"".to_owned(), "remotes[0].name"),
         ("[[remotes]]\nname = \"a\"\nurl = \"https://x\"".to_owned(), "remotes[0].token_file"),
-        (format!("{REMOTE}{REMOTE}"), "remotes[1].name: `eu-1` stands twice"),
+        (format!("{REMOTE}{REMOTE}"), "remotes[1].name: two remotes are named `eu-1`"),
         (with("cert_file = \"token\""), "remotes[0].cert_file"),
         (with("server_fingerprint = \"12\""), "remotes[0].server_fingerprint"),
         (with("ports = { first = 20000, last = 20010 }"), "remotes[0].ports"),

@@ -1,4 +1,4 @@
-//! The client itself: what it is made of, and enrolment.
+//! The client, its configuration, and enrolment.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
     transport::{Call, Transport},
 };
 
-/// Bounds on every call.
+/// Limits on every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Until TCP and TLS stand. 5 s: two lost SYN packets (1 s and 2 s) and a slow handshake.
+    /// Time-out for the TCP and TLS handshakes. 5 s: two lost SYN packets (1 s and 2 s) and a slow handshake.
     pub connect: Duration,
-    /// Until the answer is read, for calls that start or look at something. 30 s: a busy LXD server takes seconds
-    /// for its database; uploads and operations are given their own time by the caller.
+    /// Time-out for a complete answer. 30 s: a busy LXD server needs seconds for its database. Uploads and operations have
+    /// time-outs of their own, given by the caller.
     pub total: Duration,
-    /// Length of an answer. 8 MiB: a listing of 1,000 instances with all their keys is about 4 MB.
+    /// Maximum length of an answer. 8 MiB: a listing of 1,000 instances with all their keys is about 4 MB.
     pub answer_bytes: usize,
 }
 
@@ -32,18 +32,18 @@ impl Default for Limits {
     }
 }
 
-/// What a [`Client`] is made from.
+/// Configuration of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// What the remote is called in messages.
+    /// Name of the remote, for messages.
     pub name: String,
-    /// Where the API is, `https://host:port`.
+    /// URL of the API, `https://host:port`.
     pub url: Url,
-    /// Who we are.
+    /// This client's certificate and key.
     pub identity: Identity,
-    /// The only certificate that the server may show.
+    /// Fingerprint of the only certificate that is accepted from the server.
     pub server_fingerprint: Fingerprint,
-    /// Bounds on every call.
+    /// Limits on every call.
     pub limits: Limits,
 }
 
@@ -59,12 +59,12 @@ impl ClientConfig {
     }
 }
 
-/// How [`Client::enrol`] ended well.
+/// The result of a successful [`Client::enrol`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enrolment {
-    /// The token was used up for this client.
+    /// The client was enrolled, and the token is used up.
     Enrolled,
-    /// The server trusted this client before; the token was not used.
+    /// The server already trusted this client; the token was not used.
     AlreadyTrusted,
 }
 
@@ -76,7 +76,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sets a client up. Nothing is sent yet.
+    /// Creates a client. Sends nothing yet.
     pub fn new(config: ClientConfig) -> Result<Self> {
         let ClientConfig { name, url, identity, server_fingerprint, limits } = config;
         if url.scheme() != "https" || url.host().is_none() {
@@ -96,34 +96,34 @@ impl Client {
         &self.transport.remote
     }
 
-    /// Lets calls go to any of these URLs, the API of one cluster's members, which show the same pinned certificate.
+    /// Sets the URLs of a cluster's members, all of which have the pinned certificate.
     ///
-    /// A call goes to the one that answered last; where there is no connection, to the next. An empty list changes
+    /// A call goes to the member that answered last, or, without a connection, to the next one. An empty list changes
     /// nothing.
     pub fn set_endpoints(&self, endpoints: Vec<Url>) {
         self.transport.set_endpoints(endpoints);
     }
 
-    /// The URLs that calls may go to, the one in use first.
+    /// The URLs for calls, the one in use first.
     pub fn endpoints(&self) -> Vec<Url> {
         self.transport.endpoints()
     }
 
-    /// How many HTTP requests this client and its clones have sent, second tries and waits included.
+    /// The number of HTTP requests that this client and its clones have sent, including repeated requests and waits.
     pub fn calls_made(&self) -> u64 {
         self.transport.calls_made()
     }
 
-    /// How far the server's clock is ahead of this machine's, as its last answer to this client and its clones told
-    /// (to about a second; the time that the answer took counts as well). `None` until one has.
+    /// The time by which the server's clock is ahead of ours, according to its last answer to this client or its clones.
+    /// Accurate to about a second, plus the time that the answer took. `None` before the first answer.
     pub fn server_clock_ahead(&self) -> Option<jiff::SignedDuration> {
         self.transport.clock_ahead()
     }
 
     /// Makes the server trust this client, with a token from its operator.
     ///
-    /// A client that is trusted already keeps its token. If the answer to the enrolment is lost, calling this again is
-    /// safe. A wrong, used or expired token is [`ErrorKind::Forbidden`]; a token of another server than the pinned one is
+    /// If the client is already trusted, the token is not used. If the answer is lost, it is safe to call this again. A wrong,
+    /// used or expired token is [`ErrorKind::Forbidden`]. A token of a server other than the pinned one is
     /// [`ErrorKind::CertificateMismatch`], and nothing is sent.
     pub async fn enrol(&self, token: &Token) -> Result<Enrolment> {
         let action = format!("enrol with the token for {:?}", token.client_name());
@@ -134,14 +134,14 @@ impl Client {
         if self.server().await?.is_trusted() {
             return Ok(Enrolment::AlreadyTrusted);
         }
-        // LXD 5.0 wants the token where a password was, Incus and later LXD want it in a field of its own. Incus 6.0 does not
-        // announce that (`explicit_trust_token`) and says what it is to trusted clients only; each ignores the other's field.
+        // LXD 5.0 expects the token in the password field; Incus and later LXD have a separate field. Incus 6.0 does not announce
+        // it (`explicit_trust_token`), and describes itself only to trusted clients. Each ignores the other's field.
         let token_text = token.text();
         let name = token.client_name();
         let body = json!({"type": "client", "name": name, "password": token_text, "trust_token": token_text});
         match self.transport.send(Call::post(&["certificates"], body, action)).await {
             Ok(_) => Ok(Enrolment::Enrolled),
-            // Another process with the same key may have been first.
+            // Another process with the same key may have enrolled meanwhile.
             Err(error) if !error.is_transient() && self.server().await?.is_trusted() => {
                 Ok(Enrolment::AlreadyTrusted)
             }
@@ -149,15 +149,15 @@ impl Client {
         }
     }
 
-    /// Asks the server for an enrolment token for another client, which will be listed as `client_name`.
+    /// Requests an enrolment token for another client, which will be listed as `client_name`.
     ///
-    /// Cancelling the operation withdraws the token.
+    /// Cancelling the operation revokes the token.
     pub async fn issue_token(&self, client_name: &str) -> Result<(Token, Operation)> {
         use base64::Engine as _;
         let action = format!("issue a token for {client_name:?}");
         let body = json!({"type": "client", "name": client_name, "token": true});
         let (operation, state) = self.start(Call::post(&["certificates"], body, action.clone())).await?;
-        // The server hands out the parts; its own command-line client puts them together like this.
+        // The server returns the parts; its command-line client assembles them like this.
         let content = json!({
             "client_name": client_name,
             "fingerprint": state.metadata["fingerprint"],
@@ -168,7 +168,7 @@ impl Client {
         let text = base64::engine::general_purpose::STANDARD.encode(content.to_string());
         let token = Token::parse(&text).map_err(|e| {
             self.transport
-                .error(&action, ErrorKind::NotLxd("a token without its parts".into()))
+                .error(&action, ErrorKind::NotLxd("a token with parts missing".into()))
                 .with_source(e)
         })?;
         Ok((token, operation))

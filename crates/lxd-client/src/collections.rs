@@ -1,4 +1,4 @@
-//! The smaller kinds of object: made plainly, listed, and removed, enough to empty a project.
+//! Objects that only need to be created, listed and removed, so that a project can be emptied.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::{Client, ConfigMap, DeviceMap, Result, transport::Call};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Collection {
-    /// Profiles. `default` is always there and cannot be deleted.
+    /// Profiles. `default` always exists and cannot be deleted.
     Profiles,
     /// Networks. Also lists interfaces of the machine that the server does not manage.
     Networks,
-    /// Custom volumes of a storage pool; lists the instances' own volumes too.
+    /// Custom volumes of a storage pool. The list also contains the instances' volumes.
     StorageVolumes {
         /// The pool's name.
         pool: String,
@@ -26,16 +26,16 @@ pub enum Collection {
 pub struct Item {
     /// Its name.
     pub name: String,
-    /// Of networks `bridge`, `loopback`, …; of volumes `custom`, `container`, ….
+    /// For networks `bridge`, `loopback`, …; for volumes `custom`, `container`, ….
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
-    /// Of networks: whether the server made it.
+    /// For networks: whether the server manages it.
     #[serde(default)]
     pub managed: Option<bool>,
     /// Its configuration.
     #[serde(default)]
     pub config: ConfigMap,
-    /// What uses it, as API addresses.
+    /// API paths of the objects that use it.
     #[serde(default, deserialize_with = "null_is_default")]
     pub used_by: Vec<String>,
 }
@@ -96,7 +96,7 @@ impl Collection {
 impl Client {
     /// The objects of a kind in a project.
     ///
-    /// Where the project has none of its own ([`crate::Project::has_own`]) the server shows those of the project `default`: do not
+    /// If the project has none of its own ([`crate::Project::has_own`]), the server lists those of the project `default`: do not
     /// delete what such a listing shows.
     pub async fn list(&self, collection: &Collection, project: &str) -> Result<Vec<Item>> {
         let action = format!("list {}s of project {project}", collection.noun());
@@ -121,19 +121,19 @@ impl Client {
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// An access control list of networks, of the project `default`.
+    /// Reads a network's access control list, in the project `default`.
     pub async fn network_acl(&self, name: &str) -> Result<NetworkAcl> {
         let call = Call::get(&["network-acls", name], format!("read network ACL {name}"));
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// A storage pool.
+    /// Reads a storage pool.
     pub async fn storage_pool(&self, name: &str) -> Result<StoragePool> {
         let call = Call::get(&["storage-pools", name], format!("read storage pool {name}"));
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// Creates an object of a project; of volumes a custom one. A network becomes a bridge.
+    /// Creates an object in a project; volumes are created as custom volumes, networks as bridges.
     pub async fn create(
         &self,
         collection: &Collection,
@@ -149,7 +149,7 @@ impl Client {
         self.transport.send(Call::post(&collection.path(), body, action).project(project)).await.map(drop)
     }
 
-    /// Deletes an object of a project; of volumes a custom one.
+    /// Deletes an object of a project. Of volumes, only custom ones.
     pub async fn delete(&self, collection: &Collection, project: &str, name: &str) -> Result<()> {
         let mut path = collection.path();
         if matches!(collection, Collection::StorageVolumes { .. }) {

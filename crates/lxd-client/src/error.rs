@@ -1,12 +1,12 @@
-//! What can go wrong with a call, sorted by what a caller can do about it.
+//! Errors of calls, classified by what a caller can do about them.
 
 use std::{error::Error as StdError, time::Duration};
 
 use crate::{Fingerprint, tls::PinMismatch};
 
-/// A call that failed: which call, on which object, on which remote, and how.
+/// A failed call, with its action, object and remote.
 ///
-/// `Display` gives all of it in one line but leaves out the source, which says how the connection failed.
+/// `Display` gives all of that in one line. It leaves out the source, which says how the connection failed.
 #[derive(Debug, thiserror::Error)]
 #[error("remote {remote:?}: {action}: {kind}")]
 pub struct Error {
@@ -16,58 +16,58 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// How a call failed.
+/// The kind of failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The server says that the object does not exist.
     #[error("not found ({0})")]
     NotFound(String),
-    /// The object exists already, was changed by somebody else meanwhile (`ETag`), or is still in use.
-    #[error("conflict with what is on the server ({0})")]
+    /// The object already exists, was changed by another client (`ETag`), or is in use.
+    #[error("conflict with an object on the server ({0})")]
     Conflict(String),
-    /// The server does not trust our client certificate, or refuses this call to anyone.
-    #[error("the server refuses it ({0}); is this client enrolled and allowed to do this?")]
+    /// The server does not trust our client certificate, or refuses this call to everybody.
+    #[error("the server refuses the request ({0}); is this client enrolled and allowed to do this?")]
     Forbidden(String),
-    /// Our own client certificate is out of date, so no server trusts it whatever its operator did.
-    #[error("our client certificate has expired at {0}; make a new one and enrol it")]
+    /// Our client certificate has expired, so no server trusts it.
+    #[error("our client certificate has expired at {0}; create a new one and enrol it")]
     ClientCertificateExpired(jiff::Timestamp),
-    /// No connection, or it broke. Whether a change was made is unknown: look before trying again.
+    /// The connection could not be made, or broke. A change may or may not have been made: check before trying again.
     #[error("the server could not be reached or dropped the connection")]
     Unreachable,
-    /// No answer in the time given. Whether a change was made is unknown: look before trying again.
-    #[error("no end after {} s", .0.as_secs_f32())]
+    /// The time-out was reached. A change may or may not have been made: check before trying again.
+    #[error("timed out after {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// The server accepted the request, worked on it, and failed. The text is the server's.
-    #[error("the server tried and failed ({0})")]
+    /// The server accepted the request, but the operation failed. The text is the server's.
+    #[error("the operation failed on the server ({0})")]
     OperationFailed(String),
-    /// The server has no room left for it: its storage pool is full, or a quota is used up. The text is the server's.
-    #[error("the server has no room left for it ({0})")]
+    /// The server has no space left: its storage pool is full, or a quota is used up. The text is the server's.
+    #[error("the server has no space left ({0})")]
     NoSpace(String),
-    /// The operation ended while nobody was asking, and the server has forgotten how. Look at the object.
-    #[error("the server no longer knows how this ended; look at the object")]
+    /// The operation ended while nobody was waiting, and the server has forgotten its result. Look at the object.
+    #[error("the server no longer knows the result of the operation; look at the object")]
     OperationForgotten,
     /// Somebody cancelled the operation.
     #[error("the operation was cancelled")]
     OperationCancelled,
-    /// Another certificate than the pinned one: another server behind the address, or a new certificate.
+    /// The certificate differs from the pinned one: the address leads to another server, or the server has a new certificate.
     #[error(
-        "the server's certificate has the fingerprint {got}, pinned is {expected}; \
-         if its certificate was renewed on purpose, pin the new fingerprint"
+        "the server's certificate has the fingerprint {got}, but {expected} is pinned; \
+         if the certificate was renewed on purpose, pin the new fingerprint"
     )]
     CertificateMismatch {
-        /// What was pinned.
+        /// The pinned fingerprint.
         expected: Fingerprint,
-        /// What the server showed.
+        /// The fingerprint of the server's certificate.
         got: Fingerprint,
     },
-    /// Something answers at this address, but not the LXD or Incus API.
-    #[error("what answers there is not LXD or Incus ({0})")]
+    /// The address is not that of an LXD or Incus API.
+    #[error("the server at this address is not LXD or Incus ({0})")]
     NotLxd(String),
     /// The answer is longer than [`crate::Limits::answer_bytes`].
     #[error("the answer is longer than {limit} bytes")]
     TooLarge {
-        /// The bound that was passed, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// Any other refusal, with the HTTP status and the server's text.
@@ -75,10 +75,10 @@ pub enum ErrorKind {
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The server's own words.
+        /// The server's text.
         text: String,
     },
-    /// The call cannot be made at all: a name that cannot stand in a path, an unreadable file, a wrong URL.
+    /// The request is invalid and was not sent: a name that cannot be part of a path, an unreadable file, a wrong URL.
     #[error("{0}")]
     Invalid(String),
 }
@@ -93,7 +93,7 @@ impl Error {
         self
     }
 
-    /// How the call failed.
+    /// The kind of failure.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
@@ -103,51 +103,61 @@ impl Error {
         &self.remote
     }
 
-    /// Which call on which object, for example `create instance lnplay in project p`.
+    /// The action and its object, for example `create instance lnplay in project p`.
     pub fn action(&self) -> &str {
         &self.action
     }
 
-    /// Whether the server itself said that the object does not exist.
+    /// Returns whether the server itself said that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(*self.kind, ErrorKind::NotFound(_))
     }
 
-    /// Whether the object was there already, changed meanwhile, or is in use.
+    /// Returns whether the object already exists, was changed meanwhile, or is in use.
     pub fn is_conflict(&self) -> bool {
         matches!(*self.kind, ErrorKind::Conflict(_))
     }
 
-    /// Whether there was no connection, so that nothing was sent.
+    /// Returns whether there was no connection, so that nothing was sent.
     pub(crate) fn is_no_connection(&self) -> bool {
         let cause = self.source.as_deref().and_then(|s| s.downcast_ref::<reqwest::Error>());
         *self.kind == ErrorKind::Unreachable && cause.is_some_and(reqwest::Error::is_connect)
     }
 
-    /// Whether there was a connection, and it broke.
+    /// Returns whether there was a connection, and it broke.
     pub(crate) fn is_broken_connection(&self) -> bool {
         let cause = self.source.as_deref().and_then(|s| s.downcast_ref::<reqwest::Error>());
         *self.kind == ErrorKind::Unreachable && cause.is_some_and(|e| !e.is_connect())
     }
 
-    /// Whether the same call may well work later, with nothing changed on our side.
+    /// Returns whether the same call may succeed later without a change on our side.
     ///
-    /// Passing: no connection, no answer in time, a forgotten operation, answers 429 and 5xx (LXD answers 500
-    /// where its database is busy). Final: everything the server decided, and a certificate that is not the pinned one.
+    /// Transient: no connection, a time-out, a forgotten operation, and answers 429 and 5xx (LXD answers 500 while its database is
+    /// busy). Final: every decision of the server, and a certificate that is not the pinned one.
     pub fn is_transient(&self) -> bool {
         match *self.kind {
             ErrorKind::Unreachable | ErrorKind::TimedOut(_) | ErrorKind::OperationForgotten => true,
             ErrorKind::Rejected { status, .. } => {
                 status == 429 || (500..600).contains(&status) && status != 501
             }
-            _ => false,
+            ErrorKind::NotFound(_)
+            | ErrorKind::Conflict(_)
+            | ErrorKind::Forbidden(_)
+            | ErrorKind::ClientCertificateExpired(_)
+            | ErrorKind::OperationFailed(_)
+            | ErrorKind::NoSpace(_)
+            | ErrorKind::OperationCancelled
+            | ErrorKind::CertificateMismatch { .. }
+            | ErrorKind::NotLxd(_)
+            | ErrorKind::TooLarge { .. }
+            | ErrorKind::Invalid(_) => false,
         }
     }
 }
 
-/// Turns "not found" into `None`, where absence is an answer and not a failure.
+/// Converts "not found" to `None`, for callers that expect absence.
 pub trait Found<T> {
-    /// `Ok(None)` if the server says that the object does not exist; every other error stays one.
+    /// `Ok(None)` if the server says that the object does not exist. Other errors are returned unchanged.
     fn found(self) -> Result<Option<T>, Error>;
 }
 
@@ -161,7 +171,7 @@ impl<T> Found<T> for Result<T, Error> {
     }
 }
 
-/// Sorts an HTTP status of 400 and up by the server's text.
+/// Classifies an HTTP status of 400 or higher, by the server's text.
 ///
 /// LXD 5.0 answers "already exists" with 409 or 500 by the object, "Instance is running" to a deletion with 400, and
 /// "Only empty projects can be removed" with 500; Incus 6.0 lets its database's "UNIQUE constraint failed" through.
@@ -175,10 +185,10 @@ pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
     }
 }
 
-/// Sorts the text of an operation that ended in failure.
+/// Classifies the text of a failed operation.
 pub(crate) fn from_operation(text: String) -> ErrorKind {
     match text.as_str() {
-        // What Incus 6.0 makes of an image alias that does not exist.
+        // Incus 6.0's text for an image alias that does not exist.
         "Image not provided for instance creation" => ErrorKind::NotFound(text),
         _ if is_no_space_text(&text) => ErrorKind::NoSpace(text),
         _ if is_conflict_text(&text) => ErrorKind::Conflict(text),
@@ -186,7 +196,7 @@ pub(crate) fn from_operation(text: String) -> ErrorKind {
     }
 }
 
-/// What the kernel says (ENOSPC, EDQUOT), and what ZFS, btrfs and LVM tools make of it.
+/// Matches the kernel's texts (ENOSPC, EDQUOT), and those of ZFS, btrfs and LVM.
 fn is_no_space_text(text: &str) -> bool {
     has_any(
         text,
@@ -216,7 +226,7 @@ fn is_conflict_text(text: &str) -> bool {
     has_any(text, &words)
 }
 
-/// Sorts a failure below HTTP: what the connection, TLS or the HTTP library made of it.
+/// Classifies a failure below HTTP: of the connection, of TLS or of the HTTP library.
 pub(crate) fn from_connection(error: &reqwest::Error) -> ErrorKind {
     use rustls::{AlertDescription as Alert, Error as Tls};
     for cause in causes(error) {
@@ -241,7 +251,7 @@ pub(crate) fn from_connection(error: &reqwest::Error) -> ErrorKind {
             _ => ErrorKind::NotLxd(tls.to_string()),
         };
     }
-    // A connection that is not there in time is as good as one that is refused.
+    // A connection that times out is treated like one that is refused.
     if error.is_timeout() && !error.is_connect() {
         ErrorKind::TimedOut(Duration::ZERO)
     } else if error.is_builder() {
@@ -251,7 +261,7 @@ pub(crate) fn from_connection(error: &reqwest::Error) -> ErrorKind {
     }
 }
 
-/// The chain of causes. An `io::Error` made from another error hides that one from `source()`, so it is opened here.
+/// The chain of causes. An `io::Error` that wraps another error does not show it in `source()`, so it is unwrapped here.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&cause| {
         match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
@@ -270,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_names_remote_call_and_object() {
+    fn messages_name_remote_action_and_object() {
         let text = error(from_status(404, "Instance not found".into())).to_string();
         assert_eq!(
             text,
@@ -279,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_sorted_into_passing_and_final() {
+    fn answers_are_classified_as_transient_or_final() {
         let table = [
             (from_status(404, String::new()), false, "NotFound"),
             (from_status(403, "not authorized".into()), false, "Forbidden"),

@@ -1,4 +1,4 @@
-//! The fingerprint by which a certificate is known.
+//! The fingerprint of a certificate.
 
 use std::{fmt, str::FromStr};
 
@@ -64,14 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_back() {
+    fn fingerprints_round_trip() {
         let fingerprint = Fingerprint::of_der(b"certificate");
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
         assert_eq!(fingerprint.to_string().to_uppercase().parse(), Ok(fingerprint));
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_fingerprints_are_refused() {
         for text in ["", "ab", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64)] {
             assert!(text.parse::<Fingerprint>().is_err(), "{text:?}");
         }

@@ -1,8 +1,7 @@
-//! The client's key pair and certificate, by which servers know it.
+//! The client's key pair and certificate, by which servers identify it.
 
 use std::{
     fmt,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::{Fingerprint, tls};
 
-/// How long a certificate made here is valid. LXD's own client makes them valid for ten years too.
+/// Validity of the certificates that we create. LXD's client uses ten years, too.
 const VALID_YEARS: i32 = 10;
 
 /// The client's private key (ECDSA P-384) with its self-signed certificate. `Debug` shows the fingerprint only.
@@ -19,16 +18,16 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// A key pair that cannot be made, read or stored.
+/// A key pair that cannot be created, read or stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The library refused to make a key or certificate.
-    #[error("cannot make a client certificate for {name:?}")]
+    /// The library refused to create a key or certificate.
+    #[error("cannot create a client certificate for {name:?}")]
     Generate {
-        /// The common name asked for.
+        /// The requested common name.
         name: String,
-        /// Why.
+        /// The library's error.
         source: rcgen::Error,
     },
     /// A file could not be read or written.
@@ -38,15 +37,15 @@ pub enum IdentityError {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The file system's error.
         source: std::io::Error,
     },
-    /// There is a certificate without its key. It is not replaced, because servers may trust it.
-    #[error("{} is there but {} is not; restore the key, or remove the certificate to make a new pair", certificate.display(), key.display())]
+    /// The certificate exists without its key. It is not replaced, because servers may trust it.
+    #[error("{} exists but {} does not; restore the key, or remove the certificate to create a new pair", certificate.display(), key.display())]
     KeyMissing {
-        /// The certificate that was found.
+        /// The certificate.
         certificate: PathBuf,
-        /// The key that was not.
+        /// The missing key.
         key: PathBuf,
     },
     /// Text that is not a PEM certificate and the PEM key that belongs to it.
@@ -55,7 +54,7 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Makes a new key pair with a certificate whose common name is `name`.
+    /// Creates a key pair with a certificate whose common name is `name`.
     pub fn generate(name: &str) -> Result<Self, IdentityError> {
         let generate = |source| IdentityError::Generate { name: name.to_owned(), source };
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).map_err(generate)?;
@@ -63,7 +62,7 @@ impl Identity {
         Self::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
     }
 
-    /// Takes a certificate and its private key in PEM form.
+    /// Loads a certificate and its private key in PEM form.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
         let invalid = |e: &dyn fmt::Display| IdentityError::Invalid(e.to_string());
         let certificate = CertificateDer::from_pem_slice(certificate).map_err(|e| invalid(&e))?;
@@ -72,11 +71,11 @@ impl Identity {
         Ok(Self { certificate, key })
     }
 
-    /// Reads `client.crt` and `client.key` in `dir`, or makes them (mode 0600) if neither is there.
+    /// Reads `client.crt` and `client.key` in `dir`, or creates them (mode 0600) if neither exists.
     ///
-    /// Each file appears whole or not at all, and the first writer wins: of several programs that start together, all
-    /// end up with the same pair. A key without certificate is left from a crash between the two files, and completed.
-    /// Blocks on the file system for a moment.
+    /// Files are written atomically and never replaced, so programs that start at the same time all get the same pair. A key without
+    /// a certificate is left by a crash between the two files; the certificate is then created. Blocks on the file system for a
+    /// moment.
     pub fn load_or_create(dir: &Path, name: &str) -> Result<Self, IdentityError> {
         let (certificate, key) = (dir.join("client.crt"), dir.join("client.key"));
         let generate = |source| IdentityError::Generate { name: name.to_owned(), source };
@@ -101,7 +100,7 @@ impl Identity {
         Fingerprint::of_der(&self.certificate)
     }
 
-    /// When the certificate stops being valid; `None` if it does not say so in a way that can be read.
+    /// Expiry date of the certificate; `None` if it cannot be parsed.
     pub fn valid_until(&self) -> Option<jiff::Timestamp> {
         crate::validity::not_after(&self.certificate)
     }
@@ -132,7 +131,7 @@ fn self_sign(name: &str, key: &rcgen::KeyPair) -> Result<rcgen::Certificate, rcg
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    // From the first of the year before: clocks of client and server may differ.
+    // Valid from the beginning of last year, because the clocks of client and server may differ.
     let year = i32::from(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year());
     params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
     params.not_after = rcgen::date_time_ymd(year + VALID_YEARS, 1, 1);
@@ -143,18 +142,12 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(path).map_err(|source| IdentityError::Io { action: "read", path: path.to_owned(), source })
 }
 
-/// Puts a file in place whole, with mode 0600 (what `tempfile` gives), unless one is there already.
+/// Writes a file atomically, with mode 0600 (`tempfile`'s default), unless it exists.
 fn publish(dir: &Path, path: &Path, content: &str) -> Result<(), IdentityError> {
+    let written =
+        std::fs::create_dir_all(dir).and_then(|()| atomic_file::create(path, content.as_bytes(), 0o600));
     let failed = |source| IdentityError::Io { action: "write", path: path.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(content.as_bytes()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(failed(e.error)),
-    }
+    written.map(drop).map_err(failed)
 }
 
 #[cfg(test)]
@@ -164,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_once_then_read_and_private() {
+    fn pair_is_created_once_and_private() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path().join("new");
         let first = Identity::load_or_create(&dir, "shop").expect("made");
@@ -178,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_start_together_get_the_same_pair() {
+    fn concurrent_starts_get_the_same_pair() {
         let dir = tempfile::tempdir().expect("a directory");
         let fingerprints: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)

@@ -19,10 +19,10 @@ use crate::{
     transport::{Call, Payload},
 };
 
-/// How much of a file is in memory at a time, in bytes.
+/// Size of the pieces in which files are read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// SHA-256 of an image's files in hexadecimal, by which servers know it.
+/// SHA-256 of an image's files in hexadecimal; the server's name for the image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageFingerprint(String);
@@ -39,23 +39,23 @@ impl fmt::Display for ImageFingerprint {
     }
 }
 
-/// The files that an image is made of.
+/// The files of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageFiles {
-    /// One tarball with metadata and root file system.
+    /// One tarball with both metadata and root file system.
     Unified(PathBuf),
-    /// Metadata tarball and root file system apart: squashfs for containers, a qcow2 disk for virtual machines.
+    /// A metadata tarball and a root file system: squashfs for containers, a qcow2 disk for virtual machines.
     Split {
         /// The tarball that has `metadata.yaml`.
         metadata: PathBuf,
         /// The root file system or disk.
         rootfs: PathBuf,
-        /// What it is for; the two upload under different names.
+        /// The type of instances; it determines the name of the upload's field.
         kind: InstanceType,
     },
 }
 
-/// What an image is for.
+/// The instances that an image is for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct ImageInfo {
@@ -75,15 +75,15 @@ struct Alias {
 }
 
 impl Client {
-    /// The image that an alias stands for, if there is such an alias. A project without images of its own
-    /// (`features.images`) sees those of the project `default`.
+    /// Looks up the image of an alias. A project without images of its own (`features.images`) sees those of the project
+    /// `default`.
     pub async fn image_alias(&self, project: &str, alias: &str) -> Result<Option<ImageFingerprint>> {
         let action = format!("look up image alias {alias} in project {project}");
         let call = Call::get(&["images", "aliases", alias], action).project(project);
         Ok(self.transport.fetch::<Alias>(call).await.found()?.map(|(alias, _)| alias.target))
     }
 
-    /// What an image is for.
+    /// Reads the architecture and instance type of an image.
     pub async fn image(&self, project: &str, image: &ImageFingerprint) -> Result<ImageInfo> {
         let action = format!("read image {image} in project {project}");
         let call = Call::get(&["images", &image.0], action).project(project);
@@ -110,9 +110,9 @@ impl Client {
         self.transport.send(call).await.map(drop)
     }
 
-    /// Uploads an image and returns when the server has unpacked it. At most `within`.
+    /// Uploads an image and returns when the server has unpacked it, within the time-out `within`.
     ///
-    /// The files are streamed, so memory does not grow with them. An image that is there already is fine.
+    /// The files are streamed, so memory use does not depend on their size. Succeeds if the server already has the image.
     pub async fn upload_image(
         &self,
         project: &str,
@@ -122,7 +122,7 @@ impl Client {
         self.upload_image_watched(project, files, within, |_| ()).await
     }
 
-    /// As [`Client::upload_image`]; `sent` is told how many bytes have gone out so far, of all files together.
+    /// As [`Client::upload_image`]; `sent` counts the bytes of all files that have been sent so far.
     pub async fn upload_image_watched(
         &self,
         project: &str,
@@ -166,13 +166,13 @@ impl Client {
                 Some(fingerprint) => ImageFingerprint(fingerprint.to_owned()),
                 None => hashed(&way),
             }),
-            // All was sent, and the server has an image of this hash: it is this one.
+            // Everything was sent, and the conflict is with an image of the same hash, so it is this one.
             Err(e) if e.is_conflict() => Ok(hashed(&way)),
             Err(e) => Err(e),
         }
     }
 
-    /// Deletes an image and its aliases. At most `within`.
+    /// Deletes an image and its aliases, within the time-out `within`.
     pub async fn delete_image(
         &self,
         project: &str,
@@ -195,7 +195,7 @@ impl Client {
         Ok(reqwest::multipart::Part::stream_with_length(body, length).file_name(file_name))
     }
 
-    /// A file as a stream that is hashed on its way, and its length.
+    /// Opens a file as a stream that is hashed while it is sent; also returns its length.
     async fn open(
         &self,
         path: &Path,
@@ -220,7 +220,7 @@ impl Client {
     }
 }
 
-/// What is made of the bytes as they go out.
+/// The hash and count of the bytes sent so far.
 struct OnTheWay {
     hash: Sha256,
     bytes: u64,

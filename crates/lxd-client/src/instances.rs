@@ -13,20 +13,20 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstanceType {
-    /// A system container: the host's kernel, everything else its own.
+    /// A system container, which shares the host's kernel.
     Container,
-    /// A machine with a kernel of its own; needs KVM on the server.
+    /// A virtual machine with its own kernel; the server needs KVM.
     VirtualMachine,
 }
 
-/// What an instance is made from.
+/// The image of a new instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
     /// The image that has this alias.
     Alias(String),
-    /// Exactly this image.
+    /// The image with this fingerprint.
     Fingerprint(ImageFingerprint),
-    /// Nothing: an instance with an empty root, which cannot start.
+    /// No image: an instance with an empty root, which cannot start.
     Empty,
 }
 
@@ -37,25 +37,25 @@ pub struct InstanceSpec {
     pub name: String,
     /// Container or virtual machine.
     pub kind: InstanceType,
-    /// What it is made from.
+    /// The image to create it from.
     pub image: ImageSource,
     /// `limits.…`, `cloud-init.…`, `user.…` and so on.
     pub config: ConfigMap,
-    /// Devices beside those of the profiles.
+    /// Devices in addition to those of the profiles.
     pub devices: DeviceMap,
-    /// Profiles in order; `None` for the project's `default`.
+    /// Profiles in order; `None` uses the project's `default`.
     pub profiles: Option<Vec<String>>,
-    /// The cluster member to put it on; `None` lets the cluster choose.
+    /// The cluster member to create it on; `None` lets the cluster choose.
     pub target: Option<String>,
 }
 
-/// An instance as the server has it.
+/// An instance, as the server describes it.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct Instance {
     /// Its name, unique in its project.
     pub name: String,
-    /// Whether it runs.
+    /// Its status.
     pub status: Status,
     /// Container or virtual machine.
     #[serde(rename = "type")]
@@ -74,11 +74,11 @@ pub struct Instance {
     pub location: String,
 }
 
-/// Where a cluster has an instance.
+/// The location of an instance in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct InstanceLocation {
-    /// The project that it is in.
+    /// Its project.
     #[serde(default)]
     pub project: String,
     /// Its name, unique in its project.
@@ -88,16 +88,16 @@ pub struct InstanceLocation {
     pub location: String,
 }
 
-/// Whether an instance runs.
+/// The status of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 #[non_exhaustive]
 pub enum Status {
-    /// It runs; what is inside may still be booting.
+    /// Running; the system inside may still be booting.
     Running,
-    /// It does not run.
+    /// Not running.
     Stopped,
-    /// Any other state, in the server's word.
+    /// Any other state, as named by the server.
     Other(String),
 }
 
@@ -111,15 +111,15 @@ impl From<String> for Status {
     }
 }
 
-/// How an instance is right now.
+/// The current state of an instance.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct InstanceState {
-    /// Whether it runs.
+    /// Its status.
     pub status: Status,
-    /// The addresses of its interfaces, `lo` left out.
+    /// The addresses of its interfaces except `lo`.
     pub addresses: Vec<Address>,
-    /// Memory in use, in bytes; 0 when it does not run.
+    /// Memory in use, in bytes; 0 if it is not running.
     pub memory_used: u64,
 }
 
@@ -131,16 +131,16 @@ pub struct Address {
     pub interface: String,
     /// The address.
     pub address: IpAddr,
-    /// Whether it is good beyond the link (`global`).
+    /// True if its scope is `global`.
     pub global: bool,
 }
 
-/// How to stop an instance.
+/// The ways to stop an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Ask what is inside to shut down.
+    /// Ask the system inside to shut down.
     Clean,
-    /// Take the power away.
+    /// Turn it off.
     Force,
 }
 
@@ -149,7 +149,7 @@ struct RawState {
     status: Status,
     #[serde(default)]
     memory: RawMemory,
-    /// `null` when the instance does not run.
+    /// `null` if the instance is not running.
     network: Option<std::collections::BTreeMap<String, RawInterface>>,
 }
 
@@ -188,7 +188,7 @@ impl From<RawState> for InstanceState {
 }
 
 impl Client {
-    /// Creates an instance and returns when it is there, stopped. At most `within`.
+    /// Creates an instance and returns when it exists; it is not started. Time-out: `within`.
     pub async fn create_instance(&self, project: &str, spec: &InstanceSpec, within: Duration) -> Result<()> {
         let source = match &spec.image {
             ImageSource::Alias(alias) => json!({"type": "image", "alias": alias}),
@@ -214,20 +214,20 @@ impl Client {
         self.run(call, within).await.map(drop)
     }
 
-    /// Reads an instance. A project that does not exist has none, so that is "not found" as well.
+    /// Reads an instance. The result is also "not found" if the project does not exist.
     pub async fn instance(&self, project: &str, name: &str) -> Result<Instance> {
         let action = format!("read instance {name} in project {project}");
         Ok(self.transport.fetch(Call::get(&["instances", name], action).project(project)).await?.0)
     }
 
-    /// The instances of a project. Of a project that does not exist the server says that it has none.
+    /// Lists the instances of a project. If the project does not exist, the server returns an empty list.
     pub async fn instances(&self, project: &str) -> Result<Vec<Instance>> {
         let call = Call::get(&["instances"], format!("list instances of project {project}"));
         Ok(self.transport.fetch(call.query("recursion", "1").project(project)).await?.0)
     }
 
-    /// The cluster members that the instances of a project, or of all projects, are on. Of a member that does not
-    /// answer the cluster still tells which instances it has.
+    /// Lists the cluster members of the instances of a project, or of all projects. The cluster also knows the instances of a member
+    /// that does not answer.
     pub async fn locations(&self, project: Option<&str>) -> Result<Vec<InstanceLocation>> {
         let of = project.map_or_else(|| "all projects".to_owned(), |project| format!("project {project}"));
         let call = Call::get(&["instances"], format!("list where the instances of {of} are"));
@@ -238,28 +238,28 @@ impl Client {
         Ok(self.transport.fetch(call.query("recursion", "1")).await?.0)
     }
 
-    /// How an instance is right now, with its addresses.
+    /// Reads the current state of an instance, with its addresses.
     pub async fn instance_state(&self, project: &str, name: &str) -> Result<InstanceState> {
         let action = format!("read the state of instance {name} in project {project}");
         let call = Call::get(&["instances", name, "state"], action).project(project);
         Ok(self.transport.fetch::<RawState>(call).await?.0.into())
     }
 
-    /// Starts an instance and returns when it runs (what is inside may still boot). One that runs already is fine.
+    /// Starts an instance and returns when it is running; its system may still be booting. Succeeds if it is already running.
     pub async fn start_instance(&self, project: &str, name: &str, within: Duration) -> Result<()> {
         let body = json!({"action": "start", "timeout": seconds(within)});
         self.set_state("start", project, name, body, within).await
     }
 
-    /// Stops an instance and returns when it does not run. One that is stopped already is fine.
+    /// Stops an instance and returns when it is stopped. Succeeds if it is already stopped.
     pub async fn stop_instance(&self, project: &str, name: &str, how: Stop, within: Duration) -> Result<()> {
-        // Without a time-out of ours the server's is 30 s and ends in a bare "Operation canceled".
+        // The server's default time-out is 30 s, and its error is only "Operation canceled".
         let body = json!({"action": "stop", "force": how == Stop::Force, "timeout": seconds(within)});
         self.set_state("stop", project, name, body, within).await
     }
 
-    /// Puts devices in the place of an instance's own of the same names; all others stay. One that runs gets them at once, as far
-    /// as their kinds allow.
+    /// Adds devices to an instance, or replaces those with the same names; other devices stay. A running instance gets them at once,
+    /// as far as their types allow.
     pub async fn merge_instance_devices(
         &self,
         project: &str,
@@ -269,12 +269,12 @@ impl Client {
     ) -> Result<()> {
         let action = format!("change devices of instance {name} in project {project}");
         let body = json!({"devices": devices});
-        // Unlike replacing an instance's configuration, this is done when it is answered.
+        // Unlike a PUT of the configuration, a PATCH is complete when it is answered.
         let call = Call::patch(&["instances", name], body, action).project(project).timeout(within);
         self.transport.send(call).await.map(drop)
     }
 
-    /// Deletes an instance and returns when it is gone. It must be stopped.
+    /// Deletes an instance, which must be stopped, and returns when it is deleted.
     pub async fn delete_instance(&self, project: &str, name: &str, within: Duration) -> Result<()> {
         let action = format!("delete instance {name} in project {project}");
         self.run(Call::delete(&["instances", name], action).project(project), within).await.map(drop)
@@ -292,20 +292,20 @@ impl Client {
         let call = Call::put(&["instances", name, "state"], body, action).project(project);
         match self.run(call, within).await {
             Ok(OperationState { .. }) => Ok(()),
-            Err(e) if is_so_already(e.kind()) => Ok(()),
+            Err(e) if is_already_done(e.kind()) => Ok(()),
             Err(e) => Err(e),
         }
     }
 }
 
-/// LXD says so in an operation, in words only.
-fn is_so_already(kind: &ErrorKind) -> bool {
+/// LXD reports this only in the text of the operation's error.
+fn is_already_done(kind: &ErrorKind) -> bool {
     let (ErrorKind::OperationFailed(text) | ErrorKind::Rejected { text, .. }) = kind else { return false };
     let text = text.to_ascii_lowercase();
     text.contains("already running") || text.contains("already stopped")
 }
 
-/// Whole seconds, and not 0, which would be "for ever".
+/// Rounds down to whole seconds, but at least 1, because 0 means no time-out.
 fn seconds(within: Duration) -> u64 {
     within.as_secs().max(1)
 }

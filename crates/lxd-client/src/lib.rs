@@ -1,16 +1,15 @@
 //! An async client of the REST API that LXD (5.0 and later) and Incus share.
 //!
-//! It knows servers, projects, images, instances and operations, and nothing of what they are used for.
+//! It covers servers, projects, images, instances and operations, and does not know what callers use them for.
 //!
-//! What every call keeps to:
-//! - The server is known by the fingerprint of its certificate ([`Fingerprint`]), never by a certificate authority.
-//! - Time and size of an answer are bounded ([`Limits`]).
-//! - An accepted request (status 202) is not done: calls that start an operation return when it has ended, or when
-//!   the time given by the caller is up.
+//! All calls follow these rules:
+//! - The server is identified by its certificate's fingerprint ([`Fingerprint`]), never by a certificate authority.
+//! - The time and size of an answer are bounded ([`Limits`]).
+//! - An accepted request (status 202) is not done. Calls that start an operation return when it has ended, or when the caller's
+//!   time-out is reached.
 //! - "Could not ask" is never "not there": only the server's own 404 becomes [`ErrorKind::NotFound`].
-//! - Nothing that changes the server is ever sent twice. A GET whose connection broke is sent once more, since
-//!   a kept-alive connection may have been closed by the server in the very moment it was reused.
-//!
+//! - A request that changes something is never sent twice. A GET is repeated once if its connection broke, because the server
+//!   may have closed a kept-alive connection just as it was reused.
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! use lxd_client::{Client, ClientConfig, Found, Identity, Token};
@@ -57,11 +56,11 @@ pub use server::{ClusterMember, Environment, Resources, Scheduler, ServerInfo, S
 pub use token::{InvalidToken, Token};
 pub use transport::ETag;
 
-/// Configuration keys and values as the API has them: everything is text.
+/// Configuration keys and values. In the API all values are strings.
 pub type ConfigMap = std::collections::BTreeMap<String, String>;
 
 /// Devices by name, each a map of options (`type`, `listen`, …).
 pub type DeviceMap = std::collections::BTreeMap<String, ConfigMap>;
 
-/// What every call here returns.
+/// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::{
     Client, ErrorKind, Result,
     error::from_operation,
-    transport::{Answer, Call},
+    transport::{ApiResponse, Call},
 };
 
-/// How long the server is asked to hold one wait. Below the minute after which boxes in between cut silent connections.
+/// Maximum time of one wait request. Middleboxes cut connections that are silent for a minute.
 const SLICE: Duration = Duration::from_secs(20);
 
-/// Work that the server has taken on. Dropping it changes nothing there.
+/// An operation that is running on the server. Dropping it does not affect the operation.
 #[derive(Debug, Clone)]
 #[must_use = "an accepted request is not done: wait for its operation"]
 pub struct Operation {
@@ -23,7 +23,7 @@ pub struct Operation {
     action: String,
 }
 
-/// How an operation stands.
+/// The state of an operation.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct OperationState {
@@ -34,13 +34,13 @@ pub struct OperationState {
     pub description: String,
     /// 100 to 199 while it runs, 200 when it succeeded, 400 when it failed, 401 when it was cancelled.
     pub status_code: u16,
-    /// What it is about, and what came of it.
+    /// The operation's metadata, which includes its result.
     #[serde(default)]
     pub metadata: Value,
-    /// Whether it can be cancelled.
+    /// True if it can be cancelled.
     #[serde(default)]
     pub may_cancel: bool,
-    /// Why it failed; empty otherwise.
+    /// The error if it failed; otherwise empty.
     #[serde(default)]
     pub err: String,
 }
@@ -51,9 +51,9 @@ impl Operation {
         &self.id
     }
 
-    /// Waits until the operation has ended, at most `within`.
+    /// Waits until the operation has ended, with the time-out `within`.
     ///
-    /// Failure and cancellation are errors. When time is up the operation goes on: look at its object, or cancel it.
+    /// Failure and cancellation are errors. The operation continues after the time-out: look at its object, or cancel it.
     /// LXD forgets an operation 5 s after its end ([`ErrorKind::OperationForgotten`]).
     pub async fn wait(&self, within: Duration) -> Result<OperationState> {
         self.wait_since(Instant::now(), within).await
@@ -69,15 +69,15 @@ impl Operation {
                 return Err(transport.error(&self.action, ErrorKind::TimedOut(within)));
             }
             let slice = SLICE.min(left);
-            // Whole seconds, and not 0, which would be "answer at once".
+            // At least 1, because 0 means "answer at once".
             let seconds = slice.as_secs().max(1).to_string();
             let call = Call::get(&["operations", &self.id, "wait"], self.action.as_str())
                 .query("timeout", seconds)
                 .timeout(left.min(slice + transport.limits().total));
             let state = match transport.fetch::<OperationState>(call).await {
                 Ok((state, _)) => state,
-                // Incus answers the wait with the operation's own error: ask whether it is that, or the call that failed.
-                Err(error) if is_of_the_server(error.kind()) => match self.state().await? {
+                // Incus answers the wait with the operation's error. Ask whether the operation failed or the call did.
+                Err(error) if is_servers_answer(error.kind()) => match self.state().await? {
                     state if state.status_code < 200 => return Err(error),
                     state => state,
                 },
@@ -95,7 +95,7 @@ impl Operation {
         }
     }
 
-    /// How the operation stands now.
+    /// Reads the current state of the operation.
     pub async fn state(&self) -> Result<OperationState> {
         let transport = &self.client.transport;
         let call = Call::get(&["operations", &self.id], self.action.as_str());
@@ -106,22 +106,22 @@ impl Operation {
         }
     }
 
-    /// Asks the server to stop the operation; few can be.
+    /// Cancels the operation. Few operations can be cancelled.
     pub async fn cancel(&self) -> Result<()> {
         let action = format!("cancel: {}", self.action);
         self.client.transport.send(Call::delete(&["operations", &self.id], action)).await.map(drop)
     }
 }
 
-/// Whether the server itself refused the call, in words of its own.
-fn is_of_the_server(kind: &ErrorKind) -> bool {
+/// Returns whether the error is the server's answer.
+fn is_servers_answer(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound(_) | ErrorKind::Conflict(_) | ErrorKind::Rejected { .. })
 }
 
 impl Client {
     /// Makes a call that starts an operation.
     pub(crate) async fn start(&self, call: Call) -> Result<(Operation, OperationState)> {
-        let Answer { operation, metadata, action, .. } = self.transport.send(call).await?;
+        let ApiResponse { operation, metadata, action, .. } = self.transport.send(call).await?;
         let Some(id) = operation else {
             return Err(self.transport.error(&action, ErrorKind::NotLxd("no operation was started".into())));
         };
@@ -129,7 +129,7 @@ impl Client {
         Ok((Operation { client: self.clone(), id, action }, state))
     }
 
-    /// Makes a call that starts an operation, and waits for its end, both within the time given.
+    /// Makes a call that starts an operation, and waits until it has ended. The time-out `within` covers both.
     pub(crate) async fn run(&self, call: Call, within: Duration) -> Result<OperationState> {
         let begin = Instant::now();
         let call = call.timeout(within.min(self.transport.limits().total));

@@ -1,4 +1,4 @@
-//! Projects: the walls between what different owners have on one server.
+//! Projects, which separate the objects of different owners on a server.
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -18,8 +18,8 @@ pub struct Project {
     /// `features.…`, `limits.…`, `restricted.…` and `user.…`.
     #[serde(default)]
     pub config: ConfigMap,
-    /// What is in it, as API addresses. The project's own `default` profile is listed too, but does not keep the
-    /// project from being deleted.
+    /// API paths of its objects. The project's `default` profile is listed, too, but does not prevent the project from being
+    /// deleted.
     #[serde(default)]
     pub used_by: Vec<String>,
     /// The version that was read; `None` in listings.
@@ -27,7 +27,7 @@ pub struct Project {
     pub etag: Option<ETag>,
 }
 
-/// Something that is in a project.
+/// An object in a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content {
@@ -69,21 +69,21 @@ impl Content {
 }
 
 impl Project {
-    /// What is in the project, out of [`Project::used_by`].
+    /// The project's objects, from [`Project::used_by`].
     pub fn contents(&self) -> Vec<Content> {
         self.used_by.iter().map(|address| Content::parse(address)).collect()
     }
 
-    /// Whether the project has objects of a kind (`images`, `networks`, `profiles`, `storage.volumes`) of its own. Where it
-    /// does not, listing them in the project shows those of the project `default`.
+    /// Returns whether the project has its own objects of a kind (`images`, `networks`, `profiles`, `storage.volumes`). If not, listing them
+    /// in the project returns those of the project `default`.
     pub fn has_own(&self, feature: &str) -> bool {
         self.config.get(&format!("features.{feature}")).is_some_and(|v| v == "true")
     }
 }
 
 impl Client {
-    /// Creates a project. What is not said about `features.…` is the server's default: own images, profiles and volumes,
-    /// the networks of `default`.
+    /// Creates a project. Features that are not given have the server's defaults: its own images, profiles and volumes, and the
+    /// networks of `default`.
     pub async fn create_project(&self, name: &str, description: &str, config: &ConfigMap) -> Result<()> {
         let body = json!({"name": name, "description": description, "config": config});
         self.transport.send(Call::post(&["projects"], body, format!("create project {name}"))).await.map(drop)
@@ -102,17 +102,17 @@ impl Client {
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// Writes description and configuration of a project that was read before and changed since.
+    /// Replaces the description and configuration of a project.
     ///
-    /// The whole configuration is replaced (LXD 5.0 does so even for a PATCH, features included), so start from what
-    /// [`Client::project`] gave. If somebody else changed the project meanwhile, this is a conflict.
+    /// The whole configuration is replaced (LXD 5.0 does so even for a PATCH, features included), so start from the result of
+    /// [`Client::project`]. It is a conflict if the project was changed since it was read.
     pub async fn update_project(&self, project: &Project) -> Result<()> {
         let body = json!({"description": project.description, "config": project.config});
         let call = Call::put(&["projects", &project.name], body, format!("update project {}", project.name));
         self.transport.send(call.if_match(project.etag.as_ref())).await.map(drop)
     }
 
-    /// Deletes a project. It must be empty but for its `default` profile, else this is a conflict.
+    /// Deletes a project. It is a conflict if the project contains anything except its `default` profile.
     pub async fn delete_project(&self, name: &str) -> Result<()> {
         self.transport
             .send(Call::delete(&["projects", name], format!("delete project {name}")))
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contents_are_told_apart() {
+    fn contents_are_parsed_by_kind() {
         let table = [
             ("/1.0/instances/lnplay?project=p", Content::Instance("lnplay".into())),
             ("/1.0/profiles/default?project=p", Content::Profile("default".into())),

@@ -1,23 +1,23 @@
-//! What a server says about itself: version, trust, load.
+//! The server's description of itself: version, trust, resources.
 
 use serde::Deserialize;
 
 use crate::{Client, ConfigMap, Fingerprint, Result, transport::Call};
 
-/// The server's answer to `GET /1.0`. To a client that it does not trust it tells only the first fields.
+/// The answer to `GET /1.0`. A client that is not trusted gets only the first fields.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct ServerInfo {
     /// `trusted` or `untrusted`.
     auth: String,
-    /// What this version can do beyond the first, by name.
+    /// Names of the API extensions of this version.
     pub api_extensions: Vec<String>,
-    /// About the machine; empty for a client that is not trusted.
+    /// The server and its machine; empty for a client that is not trusted.
     #[serde(default)]
     pub environment: Environment,
 }
 
-/// About the server and its machine.
+/// The server and its machine.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -26,48 +26,48 @@ pub struct Environment {
     pub server: String,
     /// For example `5.0.2`.
     pub server_version: String,
-    /// The server's name, in a cluster the member's.
+    /// The name of the server, or of the cluster member.
     pub server_name: String,
-    /// Whether the server is a member of a cluster.
+    /// True if the server is a member of a cluster.
     pub server_clustered: bool,
-    /// Where it listens, as `host:port`.
+    /// The addresses on which it listens, as `host:port`.
     pub addresses: Vec<String>,
     /// For example `x86_64`.
     pub kernel_architecture: String,
-    /// How instances run: `lxc`, or `lxc | qemu` where virtual machines can be made.
+    /// The instance drivers: `lxc`, or `lxc | qemu` if virtual machines are supported.
     pub driver: String,
-    /// Of the certificate that the server shows.
+    /// Fingerprint of the server's certificate.
     pub certificate_fingerprint: Option<Fingerprint>,
 }
 
 impl ServerInfo {
-    /// Whether the server trusts this client.
+    /// Returns whether the server trusts this client.
     pub fn is_trusted(&self) -> bool {
         self.auth == "trusted"
     }
 
-    /// Whether this version has an API extension.
+    /// Returns whether this version has the API extension.
     pub fn has_extension(&self, name: &str) -> bool {
         self.api_extensions.iter().any(|e| e == name)
     }
 
-    /// Whether virtual machines can run there, as far as the server knows.
+    /// Returns whether the server reports that it can run virtual machines.
     pub fn runs_virtual_machines(&self) -> bool {
         self.environment.driver.contains("qemu")
     }
 }
 
-/// How much of the machine there is and is used.
+/// The resources of a machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Resources {
-    /// In bytes.
+    /// Total memory, in bytes.
     pub memory_total: u64,
-    /// In bytes.
+    /// Used memory, in bytes.
     pub memory_used: u64,
-    /// Threads that the machine can run at a time.
+    /// Number of CPU threads.
     pub cpu_total: u64,
-    /// Runnable tasks, average of a minute; `None` where the server does not tell (LXD 5.0).
+    /// Load average of the last minute; `None` if the server does not report it (LXD 5.0).
     pub load: Option<f64>,
 }
 
@@ -77,32 +77,32 @@ pub struct Resources {
 pub struct ClusterMember {
     /// The member's name.
     pub server_name: String,
-    /// Its API, `https://host:port`.
+    /// URL of its API, `https://host:port`.
     #[serde(default)]
     pub url: String,
     /// `Online`, `Offline`, `Evacuated` or `Blocked`.
     pub status: String,
-    /// The status in a sentence.
+    /// A sentence about the status.
     #[serde(default)]
     pub message: String,
     /// For example `x86_64`.
     #[serde(default)]
     pub architecture: String,
-    /// The cluster groups that it is in.
+    /// Its cluster groups.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Its configuration, `scheduler.instance` among it.
+    /// Its configuration, including `scheduler.instance`.
     #[serde(default)]
     pub config: ConfigMap,
 }
 
 impl ClusterMember {
-    /// Whether it runs instances.
+    /// Returns whether it can run instances.
     pub fn is_online(&self) -> bool {
         self.status.eq_ignore_ascii_case("online")
     }
 
-    /// Who may put instances there. LXD and Incus: `scheduler.instance`, `all` by default.
+    /// The value of `scheduler.instance`; `all` by default.
     pub fn scheduler(&self) -> Scheduler {
         match self.config.get("scheduler.instance").map(String::as_str) {
             Some("manual") => Scheduler::Manual,
@@ -112,25 +112,25 @@ impl ClusterMember {
     }
 }
 
-/// Who may put instances on a member.
+/// Restriction on which instances are placed on a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduler {
-    /// Everybody.
+    /// No restriction.
     All,
-    /// Whoever asks for one of its cluster groups.
+    /// Only instances targeted at one of the member's cluster groups.
     Group,
-    /// Whoever asks for it by name: its operator, by hand.
+    /// Only instances targeted at the member itself.
     Manual,
 }
 
-/// How much of a storage pool there is and is used, in bytes.
+/// The size and usage of a storage pool, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct StorageSpace {
-    /// The pool's size.
+    /// Total size.
     #[serde(default)]
     pub total: u64,
-    /// What is used of it.
+    /// Used space.
     #[serde(default)]
     pub used: u64,
 }
@@ -174,8 +174,8 @@ struct RawLoad {
 }
 
 impl Client {
-    /// What the server says about itself. Works for clients that are not trusted, too; one that is not trusted because its
-    /// own certificate is out of date gets [`crate::ErrorKind::ClientCertificateExpired`].
+    /// Reads the server's description. This works for clients that are not trusted, too; if the reason is that the client's
+    /// certificate has expired, the result is [`crate::ErrorKind::ClientCertificateExpired`].
     pub async fn server(&self) -> Result<ServerInfo> {
         let action = "read the server's description";
         let info: ServerInfo = self.transport.fetch(Call::get(&[], action)).await?.0;
@@ -185,36 +185,36 @@ impl Client {
         Ok(info)
     }
 
-    /// What a member of a cluster says about itself.
+    /// Reads the description of a cluster member.
     pub async fn member(&self, name: &str) -> Result<ServerInfo> {
         let action = format!("read the description of cluster member {name}");
         Ok(self.transport.fetch(Call::get(&[], action).query("target", name)).await?.0)
     }
 
-    /// How much of the machine there is and is used: of a cluster, the member's that answers.
+    /// Reads the resources of the machine; in a cluster, of the member that answers.
     pub async fn resources(&self) -> Result<Resources> {
         self.read_resources(Call::get(&["resources"], "read the server's resources")).await
     }
 
-    /// How much of a cluster member's machine there is and is used.
+    /// Reads the resources of a cluster member.
     pub async fn member_resources(&self, member: &str) -> Result<Resources> {
         let action = format!("read the resources of cluster member {member}");
         self.read_resources(Call::get(&["resources"], action).query("target", member)).await
     }
 
-    /// The members of the cluster. A server that is in none refuses this.
+    /// Lists the members of the cluster. A server that is not in a cluster refuses this.
     pub async fn cluster_members(&self) -> Result<Vec<ClusterMember>> {
         let call = Call::get(&["cluster", "members"], "list the cluster's members").query("recursion", "1");
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// What the server has noticed about itself, of a cluster each member.
+    /// Reads the server's warnings about itself; in a cluster, those of every member.
     pub async fn warnings(&self) -> Result<Vec<ServerWarning>> {
         let call = Call::get(&["warnings"], "list the server's warnings").query("recursion", "1");
         Ok(self.transport.fetch(call).await?.0)
     }
 
-    /// How much of a storage pool there is and is used; of a cluster, on the named member.
+    /// Reads the size and usage of a storage pool; in a cluster, on the named member.
     pub async fn storage_space(&self, pool: &str, member: Option<&str>) -> Result<StorageSpace> {
         #[derive(Deserialize)]
         struct Raw {

@@ -1,6 +1,6 @@
-//! TLS with the server's certificate pinned by its fingerprint and a client certificate of our own.
+//! TLS with the server's certificate pinned by its fingerprint, and with a client certificate.
 //!
-//! LXD servers sign their own certificates, so names, authorities and dates say nothing: the fingerprint is all.
+//! LXD servers sign their own certificates, so names, authorities and dates prove nothing. Only the fingerprint counts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{Fingerprint, Identity};
 
 /// The server showed another certificate than the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("the certificate's fingerprint is {got}, pinned is {expected}")]
+#[error("the certificate's fingerprint is {got}; the pinned one is {expected}")]
 pub(crate) struct PinMismatch {
     pub(crate) expected: Fingerprint,
     pub(crate) got: Fingerprint,
@@ -45,8 +45,8 @@ impl ServerCertVerifier for Pinned {
         }
     }
 
-    // The signatures prove that the server holds the key of the certificate it shows; without them the
-    // fingerprint of a public certificate would prove nothing.
+    // The signature proves that the server has the key of its certificate. Without this check, anybody could present the
+    // server's certificate.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -70,7 +70,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// The TLS set-up for one server.
+/// The TLS configuration for a server.
 pub(crate) fn config(identity: &Identity, server: Fingerprint) -> Result<ClientConfig, Error> {
     let provider = provider();
     ClientConfig::builder_with_provider(provider.clone())
@@ -80,7 +80,7 @@ pub(crate) fn config(identity: &Identity, server: Fingerprint) -> Result<ClientC
         .with_client_auth_cert(vec![identity.certificate().clone()], identity.key().clone_key())
 }
 
-/// Whether the key is the certificate's.
+/// Checks that the key belongs to the certificate.
 pub(crate) fn check_pair(
     certificate: &CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,

@@ -1,4 +1,4 @@
-//! The enrolment token that a server's operator hands out (`lxc config trust add`, `incus config trust add`).
+//! Enrolment tokens, as issued by `lxc config trust add` and `incus config trust add`.
 
 use std::fmt;
 
@@ -7,36 +7,36 @@ use serde::Deserialize;
 
 use crate::Fingerprint;
 
-/// An enrolment token: it lets one client in, once, and names the server's certificate.
+/// An enrolment token. It enrols one client, once, and contains the fingerprint of the server's certificate.
 ///
-/// Whoever holds it can enrol, so `Debug` shows neither the token nor its secret.
+/// The holder of a token can enrol, so `Debug` shows neither the token nor its secret.
 #[derive(Clone)]
 pub struct Token {
     text: String,
     content: Content,
 }
 
-/// The JSON inside, as LXD writes it.
+/// The JSON in a token.
 #[derive(Clone, Deserialize)]
 struct Content {
     client_name: String,
     fingerprint: Fingerprint,
     #[serde(default)]
     addresses: Vec<String>,
-    /// Only the server reads it; parsed to be sure that it is there.
+    /// Parsed only to check that it exists; the server uses it.
     #[expect(dead_code, reason = "its presence is what is checked")]
     secret: String,
     #[serde(default)]
     expires_at: Option<jiff::Timestamp>,
 }
 
-/// Text that is not an enrolment token. The text is a secret and not repeated.
+/// Text that is not an enrolment token. The error does not repeat it, because it may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("not an enrolment token: expected base64 of a JSON object with client_name, fingerprint and secret")]
 pub struct InvalidToken(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Token {
-    /// Reads a token as it was printed by the server; white space around it is dropped.
+    /// Parses a token as the server prints it, ignoring surrounding white space.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.trim().to_owned();
         let json = STANDARD.decode(&text).map_err(|e| InvalidToken(e.into()))?;
@@ -54,18 +54,18 @@ impl Token {
         &self.content.fingerprint
     }
 
-    /// Where the server says it listens, as `host:port`.
+    /// The addresses on which the server listens, as `host:port`.
     pub fn addresses(&self) -> &[String] {
         &self.content.addresses
     }
 
-    /// When the server stops taking the token; `None` if it does so never.
+    /// Expiry date of the token; `None` if it never expires.
     pub fn expires_at(&self) -> Option<jiff::Timestamp> {
         // The server writes year 1 for "never".
         self.content.expires_at.filter(|at| *at > jiff::Timestamp::UNIX_EPOCH)
     }
 
-    /// The token as it goes to the server.
+    /// The token in the server's format.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_lxd_writes() {
+    fn tokens_of_lxd_are_parsed() {
         let json = format!(
             r#"{{"client_name":"shop","fingerprint":"{}","addresses":["10.0.0.7:8443"],"secret":"hush","expires_at":"0001-01-01T00:00:00Z"}}"#,
             "ab".repeat(32)
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_repeating_it() {
+    fn invalid_tokens_are_refused_and_not_repeated() {
         for text in ["", "no base64!", &encoded("[]"), &encoded(r#"{"client_name":"a","secret":"hush"}"#)] {
             let error = Token::parse(text).expect_err("no token");
             let shown = format!("{error} {error:?}");

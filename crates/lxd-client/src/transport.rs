@@ -1,4 +1,4 @@
-//! One HTTP call: sent, bounded, counted, and its answer taken out of the API's envelope.
+//! A single HTTP call: sends it, limits and counts it, and unwraps the API's envelope around the answer.
 
 use std::{
     sync::{
@@ -19,18 +19,18 @@ use crate::{
     error::{from_connection, from_status},
 };
 
-/// The version of an object as the server gives it, for updates that must not overwrite somebody else's.
+/// The version of an object, for updates that must not overwrite other clients' changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ETag(String);
 
-/// What one call asks for.
+/// A call.
 pub(crate) struct Call {
     method: Method,
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     headers: Vec<(&'static str, String)>,
     payload: Payload,
-    /// Which call on which object, for messages.
+    /// The action and its object, for messages.
     action: String,
     timeout: Option<Duration>,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// The same once more; `None` of what can be sent once only.
+    /// A copy for a second attempt; `None` if the call can be sent only once.
     fn again(&self) -> Option<Self> {
         match self {
             Self::None => Some(Self::None),
@@ -119,18 +119,18 @@ impl Call {
     }
 }
 
-/// What came back, out of its envelope.
+/// An answer, without its envelope.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     pub(crate) metadata: Value,
-    /// The id of the operation that was started, if one was.
+    /// The id of the operation, if the call started one.
     pub(crate) operation: Option<String>,
     pub(crate) etag: Option<ETag>,
     /// As in [`Call`].
     pub(crate) action: String,
 }
 
-/// The envelope around every answer, <https://documentation.ubuntu.com/lxd/en/stable-5.0/rest-api/#return-values>.
+/// The envelope of every answer, <https://documentation.ubuntu.com/lxd/en/stable-5.0/rest-api/#return-values>.
 #[derive(Deserialize)]
 struct Envelope {
     r#type: EnvelopeType,
@@ -152,8 +152,8 @@ enum EnvelopeType {
     Error,
 }
 
-/// How long sent data may stay unacknowledged before a connection counts as broken. A machine that is gone does not
-/// say so, and the kernel would wait for a quarter of an hour.
+/// Time-out for the acknowledgement of sent data. The kernel's default for a host that has disappeared is a quarter of an
+/// hour.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection to one server, or to a cluster through any of its members.
@@ -164,12 +164,12 @@ pub(crate) struct Transport {
     http: reqwest::Client,
     limits: Limits,
     calls: AtomicU64,
-    /// The end of the client's certificate.
+    /// Expiry date of the client's certificate.
     valid_until: Option<Timestamp>,
     clock_ahead: Mutex<Option<SignedDuration>>,
 }
 
-/// Where the API is served; never empty. The first is the one in use.
+/// URLs of the API; never empty. The first is in use.
 #[derive(Debug)]
 struct Endpoints(Vec<Url>);
 
@@ -178,14 +178,14 @@ impl Endpoints {
         &self.0[0]
     }
 
-    /// Puts an endpoint that did not answer last, if it is still the one in use.
-    fn avoid(&mut self, endpoint: &Url) {
+    /// Moves an endpoint that did not answer to the end, if it is still in use.
+    fn demote(&mut self, endpoint: &Url) {
         if self.current() == endpoint {
             self.0.rotate_left(1);
         }
     }
 
-    /// Takes a new list and goes on with the endpoint in use, if it is on the list.
+    /// Replaces the list; the endpoint in use stays in use if the new list contains it.
     fn replace(&mut self, endpoints: Vec<Url>) {
         if endpoints.is_empty() {
             return;
@@ -196,7 +196,7 @@ impl Endpoints {
     }
 }
 
-/// Marks an endpoint as one to avoid when a call on it is dropped before it has ended: the caller ran out of patience.
+/// Avoids an endpoint if a call on it is dropped before it has ended, which happens when the caller's time-out is reached.
 struct Watched<'a> {
     transport: &'a Transport,
     endpoint: &'a Url,
@@ -206,7 +206,7 @@ struct Watched<'a> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.transport.avoid(self.endpoint);
+            self.transport.demote(self.endpoint);
         }
     }
 }
@@ -223,12 +223,12 @@ impl Transport {
             .tls_backend_preconfigured(tls)
             .http1_only()
             .connect_timeout(limits.connect)
-            // Well below the half minute after which the first servers drop idle connections: a change that is sent on a
-            // connection just being dropped fails, since it is not sent twice.
+            // Servers drop idle connections after half a minute or more. This is well below, because a change that is sent on a
+            // connection while it is dropped fails, and is not repeated.
             .pool_idle_timeout(Duration::from_secs(10))
             .tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT)
             .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT)
-            // A redirect would lead away from the pinned server, a retry could repeat a change.
+            // A redirect could lead to another server, and a retry could repeat a change.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -255,7 +255,7 @@ impl Transport {
         &self.limits
     }
 
-    /// Serves further calls from any of `endpoints`, all of which have the pinned certificate.
+    /// Sets the endpoints for further calls. All of them have the pinned certificate.
     pub(crate) fn set_endpoints(&self, endpoints: Vec<Url>) {
         self.endpoints.write().unwrap_or_else(PoisonError::into_inner).replace(endpoints);
     }
@@ -265,15 +265,15 @@ impl Transport {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    fn avoid(&self, endpoint: &Url) {
-        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).avoid(endpoint);
+    fn demote(&self, endpoint: &Url) {
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).demote(endpoint);
     }
 
     pub(crate) fn calls_made(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// How far the server's clock was ahead of ours at the last answer that told.
+    /// The time by which the server's clock was ahead of ours at the last answer with a date.
     pub(crate) fn clock_ahead(&self) -> Option<SignedDuration> {
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,20 +286,20 @@ impl Transport {
         }
     }
 
-    /// Makes the call and parses the answer's metadata.
+    /// Makes a call and parses the metadata of its answer.
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<(T, Option<ETag>)> {
-        let Answer { metadata, etag, action, .. } = self.send(call).await?;
+        let ApiResponse { metadata, etag, action, .. } = self.send(call).await?;
         self.parse(metadata, &action).map(|value| (value, etag))
     }
 
-    /// Reads metadata; what does not fit was not written by LXD or Incus.
+    /// Parses metadata. A failure means that the server is not LXD or Incus.
     pub(crate) fn parse<T: DeserializeOwned>(&self, metadata: Value, action: &str) -> Result<T> {
         serde_json::from_value(metadata)
             .map_err(|e| self.error(action, ErrorKind::NotLxd("unexpected metadata".into())).with_source(e))
     }
 
-    /// Makes the call, on the next endpoint where one cannot be reached. All of it ends within the call's time.
-    pub(crate) async fn send(&self, mut call: Call) -> Result<Answer> {
+    /// Makes a call. If an endpoint cannot be reached, it uses the next one. The call's time-out covers all attempts.
+    pub(crate) async fn send(&self, mut call: Call) -> Result<ApiResponse> {
         let time = call.timeout.unwrap_or(self.limits.total);
         let action = std::mem::take(&mut call.action);
         let timed_out = || self.error(&action, ErrorKind::TimedOut(time));
@@ -331,21 +331,21 @@ impl Transport {
             watched.answered = !matches!(&result, Err(e) if *e.kind() == ErrorKind::Unreachable);
             drop(watched);
             let Err(error) = result else { return result };
-            // A kept-alive connection that the server closed just now, or one that broke: asking again is safe.
+            // The server closed a kept-alive connection at this moment, or the connection broke: a GET can be repeated.
             let ask_again = error.is_broken_connection() && call.method == Method::GET && !broken;
-            // Nothing was sent, so even a change can be made elsewhere.
+            // Nothing was sent, so even a change can be sent to another endpoint.
             let elsewhere = error.is_no_connection() && at + 1 < endpoints.len();
             match again {
                 Some(payload) if ask_again || elsewhere => call.payload = payload,
                 _ => return Err(error),
             }
-            tracing::debug!(remote = %self.remote, %endpoint, %action, "no connection, or it broke; asking again");
+            tracing::debug!(remote = %self.remote, %endpoint, %action, "the connection failed or broke; trying again");
             broken |= ask_again;
             at += 1;
         }
     }
 
-    /// Says so if the client's certificate is out of date: why a server does not trust this client, then.
+    /// Returns an error if the client's certificate has expired, which explains why a server does not trust this client.
     pub(crate) fn check_client_certificate(&self, action: &str) -> Result<()> {
         match self.valid_until {
             Some(end) if end < Timestamp::now() => {
@@ -377,7 +377,7 @@ impl Transport {
         }
     }
 
-    /// One request and its answer's status, `ETag` and bounded body.
+    /// Sends a request once; returns the answer's status, `ETag` and body, whose size is limited.
     async fn attempt(
         &self,
         request: reqwest::RequestBuilder,
@@ -401,14 +401,14 @@ impl Transport {
         Ok((status, etag, body))
     }
 
-    /// Opens the envelope.
-    fn open(&self, status: u16, etag: Option<ETag>, body: &[u8], action: String) -> Result<Answer> {
+    /// Unwraps the envelope.
+    fn open(&self, status: u16, etag: Option<ETag>, body: &[u8], action: String) -> Result<ApiResponse> {
         let envelope: Envelope = match serde_json::from_slice(body) {
             Ok(envelope) => envelope,
             Err(e) => {
                 let start: String = String::from_utf8_lossy(body).chars().take(80).collect();
                 let kind = match status {
-                    // What a proxy in front of a server says while the server is away.
+                    // Answers of a proxy in front of a server that is down.
                     502..=504 => ErrorKind::Rejected { status, text: start },
                     _ => ErrorKind::NotLxd(format!("status {status}, {start:?}")),
                 };
@@ -425,11 +425,11 @@ impl Transport {
         }
         let operation = match envelope.r#type {
             EnvelopeType::Async => Some(operation_id(&envelope.operation).ok_or_else(|| {
-                self.error(&action, ErrorKind::NotLxd("an operation without its address".into()))
+                self.error(&action, ErrorKind::NotLxd("an operation without a path".into()))
             })?),
             _ => None,
         };
-        Ok(Answer { metadata: envelope.metadata, operation, etag, action })
+        Ok(ApiResponse { metadata: envelope.metadata, operation, etag, action })
     }
 
     fn url(&self, endpoint: &Url, call: &Call, action: &str) -> Result<Url> {
@@ -440,9 +440,9 @@ impl Transport {
             };
             path.pop_if_empty().push("1.0");
             for segment in &call.path {
-                // An empty or dotted segment would turn "delete this" into a call on the whole collection.
+                // An empty or dotted segment could turn the deletion of an object into a call on the whole collection.
                 if matches!(segment.as_str(), "" | "." | "..") {
-                    let text = format!("{segment:?} cannot be the name of anything");
+                    let text = format!("{segment:?} is not a valid name");
                     return Err(self.error(action, ErrorKind::Invalid(text)));
                 }
                 path.push(segment);
@@ -459,7 +459,7 @@ impl Transport {
     }
 }
 
-/// The id in `/1.0/operations/<id>?project=…`.
+/// Extracts the id from `/1.0/operations/<id>?project=…`.
 fn operation_id(address: &str) -> Option<String> {
     let path = address.split('?').next()?;
     let id = path.rsplit('/').next()?;

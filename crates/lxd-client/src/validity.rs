@@ -1,7 +1,7 @@
-//! Until when a certificate is valid.
+//! The expiry date of a certificate.
 //!
-//! Servers answer a client whose certificate is out of date as they answer a stranger, so this end has to know. One
-//! field is all that is wanted of X.509 here: it is found by stepping over its siblings (RFC 5280, section 4.1).
+//! Servers treat a client with an expired certificate like a stranger, so the client has to check the date itself. It needs
+//! only this field of X.509, and finds it by skipping the fields before it (RFC 5280, section 4.1).
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -10,14 +10,14 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 
-/// The certificate's `notAfter`; `None` for what is no certificate.
+/// The certificate's `notAfter`; `None` if it cannot be parsed.
 pub(crate) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     let (certificate, _) = inside(certificate, SEQUENCE)?;
     let (mut rest, _) = inside(certificate, SEQUENCE)?;
     if rest.first() == Some(&VERSION) {
         rest = element(rest)?.2;
     }
-    // Serial number, signature algorithm, issuer.
+    // Skip serial number, signature algorithm and issuer.
     for _ in 0..3 {
         rest = element(rest)?.2;
     }
@@ -27,12 +27,12 @@ pub(crate) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     time(tag, std::str::from_utf8(text).ok()?)
 }
 
-/// The content of the first element, if it has this tag, and what follows it.
+/// The content of the first element if it has this tag, and the bytes after it.
 fn inside(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     element(bytes).filter(|(t, ..)| *t == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// The first element's tag and content, and what follows it.
+/// The first element's tag and content, and the bytes after it.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -51,7 +51,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 fn time(tag: u8, text: &str) -> Option<Timestamp> {
     let text = match tag {
         GENERALIZED_TIME => text.to_owned(),
-        // Two digits stand for 1950 to 2049.
+        // Two-digit years stand for 1950 to 2049.
         UTC_TIME => format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }),
         _ => return None,
     };
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_found_on_both_sides_of_2050() {
+    fn expiry_is_parsed_before_and_after_2050() {
         for year in [1999, 2026, 2049, 2050, 2126] {
             let expected: Timestamp = format!("{year}-03-04T00:00:00Z").parse().expect("a time");
             assert_eq!(not_after(&certificate(year)), Some(expected));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_was_cut_off_is_none() {
+    fn truncated_certificates_have_no_expiry() {
         let certificate = certificate(2030);
         for length in 0..certificate.len() {
             assert_eq!(not_after(&certificate[..length]), None, "{length} bytes");

@@ -1,4 +1,4 @@
-//! The plugin as a command: what an operator runs by hand, without lightningd.
+//! The program as a command, which an operator runs by hand, without lightningd.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use provisioner::{Checkup, Member, Provisioner};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-/// Sells environments on a Core Lightning node, which starts it as a plugin; by hand it checks what it would work with
+/// Sells environments on a Core Lightning node, which starts it as a plugin. The commands check settings and remotes
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -23,13 +23,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says what is wrong with settings, on a machine that need not have the files that they name
+    /// Checks settings, without looking at the files that they name
     CheckConfig {
         /// The settings file
         file: PathBuf,
     },
-    /// Tries a remote: says what is wrong with it, then makes an environment of one node on each of its servers, dials
-    /// it and removes it. Ends with 0 if all is well, 1 if something is wrong, 2 if the settings are
+    /// Checks a remote, then makes an environment of one node on each of its servers, dials it and removes it. Exits with 0
+    /// if the remote is ready, 1 if something is wrong, 2 if the settings are wrong
     CheckRemote(CheckRemote),
 }
 
@@ -40,7 +40,7 @@ struct CheckRemote {
     /// The settings file, lnplaylive.toml [default: named by `LNPLAYLIVE_CONFIG`]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the client's key is kept [default: the setting `state_dir`; the plugin's own is LIGHTNING-DIR/lnplaylive]
+    /// Directory of the client's key [default: the setting `state_dir`; the plugin's own is LIGHTNING-DIR/lnplaylive]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Make nothing on the remote
@@ -52,7 +52,7 @@ struct CheckRemote {
 }
 
 /// Runs the command that the arguments name.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig { file } => match Settings::read(Some(&file)) {
             Ok(_) => ExitCode::SUCCESS,
@@ -111,12 +111,12 @@ fn set_up(options: &CheckRemote) -> anyhow::Result<Provisioner> {
     Ok(Provisioner::new(&settings, state_dir)?)
 }
 
-/// What was found out about a remote.
+/// Result of checking a remote.
 struct Outcome {
     name: String,
-    /// What could be seen, or why nothing could.
+    /// The remote's state, or the reason why it cannot be seen.
     checkup: Result<Checkup, String>,
-    /// Of each server that was tried, by its name in the cluster: the seconds that it took, or what went wrong.
+    /// Trials by the server's name in the cluster: the seconds that each took, or its error.
     trials: Vec<(Option<String>, Result<f64, String>)>,
 }
 
@@ -125,7 +125,7 @@ impl Outcome {
         let checkup = provisioner.check(name).await.map_err(|error| error.chain());
         let mut trials = Vec::new();
         let members = checkup.as_ref().map(|checkup| checkup.members.as_slice()).unwrap_or_default();
-        // One after the other: a member that is slow alone is slow.
+        // One after the other, so that one trial does not slow another down.
         for Member { name: member, .. } in members.iter().filter(|m| with_trial && m.machine.is_ok()) {
             let result = provisioner.try_out(name, member.as_deref()).await;
             let result = result.map(|took| took.as_secs_f64()).map_err(|error| error.chain());
@@ -134,7 +134,7 @@ impl Outcome {
         Self { name: name.to_owned(), checkup, trials }
     }
 
-    /// Whether environments can be sold there: nothing is wrong with the whole, and a member takes some. A member that
+    /// True if environments can be sold there: nothing is wrong with the whole, and a member takes some. A member that
     /// its operator has closed is no fault; one that failed its trial is.
     fn is_good(&self) -> bool {
         let usable = self.checkup.as_ref().is_ok_and(|checkup| {

@@ -106,11 +106,9 @@ impl<'a> Room<'a> {
             };
             room.leases
                 .extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address, p.hours))));
-            room.leases.extend(
-                load.environments
-                    .iter()
-                    .filter_map(|e| Some(lease(e.expires_at, &e.member, e.ports?, e.address, e.hours))),
-            );
+            let environments = load.environments.iter();
+            room.leases
+                .extend(environments.map(|e| lease(e.expires_at, &e.member, e.ports, e.address, e.hours)));
             room.spaces.push(space);
         }
         let paid = claims.paid.iter().map(|&size| Claim { size, until: None });
@@ -235,7 +233,7 @@ mod tests {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
             expires_at: at(*end),
             hours: 1,
-            ports: Some(PortBlock { first: 20000 + 9 * n, count: 9 }),
+            ports: PortBlock { first: 20000 + 9 * n, count: 9 },
             address: None,
             provisioned: true,
             member: None,
@@ -246,6 +244,7 @@ mod tests {
         let machine = Machine { memory, cpus: 400, cpu_load: None, storage: None };
         let load = Load {
             environments: (0..).zip(ends).map(environment).collect(),
+            malformed: Vec::new(),
             members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
             clustered: false,
             warnings: Vec::new(),

@@ -8,6 +8,7 @@
 //! machine's NIC. Servers check the former when an instance is made and the latter when it is started.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use lnplaylive_core::order::{Placement, PortBlock};
 use lnplaylive_core::settings;
@@ -129,13 +130,14 @@ pub(crate) fn root(profiles: &Profiles, bytes: u64) -> DeviceMap {
 
 /// The devices of an instance with these ports, but for its root disk.
 pub(crate) fn devices(wiring: &Wiring, ports: PortBlock) -> DeviceMap {
-    let range = |first: u16| match ports.count - 1 {
-        1 => first.to_string(),
-        nodes => format!("{first}-{}", first + nodes - 1),
+    let range = |nodes: RangeInclusive<u16>| match (nodes.start(), nodes.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
     };
+    let (outside, inside) = (ports.nodes(), inner_ports(ports.node_count()));
     let mut devices: DeviceMap = [
-        (SSH.to_owned(), proxy(wiring, &ports.first.to_string(), "22")),
-        (NODES.to_owned(), proxy(wiring, &range(ports.first_node()), &range(LISTEN_FIRST))),
+        (SSH.to_owned(), proxy(wiring, &ports.ssh().to_string(), "22")),
+        (NODES.to_owned(), proxy(wiring, &range(outside), &range(inside))),
     ]
     .into();
     if let Wiring::Machine { address, nic, nic_config, .. } = wiring {
@@ -148,6 +150,12 @@ pub(crate) fn devices(wiring: &Wiring, ports: PortBlock) -> DeviceMap {
     let (Wiring::Container { off, .. } | Wiring::Machine { off, .. }) = wiring;
     devices.extend(off.iter().map(|name| (name.clone(), device([("type", "none")]))));
     devices
+}
+
+/// The nodes' ports inside the instance.
+fn inner_ports(node_count: u32) -> RangeInclusive<u16> {
+    let more = u16::try_from(node_count.saturating_sub(1)).unwrap_or(u16::MAX);
+    LISTEN_FIRST..=LISTEN_FIRST.saturating_add(more)
 }
 
 fn proxy(wiring: &Wiring, listen_ports: &str, connect_ports: &str) -> Device {

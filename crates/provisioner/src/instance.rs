@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lnplaylive_core::ProjectName;
-use lnplaylive_core::order::{Placement, PortBlock};
+use lnplaylive_core::order::Placement;
 use lnplaylive_core::settings;
 use lxd_client::{Client, ConfigMap, Found as _, ImageSource, InstanceSpec, InstanceType, Status};
 
@@ -109,15 +109,9 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     }
     // The servers say so in words only; that an address is in use Incus does not always come to hear from its helper.
     if error.to_string().contains("starting proxy device") {
-        let PortBlock { first, count } = placement.ports;
-        let remote = placement.remote.clone();
-        return Err(Error::PortTaken {
-            remote,
-            project,
-            first,
-            last: first + (count - 1),
-            source: error.into(),
-        });
+        let (ports, remote) = (placement.ports, placement.remote.clone());
+        let (first, last) = (ports.ssh(), ports.last());
+        return Err(Error::PortTaken { remote, project, first, last, source: error.into() });
     }
     Err(error.into())
 }

@@ -42,7 +42,7 @@ pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use check::Findings;
 pub use error::Error;
 pub use instance::name as instance_name;
-pub use load::{Environment, Load, Machine, Member, Memory, RemoteReport, Storage};
+pub use load::{Environment, Load, Machine, Malformed, Member, Memory, RemoteReport, Storage};
 pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
@@ -216,7 +216,7 @@ impl Provisioner {
             colors: Vec::new(),
             ports: Ports {
                 listen_first: LISTEN_FIRST,
-                public_first: placement.ports.first_node(),
+                public_first: *placement.ports.nodes().start(),
                 // A virtual machine's ports are forwarded to its own address, which it may not have yet.
                 listen_address: placement.address.map(|_| Ipv4Addr::UNSPECIFIED.into()),
             },

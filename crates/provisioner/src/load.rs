@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
+use lnplaylive_core::PortBlock;
 use lnplaylive_core::ProjectName;
-use lnplaylive_core::order::PortBlock;
+use lnplaylive_core::tags::TagError;
 
 /// How a remote is, or why that is not known.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub struct RemoteReport {
 pub struct Load {
     /// Our environments on it, those that are being made included.
     pub environments: Vec<Environment>,
+    /// Projects that look like ours and whose tags cannot be read.
+    pub malformed: Vec<Malformed>,
     /// The members of a cluster; a single server is its own only member, without a name.
     pub members: Vec<Member>,
     /// Whether it is a cluster.
@@ -31,12 +34,12 @@ pub struct Load {
 impl Load {
     /// The ports that environments use.
     pub fn ports(&self) -> impl Iterator<Item = PortBlock> {
-        self.environments.iter().filter_map(|e| e.ports)
+        self.environments.iter().map(|e| e.ports)
     }
 
     /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
     pub fn coming(&self) -> impl Iterator<Item = PortBlock> {
-        self.environments.iter().filter(|e| !e.provisioned).filter_map(|e| e.ports)
+        self.environments.iter().filter(|e| !e.provisioned).map(|e| e.ports)
     }
 
     /// The machines of members that take environments.
@@ -53,6 +56,17 @@ impl Load {
     }
 }
 
+/// A project that looks like ours and whose tags cannot be read. It is neither served nor removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The project's name.
+    pub project: String,
+    /// The defect.
+    pub error: TagError,
+    /// The ports that it may be using, if these can be read.
+    pub ports: Option<PortBlock>,
+}
+
 /// One of our environments, as its remote has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
@@ -60,11 +74,11 @@ pub struct Environment {
     pub project: ProjectName,
     /// When it ends: the later of what the project's name and its key say.
     pub expires_at: Timestamp,
-    /// For how many hours it is, from when it was made; as many as there are at most, where that cannot be read.
+    /// The hours from its creation to its end; the most that can be bought, if they are unknown.
     pub hours: u32,
-    /// Its ports; `None` where they cannot be read.
-    pub ports: Option<PortBlock>,
-    /// Its virtual machine's static address; `None` of a container, and where it cannot be read.
+    /// Its ports.
+    pub ports: PortBlock,
+    /// Its virtual machine's static address; `None` for a container.
     pub address: Option<Ipv4Addr>,
     /// Whether it was handed over.
     pub provisioned: bool,

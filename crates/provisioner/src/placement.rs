@@ -141,7 +141,7 @@ mod tests {
     fn environment(n: u16, provisioned: bool) -> Environment {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
         let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
-        let ports = Some(PortBlock { first: 20000 + 9 * n, count: 9 });
+        let ports = PortBlock { first: 20000 + 9 * n, count: 9 };
         Environment {
             project,
             expires_at,
@@ -165,6 +165,7 @@ mod tests {
         let environments = (0..environments).map(|n| environment(n, true)).collect();
         let load = Load {
             environments,
+            malformed: Vec::new(),
             members: vec![member(None, memory)],
             clustered: false,
             warnings: Vec::new(),
@@ -289,6 +290,7 @@ mod tests {
         });
         let load = Load {
             environments: environments.collect(),
+            malformed: Vec::new(),
             members: members.collect(),
             clustered: true,
             warnings: Vec::new(),

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive_core::marks::{
-    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
+use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::tags::{
+    self, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_REMOVING, KEY_STATE, NotOurs, ProjectTags, Stage,
 };
-use lnplaylive_core::order::{Leftover, Placement, PortBlock, Severity};
 use lnplaylive_core::{OrderId, ProjectName};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
 use tokio::time::{Instant, sleep};
 
-use crate::{Environment, Error};
+use crate::{Environment, Error, Malformed};
 
 /// The longest that stopping an instance by force may take, if the caller does not say.
 const STOP_TIME: Duration = Duration::from_secs(60);
@@ -23,46 +23,49 @@ const SETTLE_TIME: Duration = Duration::from_secs(10);
 const REPEAT_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at something that is about to change.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+/// As much of a malformed project's name is shown.
+const MAX_SHOWN_NAME: usize = 100;
 /// How often a change is written anew after somebody else has changed the project in the same moment.
 const CHANGE_TRIES: u32 = 3;
 
 /// The most hours that an environment can be bought for.
-const MOST_HOURS: u32 = 504;
+const MAX_HOURS: u32 = 504;
 
-/// The environment in a project, if the project is ours by name and keys.
-pub(crate) fn recognise(project: &Project) -> Option<Environment> {
-    let name: ProjectName = project.name.parse().ok()?;
-    let order: OrderId = project.config.get(KEY_ORDER)?.parse().ok()?;
-    let ports = project.config.get(KEY_PORTS).and_then(|text| {
-        let (first, count) = text.split_once('-')?;
-        Some(PortBlock { first: first.parse().ok()?, count: count.parse().ok()? })
-    });
-    let address = project.config.get(KEY_ADDRESS).and_then(|text| text.parse().ok());
-    let expires = project.config.get(KEY_EXPIRES).and_then(|text| text.parse().ok());
-    let expires = expires.and_then(|second| Timestamp::from_second(second).ok());
-    let expires_at = expires.map_or(name.expires(), |at| at.max(name.expires()));
-    let created = project.config.get(KEY_CREATED).and_then(|text| text.parse().ok());
-    let hours = created.map_or(MOST_HOURS, |created| hours_between(created, expires_at));
-    let provisioned = project.config.get(KEY_STATE).is_some_and(|state| state == Stage::Provisioned.as_str());
-    let ours = name.order_short() == order.short();
-    let member = project.config.get(KEY_MEMBER).cloned();
-    ours.then_some(Environment {
-        project: name,
-        expires_at,
-        hours,
-        ports,
-        address,
-        provisioned,
-        member,
-        moved_from: None,
-        host: None,
-    })
+/// Sorts out our environments among a remote's projects, and the projects that look like ours and cannot be read.
+pub(crate) fn sort(projects: &[Project]) -> (Vec<Environment>, Vec<Malformed>) {
+    let (mut environments, mut malformed) = (Vec::new(), Vec::new());
+    for Project { name, config, .. } in projects {
+        match ProjectTags::read(name, config) {
+            Ok(tags) => environments.push(environment(tags)),
+            Err(NotOurs::Malformed(error)) => {
+                // Somebody else may have chosen the name.
+                let project = name.chars().take(MAX_SHOWN_NAME).collect();
+                malformed.push(Malformed { project, error, ports: tags::ports_of_malformed(config) });
+            }
+            Err(NotOurs::Foreign) => {}
+        }
+    }
+    (environments, malformed)
 }
 
-/// Hours from a time in unix seconds to a later one, rounded up.
-fn hours_between(created: i64, ends: Timestamp) -> u32 {
-    let seconds = ends.as_second().saturating_sub(created).max(0);
-    u32::try_from(seconds.unsigned_abs().div_ceil(3600)).unwrap_or(MOST_HOURS)
+fn environment(tags: ProjectTags) -> Environment {
+    Environment {
+        project: tags.project,
+        expires_at: tags.expires,
+        hours: tags.created.map_or(MAX_HOURS, |created| hours_between(created, tags.expires)),
+        ports: tags.ports,
+        address: tags.address,
+        provisioned: tags.stage == Stage::Provisioned,
+        member: tags.member,
+        moved_from: None,
+        host: None,
+    }
+}
+
+/// Hours from one time to a later one, rounded up.
+fn hours_between(created: Timestamp, ends: Timestamp) -> u32 {
+    let seconds = ends.as_second().saturating_sub(created.as_second()).max(0);
+    u32::try_from(seconds.unsigned_abs().div_ceil(3600)).unwrap_or(MAX_HOURS)
 }
 
 fn belongs_to(project: &Project, order: OrderId) -> bool {
@@ -71,22 +74,10 @@ fn belongs_to(project: &Project, order: OrderId) -> bool {
 
 /// Makes the project, or finds that it was made before.
 pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placement) -> Result<(), Error> {
-    let PortBlock { first, count } = placement.ports;
-    let mut config: ConfigMap = [
-        // Images and profiles are the default project's: nothing to copy, nothing to clean up.
-        ("features.images", "false".to_owned()),
-        ("features.profiles", "false".to_owned()),
-        (KEY_ORDER, order.to_string()),
-        (KEY_EXPIRES, placement.project.expires().as_second().to_string()),
-        (KEY_PORTS, format!("{first}-{count}")),
-        (KEY_STATE, Stage::Placing.as_str().to_owned()),
-        (KEY_CREATED, Timestamp::now().as_second().to_string()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
-    config.extend(placement.member.clone().map(|member| (KEY_MEMBER.to_owned(), member)));
-    if let Some(address) = placement.address {
-        config.insert(KEY_ADDRESS.to_owned(), address.to_string());
+    let mut config = ProjectTags::of_placement(order, placement, Timestamp::now()).to_config();
+    // Images and profiles are the default project's: nothing to copy, nothing to clean up.
+    for feature in ["features.images", "features.profiles"] {
+        config.insert(feature.to_owned(), "false".to_owned());
     }
     let name = placement.project.to_string();
     match client.create_project(&name, "lnplay.live environment", &config).await {
@@ -134,8 +125,8 @@ pub(crate) async fn move_end(
 /// Writes the member that an environment's ports are opened on now; nothing where that was written before.
 pub(crate) async fn note_member(client: &Client, project: ProjectName, member: &str) -> Result<(), Error> {
     let mut project = client.project(&project.to_string()).await?;
-    let removing = project.config.contains_key(KEY_REMOVING);
-    if removing || recognise(&project).is_none_or(|one| one.member.as_deref() == Some(member)) {
+    let is_due = |tags: ProjectTags| tags.removing.is_none() && tags.member.as_deref() != Some(member);
+    if !ProjectTags::read(&project.name, &project.config).is_ok_and(is_due) {
         return Ok(());
     }
     project.config.insert(KEY_MEMBER.into(), member.to_owned());

@@ -16,7 +16,7 @@ use url::Url;
 use crate::check::{self, Facts, Findings};
 use crate::image::Image;
 use crate::instance::{self, Plan};
-use crate::load::{Load, RemoteReport};
+use crate::load::{Load, Malformed, RemoteReport};
 use crate::members::{self, Members};
 use crate::profiles::Profiles;
 use crate::{Error, Size, project};
@@ -357,12 +357,15 @@ impl Remote {
     pub(crate) async fn load(&self) -> Result<Load, Error> {
         let Connection { client, server } = self.connection().await?;
         let facts = self.facts(&client).await?;
-        let Findings { faults, warnings } = facts.findings(&self.settings);
+        let Findings { faults, mut warnings } = facts.findings(&self.settings);
         if !faults.is_empty() {
             return Err(Error::Unfit { remote: self.settings.name.clone(), faults });
         }
         let projects = client.projects().await?;
-        let mut environments: Vec<_> = projects.iter().filter_map(project::recognise).collect();
+        let (mut environments, malformed) = project::sort(&projects);
+        warnings.extend(malformed.iter().map(|Malformed { project, error, .. }| {
+            format!("project {project:?} looks like ours and is left alone: {error}; mend its configuration or delete it")
+        }));
         let clustered = server.environment.server_clustered;
         let members = if clustered {
             let members = self.members.of_cluster(&client, &self.settings, &facts).await?;
@@ -376,7 +379,7 @@ impl Remote {
             }
             vec![members::single(&client, &self.settings, &server, &facts).await?]
         };
-        Ok(Load { environments, members, clustered, warnings })
+        Ok(Load { environments, malformed, members, clustered, warnings })
     }
 }
 
@@ -389,11 +392,7 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Whole or not at all.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    create_private_dir(dir)?;
-    let file = tempfile::NamedTempFile::new_in(dir)?;
-    std::fs::write(file.path(), text)?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    create_private_dir(path.parent().unwrap_or(Path::new(".")))?;
+    atomic_file::replace(path, text.as_bytes(), 0o600)
 }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use lnplaylive_core::PortBlock;
 use lnplaylive_core::addresses::FreeAddresses;
-use lnplaylive_core::order::PortBlock;
 use lnplaylive_core::ports::FreePorts;
 use lnplaylive_core::settings::{self, InstanceType};
 
@@ -228,7 +228,7 @@ impl<'a> Space<'a> {
         };
         let mut seen = Vec::new();
         for environment in &load.environments {
-            let Some(ports) = environment.ports else { continue };
+            let ports = environment.ports;
             seen.push(ports);
             space.occupy(ports, environment.address);
             let (member, size) = (environment.member.as_deref(), size(ports, environment.hours));
@@ -238,6 +238,9 @@ impl<'a> Space<'a> {
             } else {
                 space.promise(member, size);
             }
+        }
+        for ports in load.malformed.iter().filter_map(|malformed| malformed.ports) {
+            space.ports.take(ports);
         }
         for one in reserved {
             if !seen.contains(&one.ports) {
@@ -301,7 +304,7 @@ impl<'a> Space<'a> {
         let ports = self
             .ports
             .block(size.node_count, skip)
-            .ok_or_else(|| format!("has no {} free ports in a row", size.node_count + 1))?;
+            .ok_or_else(|| format!("has no {} free ports in a row", PortBlock::size_for(size.node_count)))?;
         let address = match &self.addresses {
             Some(addresses) => {
                 Some(addresses.address(skip).ok_or("has no free address in vm_addresses".to_owned())?)
@@ -351,7 +354,7 @@ fn addresses(settings: &settings::Remote) -> Option<FreeAddresses> {
 
 /// The size of an environment with these ports.
 fn size(ports: PortBlock, hours: u32) -> Size {
-    Size { node_count: u32::from(ports.count.saturating_sub(1)), hours }
+    Size { node_count: ports.node_count(), hours }
 }
 
 /// How busy the processors are, where the server tells.

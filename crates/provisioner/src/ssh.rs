@@ -109,7 +109,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn address(&self) -> String {
-        format!("{}:{}", self.host, self.placement.ports.first)
+        format!("{}:{}", self.host, self.placement.ports.ssh())
     }
 
     fn error(
@@ -139,7 +139,7 @@ impl Target<'_> {
         };
         let access = &self.placement.access;
         write("key", access.client_key.private.expose())?;
-        let (host, port) = (self.host, self.placement.ports.first);
+        let (host, port) = (self.host, self.placement.ports.ssh());
         write("known_hosts", &format!("[{host}]:{port} {}\n", access.host_key.public))?;
         Ok(dir)
     }
@@ -150,7 +150,7 @@ impl Target<'_> {
         let mut builder = SessionBuilder::default();
         builder
             .user(cloud_init::ACCOUNT.into())
-            .port(self.placement.ports.first)
+            .port(self.placement.ports.ssh())
             .keyfile(keys.path().join("key"))
             .known_hosts_check(KnownHosts::Strict)
             .user_known_hosts_file(keys.path().join("known_hosts"))

@@ -88,7 +88,7 @@ impl Provisioner {
         self.bring_up(order, placement).await?;
         let deployed = self.deploy(order, placement, |_| ()).await?;
         // From here, as the gateway would: attendees may reach it in another way.
-        let port = placement.ports.first_node();
+        let port = *placement.ports.nodes().start();
         let (host, unreachable) = (deployed.host.as_str(), |source: std::io::Error| Error::NodeUnreachable {
             remote: placement.remote.clone(),
             address: format!("{}:{port}", deployed.host),

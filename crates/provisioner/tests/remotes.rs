@@ -323,3 +323,34 @@ async fn one_that_dies_in_the_middle_leaves_the_others_working() {
     let address = world.address;
     until("no ssh is left", || support::ssh_processes(address).is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_project_whose_tags_cannot_be_read_is_reported_as_the_culler_does() {
+    use lnplaylive_core::culling::{Verdict, judge};
+    use lnplaylive_core::tags::{KEY_CREATED, KEY_EXPIRES, KEY_PORTS};
+    let world = World::new(GOOD).await;
+    let order = order(1);
+    let placement = world.provision(&order).await.expect("provisioned");
+    let name = placement.project.to_string();
+    let find = || world.remote().projects().into_iter().find(|p| p.name == name).expect("it is there");
+    let good = find().config;
+    for key in [KEY_EXPIRES, KEY_CREATED, KEY_PORTS] {
+        let mut config = good.clone();
+        config.insert(key.into(), "garbled".into());
+        world.remote().add_project(&name, config.clone());
+        let Verdict::Malformed(error) =
+            judge(&name, &config, jiff::Timestamp::MAX, jiff::SignedDuration::ZERO)
+        else {
+            panic!("{key}: the culler can read it");
+        };
+        let reports = world.provisioner.survey().await;
+        let load = reports[0].load.as_ref().expect("a report");
+        assert_eq!(load.environments, [], "{key}");
+        let told = load.warnings.iter().any(|w| w.contains(&name) && w.contains(&error.to_string()));
+        assert!(told, "{key}: {:?}", load.warnings);
+        // Whatever has its ports is left alone, too.
+        let next = world.place(&support::order(1)).await;
+        let is_free = next.ports.ssh() > placement.ports.last();
+        assert_eq!(is_free, key != KEY_PORTS, "{key}: {:?}", next.ports);
+    }
+}

@@ -1,14 +1,14 @@
-//! What the server costs, each beside something that is measured in the same run:
+//! Measures the server, each time next to a reference in the same run:
 //!
-//! - requests a second for the shop's page, its largest script and its font, as browsers ask for them, beside nginx (if it
+//! - requests per second for the shop's page, its largest script and its font, as browsers request them, next to nginx (if it
 //!   is installed) and tower-http's `ServeDir` with the same files;
-//! - memory for 5,000 idle WebSockets;
-//! - the time for 64 cards.
+//! - memory of 5,000 idle WebSockets, next to a relay made of axum and tokio-tungstenite;
+//! - the time to draw 64 cards.
 //!
-//! What `/ws` adds to a call of a node is measured on one: `cargo bench -p e2e --bench commando`.
+//! `cargo bench -p e2e --bench commando` measures the time that `/ws` adds to a call.
 //!
-//! `cargo bench -p shop-server`. It wants an idle machine: the load is printed. Servers are processes of their own;
-//! the load comes from this one, over 16 connections.
+//! `cargo bench -p shop-server`. Use an idle machine; the load is printed. Servers run as processes of their own, and this process
+//! creates the load, over 16 connections.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use axum::Router;
+use axum::extract::ws::{self, WebSocket, WebSocketUpgrade};
+use axum::routing::any;
+use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,15 +29,21 @@ use serde_json::json;
 use shop_server::cards::{CardsRequest, Fonts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::connect_async_with_config;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tower_http::services::ServeDir;
 
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../frontend-dist");
 const CONNECTIONS: usize = 16;
-const LOAD_FOR: Duration = Duration::from_secs(3);
+const LOAD_TIME: Duration = Duration::from_secs(3);
 const IDLE: usize = 5000;
-const STARTS_WITHIN: Duration = Duration::from_secs(20);
-/// The word with which this program is told to be a server.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The argument with which this program is the `ServeDir` server.
 const SERVE_DIR: &str = "serve-dir";
+/// The argument with which this program relays WebSockets with axum and tokio-tungstenite.
+const RELAY: &str = "relay";
 
 fn main() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -44,6 +53,10 @@ fn main() -> anyhow::Result<()> {
     if let Some(at) = arguments.iter().position(|word| word == SERVE_DIR) {
         return runtime.block_on(serve_dir(&arguments[at + 1]));
     }
+    if let Some(at) = arguments.iter().position(|word| word == RELAY) {
+        let buffer = arguments[at + 2].parse()?;
+        return runtime.block_on(relay(arguments[at + 1].clone(), buffer));
+    }
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{} cores; load {load}", std::thread::available_parallelism()?);
     runtime.block_on(files())?;
@@ -51,12 +64,12 @@ fn main() -> anyhow::Result<()> {
     cards()
 }
 
-/// A process that ends with this value.
+/// A child process, which is stopped when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Not SIGKILL: nginx would leave its workers behind.
+        // SIGTERM, because nginx would leave its workers behind after SIGKILL.
         if let Ok(pid) = self.0.id().try_into() {
             kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
         }
@@ -64,7 +77,7 @@ impl Drop for Running {
     }
 }
 
-/// The server as it is shipped, with its files in `dir/dist`.
+/// Starts the program as shipped, with its files in `dir/dist`.
 fn start(dir: &Path, upstream: SocketAddr) -> anyhow::Result<(Running, SocketAddr)> {
     fs::write(dir.join("rune"), "cnVuZQ==")?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_lnplaylive-frontend"));
@@ -81,18 +94,18 @@ fn start(dir: &Path, upstream: SocketAddr) -> anyhow::Result<(Running, SocketAdd
     listening(command, Stdio::null(), "serving http://")
 }
 
-/// Starts a server that says where it listens after `word`.
-fn listening(mut command: Command, stdout: Stdio, word: &str) -> anyhow::Result<(Running, SocketAddr)> {
+/// Starts a server that prints its address after `prefix`.
+fn listening(mut command: Command, stdout: Stdio, prefix: &str) -> anyhow::Result<(Running, SocketAddr)> {
     let mut child =
         Running(command.stdout(stdout).stderr(Stdio::piped()).spawn().context("starting a server")?);
     let mut log = BufReader::new(child.0.stderr.take().context("its log")?);
     let mut line = String::new();
-    while !line.contains(word) {
+    while !line.contains(prefix) {
         line.clear();
         ensure!(log.read_line(&mut line)? > 0, "the server ended");
     }
-    let address = line.trim().rsplit_once(word).context("an address")?.1.parse()?;
-    // Nobody reads on; nothing more is said at this level.
+    let address = line.trim().rsplit_once(prefix).context("an address")?.1.parse()?;
+    // The log is not read further; at this level there is no more output.
     Ok((child, address))
 }
 
@@ -108,7 +121,7 @@ fn start_nginx(dir: &Path) -> anyhow::Result<Option<(Running, SocketAddr)>> {
         println!("nginx: skipped, it is not installed");
         return Ok(None);
     }
-    // nginx takes no port 0; what is free now is free a moment later.
+    // nginx does not support port 0. The port is free, and probably still is a moment later.
     let address = StdListener::bind("127.0.0.1:0")?.local_addr()?;
     let (root, dist) = (dir.display(), dir.join("dist"));
     let config = format!(
@@ -122,13 +135,13 @@ fn start_nginx(dir: &Path) -> anyhow::Result<Option<(Running, SocketAddr)>> {
     );
     let file = dir.join("nginx.conf");
     fs::write(&file, config)?;
-    // Its workers run as nobody and read what they serve.
+    // nginx's workers run as nobody and read the files.
     let mut command = Command::new("nginx");
     command.arg("-c").arg(&file).arg("-e").arg(dir.join("nginx.log"));
     let running = Running(command.stderr(Stdio::null()).spawn().context("starting nginx")?);
     let began = Instant::now();
     while std::net::TcpStream::connect(address).is_err() {
-        ensure!(began.elapsed() < STARTS_WITHIN, "nginx does not start; see {root}/nginx.log");
+        ensure!(began.elapsed() < START_TIMEOUT, "nginx does not start; see {root}/nginx.log");
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(Some((running, address)))
@@ -139,7 +152,7 @@ async fn files() -> anyhow::Result<()> {
     let dir =
         tempfile::Builder::new().prefix("bench-").permissions(fs::Permissions::from_mode(0o755)).tempdir()?;
     let dist = dir.path().join("dist");
-    // Where nginx's workers may read it, whoever owns this checkout.
+    // In a directory that nginx's workers can read, whoever owns this checkout.
     fs::create_dir_all(dist.join("assets"))?;
     for sub in ["", "assets"] {
         for file in fs::read_dir(Path::new(DIST).join(sub))?.collect::<Result<Vec<_>, _>>()? {
@@ -162,7 +175,7 @@ async fn files() -> anyhow::Result<()> {
         let mut rates = vec![];
         for (server, (_, address)) in &servers {
             load(*address, path, Duration::from_millis(500)).await?;
-            rates.push((*server, load(*address, path, LOAD_FOR).await?));
+            rates.push((*server, load(*address, path, LOAD_TIME).await?));
         }
         let nginx = rates.iter().find(|(server, _)| *server == "nginx").map(|(_, rate)| *rate);
         for (server, rate) in rates {
@@ -186,7 +199,7 @@ fn largest(dist: &Path, extension: &str) -> anyhow::Result<String> {
     Ok(largest.1)
 }
 
-/// Requests a second over [`CONNECTIONS`] connections.
+/// Requests per second over [`CONNECTIONS`] connections.
 async fn load(address: SocketAddr, path: &str, time: Duration) -> anyhow::Result<f64> {
     let end = Instant::now() + time;
     let began = Instant::now();
@@ -202,11 +215,11 @@ async fn load(address: SocketAddr, path: &str, time: Duration) -> anyhow::Result
 async fn requests(address: SocketAddr, path: String, end: Instant) -> anyhow::Result<f64> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    // Not Brotli, which nginx has no module for.
+    // Not Brotli, because nginx has no built-in module for it.
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
     let mut buffer = vec![0; 64 << 10];
     let mut count = 0.0;
-    // The length of an answer, the same each time.
+    // The length of the response, which is always the same.
     let mut whole = None;
     while Instant::now() < end {
         stream.write_all(request.as_bytes()).await?;
@@ -235,7 +248,7 @@ fn answer_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     Ok(Some(head + length))
 }
 
-/// A node's stand-in: takes any handshake and sends back every byte.
+/// A stand-in for a node: accepts any handshake and echoes frames of one byte.
 async fn echo() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -243,28 +256,26 @@ async fn echo() -> anyhow::Result<SocketAddr> {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 stream.set_nodelay(true).ok();
-                let mut buffer = vec![0; 1024];
-                let Ok(1..) = stream.read(&mut buffer).await else { return };
-                let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                     Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\r\n";
+                let mut request = vec![0; 1024];
+                let Ok(length @ 1..) = stream.read(&mut request).await else { return };
+                let Some(answer) = accept(&request[..length]) else { return };
                 stream.write_all(answer.as_bytes()).await.ok();
-                buffer.shrink_to(0);
+                drop(request);
                 loop {
-                    // Nothing is held while there is nothing to read.
+                    // Holds no buffer while there is nothing to read.
                     if stream.readable().await.is_err() {
                         return;
                     }
                     let mut buffer = [0; 1024];
                     match stream.try_read(&mut buffer) {
-                        Ok(0) => return,
-                        Ok(length) => {
-                            let bytes = buffer[..length].to_vec();
-                            if stream.write_all(&bytes).await.is_err() {
+                        Ok(7) if buffer[..2] == [0x82, 0x81] => {
+                            let answer = [0x82, 1, buffer[6] ^ buffer[2]];
+                            if stream.write_all(&answer).await.is_err() {
                                 return;
                             }
                         }
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
+                        Ok(_) | Err(_) => return,
                     }
                 }
             });
@@ -273,7 +284,51 @@ async fn echo() -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// A WebSocket whose handshake is done.
+/// The answer to a handshake.
+fn accept(request: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut parsed = httparse::Request::new(&mut headers);
+    parsed.parse(request).ok()?;
+    let key = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case("sec-websocket-key"))?;
+    let accept = derive_accept_key(key.value);
+    Some(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    ))
+}
+
+/// Relays WebSockets message by message, with axum on the visitor's side and tokio-tungstenite on the node's.
+async fn relay(upstream: String, buffer: usize) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    eprintln!("serving http://{}", listener.local_addr()?);
+    let handler = async move |upgrade: WebSocketUpgrade| {
+        let upgrade = upgrade.read_buffer_size(buffer).write_buffer_size(0);
+        upgrade.on_upgrade(async move |visitor| {
+            // Errors of a relay do not matter here.
+            relay_messages(visitor, &upstream, buffer).await.ok();
+        })
+    };
+    axum::serve(listener, Router::new().route("/ws", any(handler))).await.context("serving")
+}
+
+async fn relay_messages(mut visitor: WebSocket, upstream: &str, buffer: usize) -> anyhow::Result<()> {
+    let config = WebSocketConfig::default().read_buffer_size(buffer).write_buffer_size(0);
+    let url = format!("ws://{upstream}/");
+    let (mut node, _) = connect_async_with_config(url, Some(config), true).await?;
+    loop {
+        tokio::select! {
+            message = visitor.recv() => match message.transpose()? {
+                Some(ws::Message::Binary(bytes)) => node.send(Message::Binary(bytes)).await?,
+                _ => return Ok(()),
+            },
+            message = node.next() => match message.transpose()? {
+                Some(Message::Binary(bytes)) => visitor.send(ws::Message::Binary(bytes)).await?,
+                _ => return Ok(()),
+            },
+        }
+    }
+}
+
+/// Opens a WebSocket and completes its handshake.
 async fn open(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -295,7 +350,7 @@ fn dist_dir() -> anyhow::Result<tempfile::TempDir> {
     Ok(dir)
 }
 
-/// A process's share of memory, in megabytes.
+/// A process's proportional share of memory, in megabytes.
 fn memory(pid: u32) -> anyhow::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("PSS")?;
@@ -306,7 +361,24 @@ fn memory(pid: u32) -> anyhow::Result<f64> {
 async fn idle() -> anyhow::Result<()> {
     let dir = dist_dir()?;
     let echo = echo().await?;
+    println!("\n| {IDLE} idle WebSockets | MB without | MB with | kB each | seconds to open |");
+    println!("|---|---|---|---|---|");
     let (server, address) = start(dir.path(), echo)?;
+    idle_on("lnplaylive-frontend", &server, address).await?;
+    drop(server);
+    // tungstenite's default, and a small buffer.
+    for buffer in [128 << 10, 4 << 10] {
+        let mut own = Command::new(std::env::current_exe()?);
+        own.arg(RELAY).arg(echo.to_string()).arg(buffer.to_string());
+        let (server, address) = listening(own, Stdio::null(), "serving http://")?;
+        idle_on(&format!("axum and tokio-tungstenite, buffers of {} kB", buffer >> 10), &server, address)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Opens [`IDLE`] WebSockets to a server, uses each once, and prints the server's memory.
+async fn idle_on(name: &str, server: &Running, address: SocketAddr) -> anyhow::Result<()> {
     let before = memory(server.0.id())?;
     let mut sockets = vec![];
     let began = Instant::now();
@@ -314,19 +386,16 @@ async fn idle() -> anyhow::Result<()> {
         sockets.push(open(address).await?);
     }
     let opened = began.elapsed().as_secs_f64();
-    // Each has been used once.
     for socket in &mut sockets {
         socket.write_all(&[0x82, 0x81, 0, 0, 0, 0, 7]).await?;
     }
     for socket in &mut sockets {
-        socket.read_exact(&mut [0; 7]).await?;
+        socket.read_exact(&mut [0; 3]).await?;
     }
     let with = memory(server.0.id())?;
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
     let each = (with - before) * 1000.0 / IDLE as f64;
-    println!(
-        "\n{IDLE} idle WebSockets: {with:.1} MB (bar: 150 MB), {before:.1} MB without them, {each:.1} kB each; opened in {opened:.1} s"
-    );
+    println!("| {name} | {before:.1} | {with:.1} | {each:.1} | {opened:.1} |");
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! The built web shop, kept in memory with its compressed forms.
+//! The built web shop, kept in memory with its compressed variants.
 //!
-//! It is a few hundred kilobytes that change only with a new version, so a request is a look into a map: nothing
-//! is opened, and a path that is not in the map leads nowhere, however it is written. (Measured beside
-//! tower-http's `ServeDir`, which opens a file on another thread for each request, in `benches/server.rs`.)
+//! It has a few hundred kilobytes, which change only with a new version. A request is a lookup in a map: no file is opened, and a path
+//! that is not in the map is not found, however it is written. `benches/server.rs` compares this with tower-http's `ServeDir`,
+//! which opens a file on another thread for each request.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,32 +21,32 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::reply;
 
-/// All files together, in bytes.
+/// Maximum size of all files together, in bytes.
 const MAX_BYTES: u64 = 128 << 20;
-/// How deep directories may be nested.
+/// Maximum depth of directories.
 const MAX_DEPTH: usize = 8;
-/// The page that all of the app's routes get.
+/// The page for all of the app's routes.
 const INDEX: &str = "/index.html";
-/// Where the build puts files whose names change with their content.
+/// Directory of files whose names contain a hash of their contents.
 const HASHED: &str = "/assets/";
 
-/// The files, by the path they are asked for.
+/// The files by path.
 #[derive(Debug)]
 pub(crate) struct Assets {
     files: HashMap<String, Asset>,
 }
 
-/// One file.
+/// A file.
 #[derive(Debug)]
 struct Asset {
-    kind: &'static str,
+    media_type: HeaderValue,
     immutable: bool,
     plain: Form,
     brotli: Option<Form>,
     gzip: Option<Form>,
 }
 
-/// One of the forms a file can be sent in.
+/// A variant of a file.
 #[derive(Debug)]
 struct Form {
     bytes: Bytes,
@@ -65,7 +65,7 @@ impl Form {
 }
 
 impl Assets {
-    /// Reads a directory. `NAME.br` and `NAME.gz` are forms of `NAME`, not files of their own.
+    /// Reads a directory. `NAME.br` and `NAME.gz` are variants of `NAME`, not separate files.
     pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
         let mut raw = HashMap::new();
         let mut left = MAX_BYTES;
@@ -76,7 +76,13 @@ impl Assets {
             let mut form = |suffix: &str| raw.remove(&format!("{path}{suffix}")).map(Form::new);
             let (brotli, gzip) = (form(".br"), form(".gz"));
             let plain = form("").expect("it was listed");
-            let asset = Asset { kind: kind(&path), immutable: path.starts_with(HASHED), plain, brotli, gzip };
+            let asset = Asset {
+                media_type: media_type(&path),
+                immutable: path.starts_with(HASHED),
+                plain,
+                brotli,
+                gzip,
+            };
             files.insert(path, asset);
         }
         if !files.contains_key(INDEX) {
@@ -88,7 +94,7 @@ impl Assets {
         Ok(Self { files })
     }
 
-    /// Answers a request for a path as it stands in the request.
+    /// Answers a request for a path, which is compared without decoding.
     pub(crate) fn respond(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response {
         let wants_page = || {
             let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
@@ -97,13 +103,12 @@ impl Assets {
         let (asset, status) = match self.files.get(path) {
             Some(asset) => (asset, StatusCode::OK),
             None if is_app_route(path) => (&self.files[INDEX], StatusCode::OK),
-            // The app says that there is no such page, in its own words; to a browser that goes there.
+            // For browsers the app itself has a page for unknown paths.
             None if wants_page() => (&self.files[INDEX], StatusCode::NOT_FOUND),
-            None => return reply::error(StatusCode::NOT_FOUND, "there is nothing here"),
+            None => return reply::error(StatusCode::NOT_FOUND, "not found"),
         };
         if method != Method::GET && method != Method::HEAD {
-            let mut refusal =
-                reply::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are possible here");
+            let mut refusal = reply::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
@@ -137,7 +142,7 @@ impl Asset {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        headers.insert(CONTENT_TYPE, self.media_type.clone());
         if let Some(encoding) = encoding {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
@@ -151,7 +156,7 @@ impl Asset {
     }
 }
 
-/// The encodings that a request allows.
+/// The encodings that a request accepts.
 #[derive(Clone, Copy, Default)]
 struct Accepted {
     brotli: bool,
@@ -165,7 +170,7 @@ impl Accepted {
         for one in values.flat_map(|value| value.split(',')) {
             let mut parts = one.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
-            // `q=0` is a refusal; how much a client prefers what does not matter to files that are there.
+            // `q=0` refuses an encoding. Other weights are ignored.
             let refused = parts.any(|part| {
                 part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
             });
@@ -179,31 +184,31 @@ impl Accepted {
     }
 }
 
-/// Whether the client has this form already.
+/// Returns whether the client already has this variant.
 fn matches(request: &HeaderMap, etag: &HeaderValue) -> bool {
     let values = request.get_all(IF_NONE_MATCH).into_iter().map(HeaderValue::as_bytes);
     values.flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii).any(|candidate| {
-        // Proxies that compress make tags weak; for a GET that is as good.
+        // Proxies that compress make tags weak, which is sufficient for a GET.
         candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == etag.as_bytes()
     })
 }
 
-/// The app's own routes: what its pages may be opened at.
+/// Returns whether a path is one of the app's routes.
 fn is_app_route(path: &str) -> bool {
     match path {
         "/" | "/order" | "/connect" => true,
-        // Whatever stands there: the page says whether it is an order.
+        // Any id: the page itself finds out whether there is such an order.
         _ => path.strip_prefix("/orders/").is_some_and(|id| !id.is_empty() && !id.contains('/')),
     }
 }
 
-/// What `path` is a compressed form of, if it is.
+/// The path of the original, if `path` is a compressed variant.
 fn form_of<'a>(path: &'a str, files: &HashMap<String, Vec<u8>>) -> Option<&'a str> {
     let original = path.strip_suffix(".br").or_else(|| path.strip_suffix(".gz"))?;
     files.contains_key(original).then_some(original)
 }
 
-/// Reads a directory's files, by their path from the root.
+/// Reads a directory's files, by their path below the root.
 fn collect(
     dir: &Path,
     prefix: &str,
@@ -223,7 +228,10 @@ fn collect(
         let path = entry.path();
         let name = entry.file_name().into_string().ok().filter(|name| is_plain(name));
         let Some(name) = name else {
-            return Err(Error::Assets(format!("{} has a name that needs quoting in a URL", path.display())));
+            return Err(Error::Assets(format!(
+                "{} has a name with characters that a URL must escape",
+                path.display()
+            )));
         };
         let at = format!("{prefix}/{name}");
         let metadata = fs::metadata(&path).map_err(failed(&path))?;
@@ -233,7 +241,7 @@ fn collect(
         }
         let bytes = fs::read(&path).map_err(failed(&path))?;
         *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
-            Error::Assets(format!("{} and the rest are more than {MAX_BYTES} bytes", path.display()))
+            Error::Assets(format!("{} and the other files have more than {MAX_BYTES} bytes", path.display()))
         })?;
         files.insert(at, bytes);
     }
@@ -244,24 +252,29 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~' | b'@'))
 }
 
-/// The media type that a file's name tells.
-fn kind(path: &str) -> &'static str {
-    match path.rsplit_once('.').map_or("", |(_, extension)| extension) {
-        "html" => "text/html; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "json" | "map" => "application/json",
-        "webmanifest" => "application/manifest+json",
-        "txt" => "text/plain; charset=utf-8",
-        "xml" => "application/xml",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "webp" => "image/webp",
-        "ico" => "image/x-icon",
-        "woff2" => "font/woff2",
-        "wasm" => "application/wasm",
-        "pdf" => "application/pdf",
-        _ => "application/octet-stream",
+/// The media type of a file, by the extension of its name. Text is UTF-8.
+fn media_type(path: &str) -> HeaderValue {
+    let guess = mime_guess::from_path(path).first_or_octet_stream();
+    let charset = if guess.type_() == mime_guess::mime::TEXT { "; charset=utf-8" } else { "" };
+    HeaderValue::try_from(format!("{guess}{charset}")).expect("media types are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_the_media_types_that_they_require() {
+        for (path, expected) in [
+            ("/index.html", "text/html; charset=utf-8"),
+            ("/assets/index.css", "text/css; charset=utf-8"),
+            ("/assets/index.js", "text/javascript; charset=utf-8"),
+            ("/manifest.webmanifest", "application/manifest+json"),
+            ("/icon.svg", "image/svg+xml"),
+            ("/assets/font.woff2", "font/woff2"),
+            ("/unknown", "application/octet-stream"),
+        ] {
+            assert_eq!(media_type(path), expected, "{path}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Who a visitor is, and how much of us one visitor may use.
+//! Identifies visitors, and limits their use of the server.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,7 +18,7 @@ use crate::settings::Limits;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Whom limits are counted for: an IPv4 address, or the 64 bits of an IPv6 address that one household has.
+/// The unit of limits: an IPv4 address, or an IPv6 /64 network, which is what a household gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key(IpAddr);
 
@@ -31,23 +31,23 @@ impl From<IpAddr> for Key {
     }
 }
 
-/// Why somebody has to wait.
+/// The reason why a visitor has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refusal {
-    /// All together have too many connections.
-    #[error("there are too many connections here at the moment")]
+    /// All clients together have too many connections.
+    #[error("the server has too many connections at the moment")]
     Full,
-    /// This client has.
+    /// The client has too many connections.
     #[error("there are too many connections from your address")]
     TooMany,
-    /// This client opens them too fast.
-    #[error("there were too many new connections from your address in the last minute")]
+    /// The client opens connections too fast.
+    #[error("too many new connections from your address in the last minute")]
     TooFast,
 }
 
 impl Refusal {
-    /// A word for metrics.
-    pub(crate) fn word(self) -> &'static str {
+    /// The label in metrics.
+    pub(crate) fn metric_label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::TooMany => "client_connections",
@@ -56,19 +56,19 @@ impl Refusal {
     }
 }
 
-/// What all clients use at the moment.
+/// The current use by all clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
     limits: Limits,
     trusted: Vec<IpNet>,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     arrivals: DefaultKeyedRateLimiter<Key>,
     bytes: DefaultKeyedRateLimiter<Key>,
     clock: DefaultClock,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     total: u32,
     by_client: HashMap<Key, u32>,
 }
@@ -86,13 +86,13 @@ impl Clients {
         }
     }
 
-    /// Whether `address` is a proxy that we believe.
+    /// Returns whether `address` is a trusted proxy.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Takes one of `address`'s connections, until the slot is dropped.
+    /// Reserves a connection for `address`, until the slot is dropped.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Refusal> {
         let key = Key::from(address);
         {
@@ -103,7 +103,7 @@ impl Clients {
             if open.by_client.get(&key).is_some_and(|n| *n >= self.limits.connections_per_client) {
                 return Err(Refusal::TooMany);
             }
-            // After the others: what is refused for another reason does not count as new.
+            // Last, so that a connection refused for another reason does not count as new.
             self.arrivals.check_key(&key).map_err(|_| Refusal::TooFast)?;
             open.total += 1;
             *open.by_client.entry(key).or_default() += 1;
@@ -111,7 +111,7 @@ impl Clients {
         Ok(Slot { clients: Arc::clone(self), key })
     }
 
-    /// Forgets clients that are as good as new. To be called now and then.
+    /// Forgets clients without recent activity. To be called regularly.
     pub(crate) fn tidy(&self) {
         for limiter in [&self.arrivals, &self.bytes] {
             limiter.retain_recent();
@@ -120,7 +120,7 @@ impl Clients {
     }
 }
 
-/// One connection of a client's.
+/// A connection of a client.
 #[derive(Debug)]
 pub(crate) struct Slot {
     clients: Arc<Clients>,
@@ -128,12 +128,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Counts bytes of this client's; returns how long to wait before they may go on, and be counted again.
+    /// Counts bytes of this client. If they exceed its limit, returns how long to wait before trying again.
     pub(crate) fn spend(&self, bytes: usize) -> Option<Duration> {
         let bytes = NonZeroU32::new(u32::try_from(bytes).ok()?)?;
         match self.clients.bytes.check_key_n(&self.key, bytes) {
             Ok(Err(not_until)) => Some(not_until.wait_time_from(self.clients.clock.now())),
-            // More than a minute's worth never comes here: the settings see to it.
+            // The settings ensure that a read is never larger than a minute's limit.
             Ok(Ok(())) | Err(_) => None,
         }
     }
@@ -152,33 +152,33 @@ impl Drop for Slot {
     }
 }
 
-/// The far end of a connection, and what stands for it.
+/// The remote end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
-    /// A visitor, or a proxy that is not trusted; it has its slot since it connected.
+    /// A visitor, or a proxy that is not trusted. The connection itself has a slot.
     Direct(IpAddr, Arc<Slot>),
-    /// A trusted proxy; who is behind it is told by each request.
+    /// A trusted proxy. Each request names its visitor.
     Proxied(IpAddr),
 }
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visitor {
-    /// Their address.
+    /// The visitor's address.
     pub(crate) address: IpAddr,
-    /// Whether they came over TLS.
+    /// True if the visitor uses TLS.
     pub(crate) tls: bool,
-    /// Whether they are on this machine, as far as can be told.
+    /// True if the visitor is on this machine, as far as is known.
     pub(crate) local: bool,
 }
 
 impl Origin {
-    /// Who sent a request with these headers.
+    /// The sender of a request with these headers.
     pub(crate) fn visitor(&self, clients: &Clients, headers: &HeaderMap) -> Visitor {
         let forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
         match self {
             Self::Direct(address, _) => {
-                // A proxy that we do not know of may be on this machine, and its visitors are not.
+                // A proxy on this machine may not be configured as trusted; its visitors are elsewhere.
                 Visitor { address: *address, tls: false, local: address.is_loopback() && !forwarded }
             }
             Self::Proxied(proxy) => {
@@ -191,8 +191,8 @@ impl Origin {
     }
 }
 
-/// The last address that a trusted proxy has seen and that is not a trusted proxy itself. What stands before it
-/// in the header may be made up.
+/// The last address in the header that is not a trusted proxy. A trusted proxy has added it; addresses before it can be
+/// forged.
 fn client_of(proxy: IpAddr, clients: &Clients, headers: &HeaderMap) -> IpAddr {
     let mut client = proxy;
     let values: Vec<_> = headers.get_all(FORWARDED_FOR).into_iter().collect();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_have_seen_is_believed() {
+    fn only_trusted_proxies_are_believed() {
         let clients = clients(Limits::default());
         let visitor = |origin: &Origin, forwarded: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -248,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_so_many_connections_and_no_more() {
+    fn connections_of_a_client_are_limited() {
         let clients = clients(Limits { connections: 3, connections_per_client: 2, ..Limits::default() });
         let first = clients.admit(ip("192.0.2.1")).expect("the first");
         let _second = clients.admit(ip("192.0.2.1")).expect("the second");
         assert_eq!(clients.admit(ip("192.0.2.1")).err(), Some(Refusal::TooMany));
-        // One household, one client.
+        // A household is one client.
         let _third = clients.admit(ip("2001:db8:0:1::1")).expect("another");
         assert_eq!(clients.admit(ip("2001:db8:0:1:ffff::2")).err(), Some(Refusal::Full));
         drop(first);

@@ -1,4 +1,4 @@
-//! Why the server cannot start.
+//! The errors of starting the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,36 +6,36 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why the server cannot start, or a sheet of cards cannot be made.
+/// An error of starting the server, or of loading fonts for cards.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error(transparent)]
     Settings(#[from] lnplaylive_core::settings::SettingsError),
-    /// A file or a directory that a setting names.
+    /// A file or directory named by a setting cannot be read.
     #[error("{key}: cannot read {}", path.display())]
     File {
         /// The setting.
         key: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The web shop's files are not what can be served.
+    /// The web shop's files cannot be served.
     #[error("dist_dir: {0}")]
     Assets(String),
-    /// A font that cannot be used.
-    #[error("card_fonts: {} is no font", .0.display())]
+    /// A font cannot be used.
+    #[error("card_fonts: {} is not a font", .0.display())]
     Font(PathBuf),
-    /// An address that cannot be listened on.
+    /// An address cannot be bound.
     #[error("{key}: cannot listen on {address}")]
     Listen {
         /// The setting.
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 }

@@ -1,55 +1,55 @@
-//! Follows the frames in one direction of a WebSocket without keeping them.
+//! Tracks the frames in one direction of a WebSocket, without storing them.
 //!
-//! The relay passes bytes on as they come: that costs no buffer while a connection is idle and adds next to
-//! nothing to a round trip. What it must still know is where frames end, to cut those that are too large, to
-//! notice those that never end, and to put a close frame where it is understood. RFC 6455, section 5.2.
+//! The relay passes bytes on as they arrive, so an idle connection has no buffer, and a round trip takes hardly longer. It needs to
+//! know the frame boundaries to reject frames that are too large, to detect frames that never end, and to send a close frame
+//! between two frames. RFC 6455, section 5.2.
 
 use thiserror::Error;
 
-/// Why a connection is cut.
+/// A violation for which a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
-    /// A frame, or the frames of one message together.
+    /// A frame, or all frames of a message together, are too large.
     #[error("a WebSocket message is too large")]
     TooLarge,
-    /// Control frames are short and whole.
+    /// A control frame is too long or fragmented.
     #[error("a WebSocket control frame is malformed")]
     Control,
 }
 
-/// The longest payload of a control frame.
+/// Maximum payload of a control frame.
 const CONTROL_MAX: u64 = 125;
 
-/// Where in the stream of frames we are.
+/// The position in the stream of frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
     limit: u64,
-    /// Bytes of the message so far, headers included, so that empty fragments count as well.
+    /// Size of the current message so far, including headers, so that empty fragments count.
     message: u64,
-    /// The header of the frame that has begun.
+    /// The header of the current frame.
     header: [u8; 14],
     header_len: usize,
-    /// What is to come of the payload.
+    /// Remaining bytes of the payload.
     payload: u64,
 }
 
 impl Frames {
-    /// With the most bytes that a frame or message may have.
+    /// Starts between frames, with the maximum size of a frame or message.
     pub(crate) fn new(limit: u32) -> Self {
         Self { limit: limit.into(), message: 0, header: [0; 14], header_len: 0, payload: 0 }
     }
 
-    /// Whether the next byte begins a frame.
+    /// Returns whether the next byte begins a frame.
     pub(crate) fn between_frames(&self) -> bool {
         self.header_len == 0 && self.payload == 0
     }
 
-    /// Whether the next byte begins a message.
+    /// Returns whether the next byte begins a message.
     pub(crate) fn between_messages(&self) -> bool {
         self.between_frames() && self.message == 0
     }
 
-    /// Follows the next bytes.
+    /// Processes the next bytes.
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while !bytes.is_empty() {
             if self.payload > 0 {
@@ -68,7 +68,7 @@ impl Frames {
         Ok(())
     }
 
-    /// How long the header is, by its first two bytes.
+    /// Length of the header, from its first two bytes.
     fn header_size(&self) -> usize {
         let length = match self.header[1] & 0x7f {
             126 => 2,
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A frame as a client sends it (masked) or a server (not).
+    /// A frame from a client (masked) or a server (unmasked).
     fn frame(first: u8, payload: usize, masked: bool) -> Vec<u8> {
         let mut out = vec![first];
         let mask = if masked { 0x80 } else { 0 };
@@ -178,12 +178,12 @@ mod tests {
             (outcome, frames.between_frames(), frames.between_messages())
         };
         assert_eq!(follow(0x02, 500), (Ok(()), true, false));
-        // A ping may stand between.
+        // Pings are allowed between fragments.
         assert_eq!(follow(0x89, 125), (Ok(()), true, false));
         assert_eq!(follow(0x80, 400), (Ok(()), true, true));
         assert_eq!(follow(0x02, 500).0, Ok(()));
         assert_eq!(follow(0x00, 500).0, Err(Violation::TooLarge));
-        // Nothing but empty fragments is too much in the end.
+        // Empty fragments exceed the limit, too, in the end.
         let mut frames = Frames::new(1000);
         let outcome = (0..1000).try_for_each(|_| frames.follow(&frame(0x00, 0, true)));
         assert_eq!(outcome, Err(Violation::TooLarge));

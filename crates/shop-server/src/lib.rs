@@ -1,11 +1,9 @@
-//! The web shop's server: static files, ways to the node and to environments, printed cards.
+//! The web shop's server: static files, WebSockets to the node and to environments, and printed cards.
 //!
-//! It holds files and a route table, nothing else: no access to Core Lightning's RPC socket, no keys. What
-//! passes through it to a node is authorised there, by the visitor's rune. Everything that a visitor can
-//! make it do is bounded, in time, size and number, by [`settings::Limits`].
+//! It has access to its files and a route table, but not to Core Lightning's RPC socket or to any keys. The nodes authorise requests
+//! by the visitor's rune. [`settings::Limits`] bounds the time, size and number of everything that a visitor can cause.
 //!
-//! No order's id, rune or fragment gets into its log: what is logged of a request is the route that matched,
-//! never its path.
+//! The log never contains an order's id, a rune or a fragment: for a request it has the name of the route, not the path.
 //!
 //! ```no_run
 //! # async fn example(settings: shop_server::Settings) -> Result<(), shop_server::Error> {

@@ -1,4 +1,4 @@
-//! `lnplaylive-frontend`: serves the web shop, or draws cards.
+//! `lnplaylive-frontend` serves the web shop, or draws cards.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,37 +13,37 @@ use shop_server::{Listeners, Settings, Site};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// The largest file with a request for cards, in bytes.
+/// Maximum size of a file with a request for cards, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-/// A wrong setting, as for a wrong command line.
+/// Exit status for invalid settings, as for an invalid command line.
 const WRONG_SETTINGS: u8 = 2;
 
-/// Serves the web shop: its files, the ways to the node and to environments, and cards to print.
+/// Serves the web shop: static files, WebSockets to the node and to environments, and cards to print.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The settings file; the table `[frontend]` is read
+    /// The settings file; only the table `[frontend]` is read
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
     config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a settings file: ends with 0, or with 2 and a sentence that names the key
+    /// Check a settings file: exits with 0, or with 2 and a sentence that names the key
     CheckConfig {
-        /// The file; no other is looked at
+        /// The file; no other file is read
         file: PathBuf,
     },
-    /// Draw cards as PDF
+    /// Draw cards as a PDF
     Cards {
-        /// JSON with `connection_strings` and, if wanted, `title`, `logo` (a data URL) and `paper`
+        /// JSON with `connection_strings` and optionally `title`, `logo` (a data URL) and `paper`
         file: PathBuf,
-        /// Where the PDF goes
+        /// The PDF to write
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
-        /// What to print on, if not what the file says
+        /// The paper, overriding the file's
         #[arg(long, value_name = "a4|letter|label_4x6")]
         paper: Option<Paper>,
     },
@@ -79,9 +79,9 @@ fn wrong_settings(error: SettingsError) -> ExitCode {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
-    // Two for each WebSocket.
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading how many files may be open")?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising how many files may be open")?;
+    // Each relayed WebSocket needs two.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit on open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit on open files")?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("setting up signals")?;
@@ -104,10 +104,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
     })
 }
 
-/// Tells systemd, where it has started us.
+/// Notifies systemd, if it started this program.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!("telling systemd: {error}");
+        tracing::warn!("notifying systemd: {error}");
     }
 }
 

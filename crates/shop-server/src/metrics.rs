@@ -1,4 +1,4 @@
-//! What happens here, in numbers for Prometheus. No number has a visitor's, an order's or an environment's name.
+//! Prometheus metrics. They never contain the names of visitors, orders or environments.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
@@ -26,7 +26,7 @@ struct Way {
     direction: &'static str,
 }
 
-/// All numbers.
+/// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -36,9 +36,9 @@ pub(crate) struct Metrics {
     endings: Family<Reason, Counter>,
     bytes: Family<Way, Counter>,
     cards: Counter,
-    /// Connections that are open.
+    /// Number of open connections.
     pub(crate) connections: Gauge,
-    /// WebSockets that are relayed.
+    /// Number of relayed WebSockets.
     pub(crate) websockets: Gauge,
 }
 
@@ -60,7 +60,7 @@ impl Default for Metrics {
         r.register("refused", "Connections refused by a limit", metrics.refused.clone());
         r.register(
             "dial_failures",
-            "WebSockets for which no node was reached",
+            "WebSockets whose node could not be reached",
             metrics.dial_failures.clone(),
         );
         r.register("websockets_ended", "WebSockets that have ended", metrics.endings.clone());
@@ -77,34 +77,34 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request was answered.
+    /// Counts an answered request.
     pub(crate) fn answered(&self, route: &'static str, status: u16) {
         self.requests.get_or_create(&Request { route, status }).inc();
     }
 
-    /// A limit has refused something.
+    /// Counts a refusal by a limit.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// A node was not reached.
+    /// Counts a failure to connect to a node.
     pub(crate) fn not_dialled(&self, reason: &'static str) {
         self.dial_failures.get_or_create(&Reason { reason }).inc();
     }
 
-    /// A relay has ended.
+    /// Counts a relay that has ended.
     pub(crate) fn relayed(&self, reason: &'static str, up: u64, down: u64) {
         self.endings.get_or_create(&Reason { reason }).inc();
         self.bytes.get_or_create(&Way { direction: "up" }).inc_by(up);
         self.bytes.get_or_create(&Way { direction: "down" }).inc_by(down);
     }
 
-    /// Cards were drawn.
+    /// Counts cards.
     pub(crate) fn drew(&self, cards: usize) {
         self.cards.inc_by(cards as u64);
     }
 
-    /// All of them, as Prometheus reads them.
+    /// All metrics in Prometheus's format.
     pub(crate) fn respond(&self) -> Response {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes all");
@@ -112,18 +112,18 @@ impl Metrics {
     }
 }
 
-/// Counts something while it lives.
+/// Increments a gauge while it exists.
 #[derive(Debug)]
-pub(crate) struct Held(Gauge);
+pub(crate) struct GaugeGuard(Gauge);
 
-impl Held {
+impl GaugeGuard {
     pub(crate) fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,4 +1,4 @@
-//! Listens, lets visitors in within the limits, and stops in good order.
+//! Accepts connections within the limits, and shuts down gracefully.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,24 +20,24 @@ use tower::Service as _;
 
 use crate::clients::{Origin, Refusal};
 use crate::error::Error;
-use crate::metrics::Held;
+use crate::metrics::GaugeGuard;
 use crate::settings::Settings;
 use crate::site::{Shared, Site};
 
-/// A request's head must be here by then; also how long a connection may wait for its next request.
-const HEAD_WITHIN: Duration = Duration::from_secs(20);
-/// The longest head of a request, in bytes.
+/// Time-out for the head of a request, and for the next request on a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 32 << 10;
-/// What was sent must be taken by then, or the connection is given up.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-/// For what is under way when the server stops.
-const STOPS_WITHIN: Duration = Duration::from_secs(10);
-/// How often clients that are as good as new are forgotten.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
-/// How long to wait when the machine has no room for another connection.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Time-out for sent data to be acknowledged.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time-out for a graceful shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval at which inactive clients are forgotten.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// Delay before accepting again when there are no resources for another connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What the server listens on.
+/// The server's listeners.
 #[derive(Debug)]
 pub struct Listeners {
     site: TcpListener,
@@ -45,7 +45,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens where the settings say.
+    /// Binds the addresses in the settings.
     pub async fn bind(settings: &Settings) -> Result<Self, Error> {
         let site = bind("listen", settings.listen).await?;
         let metrics = match settings.metrics_listen {
@@ -55,19 +55,19 @@ impl Listeners {
         Ok(Self { site, metrics })
     }
 
-    /// Where the site is.
+    /// Address of the site.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.site.local_addr()
     }
 
-    /// Where metrics are, if they have an address of their own.
+    /// Address of the metrics, if they have their own.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 }
 
 impl From<TcpListener> for Listeners {
-    /// The site on a listener that is there already; metrics nowhere else.
+    /// Serves the site on an existing listener, without a separate one for metrics.
     fn from(site: TcpListener) -> Self {
         Self { site, metrics: None }
     }
@@ -78,7 +78,7 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Err
 }
 
 impl Site {
-    /// Serves until `shutdown` is over, then lets what is under way finish, for ten seconds at most.
+    /// Serves until `shutdown` completes, then waits for current requests and relays, for at most ten seconds.
     pub async fn serve(self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
         let (shared, router) = self.into_router();
         let accept = accept(&shared, &router, &listeners.site);
@@ -93,17 +93,14 @@ impl Site {
         drop(listeners.site);
         shared.stop.cancel();
         shared.tasks.close();
-        if timeout(STOPS_WITHIN, shared.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                connections = shared.tasks.len(),
-                "connections were cut: they did not end in time"
-            );
+        if timeout(SHUTDOWN_TIMEOUT, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = shared.tasks.len(), "closed connections that did not end in time");
         }
     }
 }
 
 async fn tidy(shared: &Shared) {
-    let mut ticks = interval(TIDY_EVERY);
+    let mut ticks = interval(TIDY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -111,13 +108,13 @@ async fn tidy(shared: &Shared) {
     }
 }
 
-/// Metrics on a listener of their own, for whoever can reach it.
+/// Serves metrics on their own listener, to everybody.
 async fn metrics(shared: &Arc<Shared>, listener: Option<TcpListener>) {
     let Some(listener) = listener else { return std::future::pending().await };
     let all = Arc::clone(shared);
     let router = Router::new().route("/metrics", get(async move || all.metrics.respond()));
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("metrics are not served any more: {error}");
+        tracing::error!("metrics are no longer served: {error}");
         std::future::pending::<()>().await;
     }
 }
@@ -127,9 +124,9 @@ async fn accept(shared: &Arc<Shared>, router: &Router, listener: &TcpListener) {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors or memory, or a visitor that has gone again.
+                // No file descriptors or memory, or a visitor who left at once.
                 tracing::warn!("accepting a connection: {error}");
-                sleep(ACCEPT_AGAIN).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
@@ -140,7 +137,7 @@ async fn accept(shared: &Arc<Shared>, router: &Router, listener: &TcpListener) {
             match shared.clients.admit(address) {
                 Ok(slot) => Origin::Direct(address, Arc::new(slot)),
                 Err(refusal) => {
-                    turn_away(shared, &stream, refusal);
+                    refuse(shared, &stream, refusal);
                     continue;
                 }
             }
@@ -149,24 +146,24 @@ async fn accept(shared: &Arc<Shared>, router: &Router, listener: &TcpListener) {
     }
 }
 
-/// Says why before anything was asked: cheaper than to listen.
-fn turn_away(shared: &Shared, stream: &TcpStream, refusal: Refusal) {
-    shared.metrics.refused(refusal.word());
+/// Sends a refusal without reading the request, which is cheaper.
+fn refuse(shared: &Shared, stream: &TcpStream, refusal: Refusal) {
+    shared.metrics.refused(refusal.metric_label());
     let body = format!("{{\"error\":\"{refusal}\"}}");
     let answer = format!(
         "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Cache-Control: no-store\r\nRetry-After: 10\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    // A new socket has room for it; if not, being closed says enough.
+    // A new socket has room for it. If not, closing is enough.
     stream.try_write(answer.as_bytes()).ok();
 }
 
 async fn connection(shared: Arc<Shared>, router: Router, stream: TcpStream, origin: Origin) {
-    let _held = Held::new(&shared.metrics.connections);
-    // Without these it works as well, only slower to answer and to notice that somebody is gone.
+    let _held = GaugeGuard::new(&shared.metrics.connections);
+    // Failures only delay answers, and the detection of visitors who left.
     stream.set_nodelay(true).ok();
-    let millis = u32::try_from(TAKEN_WITHIN.as_millis()).unwrap_or(u32::MAX);
+    let millis = u32::try_from(SEND_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     setsockopt(&stream, sockopt::TcpUserTimeout, &millis).ok();
 
     let service = service_fn(move |request: Request<Incoming>| {
@@ -176,7 +173,7 @@ async fn connection(shared: Arc<Shared>, router: Router, stream: TcpStream, orig
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -1,7 +1,7 @@
-//! The server's settings: the table `[frontend]` of `lnplaylive.toml`, then the environment.
+//! The server's settings, from the table `[frontend]` of `lnplaylive.toml` and from environment variables.
 //!
-//! In the environment a key is `LNPLAYLIVE_FRONTEND__` and its name, nested by two underscores:
-//! `LNPLAYLIVE_FRONTEND__LIMITS__IDLE_SECS=60`. Other tables of the file are other programs'.
+//! The name of a variable is `LNPLAYLIVE_FRONTEND__` and the key, with two underscores between levels:
+//! `LNPLAYLIVE_FRONTEND__LIMITS__IDLE_SECS=60`. Other tables of the file belong to other programs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,47 +18,45 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where it listens. Default: `127.0.0.1:3000`.
+    /// Address to listen on. Default: `127.0.0.1:3000`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Where metrics are served to whoever asks. Default: only as `/metrics` on `listen`, and only to this
-    /// machine.
+    /// Address on which metrics are served to everybody. Default: they are served only as `/metrics` on `listen`, and only to
+    /// this machine.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
-    /// The built web shop, `frontend-dist`. Read once, at the start.
+    /// The built web shop, `frontend-dist`. Read once, at start.
     pub dist_dir: PathBuf,
-    /// The node that sells, 66 hex digits; or `node_id_file`.
+    /// Id of the shop's node, 66 hex digits; or use `node_id_file`.
     #[serde(default)]
     pub node_id: Option<NodeId>,
-    /// A file that has the node's id. May be missing at the start, and may change.
+    /// File with the node's id. It may be missing at start, and may change.
     #[serde(default)]
     pub node_id_file: Option<PathBuf>,
-    /// A file that has the public rune. May be missing at the start, and may change.
+    /// File with the public rune. It may be missing at start, and may change.
     pub rune_file: PathBuf,
-    /// A file that has the rune for orders, which has a rate of its own. None: the other one is for orders too.
+    /// File with the rate-limited rune for orders. Default: orders use the rune in `rune_file`.
     #[serde(default)]
     pub order_rune_file: Option<PathBuf>,
-    /// Where browsers reach the node, such as `wss://node.example/`. Default: `/ws` here.
+    /// URL at which browsers reach the node, such as `wss://node.example/`. Default: `/ws` on this server.
     #[serde(default)]
     pub websocket_url: Option<Endpoint>,
-    /// Whom buyers can ask: text, a URL or an e-mail address, at most 200 characters.
+    /// Contact for buyers: text, a URL or an e-mail address, at most 200 characters.
     #[serde(default)]
     pub contact: Option<String>,
-    /// The node's WebSocket listener (`bind-addr=ws:…`) as `HOST:PORT`, which `/ws` leads to. None: there is
-    /// no `/ws`.
+    /// The node's WebSocket listener (`bind-addr=ws:…`) as `HOST:PORT`, to which `/ws` leads. Default: there is no `/ws`.
     #[serde(default)]
     pub lightning_websocket: Option<String>,
-    /// The route table that the plugin writes (`shop.routes_file`). None: `/e/…` leads nowhere.
+    /// The route table that the plugin writes (`shop.routes_file`). Default: there are no routes below `/e/`.
     #[serde(default)]
     pub routes_file: Option<PathBuf>,
-    /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, such as
-    /// `127.0.0.1/32`.
+    /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, such as `127.0.0.1/32`.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Fonts (TTF, OTF, the first of a TTC) for what the built-in ones cannot write on cards, in this order.
+    /// Fonts (TTF, OTF, the first of a TTC) for characters on cards that the built-in fonts lack, in order of preference.
     #[serde(default)]
     pub card_fonts: Vec<PathBuf>,
-    /// What visitors may use.
+    /// Limits on visitors.
     #[serde(default)]
     pub limits: Limits,
 }
@@ -67,26 +65,25 @@ fn default_listen() -> SocketAddr {
     ([127, 0, 0, 1], 3000).into()
 }
 
-/// What visitors may use. A client is an IPv4 address or an IPv6 network of 64 bits: a whole class may be one.
+/// Limits on visitors. A client is an IPv4 address or an IPv6 /64 network, which a whole class may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, of all clients together.
+    /// Maximum number of connections of all clients.
     pub connections: u32,
-    /// Connections at a time of one client. Behind a trusted proxy: WebSockets and sheets of cards.
+    /// Maximum number of connections of one client. Behind a trusted proxy: of its WebSockets and requests for cards.
     pub connections_per_client: u32,
-    /// New ones of one client in a minute.
+    /// Maximum number of new connections of one client in a minute.
     pub new_connections_per_minute: u32,
-    /// Bytes that may pass through one client's WebSockets in a minute, both ways together. What is more
-    /// waits.
+    /// Maximum number of bytes through one client's WebSockets in a minute, both directions together. Further bytes are delayed.
     pub bytes_per_minute: u32,
-    /// Seconds without a byte after which a WebSocket is closed.
+    /// Time-out of a WebSocket without traffic, in seconds.
     pub idle_secs: u32,
-    /// Seconds in which a WebSocket frame or fragmented message must be complete.
+    /// Time-out for a complete WebSocket frame or fragmented message, in seconds.
     pub frame_secs: u32,
-    /// The largest WebSocket frame or fragmented message, in bytes. A Lightning message has at most 65,569.
+    /// Maximum size of a WebSocket frame or fragmented message, in bytes. A Lightning message has at most 65,569.
     pub frame_bytes: u32,
-    /// Seconds to connect to a node.
+    /// Time-out for connecting to a node, in seconds.
     pub connect_timeout_secs: u32,
 }
 
@@ -105,14 +102,14 @@ impl Default for Limits {
     }
 }
 
-/// What of the file and the environment is read here; the rest is other programs'.
+/// The part of the file and the environment that this program reads.
 #[derive(Deserialize)]
 struct Tables {
     frontend: Settings,
 }
 
 impl Settings {
-    /// The settings that must be, with the defaults of all others.
+    /// The required settings, with defaults for all others.
     pub fn new(dist_dir: PathBuf, node_id: NodeId, rune_file: PathBuf) -> Self {
         Self {
             listen: default_listen(),
@@ -132,8 +129,7 @@ impl Settings {
         }
     }
 
-    /// Reads the settings: the file's table if a file is named, then the environment. No other file is
-    /// looked at.
+    /// Reads the settings: the table in the file, if a file is given, then the environment. No other file is read.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let defaults = Figment::from(Serialized::default("frontend.limits", Limits::default()));
         let Tables { frontend } = source::read(defaults, file)?;
@@ -141,14 +137,14 @@ impl Settings {
         Ok(frontend)
     }
 
-    /// Checks what the types cannot say.
+    /// Checks the constraints that the types do not express.
     pub fn validate(&self) -> Result<(), SettingsError> {
         match (&self.node_id, &self.node_id_file) {
             (None, None) => {
-                return Err(wrong("frontend.node_id", "name the node's id, or a node_id_file that has it"));
+                return Err(wrong("frontend.node_id", "set the node's id, or node_id_file"));
             }
             (Some(_), Some(_)) => {
-                return Err(wrong("frontend.node_id", "there is a node_id_file as well; keep one"));
+                return Err(wrong("frontend.node_id", "node_id_file is set as well; remove one of them"));
             }
             _ => {}
         }
@@ -167,7 +163,7 @@ impl Settings {
         range("frontend.limits.connections", l.connections, 1..=1_000_000)?;
         range("frontend.limits.connections_per_client", l.connections_per_client, 1..=1_000_000)?;
         range("frontend.limits.new_connections_per_minute", l.new_connections_per_minute, 1..=1_000_000)?;
-        // One read's worth at least, or nothing would ever pass.
+        // At least one read, or no byte would ever pass.
         range("frontend.limits.bytes_per_minute", l.bytes_per_minute, 64 << 10..=u32::MAX)?;
         range("frontend.limits.idle_secs", l.idle_secs, 1..=86_400)?;
         range("frontend.limits.frame_secs", l.frame_secs, 1..=3600)?;

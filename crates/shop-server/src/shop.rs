@@ -1,4 +1,4 @@
-//! `config.json`: what the web shop must know of this host, made from settings and files at run time.
+//! `config.json`, which tells the web shop about this host. Generated from settings and files at run time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::settings::Settings;
 use crate::watched::Watched;
 
-/// Where `config.json` comes from.
+/// The sources of `config.json`.
 #[derive(Debug)]
 pub(crate) struct ShopConfig {
     node_id: NodeIdSource,
@@ -19,7 +19,7 @@ pub(crate) struct ShopConfig {
     order_rune: Option<Watched<Secret>>,
     websocket_url: Option<Endpoint>,
     contact: Option<String>,
-    /// The demo's: where its wallet pays invoices.
+    /// Path of the demo's wallet, in the demo.
     pub(crate) demo_wallet: Option<String>,
 }
 
@@ -30,7 +30,7 @@ enum NodeIdSource {
 }
 
 impl ShopConfig {
-    /// From settings that have been validated.
+    /// Takes validated settings.
     pub(crate) fn new(settings: &Settings) -> Self {
         let node_id = match (&settings.node_id, &settings.node_id_file) {
             (Some(id), _) => NodeIdSource::Given(id.clone()),
@@ -53,7 +53,7 @@ impl ShopConfig {
         }
     }
 
-    /// The document, or none while the node's id or a rune is not known yet.
+    /// The document; `None` while the node's id or a rune is unknown.
     pub(crate) async fn document(&self) -> Option<Value> {
         let node_id = match &self.node_id {
             NodeIdSource::Given(id) => Arc::new(id.clone()),
@@ -77,5 +77,5 @@ impl ShopConfig {
 
 fn read_node_id(path: &Path) -> anyhow::Result<NodeId> {
     let text = read_secret(path)?;
-    text.expose().parse().context("it has no node id")
+    text.expose().parse().context("it does not contain a node id")
 }

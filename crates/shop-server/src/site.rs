@@ -1,4 +1,4 @@
-//! What is at which path.
+//! The site's routes and their handlers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::assets::Assets;
 use crate::cards::{CardsError, CardsRequest, Fonts};
 use crate::clients::{Clients, Origin, Refusal, Slot};
 use crate::error::Error;
-use crate::metrics::{Held, Metrics};
+use crate::metrics::{GaugeGuard, Metrics};
 use crate::relay::{self, Ends};
 use crate::settings::Settings;
 use crate::shop::ShopConfig;
@@ -36,25 +36,25 @@ use crate::upgrade::{self, Upstream};
 use crate::watched::Watched;
 use crate::{headers, reply};
 
-/// The longest request for cards, in bytes: 64 strings and a logo of half a megabyte, with room.
+/// Maximum size of a request for cards, in bytes: 64 strings and a logo of half a megabyte, with room to spare.
 const CARDS_BYTES: usize = 2 << 20;
-/// For such a request to arrive.
-const CARDS_ARRIVE_WITHIN: Duration = Duration::from_secs(30);
-/// For the others before it to be drawn.
-const CARDS_DRAWN_WITHIN: Duration = Duration::from_secs(10);
-/// Sheets drawn at a time; each keeps a core busy for some tenths of a second.
-const CARDS_AT_A_TIME: usize = 2;
-/// What a visitor is told to wait after a limit was reached, in seconds.
+/// Time-out for the body of such a request.
+const CARDS_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time-out for earlier requests to be drawn.
+const CARDS_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of requests drawn at the same time; each keeps a core busy for some tenths of a second.
+const MAX_CONCURRENT_DRAWINGS: usize = 2;
+/// Delay in `Retry-After` headers, in seconds.
 const RETRY_SECS: u64 = 10;
 
-/// The web shop's site, ready to be served.
+/// The web shop's site.
 #[derive(Debug)]
 pub struct Site {
     pub(crate) shared: Shared,
     extra: Router,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Cancelled when the server stops.
     pub(crate) stop: CancellationToken,
-    /// Connections and relays.
+    /// Tasks of connections and relays.
     pub(crate) tasks: TaskTracker,
     assets: Assets,
     shop: ShopConfig,
@@ -72,7 +72,7 @@ pub(crate) struct Shared {
 }
 
 impl Site {
-    /// Reads the web shop's files and fonts. The other files may still be missing.
+    /// Reads the web shop's files and the fonts. The other files may still be missing.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
         let routes = settings.routes_file.clone().map(watch_routes);
@@ -85,13 +85,13 @@ impl Site {
             shop: ShopConfig::new(&settings),
             routes,
             fonts: Arc::new(Fonts::load(&settings.card_fonts)?),
-            drawing: Semaphore::new(CARDS_AT_A_TIME),
+            drawing: Semaphore::new(MAX_CONCURRENT_DRAWINGS),
             settings,
         };
         Ok(Self { shared, extra: Router::new() })
     }
 
-    /// Adds the demo's wallet: `config.json` says that it is at `path`, and `routes` answers there.
+    /// Adds the demo's wallet: `config.json` names `path`, and `routes` serves it.
     #[must_use]
     pub fn demo_wallet(mut self, path: &str, routes: Router) -> Self {
         self.shared.shop.demo_wallet = Some(path.to_owned());
@@ -99,7 +99,7 @@ impl Site {
         self
     }
 
-    /// What answers requests.
+    /// Builds the router.
     pub(crate) fn into_router(self) -> (Arc<Shared>, Router) {
         let shared = Arc::new(self.shared);
         let router = Router::new()
@@ -112,7 +112,7 @@ impl Site {
             .fallback(asset)
             .with_state(Arc::clone(&shared))
             .merge(self.extra)
-            .layer(from_fn_with_state(Arc::clone(&shared), around));
+            .layer(from_fn_with_state(Arc::clone(&shared), response_middleware));
         (shared, router)
     }
 }
@@ -123,8 +123,9 @@ fn watch_routes(path: PathBuf) -> Watched<RouteTable> {
 
 type Shop = State<Arc<Shared>>;
 
-/// Every answer's headers, number and log line.
-async fn around(State(shared): Shop, request: Request, next: Next) -> Response {
+/// Adds headers to every response, and counts and logs it. A single function instead of tower-http layers, because one header
+/// depends on the visitor and the labels depend on the matched route.
+async fn response_middleware(State(shared): Shop, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = route_of(request.extensions().get::<MatchedPath>());
     let tls = request
@@ -139,7 +140,7 @@ async fn around(State(shared): Shop, request: Request, next: Next) -> Response {
     response
 }
 
-/// A route's name for log and metrics: the paths themselves name orders.
+/// The name of a route in the log and in metrics. Paths are not used, because they contain order ids.
 fn route_of(matched: Option<&MatchedPath>) -> &'static str {
     match matched.map(MatchedPath::as_str) {
         Some("/config.json") => "config",
@@ -172,19 +173,19 @@ async fn metrics(State(shared): Shop, Extension(origin): Extension<Origin>, requ
     if origin.visitor(&shared.clients, request.headers()).local {
         shared.metrics.respond()
     } else {
-        reply::error(StatusCode::NOT_FOUND, "there is nothing here")
+        reply::error(StatusCode::NOT_FOUND, "not found")
     }
 }
 
-/// `/ws`: to the node that sells.
+/// `/ws`: connects to the shop's node.
 async fn to_node(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
     match shared.settings.lightning_websocket.clone() {
         Some(address) => relay_to(shared, &origin, &address, request).await,
-        None => reply::error(StatusCode::NOT_FOUND, "the node is not reached this way"),
+        None => reply::error(StatusCode::NOT_FOUND, "this server does not connect to the node"),
     }
 }
 
-/// `/e/<environment>/<node>`: to a node of an environment.
+/// `/e/<environment>/<node>`: connects to a node of an environment.
 async fn to_environment(
     State(shared): Shop,
     Extension(origin): Extension<Origin>,
@@ -214,14 +215,14 @@ async fn to_environment(
     }
 }
 
-/// The slot that stands for the visitor while this lasts: their connection's, or behind a proxy one of its own.
+/// The slot of the visitor: that of the connection, or behind a proxy a new one.
 fn slot_of(shared: &Shared, origin: &Origin, request: &Request) -> Result<Arc<Slot>, Refusal> {
     match origin {
         Origin::Direct(_, slot) => Ok(Arc::clone(slot)),
         Origin::Proxied(_) => {
             let address = origin.visitor(&shared.clients, request.headers()).address;
             let admitted = shared.clients.admit(address);
-            admitted.map(Arc::new).inspect_err(|refusal| shared.metrics.refused(refusal.word()))
+            admitted.map(Arc::new).inspect_err(|refusal| shared.metrics.refused(refusal.metric_label()))
         }
     }
 }
@@ -230,7 +231,7 @@ fn refused(refusal: Refusal) -> Response {
     reply::later(StatusCode::TOO_MANY_REQUESTS, &refusal.to_string(), RETRY_SECS)
 }
 
-/// Makes a request a WebSocket to `address`.
+/// Turns a request into a WebSocket to `address`.
 async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut request: Request) -> Response {
     let key = match upgrade::check(request.method(), request.headers()) {
         Ok(key) => key,
@@ -247,7 +248,7 @@ async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut reque
     let node = match upgrade::dial(address, &key, within).await {
         Ok(node) => node,
         Err(error) => {
-            shared.metrics.not_dialled(error.word());
+            shared.metrics.not_dialled(error.metric_label());
             return reply::later(error.status(), &error.to_string(), RETRY_SECS);
         }
     };
@@ -262,15 +263,15 @@ async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut reque
     response
 }
 
-/// Relays once the visitor has the answer.
+/// Relays once the visitor has received the response.
 async fn carry(shared: Arc<Shared>, on_upgrade: OnUpgrade, node: Upstream, slot: Arc<Slot>) {
-    // The visitor may be gone by now; then there is nobody to tell.
+    // The visitor may have left.
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        tracing::error!("a connection is not the kind that this server makes");
+        tracing::error!("unexpected type of connection");
         return;
     };
-    let held = Held::new(&shared.metrics.websockets);
+    let held = GaugeGuard::new(&shared.metrics.websockets);
     let ends = Ends {
         visitor: parts.io.into_inner(),
         visitor_first: parts.read_buf.to_vec(),
@@ -279,11 +280,11 @@ async fn carry(shared: Arc<Shared>, on_upgrade: OnUpgrade, node: Upstream, slot:
     };
     let (ending, up, down) = relay::run(ends, &slot, shared.settings.limits, &shared.stop).await;
     drop(held);
-    shared.metrics.relayed(ending.word(), up, down);
-    tracing::debug!(ending = ending.word(), up, down, "a WebSocket ended");
+    shared.metrics.relayed(ending.metric_label(), up, down);
+    tracing::debug!(ending = ending.metric_label(), up, down, "a WebSocket ended");
 }
 
-/// `POST /cards.pdf`. Nothing of it is kept.
+/// `POST /cards.pdf`. Nothing is stored.
 async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
     let slot = match slot_of(&shared, &origin, &request) {
         Ok(slot) => slot,
@@ -297,13 +298,13 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
     if announced.is_some_and(|length| length > CARDS_BYTES as u64) {
         return too_large();
     }
-    let body = match timeout(CARDS_ARRIVE_WITHIN, to_bytes(request.into_body(), CARDS_BYTES)).await {
+    let body = match timeout(CARDS_BODY_TIMEOUT, to_bytes(request.into_body(), CARDS_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return too_large(),
         Err(_) => return reply::error(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive"),
     };
-    let Ok(Ok(_turn)) = timeout(CARDS_DRAWN_WITHIN, shared.drawing.acquire()).await else {
-        let sentence = "others are having cards drawn; try again in a moment";
+    let Ok(Ok(_turn)) = timeout(CARDS_QUEUE_TIMEOUT, shared.drawing.acquire()).await else {
+        let sentence = "too many requests for cards at the moment; try again shortly";
         return reply::later(StatusCode::SERVICE_UNAVAILABLE, sentence, RETRY_SECS);
     };
     let fonts = Arc::clone(&shared.fonts);
@@ -327,12 +328,12 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
             reply::error(StatusCode::BAD_REQUEST, &CardsError::Unreadable(reason).to_string())
         }
         Ok(Err(CardsError::Drawing(reason))) => {
-            tracing::error!("cards could not be drawn: {reason}");
+            tracing::error!("drawing cards: {reason}");
             reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the cards could not be drawn")
         }
         Ok(Err(error)) => reply::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         Err(_) => {
-            tracing::error!("drawing cards panicked");
+            tracing::error!("drawing cards: a panic");
             reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the cards could not be drawn")
         }
     }

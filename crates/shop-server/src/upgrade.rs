@@ -1,7 +1,7 @@
-//! The opening handshake of a relayed WebSocket: checked on the visitor's side, made on the node's.
+//! The opening handshakes of a relayed WebSocket: checks the visitor's, and makes one with the node.
 //!
-//! The visitor's key is handed on and the node's answer to it handed back, so that the two ends agree with each
-//! other; of what else the visitor sent, nothing gets to the node. No extension is offered: frames are plain.
+//! The visitor's key is passed to the node and the node's answer back to the visitor, so the two ends agree. Nothing else from the
+//! visitor reaches the node. No extensions are offered, so frames are uncompressed.
 
 use std::io;
 use std::time::Duration;
@@ -17,25 +17,25 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The longest answer to a handshake that is read, in bytes. Core Lightning's has 129.
+/// Maximum size of the answer to a handshake, in bytes. Core Lightning's has 129.
 const MAX_HEAD: usize = 4096;
 
 /// The key of a visitor's handshake: 16 bytes in base64.
 #[derive(Clone, Debug)]
 pub(crate) struct Key(HeaderValue);
 
-/// Why a request is no handshake.
+/// The reason why a request is not a valid handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum NoHandshake {
-    /// A plain request.
-    #[error("this is for WebSockets only")]
+pub(crate) enum HandshakeError {
+    /// It is not a WebSocket request.
+    #[error("this path is only for WebSockets")]
     Plain,
-    /// It is wrong.
+    /// It is malformed.
     #[error("this WebSocket handshake is malformed")]
     Malformed,
 }
 
-impl NoHandshake {
+impl HandshakeError {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Plain => StatusCode::UPGRADE_REQUIRED,
@@ -45,42 +45,42 @@ impl NoHandshake {
 }
 
 /// Checks a visitor's handshake.
-pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<Key, NoHandshake> {
+pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<Key, HandshakeError> {
     let has = |name, word: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(word))
     };
     if method != Method::GET || !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
-        return Err(NoHandshake::Plain);
+        return Err(HandshakeError::Plain);
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") || !headers.contains_key(HOST)
     {
-        return Err(NoHandshake::Malformed);
+        return Err(HandshakeError::Malformed);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(NoHandshake::Malformed)?;
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Malformed)?;
     match STANDARD.decode(key.as_bytes()) {
         Ok(bytes) if bytes.len() == 16 => Ok(Key(key.clone())),
-        _ => Err(NoHandshake::Malformed),
+        _ => Err(HandshakeError::Malformed),
     }
 }
 
-/// Why there is no way to a node.
+/// An error of connecting to a node.
 #[derive(Debug, Error)]
 pub(crate) enum DialError {
-    /// It takes too long.
+    /// Time-out.
     #[error("the node does not answer in time")]
     Timeout,
-    /// No connection.
+    /// The connection failed.
     #[error("the node cannot be reached")]
     Connect(#[source] io::Error),
-    /// Something else than a WebSocket is there.
+    /// The answer is not that of a WebSocket.
     #[error("the node does not speak WebSocket")]
     Refused,
 }
 
 impl DialError {
-    /// A word for metrics.
-    pub(crate) fn word(&self) -> &'static str {
+    /// The label in metrics.
+    pub(crate) fn metric_label(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
             Self::Connect(_) => "connect",
@@ -96,17 +96,17 @@ impl DialError {
     }
 }
 
-/// A node that has taken the handshake.
+/// A node after a successful handshake.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) stream: TcpStream,
     /// Its answer to the key.
     pub(crate) accept: HeaderValue,
-    /// What it has said already.
+    /// Bytes that it has already sent.
     pub(crate) first: Vec<u8>,
 }
 
-/// Makes the handshake with the node at `address`, `HOST:PORT`.
+/// Connects to the node at `address`, `HOST:PORT`, and makes the handshake.
 pub(crate) async fn dial(address: &str, key: &Key, within: Duration) -> Result<Upstream, DialError> {
     timeout(within, handshake(address, key)).await.map_err(|_| DialError::Timeout)?
 }
@@ -114,7 +114,7 @@ pub(crate) async fn dial(address: &str, key: &Key, within: Duration) -> Result<U
 async fn handshake(address: &str, key: &Key) -> Result<Upstream, DialError> {
     let mut stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
     stream.set_nodelay(true).map_err(DialError::Connect)?;
-    // Written by hand because Core Lightning wants the headers in just this case.
+    // Written by hand, because Core Lightning's headers are case-sensitive.
     let mut request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
@@ -140,7 +140,7 @@ async fn handshake(address: &str, key: &Key) -> Result<Upstream, DialError> {
     }
 }
 
-/// The answer to the key and the length of the head, once it is complete.
+/// The answer to the key and the length of the head, if the head is complete.
 fn read_answer(head: &[u8]) -> Result<Option<(HeaderValue, usize)>, DialError> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut answer = httparse::Response::new(&mut headers);

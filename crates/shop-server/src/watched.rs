@@ -1,4 +1,4 @@
-//! A file that others replace while we run: read again when it has changed.
+//! A file that other programs replace at run time. It is read again when it has changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 
 use tokio::sync::Mutex;
 
-/// Reads such a file. What its error says is logged, so it must not tell what the file has.
+/// Reads the file. The error is logged, so it must not contain the file's contents.
 type Read<T> = fn(&Path) -> anyhow::Result<T>;
 
-/// The file's content as it was last understood.
+/// The last valid contents of the file.
 ///
-/// Asking costs one look at the file's metadata. A file that is gone, or cannot be understood, leaves what was
-/// read before: not to know is not the same as to know that there is nothing.
+/// Each access reads the file's metadata. If the file is missing or invalid, the previous contents stay in use: a failure to read
+/// is not the same as an empty file.
 #[derive(Debug)]
 pub(crate) struct Watched<T> {
     key: &'static str,
@@ -30,7 +30,7 @@ struct State<T> {
     complaint: Option<String>,
 }
 
-/// Changes when the file is replaced or written to.
+/// Changes when the file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -40,12 +40,12 @@ struct Stamp {
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// Watches the file that the setting `key` names; it need not be there yet.
+    /// Watches the file named by the setting `key`. It need not exist yet.
     pub(crate) fn new(key: &'static str, path: PathBuf, read: Read<T>) -> Self {
         Self { key, path, read, state: Mutex::new(State { stamp: None, value: None, complaint: None }) }
     }
 
-    /// What is in it now; none if it never could be read.
+    /// The current contents; `None` if they could never be read.
     pub(crate) async fn current(&self) -> Option<Arc<T>> {
         let mut state = self.state.lock().await;
         let found = tokio::fs::metadata(&self.path).await;
@@ -70,11 +70,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 *state = State { stamp, value: Some(Arc::new(value)), complaint: None };
             }
             Err(error) => {
-                // Said once, not at each request.
+                // Logged once, not for each request.
                 let complaint = format!("{error:#}");
                 if state.complaint.as_ref() != Some(&complaint) {
                     let (key, path) = (self.key, self.path.display());
-                    tracing::warn!("{key}: {path} cannot be used; what was read before stays: {complaint}");
+                    tracing::warn!("{key}: cannot use {path}, keeping the previous contents: {complaint}");
                     state.complaint = Some(complaint);
                 }
             }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn follows_the_file_and_keeps_what_it_knew() {
+    async fn follows_the_file_and_keeps_valid_contents() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("number");
         let put = |text: &str| {

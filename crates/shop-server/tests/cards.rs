@@ -1,4 +1,4 @@
-//! Cards: that each code on paper says exactly what was sold, and that rubbish gets a sentence.
+//! Cards: each printed code contains exactly what was sold, and invalid requests get a sentence.
 
 mod support;
 
@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use shop_server::cards::{CardsRequest, Fonts};
 use support::{NODE, Served, serve};
 
-/// Dots in a point: 288 an inch, what a plain printer does. Who holds a phone moves it until the code is read, so a
-/// code that the reader misses at one resolution is looked at again.
+/// Pixels per point: 288 dots per inch, like an ordinary printer. People move their phone until a code is read, so a code that the
+/// reader misses at one resolution is tried at others.
 const SCALES: [f32; 4] = [4.0, 3.0, 5.0, 3.5];
 
-/// The link to a node such as the shop sells.
+/// A link to a node, like those that the shop sells.
 fn string(node: usize) -> String {
     let names = ["Alice", "Дмитрий", "张伟", "🦀", "a%2Fb+c", "N".repeat(32).leak()];
     let name: String = url_encode(names[node % names.len()]);
@@ -30,7 +30,7 @@ fn string(node: usize) -> String {
     )
 }
 
-/// A rune as long as an attendee's: it names what it permits.
+/// A rune as long as an attendee's, which lists what it permits.
 fn rune(node: usize) -> String {
     let bytes: Vec<_> = (0..408_usize)
         .map(|at| u8::try_from((at * at + 7 * at * node + node) % 251).expect("small"))
@@ -70,7 +70,7 @@ fn jpeg(width: u32, height: u32) -> String {
     format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes))
 }
 
-/// What the codes say on pages that have so many columns and rows of cards, page by page.
+/// The contents of the codes, page by page, on pages with this many columns and rows of cards.
 fn read(pdf: Vec<u8>, columns: usize, rows: usize) -> Vec<Vec<String>> {
     let pdf = Pdf::new(std::sync::Arc::new(pdf)).expect("a PDF");
     let read_page = |page: &Page<'_>| -> Vec<String> {
@@ -93,7 +93,7 @@ fn render(page: &Page<'_>, scale: f32) -> Pixmap {
     hayro::render(page, &RenderCache::new(), &InterpreterSettings::default(), &settings)
 }
 
-/// What the code of one card says; they are looked at one at a time, as a phone sees them.
+/// The content of a card's code. Codes are read one at a time, as by a phone.
 fn read_cell(
     drawn: &Pixmap,
     (column, row): (usize, usize),
@@ -103,7 +103,7 @@ fn read_cell(
     let (cell_width, cell_height) = (width / columns, height / rows);
     let gray = |x: usize, y: usize| {
         let pixel = drawn.data()[(row * cell_height + y) * width + column * cell_width + x];
-        // What is not painted is paper.
+        // The background is the paper.
         if pixel.a < 128 { 255 } else { pixel.g }
     };
     let mut image = rqrr::PreparedImage::prepare_from_greyscale(cell_width, cell_height, gray);
@@ -118,7 +118,7 @@ fn draw(request: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn every_code_on_paper_says_exactly_what_was_sold() {
+fn every_printed_code_contains_its_connection_string() {
     let all = strings(64);
     let request = json!({
         "connection_strings": all, "title": "A title that is long enough to be cut in two", "logo": png(300, 100),
@@ -158,7 +158,7 @@ async fn site() -> Served {
 }
 
 #[tokio::test]
-async fn cards_come_as_a_file_that_nobody_keeps() {
+async fn cards_are_a_file_that_is_not_cached() {
     let site = site().await;
     let answer = site.post("/cards.pdf", &json!({"connection_strings": strings(1)}).to_string()).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/pdf"), "{}", answer.text());
@@ -168,7 +168,7 @@ async fn cards_come_as_a_file_that_nobody_keeps() {
 }
 
 #[tokio::test]
-async fn rubbish_gets_a_sentence_and_never_comes_back() {
+async fn invalid_requests_get_a_sentence_that_does_not_repeat_them() {
     let site = site().await;
     let one = string(1);
     let with = |key: &str, value: Value| {
@@ -177,22 +177,22 @@ async fn rubbish_gets_a_sentence_and_never_comes_back() {
         request.to_string()
     };
     let list = |strings: Vec<String>| json!({"connection_strings": strings}).to_string();
-    // It says that it is 40,000 pixels on a side, which its checksum does not confirm.
+    // Its header claims 40,000 pixels on a side, which contradicts its checksum.
     let mut tampered = STANDARD.decode(png(8, 8).rsplit_once(',').expect("data").1).expect("base64");
     tampered[16..24].copy_from_slice(&[0, 0, 0x9c, 0x40, 0, 0, 0x9c, 0x40]);
     let tampered = format!("data:image/png;base64,{}", STANDARD.encode(tampered));
     let cases = [
-        (String::new(), 400, "it is no JSON"),
+        (String::new(), 400, "it is not JSON"),
         ("[".repeat(1_000_000), 400, "this is not a request for cards"),
         ("{}".into(), 400, "a key is missing"),
         (with("secret", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
         (with("paper", json!("a5")), 400, "a key is missing, unknown or wrong"),
         (with("connection_strings", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
-        (list(vec![]), 422, "0 connection strings were given; 1 to 64 are possible"),
+        (list(vec![]), 422, "0 connection strings were given; 1 to 64 are allowed"),
         (list(strings(65)), 422, "65 connection strings were given"),
         (list(vec!["hunter2".into(); 10_000]), 422, "10000 connection strings were given"),
         (list(vec![one.clone(), "x".repeat(1 << 20)]), 422, "connection string 2 is longer than 1200 bytes"),
-        (list(vec![one.clone(), "hunter2".into()]), 422, "connection string 2 is not the link to a node"),
+        (list(vec![one.clone(), "hunter2".into()]), 422, "connection string 2 is not a link to a node"),
         (list(vec![one.replacen("https", "javascript", 1)]), 422, "connection string 1"),
         (list(vec![one.replacen("https", "ftp", 1)]), 422, "does not lead to an http or https page"),
         (with("title", json!("t".repeat(81))), 422, "the title is longer than 80 characters"),

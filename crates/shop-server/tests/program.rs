@@ -1,4 +1,4 @@
-//! The program: its settings, its command line, and how it starts and stops.
+//! The program: settings, command line, start and stop.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A table that is right, of files that do not exist.
+/// A valid table that names files that do not exist.
 fn table() -> String {
     format!(
         "[frontend]\ndist_dir = \"/nonexistent\"\nnode_id = \"{NODE}\"\nrune_file = \"/nonexistent/rune\"\n"
@@ -53,9 +53,9 @@ fn settings_are_checked_without_any_other_file() {
     for (toml, expected) in [
         (String::new(), "frontend"),
         (table().replace("dist_dir", "dist"), "frontend"),
-        (table().replace("node_id", "# node_id"), "frontend.node_id: name the node's id, or a node_id_file"),
+        (table().replace("node_id", "# node_id"), "frontend.node_id: set the node's id, or node_id_file"),
         (table().replace(NODE, "02ee"), "frontend.node_id"),
-        (with("node_id_file = \"/id\""), "frontend.node_id: there is a node_id_file as well"),
+        (with("node_id_file = \"/id\""), "frontend.node_id: node_id_file is set as well"),
         (with("rune = \"secret\""), "rune"),
         (with("listen = \"3000\""), "frontend.listen"),
         (with("metrics_listen = \"127.0.0.1:3000\""), "frontend.metrics_listen"),
@@ -82,7 +82,7 @@ fn settings_are_checked_without_any_other_file() {
 }
 
 #[test]
-fn what_it_needs_and_does_not_find_is_named() {
+fn missing_files_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("lnplaylive.toml");
     let toml = table() + "listen = \"127.0.0.1:0\"\n";
@@ -139,7 +139,7 @@ fn tells_systemd_when_it_serves_and_stops_when_told() {
     let mut rest = String::new();
     log.read_to_string(&mut rest).expect("text");
     assert_eq!(child.wait().expect("it is ours").code(), Some(0), "{rest}");
-    // Whoever reads the log learns that a page was opened, not which.
+    // The log says that a page was opened, but not which.
     assert!(rest.contains("answered") && !rest.contains("0819da5d"), "{rest}");
 }
 
@@ -172,5 +172,5 @@ fn draws_cards_from_a_file() {
     assert_eq!(cards(&request, "a5").status.code(), Some(2));
     let failed = cards("{\"connection_strings\": []}", "a4");
     assert_eq!(failed.status.code(), Some(1));
-    assert!(stderr(&failed).contains("1 to 64 are possible"), "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("1 to 64 are allowed"), "{}", stderr(&failed));
 }

@@ -1,4 +1,4 @@
-//! WebSockets through the server: what passes, what is cut, and what a visitor is told.
+//! WebSockets through the server: relaying, closing, and errors.
 
 mod support;
 
@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan as _};
 use lnplaylive_core::routes::{Route, RouteTable};
 use lnplaylive_core::{OrderId, ProjectName};
 use shop_server::settings::Limits;
-use support::{SOON, Served, serve};
+use support::{Served, TIMEOUT, serve};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A node's stand-in: sends back what it gets. As Core Lightning's, it wants to be asked in its own way.
+/// A stand-in for a node that echoes. Like Core Lightning, it is particular about the handshake.
 struct Echo {
     address: SocketAddr,
     task: JoinHandle<()>,
@@ -51,7 +51,7 @@ async fn echo_on(address: &str) -> Echo {
     Echo { address, task }
 }
 
-/// A server whose `/ws` leads to an echo.
+/// A server whose `/ws` leads to the echo.
 async fn relaying(limits: Limits) -> (Served, Echo) {
     let echo = echo_on("127.0.0.1:0").await;
     let address = echo.address.to_string();
@@ -62,7 +62,7 @@ async fn relaying(limits: Limits) -> (Served, Echo) {
 
 async fn connect(site: &Served, path: &str) -> Result<Socket, u16> {
     let stream = TcpStream::connect(site.address).await.expect("it listens");
-    let dialled = timeout(SOON, client_async(format!("ws://{}{path}", site.address), stream)).await;
+    let dialled = timeout(TIMEOUT, client_async(format!("ws://{}{path}", site.address), stream)).await;
     match dialled.expect("it answers") {
         Ok((socket, _)) => Ok(socket),
         Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
@@ -72,11 +72,11 @@ async fn connect(site: &Served, path: &str) -> Result<Socket, u16> {
 
 async fn round_trip(socket: &mut Socket, message: Message) {
     socket.send(message.clone()).await.expect("it takes it");
-    let answer = timeout(SOON, socket.next()).await.expect("in time").expect("open").expect("well-formed");
+    let answer = timeout(TIMEOUT, socket.next()).await.expect("in time").expect("open").expect("well-formed");
     assert_eq!(answer, message);
 }
 
-/// The code of the close frame that ends it, or none if it just ends.
+/// The code of the final close frame; `None` if the connection ends without one.
 async fn ending(socket: &mut Socket) -> Option<u16> {
     let reading = async {
         loop {
@@ -87,7 +87,7 @@ async fn ending(socket: &mut Socket) -> Option<u16> {
             }
         }
     };
-    timeout(SOON, reading).await.expect("it ends")
+    timeout(TIMEOUT, reading).await.expect("it ends")
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn messages_pass_whole_both_ways() {
         round_trip(&mut socket, Message::binary(vec![7; size])).await;
     }
     round_trip(&mut socket, Message::text("text")).await;
-    // More than sockets hold, before anything is read.
+    // More than the sockets' buffers hold, before anything is read.
     let many = 200;
     for n in 0..many {
         socket.feed(Message::binary(vec![n; 10_000])).await.expect("it takes it");
@@ -110,7 +110,7 @@ async fn messages_pass_whole_both_ways() {
             assert_eq!(message, Message::binary(vec![n; 10_000]));
         }
     };
-    let (flushed, read) = tokio::join!(sink.flush(), timeout(SOON, reading));
+    let (flushed, read) = tokio::join!(sink.flush(), timeout(TIMEOUT, reading));
     flushed.expect("it takes it");
     read.expect("in time");
 }
@@ -126,16 +126,16 @@ async fn closing_one_end_closes_the_other() {
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_large_is_cut_by_its_header() {
+async fn a_frame_that_is_too_large_is_refused_by_its_header() {
     let limits = Limits { frame_bytes: 10_000, ..Limits::default() };
     let (site, _echo) = relaying(limits).await;
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
     round_trip(&mut socket, Message::binary(vec![1; 9000])).await;
-    // 2^62 bytes are announced.
+    // Announces 2^62 bytes.
     let header = [0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
     socket.get_mut().write_all(&header).await.expect("it takes it");
     assert_eq!(ending(&mut socket).await, Some(1009));
-    // Fragments without end.
+    // Endless fragments.
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
     for _ in 0..12 {
         let mut frame = vec![0x02, 0xfe, 0x03, 0xe8, 0, 0, 0, 0];
@@ -143,13 +143,13 @@ async fn a_frame_that_is_too_large_is_cut_by_its_header() {
         drop(socket.get_mut().write_all(&frame).await);
     }
     assert_eq!(ending(&mut socket).await, Some(1009));
-    // Others go on.
+    // Other connections still work.
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
     round_trip(&mut socket, Message::text("hello")).await;
 }
 
 #[tokio::test]
-async fn a_frame_that_never_ends_is_given_up() {
+async fn a_frame_that_never_ends_times_out() {
     let limits = Limits { frame_secs: 1, idle_secs: 3600, ..Limits::default() };
     let (site, _echo) = relaying(limits).await;
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
@@ -158,7 +158,7 @@ async fn a_frame_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_sent_home() {
+async fn an_idle_websocket_is_closed() {
     let (site, _echo) = relaying(Limits { idle_secs: 1, ..Limits::default() }).await;
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
     round_trip(&mut socket, Message::text("hello")).await;
@@ -166,7 +166,7 @@ async fn who_says_nothing_is_sent_home() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_so() {
+async fn a_stopping_server_sends_a_close_frame() {
     let (mut site, _echo) = relaying(Limits::default()).await;
     let mut socket = connect(&site, "/ws").await.expect("a WebSocket");
     round_trip(&mut socket, Message::text("hello")).await;
@@ -177,19 +177,19 @@ async fn a_server_that_stops_says_so() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_down_is_said_to_be_and_may_come_back() {
+async fn a_node_that_is_down_is_reported_and_can_come_back() {
     let (site, echo) = relaying(Limits { connect_timeout_secs: 1, ..Limits::default() }).await;
     let address = echo.address.to_string();
     drop(echo);
     let refused = async {
         loop {
-            // Until the aborted task has let go of its listener.
+            // Until the aborted task has released its listener.
             if let Err(status) = connect(&site, "/ws").await {
                 return status;
             }
         }
     };
-    assert_eq!(timeout(SOON, refused).await.expect("it is down"), 502);
+    assert_eq!(timeout(TIMEOUT, refused).await.expect("it is down"), 502);
     let echo = echo_on(&address).await;
     let mut socket = connect(&site, "/ws").await.expect("it is back");
     round_trip(&mut socket, Message::text("hello")).await;
@@ -197,7 +197,7 @@ async fn a_node_that_is_down_is_said_to_be_and_may_come_back() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_is_refused() {
+async fn other_requests_are_refused() {
     let (site, _echo) = relaying(Limits::default()).await;
     assert_eq!(site.get("/ws").await.status, 426);
     assert_eq!(site.post("/ws", "{}").await.status, 426);
@@ -217,7 +217,7 @@ async fn what_is_no_websocket_is_refused() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_none_is_a_bad_gateway() {
+async fn a_server_that_is_not_a_node_is_a_bad_gateway() {
     let endless = "x".repeat(100_000);
     for (says, status) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 502),
@@ -233,7 +233,7 @@ async fn a_node_that_is_none_is_a_bad_gateway() {
         let node = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a visitor");
             drop(stream.write_all(says.as_bytes()).await);
-            // Open until the test is over.
+            // Open until the end of the test.
             std::future::pending::<()>().await;
         });
         let site = serve(|_, settings| {
@@ -247,7 +247,7 @@ async fn a_node_that_is_none_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn environments_are_found_by_the_table_as_it_is_now() {
+async fn environments_are_found_by_the_current_table() {
     let echo = echo_on("127.0.0.1:0").await;
     let node = format!("ws://{}", echo.address);
     let site = serve(|dir, settings| settings.routes_file = Some(dir.join("routes.json"))).await;
@@ -284,7 +284,7 @@ async fn environments_are_found_by_the_table_as_it_is_now() {
     }
     assert_eq!(site.get(&at(running, "0")).await.status, 426);
 
-    // A table that cannot be read changes nothing; a new one counts at once.
+    // An unreadable table changes nothing; a new one is used at once.
     std::fs::write(&file, "{\"environments\"").expect("it is ours");
     assert!(connect(&site, &at(running, "0")).await.is_ok());
     RouteTable::default().write(&file).expect("it can be written");
@@ -292,13 +292,13 @@ async fn environments_are_found_by_the_table_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_one_of_its_clients_connections() {
+async fn a_websocket_counts_as_a_connection_of_its_client() {
     let (site, _echo) = relaying(Limits { connections_per_client: 2, ..Limits::default() }).await;
     let first = connect(&site, "/ws").await.expect("a WebSocket");
     let second = connect(&site, "/ws").await.expect("a WebSocket");
     assert_eq!(site.get("/").await.status, 429);
     drop(first);
     let freed = async { while connect(&site, "/ws").await.is_err() {} };
-    timeout(SOON, freed).await.expect("the slot is free again");
+    timeout(TIMEOUT, freed).await.expect("the slot is free again");
     drop(second);
 }

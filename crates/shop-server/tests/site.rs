@@ -1,4 +1,4 @@
-//! Files, `config.json`, headers and limits, as a visitor meets them.
+//! Files, `config.json`, headers and limits, from a visitor's point of view.
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use shop_server::Settings;
-use support::{INDEX, NODE, SECRET, SOON, Served, send, serve};
+use support::{INDEX, NODE, SECRET, Served, TIMEOUT, send, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,13 +15,13 @@ async fn plain() -> Served {
     serve(|_, _| {}).await
 }
 
-/// Behind a proxy on this machine.
+/// Trusts a proxy on this machine.
 fn trust_loopback(settings: &mut Settings) {
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
 }
 
 #[tokio::test]
-async fn the_apps_routes_get_its_page_and_others_do_not() {
+async fn only_the_apps_routes_get_its_page() {
     let site = plain().await;
     for path in ["/", "/order", "/connect", "/orders/lnplaylive-0819da5d", "/orders/%00%ff", "/order?x=1"] {
         let answer = site.get(path).await;
@@ -33,7 +33,7 @@ async fn the_apps_routes_get_its_page_and_others_do_not() {
         ["/order/", "/orders/", "/orders/a/b", "/nothing", "/assets", "/assets/", "/assets/app.js", "/index"]
     {
         assert_eq!(site.get(path).await.status, 404, "{path}");
-        // To a person the app says it.
+        // For browsers the app has a page.
         let answer = site.get_with(path, "Accept: text/html,*/*\r\n").await;
         assert_eq!((answer.status, answer.text().as_str()), (404, INDEX), "{path}");
     }
@@ -42,7 +42,7 @@ async fn the_apps_routes_get_its_page_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn files_come_in_the_form_that_the_visitor_takes() {
+async fn files_are_sent_in_an_accepted_encoding() {
     let site = plain().await;
     let file = "/assets/app-D4f5e6a7.js";
     for (accept, body, encoding) in [
@@ -60,7 +60,7 @@ async fn files_come_in_the_form_that_the_visitor_takes() {
         assert_eq!(answer.header("vary"), "accept-encoding");
         assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
     }
-    // The compressed forms are no files of their own.
+    // The compressed variants are not separate files.
     assert_eq!(site.get("/assets/app-D4f5e6a7.js.br").await.status, 404);
 
     let first = site.get("/sw.js").await;
@@ -96,21 +96,21 @@ async fn nothing_but_the_shops_files_can_be_reached() {
     for path in paths {
         let answer = site.get(&path).await;
         assert!(matches!(answer.status, 200 | 400 | 404), "{path}: {}", answer.status);
-        // 200 only where all of it is what stands after `/orders/`.
+        // 200 only if the rest of the path is a valid id after `/orders/`.
         assert!(answer.status != 200 || answer.text() == INDEX, "{path}");
         assert!(!answer.text().contains(SECRET), "{path}");
     }
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_is_read() {
+async fn large_requests_are_refused_before_they_are_read() {
     let site = plain().await;
     let head = |path: &str, how: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\n{how}\r\n\r\n");
-    // Announced.
+    // With a Content-Length.
     let answer = site.raw(head("/cards.pdf", "Content-Length: 104857600\r\nConnection: close")).await;
     assert_eq!(answer.status, 413);
     assert!(answer.error().contains("2097152 bytes"), "{}", answer.error());
-    // Not announced: a hundred megabytes in pieces, of which it takes a few at most.
+    // Chunked: of a hundred megabytes, the server reads a few at most.
     let mut stream = TcpStream::connect(site.address).await.expect("it listens");
     let request = head("/cards.pdf", "Transfer-Encoding: chunked");
     stream.write_all(request.as_bytes()).await.expect("it reads");
@@ -121,20 +121,20 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
             taken += chunk.len();
         }
     };
-    timeout(SOON, sending).await.expect("it does not keep us waiting");
+    timeout(TIMEOUT, sending).await.expect("it does not keep us waiting");
     assert!(taken < 50 << 20, "it took {taken} bytes");
-    // Where nothing is to be sent at all.
+    // On a path without bodies.
     let mut request = head("/", "Content-Length: 104857600").into_bytes();
     request.resize(request.len() + (10 << 20), b'x');
     assert_eq!(site.raw(request).await.status, 405);
-    // A head that does not end.
+    // An endless head.
     let endless = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(1 << 20));
     assert_eq!(site.raw(endless).await.status, 431);
     assert_eq!(site.get("/").await.status, 200);
 }
 
 #[tokio::test]
-async fn config_follows_the_files_that_it_is_made_of() {
+async fn config_follows_its_files() {
     let site = serve(|dir, settings| {
         (settings.node_id, settings.node_id_file) = (None, Some(dir.join("id")));
         settings.rune_file = dir.join("later");
@@ -167,7 +167,7 @@ async fn config_follows_the_files_that_it_is_made_of() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_headers_that_protect_pages() {
+async fn every_response_has_the_security_headers() {
     let site = serve(|_, settings| trust_loopback(settings)).await;
     for path in ["/", "/config.json", "/nothing", "/assets/app-D4f5e6a7.js", "/ws", "/e/a/b", "/cards.pdf"] {
         let answer = site.get(path).await;
@@ -187,7 +187,7 @@ async fn every_answer_carries_the_headers_that_protect_pages() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_this_machine_and_name_nobody() {
+async fn metrics_are_only_for_this_machine_and_contain_no_names() {
     let site = serve(|_, settings| settings.metrics_listen = Some((Ipv4Addr::LOCALHOST, 0).into())).await;
     site.get("/orders/lnplaylive-0819da5d").await;
     let answer = site.get("/metrics").await;
@@ -201,7 +201,7 @@ async fn metrics_are_for_this_machine_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_gets_so_many_connections() {
+async fn connections_of_a_client_are_limited() {
     let site = serve(|_, settings| settings.limits.connections_per_client = 2).await;
     let mut first = TcpStream::connect(site.address).await.expect("it listens");
     let _second = TcpStream::connect(site.address).await.expect("it listens");
@@ -213,11 +213,11 @@ async fn a_client_gets_so_many_connections() {
     first.read_to_string(&mut answer).await.expect("text");
     assert!(answer.contains(" 200 "), "{answer}");
     drop(first);
-    testing_until(async || site.get("/").await.status == 200).await;
+    wait_until(async || site.get("/").await.status == 200).await;
 }
 
 #[tokio::test]
-async fn a_client_may_come_so_often() {
+async fn new_connections_of_a_client_are_limited() {
     let site = serve(|_, settings| settings.limits.new_connections_per_minute = 3).await;
     for _ in 0..3 {
         assert_eq!(site.get("/healthz").await.status, 200);
@@ -243,14 +243,14 @@ async fn behind_a_proxy_clients_are_told_apart() {
     assert_eq!([cards("192.0.2.1").await, cards("192.0.2.1").await], [400, 400]);
     assert_eq!(cards("192.0.2.1").await, 429);
     assert_eq!(cards("192.0.2.2").await, 400);
-    // Pages and files are free: the proxy's connections are not the visitors'.
+    // Pages and files need no slot: the proxy's connections are not the visitors'.
     for _ in 0..10 {
         assert_eq!(site.get_with("/", "X-Forwarded-For: 192.0.2.1\r\n").await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn stops_when_told_and_finishes_what_is_under_way() {
+async fn shutdown_is_graceful() {
     let mut site = plain().await;
     let mut idle = TcpStream::connect(site.address).await.expect("it listens");
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it reads");
@@ -259,18 +259,18 @@ async fn stops_when_told_and_finishes_what_is_under_way() {
     assert_eq!(&answer, b"HTTP/1.1 200");
     site.begin_stop();
     let mut rest = Vec::new();
-    timeout(SOON, idle.read_to_end(&mut rest)).await.expect("it closes").expect("in good order");
+    timeout(TIMEOUT, idle.read_to_end(&mut rest)).await.expect("it closes").expect("in good order");
     let address = site.address;
     site.stop().await;
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// Asks again until it is so.
-async fn testing_until(ask: impl AsyncFn() -> bool) {
+/// Repeats until the answer is true.
+async fn wait_until(ask: impl AsyncFn() -> bool) {
     let asking = async {
         while !ask().await {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, asking).await.expect("in time");
+    timeout(TIMEOUT, asking).await.expect("in time");
 }

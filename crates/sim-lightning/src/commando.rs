@@ -1,7 +1,7 @@
 //! Commando: JSON-RPC to a node over BOLT 8, authorised by a rune.
 //!
-//! [`Client`] dials a node as a browser does and works against the real daemon as well. Requests and replies are cut into
-//! pieces that fit a Lightning message: a type that says whether more follows, the request's 8-byte id, then JSON.
+//! [`Client`] connects to a node as a browser does, and works with the real daemon as well. Requests and replies are split into
+//! pieces that fit a Lightning message: a type that says whether more pieces follow, the request's 8-byte id, then JSON.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,25 +17,25 @@ use tokio::time::timeout;
 
 use crate::peer::{self, Link, Message, PeerError, Role, Transport};
 
-/// A piece of a request; more follow.
+/// A piece of a request, not the last.
 pub(crate) const REQUEST_CONTINUES: u16 = 0x4c4d;
 /// The last piece of a request.
 pub(crate) const REQUEST_ENDS: u16 = 0x4c4f;
-/// A piece of a reply; more follow.
+/// A piece of a reply, not the last.
 pub(crate) const REPLY_CONTINUES: u16 = 0x594b;
 /// The last piece of a reply.
 pub(crate) const REPLY_ENDS: u16 = 0x594d;
 
-/// What Core Lightning puts into one message; the most is 65,535 bytes with type and id.
+/// Core Lightning's size of a piece. The maximum is 65,535 bytes with type and id.
 const PIECE: usize = 65_000;
-/// The largest reply that the client takes.
+/// Maximum size of a reply.
 const MAX_REPLY: usize = 64 << 20;
-/// For dialling, on top of the handshake's own limit.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// How long [`Client::call`] waits for an answer.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// Time-out for connecting, without the handshake.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default time-out of [`Client::call`].
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Cuts `json` into messages.
+/// Splits `json` into messages.
 pub(crate) fn split(continues: u16, ends: u16, id: u64, json: &[u8]) -> Vec<Message> {
     let pieces = json.chunks(PIECE).len().max(1);
     (0..pieces)
@@ -47,69 +47,69 @@ pub(crate) fn split(continues: u16, ends: u16, id: u64, json: &[u8]) -> Vec<Mess
         .collect()
 }
 
-/// The id that a piece belongs to and the piece itself; `None` if the message is too short to have one.
+/// The id and the content of a piece; `None` if the message is too short.
 pub(crate) fn piece(body: &[u8]) -> Option<(u64, &[u8])> {
     let (id, piece) = body.split_first_chunk()?;
     Some((u64::from_be_bytes(*id), piece))
 }
 
-/// Why a call came to nothing.
+/// An error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address or the node id cannot be read.
+    /// The address or the node id is invalid.
     #[error("{what} is not {wanted}: {given}")]
     Malformed {
-        /// What was given: "address" or "node id".
+        /// The kind of value: "address" or "node id".
         what: &'static str,
-        /// What it should have been.
+        /// A description of valid values.
         wanted: &'static str,
-        /// The text itself.
+        /// The invalid value.
         given: String,
     },
-    /// No connection could be made.
+    /// The connection failed.
     #[error("connecting to {address}")]
     Dial {
-        /// Where to.
+        /// The address.
         address: String,
-        /// What the network said.
+        /// The network's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The connection ended before the answer came.
+    /// The connection was closed before the answer.
     #[error("the node closed the connection before it answered {method}")]
     Closed {
-        /// The method called.
+        /// The method.
         method: String,
     },
-    /// No answer in time. Real nodes do not answer requests over 1 MiB at all.
+    /// Time-out. Real nodes do not answer requests over 1 MiB at all.
     #[error("the node did not answer {method} within {} s", limit.as_secs())]
     Timeout {
-        /// The method called.
+        /// The method.
         method: String,
-        /// How long the client waited.
+        /// The time-out.
         limit: Duration,
     },
     /// The answer is not JSON-RPC.
     #[error("the answer to {method} is not a JSON-RPC response")]
     Garbled {
-        /// The method called.
+        /// The method.
         method: String,
     },
     /// The node answered with an error; code 19537 (0x4c51) is commando's "rune refused".
     #[error("{method} failed with code {code}: {message}")]
     Rpc {
-        /// The method called.
+        /// The method.
         method: String,
         /// The JSON-RPC code.
         code: i64,
-        /// The node's own words.
+        /// The node's message.
         message: String,
-        /// What the node added, null if nothing.
+        /// The error's data, or null.
         data: Value,
     },
 }
 
 impl Error {
-    /// The JSON-RPC error code, if the node answered with one.
+    /// The JSON-RPC error code, if the node returned an error.
     pub fn code(&self) -> Option<i64> {
         match self {
             Self::Rpc { code, .. } => Some(*code),
@@ -120,7 +120,7 @@ impl Error {
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>>;
 
-/// A connection to a node, for any number of calls, also at the same time. Dropping it closes the connection.
+/// A connection to a node, for any number of calls, also concurrent ones. Dropping it closes the connection.
 pub struct Client {
     outgoing: mpsc::Sender<Message>,
     waiting: Waiting,
@@ -129,15 +129,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `address` (`ws://HOST:PORT`, `ws:HOST:PORT` or plain `HOST:PORT` for TCP) and makes sure that it holds the
-    /// key `node_id` (66 hex digits). The client's own key is a fresh one.
+    /// Connects to `address` (`ws://HOST:PORT`, `ws:HOST:PORT`, or `HOST:PORT` for TCP) and checks that the node has the key
+    /// `node_id` (66 hex digits). The client uses a new key of its own.
     pub async fn connect(address: &str, node_id: &str) -> Result<Self, Error> {
         let id: PublicKey = node_id.parse().map_err(|_| Error::Malformed {
             what: "node id",
             wanted: "a public key of 66 hex digits",
             given: node_id.into(),
         })?;
-        let link = timeout(DIAL_LIMIT * 2, async {
+        let link = timeout(DIAL_TIMEOUT * 2, async {
             let transport = dial(address).await?;
             let keys = Arc::new(KeysManager::new(&rand::random(), 0, 0, true));
             let opened = peer::open(transport, Role::Outbound(id), keys).await;
@@ -156,7 +156,7 @@ impl Client {
                 }
                 let Some((id, piece)) = piece(&message.body) else { continue };
                 if !answers.lock().expect("nothing panics while holding it").contains_key(&id) {
-                    // Given up on, or never asked.
+                    // A reply to an unknown or abandoned call.
                     partial.remove(&id);
                     continue;
                 }
@@ -169,24 +169,24 @@ impl Client {
                     let reply = partial.remove(&id).unwrap_or_default();
                     if let Some(caller) = answers.lock().expect("nothing panics while holding it").remove(&id)
                     {
-                        // A caller that has given up in this instant does not mind.
+                        // The caller may have given up.
                         drop(caller.send(reply));
                     }
                 }
             }
             answers.lock().expect("nothing panics while holding it").clear();
         });
-        Ok(Self { outgoing, waiting, next_id: AtomicU64::new(1), limit: CALL_LIMIT })
+        Ok(Self { outgoing, waiting, next_id: AtomicU64::new(1), limit: CALL_TIMEOUT })
     }
 
-    /// Changes how long a call may take; 60 s unless told otherwise.
+    /// Sets the time-out of calls; the default is 60 s.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Calls `method` with `params` (an object or an array) and gives back its result.
+    /// Calls `method` with `params` (an object or an array) and returns its result.
     pub async fn call(&self, rune: &str, method: &str, params: Value) -> Result<Value, Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let request = json!({"jsonrpc": "2.0", "id": format!("{method}#{id}"), "method": method, "params": params, "rune": rune});
@@ -216,7 +216,7 @@ impl Client {
     }
 }
 
-/// Opens the byte pipe to `address`.
+/// Connects to `address`.
 async fn dial(address: &str) -> Result<Transport, Error> {
     let failed =
         |source: Box<dyn std::error::Error + Send + Sync>| Error::Dial { address: address.into(), source };
@@ -231,12 +231,12 @@ async fn dial(address: &str) -> Result<Transport, Error> {
         });
     }
     let dialled =
-        timeout(DIAL_LIMIT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
+        timeout(DIAL_TIMEOUT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
     let socket = dialled.map_err(|error| failed(error.into()))?;
     if ws.is_none() {
         return Ok(Transport::tcp(socket));
     }
-    // What this refuses is nothing worth reporting: the socket works without.
+    // A failure is harmless.
     drop(socket.set_nodelay(true));
     let upgraded = tokio_tungstenite::client_async(format!("ws://{target}"), socket).await;
     Ok(Transport::websocket(upgraded.map_err(|error| failed(error.into()))?.0))
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_where_the_real_one_cuts() {
+    fn splits_like_core_lightning() {
         for (length, pieces) in [(0, 1), (1, 1), (65_000, 1), (65_001, 2), (130_000, 2), (130_001, 3)] {
             let json: Vec<u8> = (0..length).map(|at: usize| u8::try_from(at % 251).expect("small")).collect();
             let messages = split(REQUEST_CONTINUES, REQUEST_ENDS, 7, &json);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_room_for_an_id_is_no_piece() {
+    fn a_message_too_short_for_an_id_is_not_a_piece() {
         assert!(piece(&[0; 7]).is_none());
         assert_eq!(piece(&[0; 8]), Some((0, &[][..])));
     }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_what_is_wrong_with_an_address() {
+    async fn describes_invalid_addresses() {
         let id = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
         let error = Client::connect("nonsense", id).await.err().expect("no port");
         assert_eq!(error.to_string(), "address is not ws://HOST:PORT or HOST:PORT: nonsense");

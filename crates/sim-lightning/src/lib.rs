@@ -1,13 +1,13 @@
-//! Stand-ins for `lightningd` and `bitcoind`, for machines that have neither.
+//! Stand-ins for `lightningd` and `bitcoind`, for machines that lack them.
 //!
-//! Two executables speak the real protocols at their edges and nothing more: `sim-bitcoind` (JSON-RPC over HTTP, a real
-//! regtest chain in its own file) and `sim-lightningd` (JSON-RPC over a unix socket, the plugin protocol, BOLT 8 with commando
-//! over TCP and WebSocket, BOLT 11 invoices, runes, the datastore). What stays inside, such as how two simulated nodes move a
-//! payment, is this crate's own and may change.
+//! There are two programs, which speak only the protocols of the real ones: `sim-bitcoind` (JSON-RPC over HTTP, a real regtest
+//! chain in a file of its own) and `sim-lightningd` (JSON-RPC over a unix socket, the plugin protocol, BOLT 8 with commando over
+//! TCP and WebSocket, BOLT 11 invoices, runes, the datastore). Everything else, such as how two simulated nodes perform a payment,
+//! is internal and may change.
 //!
-//! [`commando::Client`] dials a node, real or simulated, the way a browser does: with an address, a node id and a rune.
+//! [`commando::Client`] connects to a node, real or simulated, as a browser does: with an address, a node id and a rune.
 //!
-//! `tests/conformance.rs` runs the same checks on the simulated and on the real daemons, so that the two cannot drift apart.
+//! `tests/conformance` runs the same checks on the simulated and the real daemons, which keeps them alike.
 
 pub mod bitcoind;
 pub mod commando;

@@ -1,7 +1,7 @@
-//! One BOLT 8 connection: noise, `init` and pings are LDK's; what passes through here are whole custom messages.
+//! A BOLT 8 connection. LDK implements noise, `init` and pings; this module passes on whole custom messages.
 //!
-//! Every connection has a `PeerManager` of its own. LDK refuses a second connection of the same key, while Core Lightning
-//! lets the newer one win; with one manager each, whoever owns the connections decides.
+//! Every connection has its own `PeerManager`. LDK refuses a second connection of the same key, while in Core Lightning the newer
+//! one wins; with separate managers, the owner of the connections decides.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,23 +33,23 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{BytesCodec, Framed};
 
-/// From the first byte to the other side's `init`.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// A peer that takes nothing for this long is gone.
-const SEND_LIMIT: Duration = Duration::from_secs(30);
-/// LDK expects its timer this often; it pings and drops silent peers by it.
+/// Time-out from the first byte to the other side's `init`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time-out for sending to a peer.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval of LDK's timer, with which it pings and drops silent peers.
 const TICK: Duration = Duration::from_secs(10);
-/// Messages under way in each direction before the reader, or the writer, waits.
+/// Maximum number of queued messages in each direction.
 const QUEUE: usize = 64;
 
-/// A message of a type that LDK leaves to us.
+/// A message of a type that LDK does not handle.
 #[derive(Clone)]
 pub(crate) struct Message {
     pub(crate) kind: u16,
     pub(crate) body: Vec<u8>,
 }
 
-/// LDK logs messages by their Debug form, and a body may hold a rune.
+/// Omits the body, which may contain a rune: LDK logs messages by their Debug form.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "message {:#06x} of {} bytes", self.kind, self.body.len())
@@ -68,7 +68,7 @@ impl Writeable for Message {
     }
 }
 
-/// A byte pipe: TCP as it is, or the payload of WebSocket's binary messages.
+/// A byte stream: plain TCP, or the payload of WebSocket's binary messages.
 pub(crate) struct Transport {
     stream: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
     sink: Pin<Box<dyn Sink<Bytes, Error = io::Error> + Send>>,
@@ -76,7 +76,7 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn tcp(socket: TcpStream) -> Self {
-        // Small messages wait for nothing; a socket that does not take the hint still works.
+        // For small messages; a failure is harmless.
         drop(socket.set_nodelay(true));
         let (sink, stream) = Framed::new(socket, BytesCodec::new()).split();
         Self {
@@ -96,7 +96,7 @@ impl Transport {
                 Some(Err(io::Error::other("text in a WebSocket that carries BOLT 8")))
             }
             Ok(tungstenite::Message::Close(_)) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
-            // tungstenite answers pings by itself.
+            // tungstenite answers pings.
             Ok(_) => None,
             Err(error) => Some(Err(io::Error::other(error))),
         });
@@ -107,35 +107,35 @@ impl Transport {
     }
 }
 
-/// Which side of the handshake we are.
+/// The side of the handshake.
 pub(crate) enum Role {
     Inbound,
-    /// We dialled, and know who has to answer.
+    /// We connected, and know the other side's key.
     Outbound(PublicKey),
 }
 
-/// Why there is no connection.
+/// An error of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
     #[error(
         "the BOLT 8 handshake failed: the peer closed the connection, or holds another key than the one asked for"
     )]
     Handshake,
-    #[error("no BOLT 8 handshake within {} s", HANDSHAKE_LIMIT.as_secs())]
+    #[error("no BOLT 8 handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
 }
 
-/// A connection past `init`. Dropping both halves closes it.
+/// A connection after `init`. Dropping both halves closes it.
 pub(crate) struct Link {
     pub(crate) id: PublicKey,
-    /// The peer's features, as in its `init`.
+    /// The peer's features, from its `init`.
     pub(crate) features: Vec<u8>,
     pub(crate) outgoing: mpsc::Sender<Message>,
-    /// Ends when the connection does.
+    /// Ends with the connection.
     pub(crate) incoming: mpsc::Receiver<Message>,
 }
 
-/// Shakes hands on `transport` and keeps the connection going in a task of its own.
+/// Performs the handshake on `transport` and runs the connection in a task of its own.
 pub(crate) async fn open(
     transport: Transport,
     role: Role,
@@ -145,7 +145,7 @@ pub(crate) async fn open(
     let (outgoing, to_send) = mpsc::channel(QUEUE);
     let (received, incoming) = mpsc::channel(QUEUE);
     tokio::spawn(drive(transport, role, keys, ready, to_send, received));
-    match timeout(HANDSHAKE_LIMIT, is_ready).await {
+    match timeout(HANDSHAKE_TIMEOUT, is_ready).await {
         Ok(Ok((id, features))) => Ok(Link { id, features, outgoing, incoming }),
         Ok(Err(_)) => Err(PeerError::Handshake),
         Err(_) => Err(PeerError::Timeout),
@@ -193,7 +193,7 @@ async fn drive(
         let pending: Vec<_> =
             outbox.0.bytes.lock().expect(POISON).drain(..).filter(|bytes| !bytes.is_empty()).collect();
         for bytes in pending {
-            if !matches!(timeout(SEND_LIMIT, transport.sink.send(bytes)).await, Ok(Ok(()))) {
+            if !matches!(timeout(SEND_TIMEOUT, transport.sink.send(bytes)).await, Ok(Ok(()))) {
                 return manager.socket_disconnected(&outbox);
             }
         }
@@ -205,7 +205,7 @@ async fn drive(
         }
         let arrived = std::mem::take(&mut *mailbox.arrived.lock().expect(POISON));
         for message in arrived {
-            // Waiting here is what slows down a peer that sends faster than it is served.
+            // Waiting here slows down a peer that sends faster than it is served.
             if received.send(message).await.is_err() {
                 return;
             }
@@ -233,7 +233,7 @@ async fn drive(
 
 const POISON: &str = "nothing panics while holding it";
 
-/// What LDK hands over, and what it picks up to send.
+/// Messages received from LDK, and messages for it to send.
 #[derive(Default)]
 struct Mailbox {
     peer: Mutex<Option<PublicKey>>,
@@ -246,7 +246,7 @@ impl CustomMessageReader for Mailbox {
     type CustomMessage = Message;
 
     fn read<R: LengthLimitedRead>(&self, kind: u16, buffer: &mut R) -> Result<Option<Message>, DecodeError> {
-        // BOLT 1: an even type that nobody knows ends the connection; LDK does that for us.
+        // BOLT 1: an unknown even type ends the connection; LDK does that.
         if kind.is_multiple_of(2) {
             return Ok(None);
         }
@@ -272,7 +272,7 @@ impl CustomMessageHandler for Mailbox {
     fn peer_connected(&self, id: PublicKey, init: &Init, _inbound: bool) -> Result<(), ()> {
         *self.peer.lock().expect(POISON) = Some(id);
         let mut features = init.features.encode();
-        // Without the length that goes before them on the wire.
+        // Without the length prefix of the wire format.
         features.drain(..2.min(features.len()));
         *self.connected.lock().expect(POISON) = Some((id, features));
         Ok(())
@@ -287,7 +287,7 @@ impl CustomMessageHandler for Mailbox {
     }
 }
 
-/// Bytes that LDK wants sent; it holds no sockets itself.
+/// Bytes that LDK wants to send; it has no sockets.
 #[derive(Default)]
 struct Outbox {
     bytes: Mutex<VecDeque<Bytes>>,
@@ -313,7 +313,7 @@ impl Hash for Descriptor {
 
 impl SocketDescriptor for Descriptor {
     fn send_data(&mut self, data: &[u8], _continue_read: bool) -> usize {
-        // All of it is sent before anything more is read, so the queue stays short.
+        // All of it is sent before more is read, so the queue stays short.
         self.0.bytes.lock().expect(POISON).push_back(Bytes::copy_from_slice(data));
         data.len()
     }

@@ -1,15 +1,15 @@
-//! The part of cloud-init that concerns SSH: host key and who may log in.
+//! The part of cloud-init that concerns SSH: the host key, and the keys that may log in.
 
 use std::collections::BTreeMap;
 
 use russh::keys::{PrivateKey, PublicKey};
 use serde::Deserialize;
 
-/// What an instance's user data says about SSH.
+/// The SSH settings in an instance's user data.
 #[derive(Debug)]
 pub(crate) struct Ssh {
     pub(crate) host_key: PrivateKey,
-    /// Keys by user.
+    /// Authorised keys by user.
     pub(crate) authorized: BTreeMap<String, Vec<PublicKey>>,
 }
 
@@ -40,7 +40,7 @@ enum User {
 }
 
 impl Ssh {
-    /// Reads user data as cloud-init would: what it cannot read it reports and does without, with a host key of its own making.
+    /// Parses user data as cloud-init does: unreadable parts are reported and ignored, and a missing host key is generated.
     pub(crate) fn from_user_data(text: &str) -> Self {
         let data = match parse(text) {
             Ok(data) => data,

@@ -1,5 +1,5 @@
-//! Taking a cluster member out of service, and back, as `evacuateClusterMember` and `restoreClusterMember` in LXD 5.0.2's
-//! `lxd/api_cluster.go` do it.
+//! Evacuates and restores cluster members, as `evacuateClusterMember` and `restoreClusterMember` in LXD 5.0.2's
+//! `lxd/api_cluster.go` do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,14 +9,14 @@ use crate::{
     proxy,
 };
 
-/// The member that an instance which was moved comes from.
+/// The original member of an instance that was moved.
 const ORIGIN: &str = "volatile.evacuate.origin";
 
-/// How long a clean stop may take.
-const STOP: Duration = Duration::from_secs(30);
+/// Time-out of a clean stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Stops the instances of a member and moves those that can be moved. A mode that is neither empty nor `auto` counts for all
-/// instances. If an instance does not start on its new member, the evacuation ends with that error and the member is in service.
+/// Stops a member's instances and moves those that can be moved. A mode that is neither empty nor `auto` overrides all
+/// instances' settings. If an instance does not start on its new member, the evacuation fails, and the member is back in service.
 pub(crate) async fn evacuate(shared: &Arc<Shared>, name: &str, mode: &str) -> Result<(), String> {
     let member = shared.member(name).ok_or("Cluster member not found")?;
     if std::mem::replace(&mut member.state().evacuated, true) {
@@ -26,8 +26,8 @@ pub(crate) async fn evacuate(shared: &Arc<Shared>, name: &str, mode: &str) -> Re
         for instance in instances(shared, |i| i.member().name == name) {
             let ran = instance.is_running();
             if ran {
-                // It may have ended by itself.
-                instance.end(STOP).await.ok();
+                // It may have stopped already.
+                instance.end(STOP_TIMEOUT).await.ok();
             }
             let mode =
                 if ["", "auto"].contains(&mode) { policy(shared, &instance)? } else { mode.to_owned() };
@@ -52,7 +52,7 @@ pub(crate) async fn evacuate(shared: &Arc<Shared>, name: &str, mode: &str) -> Re
     result
 }
 
-/// Takes a member back into service, with the instances that were stopped or moved.
+/// Puts a member back into service, with the instances that were stopped or moved.
 pub(crate) async fn restore(shared: &Arc<Shared>, name: &str) -> Result<(), String> {
     let member = shared.member(name).ok_or("Cluster member not found")?;
     if !std::mem::replace(&mut member.state().evacuated, false) {
@@ -65,7 +65,7 @@ pub(crate) async fn restore(shared: &Arc<Shared>, name: &str) -> Result<(), Stri
         for instance in instances(shared, |i| i.volatile(ORIGIN).as_deref() == Some(name)) {
             let ran = instance.is_running();
             if ran {
-                instance.end(STOP).await.ok();
+                instance.end(STOP_TIMEOUT).await.ok();
             }
             instance.move_to(member.clone());
             instance.set_volatile(ORIGIN, None);
@@ -93,7 +93,7 @@ fn instances(shared: &Shared, which: impl Fn(&Instance) -> bool) -> Vec<Arc<Inst
     all.filter(|instance| which(instance)).cloned().collect()
 }
 
-/// What an instance's own configuration says, or else its devices: one with a proxy cannot be moved.
+/// The policy in the instance's configuration; otherwise derived from its devices: an instance with a proxy cannot be moved.
 fn policy(shared: &Shared, instance: &Instance) -> Result<String, String> {
     let settings = instance.settings();
     match settings.config.get("cluster.evacuate").map(String::as_str) {
@@ -105,7 +105,7 @@ fn policy(shared: &Shared, instance: &Instance) -> Result<String, String> {
     }
 }
 
-/// `CanMigrate` of the devices: those of the kinds below only.
+/// `CanMigrate` of the devices: only the kinds below can be moved.
 fn can_move(devices: &DeviceMap) -> bool {
     devices.values().all(|options| {
         let option = |key: &str| options.get(key).map_or("", String::as_str);

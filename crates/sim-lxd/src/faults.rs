@@ -1,4 +1,4 @@
-//! What the remote can be told to do wrong, and the log of what it was asked.
+//! Faults that tests inject into the remote, and the log of its calls.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-/// One call that the remote was asked.
+/// A call to the remote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Call {
     /// The HTTP method.
@@ -21,55 +21,55 @@ pub struct Call {
     pub query: String,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Answer with this HTTP status and text, and do nothing.
+    /// Answer with this HTTP status and text, without executing the call.
     Error(u16, String),
-    /// Answer with this HTTP status and body, which need not be the API's, and do nothing.
+    /// Answer with this HTTP status and body, in any format, without executing the call.
     Raw(u16, String),
-    /// Do it, but begin only after this long.
+    /// Execute the call after this delay.
     Delay(Duration),
-    /// Never answer, and do nothing.
+    /// Neither execute the call nor answer.
     Hang,
-    /// Drop the connection, and do nothing.
+    /// Drop the connection without executing the call.
     DropBefore,
-    /// Do it, and drop the connection instead of answering.
+    /// Execute the call, and drop the connection instead of answering.
     DropAfter,
-    /// Accept, and let the operation fail with this text without having done anything.
+    /// Accept the call, and let the operation fail with this text without doing anything.
     FailOperation(String),
-    /// Accept, and let the operation neither do anything nor end.
+    /// Accept the call, and let the operation run for ever without doing anything.
     HangOperation,
 }
 
-/// What goes wrong with SSH to instances.
+/// A fault of SSH connections to instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SshFault {
-    /// Nothing listens in the instance: the connection is taken by the proxy device and closed.
+    /// Nothing listens in the instance: the proxy device accepts the connection and closes it.
     Closed,
-    /// Something listens and never says a word.
+    /// The server accepts the connection and sends nothing.
     Silent,
-    /// Another host key than the one in the instance's user data.
+    /// The host key is not the one in the instance's user data.
     OtherHostKey,
 }
 
-/// Which call a fault is for.
+/// The calls that a fault applies to.
 #[derive(Debug, Clone)]
 enum When {
-    /// The call that has this index in the log.
+    /// The call with this index in the log.
     Index(usize),
-    /// Calls of this method (any, if `None`) and path, this many times.
+    /// Calls with this method (`None`: any) and path, this many times.
     Matching { method: Option<Method>, path: String, times: usize },
 }
 
-/// Faults to come. Clones are handles of the same faults.
+/// Pending faults. Clones share them.
 ///
-/// A remote's are for calls to any of its members. A cluster member's are for the calls that it carries out: those that come
-/// to it, and those that another member hands on to it. Where both fit, the member's come first.
+/// A remote's faults apply to calls to any of its members. A cluster member's faults apply to the calls that it executes: those
+/// sent to it, and those that another member forwards to it. The member's faults are checked first.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     inner: Arc<Inner>,
-    /// The remote's, for a member's.
+    /// For a member: the remote's faults.
     whole: Option<Arc<Inner>>,
 }
 
@@ -113,12 +113,12 @@ impl Inner {
 }
 
 impl Faults {
-    /// Faults of a member of the remote that these are for.
+    /// Faults of a member, in addition to these.
     pub(crate) fn of_member(&self) -> Self {
         Self { inner: Arc::default(), whole: Some(Arc::clone(&self.inner)) }
     }
 
-    /// Spoils the `k`-th call from now on (1 is the next one).
+    /// Applies a fault to the `k`-th call from now (1 is the next).
     pub fn on_call(&self, k: usize, fault: Fault) {
         assert!(k > 0, "calls are counted from 1");
         let mut state = self.lock();
@@ -126,24 +126,24 @@ impl Faults {
         state.planned.push((When::Index(index), fault));
     }
 
-    /// Spoils the next `times` calls whose method (`*` for any) and path fit. In the path a segment `*` stands for any one
-    /// segment: `/1.0/instances/*/state`.
+    /// Applies a fault to the next `times` calls with this method (`*` for any) and path. In the path, `*` matches any one segment:
+    /// `/1.0/instances/*/state`.
     pub fn on(&self, method: &str, path: &str, times: usize, fault: Fault) {
         let method = (method != "*").then(|| method.parse().expect("an HTTP method"));
         self.lock().planned.push((When::Matching { method, path: path.to_owned(), times }, fault));
     }
 
-    /// Spoils all SSH connections to instances from now on.
+    /// Applies a fault to all SSH connections to instances from now on.
     pub fn on_ssh(&self, fault: SshFault) {
         self.lock().ssh = Some(fault);
     }
 
-    /// Sets the server's clock wrong by this much, as the `Date` of its answers tells.
+    /// Sets the server's clock ahead by this much, in the `Date` of its answers.
     pub fn on_clock(&self, ahead: SignedDuration) {
         self.lock().clock_ahead = Some(ahead);
     }
 
-    /// Forgets all faults; calls that hang lose their connection.
+    /// Removes all faults. Calls that hang lose their connection.
     pub fn clear(&self) {
         let mut state = self.lock();
         state.planned.clear();
@@ -153,19 +153,19 @@ impl Faults {
         self.inner.cleared.notify_waiters();
     }
 
-    /// What was asked so far, in order of arrival.
+    /// All calls so far, in order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().log.clone()
     }
 
-    /// Logs a call and gives the fault that is planned for it.
+    /// Logs a call and returns its fault, if any.
     pub(crate) fn arrived(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
         let whole = self.whole.as_ref().and_then(|whole| whole.arrived(method, path, query));
         self.inner.arrived(method, path, query).or(whole)
     }
 
-    /// The same for a call that another member hands on, which the remote has counted already.
-    pub(crate) fn handed_on(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
+    /// The same for a call that another member forwards, which the remote has already counted.
+    pub(crate) fn forwarded(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
         self.inner.arrived(method, path, query)
     }
 
@@ -173,14 +173,14 @@ impl Faults {
         self.lock().ssh.or_else(|| self.whole.as_ref()?.lock().ssh)
     }
 
-    /// The date to answer with, if the clock is wrong.
+    /// The `Date` header, if the clock is wrong.
     pub(crate) fn date(&self) -> Option<String> {
         let ahead = self.lock().clock_ahead.or_else(|| self.whole.as_ref()?.lock().clock_ahead)?;
         let now = jiff::Timestamp::now().checked_add(ahead).ok()?;
         jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
     }
 
-    /// Returns when [`Faults::clear`] is called, on a member's own or on its remote's.
+    /// Returns when [`Faults::clear`] is called on these faults or on the remote's.
     pub(crate) async fn cleared(&self) {
         let whole = async {
             match &self.whole {

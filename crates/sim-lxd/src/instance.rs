@@ -1,4 +1,4 @@
-//! One instance: a directory, an address, an SSH server, ports that lead in, and the processes that run "inside".
+//! An instance: a directory, an address, an SSH server, proxied ports, and the processes "inside".
 
 use std::{
     collections::BTreeMap,
@@ -25,27 +25,27 @@ use crate::{
     ssh,
 };
 
-/// Configuration and devices, as the API has them.
+/// Configuration and devices, in the API's format.
 pub(crate) type ConfigMap = BTreeMap<String, String>;
 pub(crate) type DeviceMap = BTreeMap<String, ConfigMap>;
 
-/// What every instance of a remote is made with.
+/// The common environment of a remote's instances.
 #[derive(Debug)]
 pub(crate) struct Ground {
-    /// Instances' directories are made here. Short, because Unix sockets below it must fit 108 bytes.
+    /// Directory for the instances' directories. Its path is short, because those of Unix sockets below it have at most 108 bytes.
     pub(crate) dir: PathBuf,
-    /// The `lnplay` executable that instances have.
+    /// The `lnplay` executable for instances.
     pub(crate) lnplay: PathBuf,
-    /// Environment of all processes in instances.
+    /// Environment variables of all processes in instances.
     pub(crate) env: BTreeMap<String, String>,
-    /// Marks the processes of this run; an instance's mark begins with it.
+    /// Marks the processes of this run; the instances' marks begin with it.
     pub(crate) mark: String,
 }
 
-/// Tells whether an instance ran when its member was last in order.
+/// Records whether an instance was running when its member last worked.
 const POWER: &str = "volatile.last_state.power";
 
-/// What an instance is made from, as the API got it.
+/// The specification of an instance, from the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     pub(crate) name: String,
@@ -53,11 +53,11 @@ pub(crate) struct Spec {
     pub(crate) kind: Kind,
     pub(crate) settings: Settings,
     pub(crate) architecture: String,
-    /// Without an image there is no root file system, and nothing can start.
+    /// Without an image there is no root file system, so it cannot start.
     pub(crate) has_image: bool,
 }
 
-/// What of an instance can be changed.
+/// The settings of an instance that can be changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Settings {
     pub(crate) config: ConfigMap,
@@ -78,7 +78,7 @@ pub(crate) struct Instance {
     dir: PathBuf,
     mark: String,
     ground: Arc<Ground>,
-    /// Held while starting, stopping and changing, so that no two of these overlap.
+    /// Held while starting, stopping and changing, so that these do not overlap.
     changing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
@@ -88,19 +88,19 @@ struct State {
     settings: Settings,
     /// The member that it is on.
     member: Arc<Member>,
-    /// Keys that the server keeps for itself, `volatile.…`.
+    /// Keys of the server's own state, `volatile.…`.
     volatile: ConfigMap,
     running: Option<Running>,
 }
 
-/// What exists only while the instance runs: its open ports and their connections.
+/// The state of a running instance: its open ports and their connections.
 #[derive(Debug)]
 struct Running {
     proxies: BTreeMap<String, Open>,
     ssh: ssh::Server,
 }
 
-/// A proxy device at work.
+/// An active proxy device.
 #[derive(Debug)]
 struct Open {
     options: ConfigMap,
@@ -117,7 +117,7 @@ impl Open {
     }
 }
 
-/// What the rest of the remote has to say when an instance starts.
+/// The rest of the remote's state that an instance needs to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     /// The instance's devices and those of its profiles.
@@ -127,7 +127,7 @@ pub(crate) struct Start {
 }
 
 impl Instance {
-    /// Makes the instance's directory: home, temporary files, and a `bin` with `lnplay`.
+    /// Creates the instance's directory: home, temporary files, and a `bin` with `lnplay`.
     pub(crate) fn create(spec: Spec, member: Arc<Member>, ground: Arc<Ground>) -> std::io::Result<Self> {
         let number = next_number();
         let dir = ground.dir.join(format!("{number:x}"));
@@ -145,7 +145,7 @@ impl Instance {
             has_image,
             address: address(number),
             created: jiff::Timestamp::now(),
-            // Ends as no other's begins, or the first one would be taken for the sixteenth as well.
+            // Ends with a dot, so that no mark is a prefix of another's.
             mark: format!("{}-{number:x}.", ground.mark),
             dir,
             ground,
@@ -167,12 +167,12 @@ impl Instance {
         self.lock().member.clone()
     }
 
-    /// Moves it to another member. It must not run.
+    /// Moves it to another member. It must be stopped.
     pub(crate) fn move_to(&self, member: Arc<Member>) {
         self.lock().member = member;
     }
 
-    /// The value of a key that the server keeps for itself.
+    /// The value of a key of the server's own state.
     pub(crate) fn volatile(&self, key: &str) -> Option<String> {
         self.lock().volatile.get(key).cloned()
     }
@@ -185,7 +185,7 @@ impl Instance {
         };
     }
 
-    /// Configuration as the API shows it: its own, and what the server keeps for itself.
+    /// The configuration that the API shows: the instance's own, and the server's keys.
     pub(crate) fn config(&self) -> ConfigMap {
         let state = self.lock();
         let mut config = state.settings.config.clone();
@@ -193,12 +193,12 @@ impl Instance {
         config
     }
 
-    /// How many processes run inside.
+    /// The number of processes inside.
     pub(crate) fn processes(&self) -> usize {
         processes::marked(&self.mark).len()
     }
 
-    /// Starts listening. The error is in the words of LXD 5.0.
+    /// Starts listening. Errors have the texts of LXD 5.0.
     pub(crate) async fn start(self: &Arc<Self>, start: &Start) -> Result<(), String> {
         let _changing = self.changing.lock().await;
         if self.is_running() {
@@ -252,8 +252,8 @@ impl Instance {
             };
             match bound {
                 Ok(listener) => listeners.push((listener, forward)),
-                // A rule of the packet filter is made whoever has the address; what nobody sends here never meets it.
-                Err(error) if nat => tracing::debug!(%at, %error, "nothing will come in here"),
+                // The packet filter's rule can be created for any address; packets to an address that is not ours never match it.
+                Err(error) if nat => tracing::debug!(%at, %error, "this port will get no connections"),
                 Err(error) => {
                     return Err(match error.kind() {
                         std::io::ErrorKind::AddrInUse => refused("address already in use"),
@@ -276,7 +276,7 @@ impl Instance {
         Ok(Open { options: options.clone(), tasks, stop })
     }
 
-    /// Changes what can be changed; proxies of an instance that runs are opened and closed accordingly.
+    /// Changes the settings. Proxies of a running instance are opened and closed accordingly.
     pub(crate) async fn update(self: &Arc<Self>, settings: Settings, start: &Start) -> Result<(), String> {
         let _changing = self.changing.lock().await;
         let (ssh, gone) = {
@@ -308,7 +308,7 @@ impl Instance {
             match self.open(options, start, &ssh).await {
                 Ok(open) => self.keep(name, open),
                 Err(error) => {
-                    // All as it was.
+                    // Restore the previous state.
                     for (name, options) in before {
                         if let Ok(open) = self.open(&options, start, &ssh).await {
                             self.keep(&name, open);
@@ -328,13 +328,13 @@ impl Instance {
         }
     }
 
-    /// Stops listening and ends all processes; with grace they are asked first.
+    /// Stops listening and ends all processes; with a grace period they get SIGTERM first.
     pub(crate) async fn stop(self: &Arc<Self>, grace: Duration) -> Result<(), String> {
         self.set_volatile(POWER, Some("STOPPED"));
         self.end(grace).await
     }
 
-    /// The same, for one that its server would start again.
+    /// The same, for an instance that its server will start again.
     pub(crate) async fn end(self: &Arc<Self>, grace: Duration) -> Result<(), String> {
         let _changing = self.changing.lock().await;
         let Some(Running { proxies, ssh: _ }) = self.lock().running.take() else {
@@ -353,12 +353,12 @@ impl Instance {
         Ok(())
     }
 
-    /// Whether it ran when its member was last in order.
+    /// Returns whether it was running when its member last worked.
     pub(crate) fn was_running(&self) -> bool {
         self.volatile(POWER).as_deref() == Some("RUNNING")
     }
 
-    /// Stops listening, without waiting for anything.
+    /// Stops listening at once.
     pub(crate) fn close(&self) {
         if let Some(Running { proxies, .. }) = self.lock().running.take() {
             for open in proxies.values() {
@@ -372,7 +372,7 @@ impl Instance {
         std::fs::remove_dir_all(&self.dir).map_err(|e| format!("cannot remove {}: {e}", self.dir.display()))
     }
 
-    /// Makes processes of the instance: nothing of this process's environment reaches them but its `PATH`.
+    /// Creates processes of the instance, which inherit only `PATH` from this process.
     fn shell(&self) -> ssh::Shell {
         let bin = self.dir.join("bin");
         let path = self.ground.env.get("PATH").cloned().or_else(|| std::env::var("PATH").ok());
@@ -392,7 +392,7 @@ impl Instance {
         env.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
         let dir = self.dir.clone();
         Arc::new(move |command| {
-            // An instance is another machine: what runs in it must not take the processor from who is outside.
+            // An instance stands for another machine, so its processes must not compete with the tests for the CPU.
             let mut shell = Command::new("nice");
             shell.args(["-n", "19", "/bin/sh", "-c"]).arg(command).current_dir(&dir).env_clear().envs(&env);
             shell.into()
@@ -404,13 +404,13 @@ impl Instance {
     }
 }
 
-/// What a connection into an instance may meet.
+/// The endpoints inside an instance.
 #[derive(Clone)]
 struct Inside {
     address: Ipv4Addr,
     /// Its static addresses.
     own: Arc<[IpAddr]>,
-    /// None in a virtual machine without an image, which runs and boots nothing.
+    /// `None` in a virtual machine without an image, which runs but does not boot.
     ssh: Option<ssh::Server>,
     faults: Faults,
 }
@@ -427,7 +427,7 @@ impl Inside {
     }
 }
 
-/// Accepts connections for as long as it is polled.
+/// Accepts connections while it is polled.
 async fn listen(
     listener: TcpListener,
     forward: proxy::Forward,
@@ -439,7 +439,7 @@ async fn listen(
         let mut incoming = match listener.accept().await {
             Ok((incoming, _)) => incoming,
             Err(error) => {
-                // For example no file descriptors left: others will end and give theirs back.
+                // For example, no free file descriptors: other connections will close and free some.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -454,7 +454,7 @@ async fn listen(
             {
                 incoming.set_nodelay(true).ok();
                 target.set_nodelay(true).ok();
-                // Either side may break off.
+                // Either side may close.
                 tokio::io::copy_bidirectional(&mut incoming, &mut target).await.ok();
             }
         };
@@ -462,19 +462,19 @@ async fn listen(
     }
 }
 
-/// A loopback address that nothing else of this process has.
+/// A loopback address that is unique in this process.
 pub(crate) fn own_address() -> Ipv4Addr {
     address(next_number())
 }
 
-/// Instances are numbered through the process, so that those of several remotes do not share an address.
+/// Instances are numbered per process, so that those of several remotes have different addresses.
 fn next_number() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A loopback address of the instance's own. Linux lets programs bind any of 127.0.0.0/8. The process's number in the second
-/// byte and the first of the third is drawn by chance, so that simulators side by side rarely meet.
+/// The instance's loopback address. Linux lets programs bind any address in 127.0.0.0/8. The second byte and part of the third
+/// are a random number of the process, so that concurrent simulators rarely collide.
 fn address(number: u16) -> Ipv4Addr {
     static PREFIX: OnceLock<(u8, u8)> = OnceLock::new();
     let &(a, b) = PREFIX.get_or_init(|| (rand::random_range(1..=254), rand::random()));

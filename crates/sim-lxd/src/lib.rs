@@ -1,22 +1,22 @@
 //! A stand-in for an LXD or Incus remote, a server or a cluster, for machines that have none.
 //!
-//! It speaks LXD 5.0's REST API over TLS with client certificates, as far as this project uses it. Its instances are
-//! directories with a loopback address of their own: "inside" one means a process started there over SSH (a real SSH
-//! server, in this process), which outlives its SSH session and ends with the instance. `proxy` devices are real TCP ports.
+//! It implements LXD 5.0's REST API over TLS with client certificates, as far as this project uses it. Its instances are
+//! directories with loopback addresses of their own. Processes "inside" an instance are started over SSH (a real SSH server,
+//! in this process), outlive their SSH session, and end with the instance. `proxy` devices are real TCP ports.
 //!
-//! An instance's commands find in their environment `HOME`, `PATH` (with `lnplay`), `LNPLAY_DIR`, where `lnplay` keeps its
-//! state, and `LNPLAY_ADDRESS`, the address that everything in the instance must listen on instead of 127.0.0.1 and
-//! 0.0.0.0. There are no walls: processes run as the user who started the remote.
+//! Commands in an instance have `HOME`, `PATH` (with `lnplay`), `LNPLAY_DIR`, where `lnplay` keeps its state, and
+//! `LNPLAY_ADDRESS`, the address on which everything in the instance must listen instead of 127.0.0.1 and 0.0.0.0. There is no
+//! isolation: processes run as the user who started the remote.
 //!
-//! # What servers refuse
+//! # Rules
 //!
-//! [`rules`] is the table of what the real servers refuse, when, and with which words; the remote keeps to it. Virtual machines
-//! are processes like containers, but only those devices that a real server accepts for them lead in: proxies with NAT, a
-//! concrete address to listen on, and a static address of the instance to connect to.
+//! [`rules`] is the table of what the real servers refuse, when, and with which text; the remote follows it. Virtual machines are
+//! processes like containers, but accept only devices that a real server accepts for them: proxies with NAT, a concrete address
+//! to listen on, and a static address of the instance to connect to.
 //!
 //! # Clusters
 //!
-//! With members, each has an API at an address of its own, and its instances' ports are open there and nowhere else:
+//! Each member has an API at its own address, and its instances' ports are open only there:
 //!
 //! ```no_run
 //! # async fn f() -> anyhow::Result<()> {
@@ -38,8 +38,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A cluster's members share certificate, trust, images and projects. A call about one member may come to any other, which hands
-//! it on; it fails as a real one does if that member is dead. Whatever address of 127.0.0.0/8 no member has is every member's.
+//! A cluster's members share certificate, trust, images and projects. A call about one member may be sent to any other, which
+//! forwards it, and fails as in a real cluster if that member is dead. Other addresses in 127.0.0.0/8 belong to every member.
 //!
 //! [`Faults`] makes the remote, or one member, fail, hang or drop connections at chosen calls.
 

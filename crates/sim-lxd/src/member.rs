@@ -1,4 +1,4 @@
-//! Members: the machines that a remote consists of. A single server is a remote with one member.
+//! Members, the machines of a remote. A single server is a remote with one member.
 
 use std::{
     collections::BTreeMap,
@@ -12,24 +12,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Faults, instance::ConfigMap};
 
-/// How to start a cluster member.
+/// Configuration of a cluster member.
 #[derive(Debug, Clone)]
 pub struct SimMember {
     /// Its name in the cluster.
     pub name: String,
-    /// Where its API listens; `None` for a loopback address that no other member or instance of this process has. The address
-    /// is the member's machine: its proxies listen there.
+    /// Address of its API; `None` for a loopback address that no other member or instance of this process has. The member's proxies
+    /// listen on the same address.
     pub listen: Option<SocketAddr>,
-    /// The cluster groups that it is in.
+    /// Its cluster groups.
     pub groups: Vec<String>,
     /// The member's configuration, for example `scheduler.instance`.
     pub config: BTreeMap<String, String>,
-    /// What it runs on.
+    /// Its machine.
     pub machine: Machine,
 }
 
 impl SimMember {
-    /// A member of the group `default`, on a machine like this one with memory and storage enough.
+    /// A member of the group `default`, on a machine like this one with enough memory and storage.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -41,21 +41,21 @@ impl SimMember {
     }
 }
 
-/// What a member's machine is and has.
+/// The resources of a member's machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// Total and used memory, in bytes.
     pub memory: (u64, u64),
     /// Total and used space of the storage pool, in bytes.
     pub storage: (u64, u64),
-    /// Threads that it can run at a time.
+    /// Number of CPU threads.
     pub cpus: u64,
-    /// In the server's words, for example `x86_64`.
+    /// As the server names it, for example `x86_64`.
     pub architecture: String,
 }
 
 impl Default for Machine {
-    /// Enough for whatever a test does not ask about: what runs in instances here takes no memory worth counting.
+    /// Enough for any test that does not check resources.
     fn default() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
@@ -67,35 +67,35 @@ impl Default for Machine {
     }
 }
 
-/// A running remote's member.
+/// A member of a running remote.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
-    /// Where its API is.
+    /// Address of its API.
     pub(crate) address: SocketAddr,
-    /// What 127.0.0.1 is on this member: an address that nobody else knows. `None` on a single server, whose loopback is that
-    /// of the machine that the tests run on.
+    /// The address that stands for 127.0.0.1 on this member, unknown to everybody else. `None` on a single server, whose loopback
+    /// is that of the machine.
     loopback: Option<Ipv4Addr>,
-    /// Its own, on top of the remote's.
+    /// Its own faults, in addition to the remote's.
     pub(crate) faults: Faults,
     state: Mutex<MemberState>,
 }
 
-/// What changes about a member.
+/// The mutable state of a member.
 #[derive(Debug)]
 pub(crate) struct MemberState {
     pub(crate) groups: Vec<String>,
     pub(crate) config: ConfigMap,
     pub(crate) machine: Machine,
-    /// An operator has taken it out of service.
+    /// True if an operator has evacuated it.
     pub(crate) evacuated: bool,
-    /// Since when it is dead, if it is.
+    /// Time of its death, if it is dead.
     died: Option<Instant>,
-    /// Cancelled when it dies; a new one for each life.
+    /// Cancelled when it dies; there is a new one for each life.
     life: CancellationToken,
 }
 
-/// What a member is like, in the cluster's words.
+/// The status of a member, as the cluster reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Online,
@@ -136,7 +136,7 @@ impl Member {
         state.life.cancel();
     }
 
-    /// Begins a new life, if it is dead.
+    /// Begins a new life if it is dead.
     pub(crate) fn live_again(&self) {
         let mut state = self.state();
         if state.died.take().is_some() {
@@ -144,7 +144,7 @@ impl Member {
         }
     }
 
-    /// What the other members make of it: a dead one is online until its last heartbeat is this old.
+    /// Its status for the other members: a dead one is online until its last heartbeat is this old.
     pub(crate) fn status(&self, offline_after: Duration) -> Status {
         let state = self.state();
         match state.died {
@@ -154,7 +154,7 @@ impl Member {
         }
     }
 
-    /// Where a port that an instance on this member asks for is opened: `None` if the address is not this machine's.
+    /// The address to bind for a port of an instance on this member, or `None` if the address is not this machine's.
     pub(crate) fn bindable(&self, listen: IpAddr, others: &[IpAddr]) -> Option<IpAddr> {
         let Some(loopback) = self.loopback else { return Some(listen) };
         let own = self.address.ip();

@@ -1,4 +1,4 @@
-//! What is on the remote: clients, projects and what is in them.
+//! The remote's objects: clients, projects and their contents.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,15 +10,15 @@ use uuid::Uuid;
 
 use crate::instance::{ConfigMap, DeviceMap, Instance, Settings};
 
-/// The storage pool that the remote has.
+/// The remote's only storage pool.
 pub(crate) const POOL: &str = "default";
 
-/// All that the API shows and changes.
+/// All objects that the API shows and changes.
 #[derive(Debug)]
 pub(crate) struct Model {
     /// Trusted clients: name by certificate fingerprint.
     pub(crate) trusted: BTreeMap<String, String>,
-    /// Tokens not used yet: by secret the client's name and the operation that stands for it.
+    /// Unused tokens: client name and operation, by secret.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
     /// How the storage pool stores, as the API says it.
@@ -27,16 +27,16 @@ pub(crate) struct Model {
     pub(crate) acls: BTreeMap<String, Vec<String>>,
 }
 
-/// A kind of pool that keeps instances to the size of their root disk.
+/// A kind of pool that limits instances to the size of their root disk.
 const POOL_DRIVER: &str = "zfs";
 /// The ACL of the bridge, which lets nothing out.
 const ACL: &str = "walls";
 
-/// The bridge that the remote has; instances' NIC is on it.
+/// The remote's bridge, which instances' NICs use.
 pub(crate) const BRIDGE: &str = "lxdbr0";
 
-/// The bridge's configuration. Static addresses have room above those that DHCP gives out. Names are not served, or instances
-/// of one name in several projects would clash.
+/// The bridge's configuration. There are static addresses outside the DHCP range. Names are not served, because instances of
+/// the same name in several projects would clash.
 const BRIDGE_CONFIG: [(&str, &str); 7] = [
     ("dns.mode", "none"),
     ("raw.dnsmasq", "port=0"),
@@ -57,7 +57,7 @@ pub(crate) struct Project {
     pub(crate) profiles: BTreeMap<String, Profile>,
     pub(crate) instances: BTreeMap<String, Arc<Instance>>,
     pub(crate) networks: BTreeMap<String, ConfigMap>,
-    /// Custom volumes of the one pool.
+    /// Custom volumes of the pool.
     pub(crate) volumes: BTreeMap<String, ConfigMap>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Project {
 pub(crate) struct Image {
     pub(crate) size: u64,
     pub(crate) uploaded: jiff::Timestamp,
-    /// In the server's words, for example `x86_64`.
+    /// As the server names it, for example `x86_64`.
     pub(crate) architecture: String,
 }
 
@@ -83,8 +83,8 @@ pub(crate) struct Profile {
 }
 
 impl Model {
-    /// A server with its project `default`, in it these images (fingerprint by alias), a bridge, and a profile with a root disk
-    /// and a NIC.
+    /// A server with the project `default`, which has images with these aliases, a bridge, and a profile with a root disk and a
+    /// NIC.
     pub(crate) fn new(images: &[String]) -> Self {
         let features = ["images", "networks", "profiles", "storage.volumes"];
         let mut default = Project {
@@ -114,7 +114,7 @@ impl Model {
         }
     }
 
-    /// The project that holds this project's images, profiles and so on: itself or `default`.
+    /// The project whose images, profiles and so on this project uses: itself or `default`.
     pub(crate) fn owner_of<'a>(&self, feature: &str, project: &'a str) -> &'a str {
         match self.projects.get(project) {
             Some(p) if !p.has_own(feature) => "default",
@@ -133,7 +133,7 @@ impl Model {
 }
 
 impl Project {
-    /// A project with the server's defaults for what `config` does not say.
+    /// A project with the server's defaults for keys that `config` lacks.
     pub(crate) fn new(description: String, mut config: ConfigMap) -> Self {
         for feature in ["images", "profiles", "storage.volumes"] {
             config.entry(format!("features.{feature}")).or_insert_with(|| "true".into());
@@ -153,7 +153,7 @@ impl Project {
         self.config.get(&format!("features.{feature}")).is_some_and(|v| v == "true")
     }
 
-    /// A project with profiles of its own always has one named `default`, which starts out empty.
+    /// Adds the empty profile `default` to a project with its own profiles.
     pub(crate) fn settle_profiles(&mut self) {
         if self.has_own("profiles") {
             let description = "Default LXD profile".to_owned();
@@ -164,7 +164,7 @@ impl Project {
         }
     }
 
-    /// Whether there is nothing in it but its `default` profile.
+    /// Returns whether it contains nothing except its `default` profile.
     pub(crate) fn is_empty(&self) -> bool {
         self.instances.is_empty()
             && self.images.is_empty()
@@ -188,7 +188,7 @@ impl Project {
         json!({"name": name, "description": self.description, "config": self.config, "used_by": used_by.concat()})
     }
 
-    /// What an update must match: all that an update can change.
+    /// The `ETag` for updates, over everything that an update can change.
     pub(crate) fn etag(&self) -> String {
         let content = json!([self.description, self.config]).to_string();
         crate::tls::fingerprint(content.as_bytes())
@@ -207,7 +207,7 @@ impl Image {
 }
 
 impl Model {
-    /// The devices that profiles give an instance of a project, or the name of the first profile that is not there.
+    /// The devices from an instance's profiles, or the name of the first missing profile.
     pub(crate) fn inherited_devices(&self, project: &str, profiles: &[String]) -> Result<DeviceMap, String> {
         let owner = self.owner("profiles", project);
         let mut devices = DeviceMap::new();
@@ -218,19 +218,19 @@ impl Model {
         Ok(devices)
     }
 
-    /// All devices that an instance has: its own, which hide those of its profiles, and the rest of these.
+    /// All devices of an instance: its own, and those of its profiles that they do not override.
     pub(crate) fn expanded_devices(&self, project: &str, settings: &Settings) -> Result<DeviceMap, String> {
         let mut devices = self.inherited_devices(project, &settings.profiles)?;
         devices.extend(settings.devices.clone());
         Ok(devices)
     }
 
-    /// An instance as the API shows it.
+    /// An instance in the API's format.
     pub(crate) fn render_instance(&self, instance: &Instance) -> Value {
         let settings = instance.settings();
         let config = instance.config();
         let (status, code) = if instance.is_running() { ("Running", 103) } else { ("Stopped", 102) };
-        // Profiles that are used cannot be deleted.
+        // Profiles in use cannot be deleted.
         let expanded = self.expanded_devices(&instance.project, &settings).unwrap_or_default();
         json!({
             "name": instance.name, "project": instance.project, "type": instance.kind,
@@ -241,7 +241,7 @@ impl Model {
         })
     }
 
-    /// What a cluster says of an instance whose member does not answer.
+    /// An instance whose member does not answer, in the API's format.
     pub(crate) fn render_unavailable(instance: &Instance) -> Value {
         json!({
             "name": instance.name, "project": instance.project, "type": "",

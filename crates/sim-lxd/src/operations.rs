@@ -1,4 +1,4 @@
-//! Operations: background work with an id, as the API shows it.
+//! Operations: background work with an id.
 
 use std::{
     collections::HashMap,
@@ -13,25 +13,25 @@ use uuid::Uuid;
 
 use crate::member::Member;
 
-/// How long LXD remembers an operation after its end.
+/// Time for which LXD remembers an operation after its end.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
-    /// The call that is being served.
+    /// The call that is being executed.
     pub(crate) static SERVING: Serving;
 }
 
-/// What a call has in store for its operation.
+/// State of a call that affects its operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
-    /// Who carries it out.
+    /// The member that executes it.
     pub(crate) member: Arc<Member>,
-    pub(crate) spoiled: Option<Spoiled>,
+    pub(crate) spoiled: Option<OperationFault>,
 }
 
-/// A fault that an operation is to have.
+/// A fault of an operation.
 #[derive(Debug, Clone)]
-pub(crate) enum Spoiled {
+pub(crate) enum OperationFault {
     Fail(String),
     Hang,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Operation {
     description: &'static str,
     resources: Value,
     created: jiff::Timestamp,
-    /// Where it runs; `None` for one that no call started.
+    /// The member that runs it; `None` if no call started it.
     member: Option<Arc<Member>>,
     state: watch::Sender<State>,
 }
@@ -64,7 +64,7 @@ enum Outcome {
 }
 
 impl Operation {
-    /// As `GET /1.0/operations/<id>` shows it.
+    /// The operation in the API's format.
     pub(crate) fn render(&self) -> Value {
         let State { outcome, metadata, updated } = self.state.borrow().clone();
         let (status, code, err) = match outcome {
@@ -81,7 +81,7 @@ impl Operation {
         })
     }
 
-    /// Why it failed, if it did.
+    /// Its error, if it failed.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.state.borrow().outcome {
             Outcome::Failure(text) => Some(text.clone()),
@@ -98,12 +98,12 @@ impl Operation {
         self.class == "token"
     }
 
-    /// Waits for the end, or until time is up; `None` is for ever.
+    /// Waits until it has ended, with an optional time-out.
     pub(crate) async fn ended(&self, within: Option<Duration>) {
         let mut state = self.state.subscribe();
         let end = state.wait_for(|s| s.outcome != Outcome::Running);
         match within {
-            // Either way the caller looks at the state.
+            // In either case the caller checks the state.
             Some(within) => drop(tokio::time::timeout(within, end).await),
             None => drop(end.await),
         }
@@ -121,7 +121,7 @@ pub(crate) struct Operations {
 }
 
 impl Operations {
-    /// Starts work in the background. It ends with metadata, or with a text that says why it failed.
+    /// Starts work in the background. It returns metadata or an error text.
     pub(crate) fn start(
         &self,
         description: &'static str,
@@ -136,11 +136,11 @@ impl Operations {
             let work = async {
                 match spoiled {
                     None => work.await,
-                    Some(Spoiled::Fail(text)) => Err(text),
-                    Some(Spoiled::Hang) => std::future::pending().await,
+                    Some(OperationFault::Fail(text)) => Err(text),
+                    Some(OperationFault::Hang) => std::future::pending().await,
                 }
             };
-            // What a member was doing when it died is neither done nor over.
+            // If the member dies, its work is neither completed nor ended.
             let Some(result) = life.run_until_cancelled(work).await else { return };
             match result {
                 Ok(metadata) => handle.end(Outcome::Success, metadata),
@@ -151,7 +151,7 @@ impl Operations {
         operation
     }
 
-    /// An operation that stands for something handed out, and runs until that is used or withdrawn.
+    /// An operation for a token, which runs until the token is used or revoked.
     pub(crate) fn token(&self, metadata: Value) -> Operation {
         self.add("token", "Executing operation", Value::Null, metadata)
     }
@@ -170,7 +170,7 @@ impl Operations {
         self.forget_later(operation.id);
     }
 
-    /// Forgets all that a member was doing.
+    /// Forgets all operations of a member.
     pub(crate) fn forget_those_of(&self, member: &str) {
         self.lock().retain(|_, operation| operation.member().is_none_or(|m| m.name != member));
     }

@@ -1,4 +1,4 @@
-//! An instance's processes: found by a mark in their environment, which children inherit however they detach themselves.
+//! Finds an instance's processes by a mark in their environment, which all descendants inherit.
 
 use std::{
     path::Path,
@@ -13,13 +13,13 @@ use nix::{
 /// The environment variable that marks a process as an instance's.
 pub(crate) const MARK: &str = "LNPLAY_INSTANCE";
 
-/// How often to look whether processes have ended; a look reads `/proc` once, about a millisecond.
+/// Polling interval for the end of processes. Each poll reads `/proc`, in about a millisecond.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long killed processes may take to vanish before they are reported: they can be held up in the kernel by disk I/O.
-const VANISH: Duration = Duration::from_secs(10);
+/// Time-out for killed processes to disappear, which disk I/O in the kernel can delay.
+const VANISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ends all processes whose mark begins with `prefix`: asked to (`SIGTERM`) if there is grace, then made to. Blocks.
+/// Ends all processes whose mark begins with `prefix`, with SIGTERM during the grace period and SIGKILL after it. Blocks.
 pub(crate) fn end_all(prefix: &str, grace: Duration) {
     let begin = Instant::now();
     if !grace.is_zero() {
@@ -30,12 +30,12 @@ pub(crate) fn end_all(prefix: &str, grace: Duration) {
     }
     let begin = Instant::now();
     loop {
-        // Again and again: one that was forking while we looked has left a child.
+        // Repeated, because a process may have forked meanwhile.
         let left = marked(prefix);
         if left.is_empty() {
             return;
         }
-        if begin.elapsed() > VANISH {
+        if begin.elapsed() > VANISH_TIMEOUT {
             tracing::error!(?left, prefix, "processes of an instance cannot be killed");
             return;
         }
@@ -44,7 +44,7 @@ pub(crate) fn end_all(prefix: &str, grace: Duration) {
     }
 }
 
-/// The processes whose mark begins with `prefix`. Zombies have no environment and are left out.
+/// The processes whose mark begins with `prefix`, except zombies, which have no environment.
 pub(crate) fn marked(prefix: &str) -> Vec<Pid> {
     let mark = format!("{MARK}={prefix}");
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -64,7 +64,7 @@ fn has_mark(process: &Path, mark: &[u8]) -> bool {
 
 fn signal(processes: &[Pid], signal: Signal) {
     for &pid in processes {
-        // It may have ended since.
+        // It may have exited.
         kill(pid, signal).ok();
     }
 }

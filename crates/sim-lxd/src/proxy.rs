@@ -1,4 +1,4 @@
-//! `proxy` devices: ports of the remote that lead into an instance.
+//! `proxy` devices: ports of the remote that are forwarded into an instance.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ pub(crate) struct End {
     pub(crate) ports: Vec<u16>,
 }
 
-/// What a proxy speaks at one end.
+/// The protocol at one end of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Tcp,
@@ -40,19 +40,19 @@ impl Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) listen: SocketAddr,
-    /// As the instance sees it.
+    /// The destination, as the instance sees it.
     pub(crate) connect: SocketAddr,
 }
 
 impl Forward {
-    /// Where to connect, seen from outside: the instance's loopback, its wildcard and its static addresses are all the address
-    /// that it has here.
+    /// The address to connect to, as seen from outside. The instance's loopback, wildcard and static addresses all stand for the one
+    /// address that it has here.
     pub(crate) fn target(&self, instance: Ipv4Addr, own: &[IpAddr]) -> SocketAddr {
         let ip = if self.leads_inside(own) { instance.into() } else { self.connect.ip() };
         SocketAddr::new(ip, self.connect.port())
     }
 
-    /// Whether it leads to the instance's SSH server.
+    /// Returns whether it leads to the instance's SSH server.
     pub(crate) fn is_ssh(&self, own: &[IpAddr]) -> bool {
         self.connect.port() == 22 && self.leads_inside(own)
     }
@@ -63,23 +63,23 @@ impl Forward {
     }
 }
 
-/// Whether a device is a proxy.
+/// Returns whether a device is a proxy.
 pub(crate) fn is_proxy(options: &Options) -> bool {
     options.get("type").is_some_and(|t| t == "proxy")
 }
 
-/// Whether a proxy is a rule of the server's packet filter instead of a process that listens.
+/// Returns whether a proxy is a rule in the server's packet filter instead of a listening process.
 pub(crate) fn is_nat(options: &Options) -> bool {
     options.get("nat").is_some_and(|nat| is_true(nat))
 }
 
-/// Whether the servers take an option's value for "yes".
+/// Returns whether the servers treat a value as true.
 pub(crate) fn is_true(value: &str) -> bool {
     ["true", "1", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// The TCP ports that a valid device opens on the host. There are none if it speaks something else, or listens in the instance:
-/// such devices are accepted and do nothing here.
+/// The TCP ports that a valid device opens on the host. There are none if it uses another protocol or listens in the instance;
+/// such devices are accepted but do nothing here.
 pub(crate) fn forwards(options: &Options) -> Vec<Forward> {
     let end = |key: &str| parse(options.get(key).map_or("", String::as_str)).ok();
     let on_host = options.get("bind").is_none_or(|bind| bind.is_empty() || bind == "host");
@@ -97,7 +97,7 @@ pub(crate) fn forwards(options: &Options) -> Vec<Forward> {
     listen.ports.iter().zip(targets).map(forward).collect()
 }
 
-/// Reads `PROTOCOL:ADDRESS:PORTS`, ports separated by commas, each a number or a range; the error is in the servers' words.
+/// Parses `PROTOCOL:ADDRESS:PORTS`, where PORTS are numbers or ranges, separated by commas. Errors have the servers' texts.
 pub(crate) fn parse(text: &str) -> Result<End, String> {
     let (protocol, rest) = text.split_once(':').map_or((text, ""), |(protocol, rest)| (protocol, rest));
     let protocol = match protocol {

@@ -1,4 +1,4 @@
-//! A remote, from start to stop.
+//! The remote: start, control and stop.
 
 use std::{
     collections::BTreeMap,
@@ -28,31 +28,31 @@ use crate::{
     processes, proxy, serve, tls,
 };
 
-/// How to start a remote.
+/// Configuration of a remote.
 #[derive(Debug, Clone)]
 pub struct SimRemoteConfig {
-    /// Where the API listens; port 0 for any.
+    /// Address of the API; port 0 for any free port.
     pub listen: SocketAddr,
-    /// Where instances live. One remote at a time; what an earlier one left there is removed. Keep it short: Unix sockets of
-    /// programs in instances are below it, and their paths must fit 108 bytes.
+    /// Directory of the instances, for one remote at a time. The remains of an earlier remote are removed. Keep the path short,
+    /// because those of Unix sockets of programs in instances have at most 108 bytes.
     pub state_dir: PathBuf,
     /// The `lnplay` executable that instances find on their `PATH`.
     pub lnplay: PathBuf,
-    /// Environment of the processes in instances, beside what every instance has.
+    /// Environment variables for the processes in instances, in addition to the usual ones.
     pub env: BTreeMap<String, String>,
-    /// Aliases of images that are there from the start, in the project `default`.
+    /// Aliases of the initial images in the project `default`.
     pub images: Vec<String>,
-    /// The members of a cluster, each with an API of its own; none: a single server, which listens at `listen`. A cluster's
-    /// members listen where they say.
+    /// The members of a cluster. Empty for a single server, which listens at `listen`; members of a cluster have their own
+    /// addresses.
     pub cluster: Vec<SimMember>,
-    /// Which server it is.
+    /// The simulated server.
     pub server: Server,
-    /// Whether virtual machines can run there. They are processes like containers, and meet the same rules as on a real server.
+    /// True if virtual machines can run there. They are processes like containers, but follow the rules of a real server.
     pub virtual_machines: bool,
-    /// How long after its death the cluster shows a member as online. Real clusters take 20 s.
+    /// Time after its death during which the cluster shows a member as online. Real clusters take 20 s.
     pub offline_after: Duration,
-    /// How long a call to a dead member takes to fail when it comes through a living one. Real members wait 10 s, except when
-    /// an instance is created.
+    /// Time-out of a call that a living member forwards to a dead one. Real members wait 10 s, except when an instance is
+    /// created.
     pub peer_timeout: Duration,
 }
 
@@ -61,12 +61,12 @@ pub struct SimRemoteConfig {
 pub enum Server {
     /// LXD 5.0.2.
     Lxd,
-    /// Incus 6.0.4. The API here is LXD's; what Incus is, is what it says it is and what it refuses.
+    /// Incus 6.0.4. The API is LXD's, but its description of itself and its refusals are those of Incus.
     Incus,
 }
 
 impl SimRemoteConfig {
-    /// A remote on any port of 127.0.0.1 that has an image `lnplay`.
+    /// A remote on a free port of 127.0.0.1 with an image `lnplay`.
     pub fn new(state_dir: impl Into<PathBuf>, lnplay: impl Into<PathBuf>) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -90,31 +90,31 @@ impl SimRemoteConfig {
     }
 }
 
-/// A remote that is up: a server or a cluster. Stop it with [`SimRemote::stop`]; dropping it kills its instances too, and blocks for it.
-#[must_use = "dropping a remote ends it"]
+/// A running remote: a server or a cluster. Stop it with [`SimRemote::stop`]. Dropping it kills its instances, and blocks.
+#[must_use = "dropping a remote stops it"]
 pub struct SimRemote {
     shared: Arc<Shared>,
     faults: Faults,
     tls: Arc<rustls::ServerConfig>,
-    /// What serves each member, by its name.
+    /// The tasks that serve the members, by name.
     serving: Mutex<BTreeMap<String, tokio::task::JoinHandle<()>>>,
-    /// Keeps other remotes out of the directory.
+    /// Keeps other remotes from using the directory.
     _lock: Flock<File>,
 }
 
-/// What a project is like, for tests and for people.
+/// A project, for tests and for debugging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProjectSnapshot {
     /// Its name.
     pub name: String,
     /// Its configuration.
     pub config: BTreeMap<String, String>,
-    /// Its instances by name, and whether they run.
+    /// Its instances by name; true if running.
     pub instances: BTreeMap<String, bool>,
 }
 
 impl SimRemote {
-    /// Starts a remote. It serves when this returns.
+    /// Starts a remote. It accepts connections when this returns.
     pub async fn start(config: SimRemoteConfig) -> anyhow::Result<Self> {
         let SimRemoteConfig {
             listen, state_dir, lnplay, env, images, cluster, server, virtual_machines, ..
@@ -164,7 +164,7 @@ impl SimRemote {
         Ok(remote)
     }
 
-    /// Lets a member answer for as long as it lives.
+    /// Serves a member until it dies.
     fn serve(&self, member: &Arc<Member>, listener: TcpListener) {
         let server = serve::Server {
             acceptor: serve::acceptor(self.tls.clone()),
@@ -179,26 +179,26 @@ impl SimRemote {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the API is, `https://host:port`; of a cluster, its first member's.
+    /// URL of the API, `https://host:port`; for a cluster, of its first member.
     pub fn url(&self) -> String {
         self.shared.members[0].url()
     }
 
-    /// Makes an enrolment token, good for one client. It names the address in [`SimRemote::url`].
+    /// Issues an enrolment token for one client. It contains the address in [`SimRemote::url`].
     pub fn token(&self, client_name: &str) -> String {
         api::issue_token(&self.shared, &self.shared.members[0], client_name).0
     }
 
-    /// All members in the order of the configuration; of a single server the only one.
+    /// All members in the order of the configuration; a single server has one.
     pub fn members(&self) -> impl Iterator<Item = MemberHandle<'_>> {
         self.shared.members.iter().map(|member| MemberHandle { remote: self, member })
     }
 
-    /// A member by its name.
+    /// The member with this name.
     ///
     /// # Panics
     ///
-    /// If there is none of this name.
+    /// If there is no such member.
     #[track_caller]
     pub fn member(&self, name: &str) -> MemberHandle<'_> {
         let member = self.shared.member(name);
@@ -206,18 +206,18 @@ impl SimRemote {
         MemberHandle { remote: self, member }
     }
 
-    /// The member that an instance is on; `None` if there is no such instance.
+    /// The member of an instance; `None` if there is no such instance.
     pub fn location(&self, project: &str, instance: &str) -> Option<String> {
         let model = self.shared.model();
         Some(model.projects.get(project)?.instances.get(instance)?.member().name.clone())
     }
 
-    /// Sets how long after its death a member is shown as online. With zero every dead member is offline at once.
+    /// Sets the time after its death during which a member is shown as online. With zero, dead members are offline at once.
     pub fn set_offline_after(&self, time: Duration) {
         *self.shared.offline_after.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 
-    /// Sets whether the members can read and write their database. Without, every call waits until they can.
+    /// Sets whether the members can use their database. If not, every call waits until they can.
     pub fn set_quorum(&self, has: bool) {
         self.shared.quorum.send_replace(has);
     }
@@ -227,36 +227,36 @@ impl SimRemote {
         &self.shared.fingerprint
     }
 
-    /// What goes wrong at any member, and the log of all calls of clients.
+    /// Faults of all members, and the log of all calls by clients.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// Trusts nobody any more.
+    /// Removes all trusted clients.
     pub fn distrust_all(&self) {
         self.shared.model().trusted.clear();
     }
 
-    /// Sets how much memory each machine says it has and uses, in bytes.
+    /// Sets the memory that each machine reports as total and used, in bytes.
     pub fn set_memory(&self, total: u64, used: u64) {
         for member in self.members() {
             member.set_memory(total, used);
         }
     }
 
-    /// Changes the configuration of a network of the project `default`, for example `lxdbr0`, or makes a bridge with it.
+    /// Changes the configuration of a network of the project `default`, for example `lxdbr0`, or creates a bridge.
     pub fn set_network(&self, name: &str, config: BTreeMap<String, String>) {
         if let Some(default) = self.shared.model().projects.get_mut("default") {
             default.networks.insert(name.to_owned(), config);
         }
     }
 
-    /// Sets how the storage pool stores, such as `dir` or `zfs`.
+    /// Sets the storage pool's driver, such as `dir` or `zfs`.
     pub fn set_pool_driver(&self, driver: &str) {
         driver.clone_into(&mut self.shared.model().pool_driver);
     }
 
-    /// Sets the architecture of the image that has this alias in the project `default`.
+    /// Sets the architecture of the image with this alias in the project `default`.
     pub fn set_image_architecture(&self, alias: &str, architecture: &str) {
         if let Some(default) = self.shared.model().projects.get_mut("default")
             && let Some(image) = default.aliases.get(alias).and_then(|f| default.images.get_mut(f))
@@ -265,27 +265,27 @@ impl SimRemote {
         }
     }
 
-    /// Gives the project `default` an image with this alias.
+    /// Adds an image with this alias to the project `default`.
     pub fn add_image(&self, alias: &str) {
         if let Some(default) = self.shared.model().projects.get_mut("default") {
             default.add_image(alias);
         }
     }
 
-    /// Takes an alias from the project `default`; its image stays.
+    /// Removes an alias from the project `default`; the image stays.
     pub fn remove_image_alias(&self, alias: &str) {
         if let Some(default) = self.shared.model().projects.get_mut("default") {
             default.aliases.remove(alias);
         }
     }
 
-    /// Puts a project there with this configuration, whatever its name.
+    /// Adds a project with this configuration and any name.
     pub fn add_project(&self, name: &str, config: BTreeMap<String, String>) {
         let project = crate::model::Project::new(String::new(), config);
         self.shared.model().projects.insert(name.to_owned(), project);
     }
 
-    /// All projects, `default` included.
+    /// All projects, including `default`.
     pub fn projects(&self) -> Vec<ProjectSnapshot> {
         let model = self.shared.model();
         let snapshot = |(name, project): (&String, &crate::model::Project)| ProjectSnapshot {
@@ -296,24 +296,24 @@ impl SimRemote {
         model.projects.iter().map(snapshot).collect()
     }
 
-    /// All instances as the API shows them, for a look when something is odd.
+    /// All instances in the API's format, for debugging.
     pub fn dump(&self) -> Value {
         let model = self.shared.model();
         model.projects.values().flat_map(|p| p.instances.values()).map(|i| model.render_instance(i)).collect()
     }
 
-    /// Ends all instances and removes every project but `default`, as if the time of all of them were over.
+    /// Stops all instances and removes every project except `default`, as if all environments had expired.
     pub async fn clear(&self) {
         let instances = self.instances();
         self.shared.model().projects.retain(|name, _| name == "default");
         for instance in instances {
-            // Some are stopped already, and say so; the directory goes with the remote's at the latest.
+            // Some are stopped already. The directories are removed with the remote's at the latest.
             instance.stop(Duration::ZERO).await.ok();
             instance.remove().ok();
         }
     }
 
-    /// Stops serving and ends all instances.
+    /// Stops serving, and stops all instances.
     pub async fn stop(self) {
         for member in self.members() {
             member.die().await;
@@ -344,7 +344,7 @@ impl fmt::Debug for SimRemote {
     }
 }
 
-/// A member of a remote that is up.
+/// A member of a running remote.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberHandle<'a> {
     remote: &'a SimRemote,
@@ -357,32 +357,32 @@ impl<'a> MemberHandle<'a> {
         &self.member.name
     }
 
-    /// Where its API is, `https://host:port`. It is the same after a [revival](Self::revive).
+    /// URL of its API, `https://host:port`. It is the same after a [revival](Self::revive).
     pub fn url(&self) -> String {
         self.member.url()
     }
 
-    /// Its machine's address: where its API and the ports of its instances are.
+    /// Address of its API and of its instances' ports.
     pub fn address(&self) -> IpAddr {
         self.member.address.ip()
     }
 
-    /// Makes an enrolment token that names this member's address. It is good at every member.
+    /// Issues an enrolment token that contains this member's address. Every member accepts it.
     pub fn token(&self, client_name: &str) -> String {
         api::issue_token(&self.remote.shared, self.member, client_name).0
     }
 
-    /// What goes wrong with calls that it carries out, and with SSH to its instances; and the log of these calls.
+    /// Faults of the calls that it executes and of SSH to its instances, and the log of these calls.
     pub fn faults(&self) -> &'a Faults {
         &self.member.faults
     }
 
-    /// Sets how much memory its machine says it has and uses, in bytes.
+    /// Sets the memory that its machine reports as total and used, in bytes.
     pub fn set_memory(&self, total: u64, used: u64) {
         self.member.state().machine.memory = (total, used);
     }
 
-    /// Sets how much space its pool says it has and uses, in bytes.
+    /// Sets the space that its pool reports as total and used, in bytes.
     pub fn set_storage(&self, total: u64, used: u64) {
         self.member.state().machine.storage = (total, used);
     }
@@ -392,18 +392,18 @@ impl<'a> MemberHandle<'a> {
         self.member.state().config.insert(key.to_owned(), value.to_owned());
     }
 
-    /// Sets the cluster groups that it is in.
+    /// Sets its cluster groups.
     pub fn set_groups(&self, groups: &[&str]) {
         self.member.state().groups = groups.iter().map(|&group| group.to_owned()).collect();
     }
 
-    /// Whether it is up.
+    /// Returns whether it is alive.
     pub fn is_alive(&self) -> bool {
         self.member.is_alive()
     }
 
-    /// Takes the power away from its machine: nobody listens at its address any more, its instances end, and what it was doing
-    /// is left half done. The others show it as online for [`SimRemoteConfig::offline_after`].
+    /// Kills its machine, as a power failure would: it stops listening, its instances end, and its operations are left half done.
+    /// The others show it as online for [`SimRemoteConfig::offline_after`].
     pub async fn kill(&self) {
         self.die().await;
     }
@@ -415,13 +415,13 @@ impl<'a> MemberHandle<'a> {
             serving.await.ok();
         }
         for instance in self.instances() {
-            // Many are stopped already, and say so.
+            // Many are stopped already.
             instance.end(Duration::ZERO).await.ok();
         }
     }
 
-    /// Boots its machine again: it answers at the same address, and instances that ran run again, unless `boot.autostart` or an
-    /// evacuation forbids it. Does nothing if it is up. Fails if its address was taken meanwhile.
+    /// Boots its machine again, at the same address. Instances that were running start again, unless `boot.autostart` or an
+    /// evacuation prevents it. Does nothing if it is alive. Fails if its address is in use.
     pub async fn revive(&self) -> anyhow::Result<()> {
         if self.member.is_alive() {
             return Ok(());
@@ -451,14 +451,14 @@ impl<'a> MemberHandle<'a> {
         Ok(())
     }
 
-    /// Takes it out of service as an operator does: its instances stop, and those move to other members that the servers would
-    /// move. **An instance with a proxy device stays where it is, stopped**, unless its `cluster.evacuate` is `migrate`. Fails
-    /// like a real evacuation, with the member back in service, if an instance does not start on its new member.
+    /// Evacuates it: its instances stop, and those that a real server would move are moved. **An instance with a proxy device stays,
+    /// stopped**, unless its `cluster.evacuate` is `migrate`. If an instance does not start on its new member, this fails as a real
+    /// evacuation does, with the member back in service.
     pub async fn evacuate(&self) -> Result<(), String> {
         evacuation::evacuate(&self.remote.shared, self.name(), "").await
     }
 
-    /// Takes it back into service, and its instances back to it.
+    /// Restores it, and moves its instances back.
     pub async fn restore(&self) -> Result<(), String> {
         evacuation::restore(&self.remote.shared, self.name()).await
     }
@@ -478,8 +478,8 @@ fn instances_dir(state_dir: &Path) -> PathBuf {
     state_dir.join("i")
 }
 
-/// Takes a state directory over: ends the processes that an earlier remote left, if it was killed, and removes its
-/// instances. Gives the lock on the directory and the new remote's mark.
+/// Takes over a state directory: kills the processes that an earlier, killed remote left, and removes its instances. Returns the
+/// lock on the directory and the new remote's mark.
 fn take_over(state_dir: &Path) -> anyhow::Result<(Flock<File>, String)> {
     std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let path = state_dir.join("lock");
@@ -488,7 +488,7 @@ fn take_over(state_dir: &Path) -> anyhow::Result<(Flock<File>, String)> {
         bail!("another remote runs in {}; give this one a directory of its own", state_dir.display());
     };
     let path = state_dir.join("mark");
-    // Only what is surely a mark: an empty one would fit every instance of the machine.
+    // Only a valid mark: an empty one would match every instance of the machine.
     let old = std::fs::read_to_string(&path).ok().and_then(|text| text.parse::<Uuid>().ok());
     if let Some(old) = old {
         processes::end_all(&old.to_string(), Duration::ZERO);

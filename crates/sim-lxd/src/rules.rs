@@ -1,6 +1,6 @@
-//! What servers refuse, and when: one table, read from the source of LXD 5.0.2 and Incus 6.0.4.
+//! The table of what servers refuse, and when, from the source of LXD 5.0.2 and Incus 6.0.4.
 //!
-//! `tests/rules.rs` has an example for every rule, and holds this remote and both real servers to the table.
+//! `tests/rules.rs` has an example for every rule, and checks this remote and both real servers against the table.
 
 use std::{
     collections::BTreeMap,
@@ -26,47 +26,47 @@ pub enum Kind {
     VirtualMachine,
 }
 
-/// At which moment a server refuses an instance.
+/// The moment at which a server refuses an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum When {
-    /// The request to create it is answered with an error; no operation begins.
+    /// The request to create it fails; no operation begins.
     Request,
     /// The operation that creates it fails.
     Creation,
-    /// It is created, and the operation that starts it fails. One that is stopped can be changed to be so.
+    /// It is created, and the operation that starts it fails. A stopped instance can be changed to break the rule.
     Start,
-    /// It is created, and the operation that starts it fails. None can be changed to be so.
+    /// It is created, and the operation that starts it fails. An instance cannot be changed to break the rule.
     StartOrChange,
 }
 
 impl When {
-    /// Whether a rule of this moment is looked at when an instance starts.
+    /// Returns whether the rule is checked when an instance starts.
     pub fn is_start(self) -> bool {
         matches!(self, Self::Start | Self::StartOrChange)
     }
 }
 
-/// One thing that servers refuse.
+/// Something that servers refuse.
 #[derive(Debug)]
 pub struct Rule {
-    /// What the rule is called in tests and reports.
+    /// Name of the rule in tests and reports.
     pub name: &'static str,
-    /// File and function in LXD's source, tag `lxd-5.0.2`; in Incus, tag `v6.0.4`, the file is below `internal/server` or
-    /// `internal` instead of `lxd` or `shared`.
+    /// File and function in LXD's source, tag `lxd-5.0.2`. In Incus, tag `v6.0.4`, the file is below `internal/server` or `internal`
+    /// instead of `lxd` or `shared`.
     pub source: &'static str,
-    /// The servers that have it.
+    /// The servers that have the rule.
     pub servers: &'static [Server],
-    /// The types of instance that it is for.
+    /// The types of instance that it applies to.
     pub kinds: &'static [Kind],
     /// The moment of the refusal.
     pub when: When,
-    /// A part of what the server says.
+    /// A part of the server's error text.
     pub says: &'static str,
-    /// Finds what breaks the rule.
+    /// Finds violations.
     finds: Finds,
 }
 
-/// What a rule looks at. Each gives the server's words about what breaks the rule.
+/// The objects that a rule checks. Each function returns the server's error text for a violation.
 #[derive(Debug)]
 enum Finds {
     /// The instance as a whole.
@@ -81,11 +81,11 @@ enum Finds {
     Device(fn(&Subject<'_>, &ConfigMap) -> Option<String>),
 }
 
-/// An instance that is to be created, changed or started, and what around it counts.
+/// An instance that is to be created, changed or started, with its context.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) server: Server,
-    /// Whether the server can run virtual machines.
+    /// True if the server can run virtual machines.
     pub(crate) virtual_machines: bool,
     pub(crate) kind: Kind,
     pub(crate) name: &'a str,
@@ -94,7 +94,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) config: &'a ConfigMap,
     /// Its own devices.
     pub(crate) devices: &'a DeviceMap,
-    /// Its own devices and those of its profiles.
+    /// Its own devices, and those of its profiles.
     pub(crate) expanded: &'a DeviceMap,
     /// The bridges that its project can see.
     pub(crate) networks: &'a BTreeMap<String, ConfigMap>,
@@ -102,7 +102,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) neighbours: &'a [(String, DeviceMap)],
 }
 
-/// A proxy device, read as far as it can be.
+/// A proxy device, with its ends parsed if possible.
 struct ProxyDevice<'a> {
     options: &'a ConfigMap,
     listen: Result<End, String>,
@@ -118,7 +118,7 @@ impl ProxyDevice<'_> {
         proxy::is_nat(self.options)
     }
 
-    /// Both ends, if both can be read.
+    /// Both ends, if both can be parsed.
     fn ends(&self) -> Option<(&End, &End)> {
         Some((self.listen.as_ref().ok()?, self.connect.as_ref().ok()?))
     }
@@ -170,7 +170,7 @@ static RULES: &[Rule] = &[
     Rule {
         name: "restricted-low-level",
         source: "lxd/project/permissions.go checkRestrictions",
-        // Incus 6.0.4 forgets the type of what is to be created (AllowInstanceCreation), and checks a virtual machine as a container.
+        // Incus 6.0.4 loses the type of the new instance (AllowInstanceCreation), and checks a virtual machine as a container.
         servers: LXD,
         kinds: VM,
         when: When::Request,
@@ -563,7 +563,7 @@ static RULES: &[Rule] = &[
         says: "Cannot mix IP versions between listen and connect in nat mode",
         finds: Finds::Proxy(|_, device| {
             let (listen, connect) = device.ends()?;
-            // What is no address counts as version 6.
+            // Anything that is not an address counts as version 6.
             let is_v4 = |end: &End| end.ip.is_some_and(|ip| ip.is_ipv4());
             (device.nat() && is_v4(listen) != is_v4(connect))
                 .then(|| "Cannot mix IP versions between listen and connect in nat mode".into())
@@ -817,7 +817,7 @@ static RULES: &[Rule] = &[
 ];
 
 impl Subject<'_> {
-    /// What a server says to it at one of these moments, if it refuses it then.
+    /// The server's error text, if it refuses the instance at one of these moments.
     pub(crate) fn refusal(&self, moments: &[When]) -> Option<String> {
         let applicable = RULES.iter().filter(|rule| {
             moments.contains(&rule.when)
@@ -832,7 +832,7 @@ impl Subject<'_> {
     }
 
     fn broken(&self, rule: &Rule) -> Option<String> {
-        // What the request asks for is all that a project's restrictions are held against before an operation begins.
+        // Before an operation begins, a project's restrictions are checked only against the devices in the request.
         let devices = if rule.when == When::Request { self.devices } else { self.expanded };
         let devices_of = |kind: &'static str| devices.iter().filter(move |(_, o)| option(o, "type") == kind);
         match &rule.finds {
@@ -857,7 +857,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The words around what is wrong.
+    /// Adds the server's text around a violation.
     fn frame(rule: &Rule, device: Option<&str>, text: String) -> String {
         match (rule.when, device) {
             (When::Request, Some(device)) => format!("Invalid device {device:?}: {text}"),
@@ -872,19 +872,19 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether its project is restricted and does not allow something that is forbidden by default.
+    /// Returns whether its project is restricted and does not allow something that is forbidden by default.
     fn restricts(&self, key: &str) -> bool {
         is_true(option(self.project_config, "restricted")) && option(self.project_config, key) != "allow"
     }
 
-    /// The managed bridge that a NIC is on.
+    /// The managed bridge of a NIC.
     fn bridge<'a>(&'a self, nic: &'a ConfigMap) -> Option<(&'a str, &'a ConfigMap)> {
         let name =
             [option(nic, "network"), option(nic, "parent")].into_iter().find(|name| !name.is_empty())?;
         Some((name, self.networks.get(name)?))
     }
 
-    /// The NICs of other instances that are on the same network as one of its own, with the instances' names.
+    /// The NICs of other instances on the same network as one of its own, with the instances' names.
     fn on_same_network<'a>(&'a self, nic: &'a ConfigMap) -> impl Iterator<Item = (&'a str, &'a ConfigMap)> {
         let nics = self.neighbours.iter().flat_map(|(name, devices)| {
             devices.values().filter(|o| option(o, "type") == "nic").map(move |nic| (name.as_str(), nic))
@@ -900,7 +900,7 @@ impl Subject<'_> {
     }
 }
 
-/// The static addresses that an instance's NICs have.
+/// The static addresses of an instance's NICs.
 pub(crate) fn static_addresses(devices: &DeviceMap) -> Vec<IpAddr> {
     let nics = devices.values().filter(|options| option(options, "type") == "nic");
     nics.flat_map(|nic| ["ipv4.address", "ipv6.address"].map(|key| nic.get(key)))
@@ -917,7 +917,7 @@ struct Subnet {
 }
 
 impl Subnet {
-    /// Reads `ADDRESS/LENGTH`; `None` for anything else, `none` for example.
+    /// Parses `ADDRESS/LENGTH`; `None` for anything else, such as `none`.
     fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
         let length = length.parse::<u32>().ok().filter(|length| *length <= 32)?;
@@ -925,7 +925,7 @@ impl Subnet {
         Some(Self { gateway: address.parse().ok()?, mask })
     }
 
-    /// Whether an address can be a machine's: neither the network's nor for broadcasts.
+    /// Returns whether an address is valid for a host: neither the network's address nor the broadcast address.
     fn has_host(self, ip: Ipv4Addr) -> bool {
         let (ip, gateway) = (u32::from(ip), u32::from(self.gateway));
         ip & self.mask == gateway & self.mask && ip & !self.mask != 0 && ip | self.mask != u32::MAX
@@ -950,7 +950,7 @@ const PROXY_OPTIONS: &[&str] = &[
     "uid",
 ];
 
-/// Options that NICs on bridges have on both servers.
+/// Options of NICs on bridges, for both servers.
 const NIC_OPTIONS: &[&str] = &[
     "boot.priority",
     "host_name",
@@ -977,7 +977,7 @@ const NIC_OPTIONS: &[&str] = &[
     "vlan.tagged",
 ];
 
-/// Options that they have on Incus 6.0.4 and not on LXD 5.0.2.
+/// Further options in Incus 6.0.4, which LXD 5.0.2 lacks.
 const NIC_OPTIONS_OF_INCUS: &[&str] = &[
     "io.bus",
     "limits.priority",
@@ -989,7 +989,7 @@ const NIC_OPTIONS_OF_INCUS: &[&str] = &[
     "security.acls.default.ingress.logged",
 ];
 
-/// The types of instance that a key of the configuration is for.
+/// The types of instance that accept a configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeyKind {
     Any,
@@ -1057,7 +1057,7 @@ fn key_kind(key: &str) -> KeyKind {
     }
 }
 
-/// Keys that say yes or no.
+/// Keys with boolean values.
 const BOOLEANS: &[&str] = &[
     "boot.autostart",
     "security.devlxd",

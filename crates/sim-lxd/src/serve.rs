@@ -1,4 +1,4 @@
-//! Connections: TLS, HTTP, and the faults that come before and after the API.
+//! Connections: TLS, HTTP, and faults outside the API.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +18,11 @@ use crate::{
     api::{Entry, Peer, error},
     faults::Fault,
     member::Member,
-    operations::{SERVING, Serving, Spoiled},
+    operations::{OperationFault, SERVING, Serving},
     tls,
 };
 
-/// What every connection to a member is served with.
+/// The common state of a member's connections.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) acceptor: TlsAcceptor,
@@ -31,7 +31,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves until stopped; connections end with it.
+    /// Serves until it is stopped, which closes all connections.
     pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let accept = async {
@@ -42,7 +42,7 @@ impl Server {
                         tasks.spawn(stop.clone().run_until_cancelled_owned(work));
                     }
                     Err(error) => {
-                        // For example no file descriptors left: others will end and give theirs back.
+                        // For example, no free file descriptors: other connections will close and free some.
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
@@ -58,11 +58,11 @@ impl Server {
         stream.set_nodelay(true).ok();
         let stream = match self.acceptor.accept(stream).await {
             Ok(stream) => stream,
-            Err(error) => return tracing::debug!(%error, "no TLS with a client"),
+            Err(error) => return tracing::debug!(%error, "the TLS handshake with a client failed"),
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
         let peer = Peer(certificate.map(|der| tls::fingerprint(der)));
-        // Lets a call drop the connection it came on.
+        // With this a call can drop its connection.
         let drop = CancellationToken::new();
         let service = service_fn(|request| self.clone().call(request, peer.clone(), drop.clone()));
         let serve = hyper::server::conn::http1::Builder::new()
@@ -97,15 +97,15 @@ impl Server {
     }
 }
 
-/// Lets a member carry a call out, with a fault; `None` if the connection is to be dropped.
+/// Lets a member execute a call, with a fault; `None` if the connection is to be dropped.
 pub(crate) async fn carry_out(
     member: &Arc<Member>,
     fault: Option<Fault>,
     answer: impl Future<Output = Response>,
 ) -> Option<Response> {
     let spoiled = match &fault {
-        Some(Fault::FailOperation(text)) => Some(Spoiled::Fail(text.clone())),
-        Some(Fault::HangOperation) => Some(Spoiled::Hang),
+        Some(Fault::FailOperation(text)) => Some(OperationFault::Fail(text.clone())),
+        Some(Fault::HangOperation) => Some(OperationFault::Hang),
         _ => None,
     };
     let code = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -124,7 +124,7 @@ pub(crate) async fn carry_out(
     (fault != Some(Fault::DropAfter)).then_some(answer)
 }
 
-/// An acceptor for the remote's certificate.
+/// A TLS acceptor with the remote's certificate.
 pub(crate) fn acceptor(config: Arc<rustls::ServerConfig>) -> TlsAcceptor {
     TlsAcceptor::from(config)
 }

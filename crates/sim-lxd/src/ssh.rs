@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::cloud_init::Ssh;
 
-/// Makes the process for a command line.
+/// Creates the process for a command line.
 pub(crate) type Shell = Arc<dyn Fn(&str) -> tokio::process::Command + Send + Sync>;
 
-/// What all connections of an instance share.
+/// The common state of an instance's connections.
 #[derive(Clone)]
 pub(crate) struct Server {
     config: Arc<server::Config>,
@@ -39,9 +39,9 @@ impl Server {
         let config = server::Config {
             keys: vec![ssh.host_key.clone()],
             methods: (&[russh::MethodKind::PublicKey][..]).into(),
-            // Nothing to guess here, and tests refuse often.
+            // Guessing is impossible, and tests fail to authenticate often.
             auth_rejection_time: Duration::ZERO,
-            // A connection is kept by its client as long as it likes.
+            // Clients keep connections open as long as they like.
             inactivity_timeout: None,
             nodelay: true,
             ..server::Config::default()
@@ -49,7 +49,7 @@ impl Server {
         Self { config: Arc::new(config), ssh: Arc::new(ssh), shell }
     }
 
-    /// The same with a host key that nobody knows.
+    /// The same server with an unknown host key.
     pub(crate) fn with_other_host_key(&self) -> Self {
         let keys = vec![crate::cloud_init::generate_host_key()];
         let old = &self.config;
@@ -64,7 +64,7 @@ impl Server {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// Serves one connection to its end.
+    /// Serves a connection until it ends.
     pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let handler = Connection { server: self.clone(), channels: HashMap::new(), user: String::new() };
         let ended = match server::run_stream(self.config.clone(), stream, handler).await {
@@ -79,22 +79,22 @@ impl Server {
 
 struct Connection {
     server: Server,
-    /// Channels on which no command was asked for yet.
+    /// Channels without a command.
     channels: HashMap<ChannelId, Channel<Msg>>,
-    /// Who has logged in.
+    /// The user who logged in.
     user: String,
 }
 
-/// The image's own account, and what its forced command lets it run.
+/// The image's account, and the commands that its forced command accepts.
 const ACCOUNT: &str = "lnplay";
 const ACCOUNTS_COMMANDS: [&str; 3] = ["lnplay up -", "lnplay status", "lnplay down"];
 
-/// What runs when `user` asks for `command`.
+/// The command that runs if `user` requests `command`.
 fn forced(user: &str, command: &str) -> String {
     if user != ACCOUNT || ACCOUNTS_COMMANDS.contains(&command) {
         return command.to_owned();
     }
-    "echo 'this account can run lnplay only' >&2; exit 1".to_owned()
+    "echo 'this account can run only lnplay' >&2; exit 1".to_owned()
 }
 
 impl Connection {
@@ -151,7 +151,7 @@ impl server::Handler for Connection {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own, so that a signal reaches what the shell started.
+            // In its own process group, so that signals reach the shell's children.
             .process_group(0)
             .spawn();
         match spawned {
@@ -168,8 +168,8 @@ impl server::Handler for Connection {
     }
 }
 
-/// Connects a process with its channel. Like sshd it closes the channel when the process has ended *and* nobody holds its
-/// output open any more; and it lets the process live on, without input and output, when the client goes away.
+/// Connects a process with its channel. Like sshd, it closes the channel when the process has exited *and* nobody holds its output
+/// open any more. If the client leaves, the process keeps running without input and output.
 async fn attend(mut child: Child, channel: Channel<Msg>, session: Handle) {
     let id = channel.id();
     let (input, output) = channel.split();
@@ -192,7 +192,7 @@ async fn attend(mut child: Child, channel: Channel<Msg>, session: Handle) {
 
 async fn pass(from: Option<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Unpin) {
     if let Some(mut from) = from {
-        // The client may have left; then dropping `from` tells the process.
+        // The client may have left; dropping `from` tells the process.
         tokio::io::copy(&mut from, &mut to).await.ok();
     }
 }
@@ -217,12 +217,12 @@ async fn finish(
                 told.await.map_err(|()| russh::Error::SendError)?;
             }
         },
-        Err(error) => tracing::warn!(%error, "a command's exit status was lost"),
+        Err(error) => tracing::warn!(%error, "could not send a command's exit status"),
     }
     output.close().await
 }
 
-/// Passes input and signals on until the client has closed the channel.
+/// Passes on input and signals until the client has closed the channel.
 async fn feed(mut input: ChannelReadHalf, stdin: Option<ChildStdin>, group: Option<u32>) {
     let (sender, mut receiver) = mpsc::channel::<hyper::body::Bytes>(16);
     tokio::spawn(async move {
@@ -238,7 +238,7 @@ async fn feed(mut input: ChannelReadHalf, stdin: Option<ChildStdin>, group: Opti
         match message {
             ChannelMsg::Data { data } => {
                 if let Some(sender) = &sender {
-                    // The process may have closed its input.
+                    // The process may have closed its stdin.
                     sender.send(data).await.ok();
                 }
             }
@@ -263,7 +263,7 @@ fn send_signal(signal: &Sig, group: Option<u32>) {
         _ => return,
     };
     if let Some(group) = group.and_then(|g| i32::try_from(g).ok()) {
-        // It may have ended since.
+        // It may have exited.
         killpg(nix::unistd::Pid::from_raw(group), signal).ok();
     }
 }

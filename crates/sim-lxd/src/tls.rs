@@ -1,4 +1,4 @@
-//! The remote's certificate, and clients known by theirs.
+//! The remote's certificate, and client certificates.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) fn fingerprint(der: &[u8]) -> String {
     hex::encode(Sha256::digest(der))
 }
 
-/// A new certificate with its fingerprint, ready to serve.
+/// Creates a certificate; returns a TLS configuration and the fingerprint.
 pub(crate) fn server_config() -> anyhow::Result<(Arc<rustls::ServerConfig>, String)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).context("cannot make a key")?;
@@ -35,7 +35,7 @@ pub(crate) fn server_config() -> anyhow::Result<(Arc<rustls::ServerConfig>, Stri
     Ok((Arc::new(config), fingerprint))
 }
 
-/// Takes any certificate that the client holds the key of: whether it is trusted is decided per call.
+/// Accepts any client certificate whose key the client has. Each call decides whether to trust it.
 #[derive(Debug)]
 struct AnyClient(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! A simulated cluster: calls to one member through another, and members that die, come back, and are taken out of service.
+//! A simulated cluster: calls to one member through another, and members that die, come back, or are evacuated.
 
 mod support;
 
@@ -10,11 +10,11 @@ use support::{Ssh, api::Api, free_port, is_alive, run};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// A cluster with a client of each member.
+/// A cluster with a client for each member.
 struct Cluster {
     _dir: TempDir,
     remote: SimRemote,
-    /// Of the first member.
+    /// The first member's client.
     api: Api,
 }
 
@@ -29,19 +29,19 @@ impl Cluster {
             cluster: members,
             offline_after: Duration::MAX,
             peer_timeout: Duration::from_millis(1),
-            ..SimRemoteConfig::new(dir.path().join("s"), "/bin/true")
+            ..SimRemoteConfig::new(dir.path().join("s"), support::program("true"))
         };
         let remote = SimRemote::start(config).await.expect("a cluster");
         let api = Api::enrol(&remote.url(), &remote.token("test")).await;
         Self { _dir: dir, remote, api }
     }
 
-    /// A client of one member.
+    /// A client for one member.
     fn at(&self, member: &str) -> Api {
         self.api.at(&self.remote.member(member).url())
     }
 
-    /// Makes an instance through the first member.
+    /// Creates an instance through the first member.
     async fn create(&self, name: &str, target: &str, config: Value, devices: Value) -> Result<(), String> {
         let body = json!({
             "name": name, "type": "container", "source": {"type": "image", "alias": "lnplay"},
@@ -63,7 +63,7 @@ impl Cluster {
         self.remote.location("default", name).expect("an instance")
     }
 
-    /// What the first living member says of one.
+    /// The status of a member, according to the first living one.
     async fn status(&self, of: &str) -> String {
         let living = self.remote.members().find(sim_lxd::MemberHandle::is_alive).expect("a living member");
         let member = self.at(living.name()).read(&format!("/1.0/cluster/members/{of}")).await;
@@ -81,7 +81,7 @@ async fn connects(cluster: &Cluster, member: &str, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn members_are_listed_as_they_are() {
+async fn members_are_listed_with_their_status() {
     let rooms = SimMember { groups: vec!["default".into(), "rooms".into()], ..SimMember::new("b") };
     let cluster = Cluster::with(vec![SimMember::new("a"), rooms]).await;
     cluster.remote.member("b").set_config("scheduler.instance", "manual");
@@ -108,13 +108,13 @@ async fn resources_are_those_of_the_member_asked_for() {
     let pool = cluster.api.read("/1.0/storage-pools/default/resources?target=b").await;
     assert_eq!(pool["space"], json!({"total": 100, "used": 40}));
     let own = cluster.api.read("/1.0/resources").await;
-    assert_ne!(own["memory"], resources["memory"], "the one that was asked");
+    assert_ne!(own["memory"], resources["memory"], "the resources of the member that was named");
     let (status, answer) = cluster.api.get("/1.0/resources?target=c").await;
     assert_eq!((status, &answer["error"]), (404, &json!("Cluster member not found")));
 }
 
 #[tokio::test]
-async fn an_instance_is_where_it_was_asked_for_and_listens_there_only() {
+async fn instances_are_on_their_target_and_listen_only_there() {
     let cluster = Cluster::new(&["a", "b", "c"]).await;
     let port = free_port();
     cluster.started("i", "b", json!({}), json!({"p": proxy(port, 22)})).await;
@@ -123,14 +123,14 @@ async fn an_instance_is_where_it_was_asked_for_and_listens_there_only() {
     let listening = [connects(&cluster, "a", port).await, connects(&cluster, "b", port).await];
     assert_eq!(listening, [false, true]);
     assert!(!connects(&cluster, "c", port).await);
-    // The same port is free elsewhere, and another member's address is not this one's.
+    // The port is free on other members, whose addresses differ.
     cluster.started("j", "c", json!({}), json!({"p": proxy(port, 22)})).await;
     let foreign = format!("tcp:{}:{}", cluster.remote.member("a").address(), free_port());
     let device = json!({"type": "proxy", "listen": foreign, "connect": "tcp:127.0.0.1:22"});
     cluster.create("k", "b", json!({}), json!({"p": device})).await.expect("created");
     let error = cluster.start("k").await.expect_err("an address of another machine");
     assert!(error.contains("bind: cannot assign requested address"), "{error}");
-    // What listens on a member's loopback is reached by nobody.
+    // Nobody can connect to a port on a member's loopback.
     let port = free_port();
     let device =
         json!({"type": "proxy", "listen": format!("tcp:127.0.0.1:{port}"), "connect": "tcp:127.0.0.1:22"});
@@ -140,7 +140,7 @@ async fn an_instance_is_where_it_was_asked_for_and_listens_there_only() {
 }
 
 #[tokio::test]
-async fn the_scheduler_spreads_and_keeps_off_members_that_take_none() {
+async fn the_scheduler_spreads_instances_and_avoids_members_that_take_none() {
     let cluster = Cluster::new(&["a", "b", "c", "d"]).await;
     let (a, b, c) = (cluster.remote.member("a"), cluster.remote.member("b"), cluster.remote.member("c"));
     a.set_config("scheduler.instance", "manual");
@@ -169,7 +169,8 @@ async fn the_scheduler_spreads_and_keeps_off_members_that_take_none() {
 #[tokio::test]
 async fn a_single_server_has_no_targets() {
     let dir = tempfile::tempdir().expect("a directory");
-    let remote = SimRemote::start(SimRemoteConfig::new(dir.path(), "/bin/true")).await.expect("a remote");
+    let remote =
+        SimRemote::start(SimRemoteConfig::new(dir.path(), support::program("true"))).await.expect("a remote");
     let api = Api::enrol(&remote.url(), &remote.token("test")).await;
     let body = json!({"name": "i", "source": {"type": "none"}});
     let error = api.change("POST", "/1.0/instances?target=a", body).await.expect_err("no cluster");
@@ -178,7 +179,7 @@ async fn a_single_server_has_no_targets() {
 }
 
 #[tokio::test]
-async fn a_dead_member_takes_its_instances_with_it_and_nothing_else() {
+async fn a_dead_member_affects_only_its_instances() {
     let cluster = Cluster::new(&["a", "b", "c"]).await;
     let (ssh, port) = (Ssh::new(), free_port());
     let config = json!({"user.user-data": ssh.user_data()});
@@ -204,7 +205,7 @@ async fn a_dead_member_takes_its_instances_with_it_and_nothing_else() {
     }
     let error = cluster.create("k", "b", json!({}), json!({})).await.expect_err("nobody there");
     assert!(error.contains("Unable to connect to: ") && error.contains("connection refused"), "{error}");
-    // The list has what the database knows.
+    // The list has the database's contents.
     let instances = cluster.api.read("/1.0/instances?recursion=1&all-projects=true").await;
     let of = |name: &str| {
         instances.as_array().expect("a list").iter().find(|i| i["name"] == name).expect("listed")
@@ -212,7 +213,7 @@ async fn a_dead_member_takes_its_instances_with_it_and_nothing_else() {
     assert_eq!((&of("i")["status"], &of("i")["location"]), (&json!("Error"), &json!("b")));
     assert_eq!((&of("i")["type"], &of("i")["config"]), (&json!(""), &Value::Null));
     assert_eq!((&of("j")["status"], &of("j")["location"]), (&json!("Running"), &json!("c")));
-    // Calls that need nobody in particular work at every living member.
+    // Calls that concern no particular member work on every living one.
     cluster.at("c").change("POST", "/1.0/projects", json!({"name": "p"})).await.expect("created");
     cluster.api.read("/1.0/projects/p").await;
 
@@ -230,7 +231,7 @@ async fn a_dead_member_takes_its_instances_with_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_a_member_was_doing_ends_with_it() {
+async fn operations_of_a_dead_member_end() {
     let cluster = Cluster::new(&["a", "b"]).await;
     let b = cluster.remote.member("b");
     b.faults().on("POST", "/1.0/instances", 1, Fault::HangOperation);
@@ -259,7 +260,7 @@ async fn what_a_member_was_doing_ends_with_it() {
 }
 
 #[tokio::test]
-async fn faults_of_a_member_hit_what_is_handed_on_to_it() {
+async fn faults_of_a_member_apply_to_forwarded_calls() {
     let cluster = Cluster::new(&["a", "b"]).await;
     let b = cluster.remote.member("b");
     b.faults().on("GET", "/1.0/resources", 2, Fault::Error(500, "no idea".into()));
@@ -270,7 +271,7 @@ async fn faults_of_a_member_hit_what_is_handed_on_to_it() {
     b.faults().on_call(1, Fault::DropBefore);
     let (status, answer) = cluster.api.get("/1.0/resources?target=b").await;
     assert!(status == 500 && answer["error"].as_str().is_some_and(|e| e.ends_with("EOF")), "{answer}");
-    // The remote's count the calls of clients, wherever they come to.
+    // The remote counts the calls of clients to any member.
     let before = cluster.remote.faults().calls().len();
     cluster.remote.faults().on_call(2, Fault::Error(503, "not now".into()));
     cluster.api.read("/1.0/resources?target=b").await;
@@ -288,7 +289,7 @@ async fn without_a_quorum_nobody_answers() {
     };
     support::until("the call has come", async || !cluster.remote.member("b").faults().calls().is_empty())
         .await;
-    // An answer that did not wait would not know of it.
+    // An answer that did not wait would miss it.
     cluster.remote.add_project("p", std::collections::BTreeMap::new());
     cluster.remote.set_quorum(true);
     assert_eq!(asked.await.expect("no panic").0, 200);
@@ -305,11 +306,11 @@ async fn static_addresses_are_unique_on_a_member() {
     cluster.create("two", "a", json!({}), devices.clone()).await.expect("created");
     let error = cluster.start("two").await.expect_err("it has the address of one");
     assert!(error.contains(taken), "{error}");
-    // A change of one that runs is refused at once.
+    // The change of a running instance is refused at once.
     cluster.started("three", "a", json!({}), json!({})).await;
     let error = cluster.api.change("PATCH", "/1.0/instances/three", json!({"devices": devices})).await;
     assert!(error.expect_err("taken").contains(taken));
-    // Nor can one with the same address move here.
+    // An instance with the same address cannot move here either.
     let error = cluster.remote.member("b").evacuate().await.expect_err("taken on the only other member");
     assert!(error.contains(taken), "{error}");
 }
@@ -344,7 +345,7 @@ async fn an_evacuation_moves_what_can_move_and_stops_the_rest() {
         assert_eq!(of(name).await, ["b", "Running"], "{name}");
     }
 
-    // An address of the member itself cannot move: the evacuation fails, and the member is in service.
+    // An instance with an address of the member cannot move: the evacuation fails, and the member is in service.
     let listen = format!("tcp:{}:{}", b.address(), free_port());
     let device = json!({"type": "proxy", "listen": listen, "connect": "tcp:127.0.0.1:22"});
     cluster.started("bound", "b", migrate, json!({"p": device})).await;
@@ -368,7 +369,7 @@ async fn devices_of_an_instance_that_runs_can_be_changed() {
     assert!(!connects(&cluster, "b", one).await);
     let instance = cluster.api.read(path).await;
     assert_eq!(instance["config"]["user.a"], "1", "the rest is as it was");
-    // A change that cannot be made leaves what was there.
+    // A change that fails leaves the devices as they were.
     let foreign = format!("tcp:{}:{}", cluster.remote.member("a").address(), free_port());
     let device = json!({"type": "proxy", "listen": foreign, "connect": "tcp:127.0.0.1:22"});
     cluster.api.change("PATCH", path, json!({"devices": {"p": device}})).await.expect_err("not its address");

@@ -1,8 +1,8 @@
-//! One suite for the simulated remote and for real servers, so that the simulated one cannot drift.
+//! A single suite for the simulated remote and for real servers, which keeps them alike.
 //!
-//! A real server is named by `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`; the file holds an unused
-//! enrolment token, and there must be a storage pool `default`. What the suite makes there has a name that begins with
-//! `conformance-`, and it takes all of it away again, but not its clients from the list of the trusted.
+//! To test a real server, set `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`. The file contains an unused
+//! enrolment token, and the server must have a storage pool `default`. The names of everything that the suite creates begin with
+//! `conformance-`. It removes all of that, except its clients from the list of trusted ones.
 
 mod support;
 
@@ -31,7 +31,7 @@ async fn simulated_incus() {
 
 async fn simulated(server: Server) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = SimRemoteConfig { server, ..SimRemoteConfig::new(dir.path(), "/bin/true") };
+    let config = SimRemoteConfig { server, ..SimRemoteConfig::new(dir.path(), support::program("true")) };
     let remote = SimRemote::start(config).await.expect("a remote");
     suite(&remote.url(), &remote.token("conformance"), true).await;
     remote.stop().await;
@@ -54,11 +54,11 @@ async fn real(kind: &str) {
         return;
     };
     let token = std::fs::read_to_string(file).expect("the token file");
-    // An image that boots is made from a static busybox.
+    // A bootable image is built from a static busybox.
     suite(&url, &token, Path::new("/bin/busybox").exists()).await;
 }
 
-/// Every check is made, whatever becomes of the others; all that need to be trusted need the first one, though.
+/// Runs every check, even if others fail. All checks that need to be trusted need the first one.
 async fn suite(url: &str, token: &str, boots: bool) {
     let (url, token) = (url.to_owned(), Token::parse(token).expect("a token"));
     let client = trust(&url, &token).await;
@@ -68,7 +68,7 @@ async fn suite(url: &str, token: &str, boots: bool) {
     let mut failed = Vec::new();
     macro_rules! check {
         ($name:ident $(, $argument:expr)*) => {
-            // A panic in one ends no other.
+            // A panic in one check must not end the others.
             let check = AssertUnwindSafe($name($($argument),*));
             if check.catch_unwind().await.is_err() {
                 failed.push(stringify!($name));
@@ -129,7 +129,7 @@ fn expect_failed<T: std::fmt::Debug>(result: Result<T, Error>, words: &str) {
     expect_kind(result, |k| matches!(k, ErrorKind::OperationFailed(text) if text.contains(words)));
 }
 
-/// A token of this server that it never gave out.
+/// A token in this server's format that it never issued.
 fn forged(token: &Token, secret: &str) -> Token {
     let content = json!({
         "client_name": "conformance", "fingerprint": token.fingerprint(), "addresses": token.addresses(),
@@ -168,13 +168,13 @@ async fn pinned_certificate(url: &str, token: &Token) {
     });
     let text = error.to_string();
     assert!(text.contains(&other.to_string()) && text.contains(&token.fingerprint().to_string()), "{text}");
-    // A token for another server than the pinned one is not even sent.
+    // A token of a server other than the pinned one is not sent.
     let calls = client.calls_made();
     expect_kind(client.enrol(token).await, |k| matches!(k, ErrorKind::CertificateMismatch { .. }));
     assert_eq!(client.calls_made(), calls);
 }
 
-/// A client whose own certificate is out of date is told so, not that it is a stranger.
+/// A client whose certificate has expired gets that error, not that it is not trusted.
 async fn expired_certificate(url: &str, client: &Client) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
@@ -284,7 +284,7 @@ fn spec(name: &str, image: ImageSource) -> InstanceSpec {
     }
 }
 
-/// What a project has of its own is listed, keeps it from being deleted, and can be removed.
+/// A project's own objects are listed, prevent its deletion, and can be removed.
 async fn contents(client: &Client) {
     let name = format!("conformance-{:08x}", rand::random::<u32>());
     client.create_project(&name, "made by a test", &config_map([])).await.expect("created");
@@ -300,7 +300,7 @@ async fn contents(client: &Client) {
     assert!(contents.contains(&Content::Profile("more".into())), "{contents:?}");
     let volume = Content::Volume { pool: "default".into(), name: "data".into() };
     assert!(contents.contains(&volume), "{contents:?}");
-    // Not asked again when only the volume is left: LXD 5.0.2 deletes the project then, and leaves the volume's directory.
+    // Not checked when only the volume is left: LXD 5.0.2 then deletes the project, and leaves the volume's directory.
     expect_conflict(client.delete_project(&name).await);
     for (collection, item) in &made {
         client.delete(collection, &name, item).await.expect("deleted");
@@ -309,7 +309,7 @@ async fn contents(client: &Client) {
     client.delete_project(&name).await.expect("it is empty");
 }
 
-/// Instances without an image: all but starting.
+/// Instances without an image: everything except starting.
 async fn empty_instances(client: &Client, project: &str) {
     let empty = |name: &str| spec(name, ImageSource::Empty);
     let missing = || ImageSource::Alias("conformance-missing".into());
@@ -357,7 +357,7 @@ async fn empty_instances(client: &Client, project: &str) {
     );
     client.stop_instance(project, "i", Stop::Force, LONG).await.expect("stopped already");
     expect_conflict(client.delete_project(project).await);
-    // For a moment after a start that failed Incus has the instance running, and stopped, and running.
+    // For a moment after a failed start Incus shows the instance as running, stopped, and running again.
     support::until("the instance is gone", async || {
         client.stop_instance(project, "i", Stop::Force, LONG).await.expect("stopped");
         match client.delete_instance(project, "i", LONG).await {
@@ -416,7 +416,7 @@ async fn images(client: &Client, project: &str, boots: bool) {
     client.delete_image(project, &image, LONG).await.expect("deleted");
 }
 
-/// Instances that run.
+/// Running instances.
 async fn booted(client: &Client, project: &str, alias: &str) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|a| (taken, a.port())).expect("an address");
@@ -435,7 +435,7 @@ async fn booted(client: &Client, project: &str, alias: &str) {
     let mut spec = from_image("j");
     spec.devices.insert("p".into(), proxy(&format!("tcp:127.0.0.1:{}", taken.1), "tcp:127.0.0.1:22"));
     client.create_instance(project, &spec, LONG).await.expect("created");
-    // Incus does not always come to hear why its helper could not listen ("bind: address already in use").
+    // Incus sometimes does not learn why its helper could not listen ("bind: address already in use").
     expect_failed(client.start_instance(project, "j", LONG).await, "starting proxy device");
     assert_eq!(client.instance(project, "j").await.expect("there").status, Status::Stopped);
     client.delete_instance(project, "j", LONG).await.expect("deleted");

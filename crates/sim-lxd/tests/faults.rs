@@ -1,4 +1,4 @@
-//! What the client makes of a remote that fails, hangs, breaks off or is none: each kind of fault is one kind of error.
+//! The client's errors for a remote that fails, hangs, drops connections or is something else: one kind of error for each fault.
 
 mod support;
 
@@ -18,7 +18,7 @@ const SHORT: Limits = Limits {
     answer_bytes: 8 * 1024 * 1024,
 };
 
-/// A second client of the same remote with other limits, enrolled.
+/// A second client of the same remote with other limits, already enrolled.
 async fn client_with(remote: &SimRemote, limits: Limits) -> Client {
     let token = Token::parse(&remote.token("test")).expect("a token");
     let config = client_config(&remote.url(), &token);
@@ -32,7 +32,7 @@ fn calls(remote: &SimRemote) -> usize {
 }
 
 #[tokio::test]
-async fn an_error_names_remote_call_and_object() {
+async fn errors_name_remote_action_and_object() {
     let World { remote, client, .. } = World::new().await;
     remote.faults().on("*", "/1.0/projects/*", 1, Fault::Error(500, "database is locked".into()));
     let error = client.project("p").await.expect_err("a failure");
@@ -45,7 +45,7 @@ async fn an_error_names_remote_call_and_object() {
 }
 
 #[tokio::test]
-async fn a_hanging_call_ends_in_time() {
+async fn a_hanging_call_times_out() {
     let World { remote, .. } = World::new().await;
     let client = client_with(&remote, SHORT).await;
     client.server().await.expect("an answer");
@@ -69,7 +69,7 @@ async fn a_slow_answer_is_an_answer() {
 }
 
 #[tokio::test]
-async fn a_get_is_asked_again_once_when_the_connection_breaks() {
+async fn a_get_is_repeated_once_if_the_connection_breaks() {
     let World { remote, client, .. } = World::new().await;
     for fault in [Fault::DropBefore, Fault::DropAfter] {
         let (before, made) = (calls(&remote), client.calls_made());
@@ -99,7 +99,7 @@ async fn a_change_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_the_enrolment_costs_nothing() {
+async fn enrolment_can_be_repeated_after_a_lost_answer() {
     let World { remote, .. } = World::new().await;
     let token = Token::parse(&remote.token("test")).expect("a token");
     let client = Client::new(client_config(&remote.url(), &token)).expect("a client");
@@ -127,11 +127,11 @@ async fn an_operation_can_fail_or_never_end() {
 }
 
 #[tokio::test]
-async fn a_wait_that_fails_is_no_operation_that_fails() {
+async fn a_failed_wait_is_not_a_failed_operation() {
     let World { remote, client, .. } = World::new().await;
     remote.faults().on("GET", "/1.0/operations/*/wait", 1, Fault::DropBefore);
     client.create_instance("default", &spec("i"), LONG).await.expect("created");
-    // The wait fails, not the operation: passing, and told apart from a failure of the operation.
+    // The wait fails, not the operation: the error is transient, and differs from a failure of the operation.
     remote.faults().on("POST", "/1.0/instances", 1, Fault::HangOperation);
     remote.faults().on("GET", "/1.0/operations/*/wait", 1, Fault::Error(500, "database is locked".into()));
     let error = client.create_instance("default", &spec("j"), LONG).await.expect_err("not waited for");
@@ -139,7 +139,7 @@ async fn a_wait_that_fails_is_no_operation_that_fails() {
 }
 
 #[tokio::test]
-async fn an_answer_may_not_be_endless() {
+async fn answers_have_a_maximum_length() {
     let World { remote, .. } = World::new().await;
     let client = client_with(&remote, Limits { answer_bytes: 1000, ..Limits::default() }).await;
     remote.faults().on_call(1, Fault::Raw(200, "x".repeat(1001)));
@@ -148,7 +148,7 @@ async fn an_answer_may_not_be_endless() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_api_is_told_apart() {
+async fn other_servers_are_recognised() {
     let World { remote, client, .. } = World::new().await;
     for body in ["<html>", "", "{}", "[]", r#"{"type":"sync","metadata":7}"#] {
         remote.faults().on_call(1, Fault::Raw(200, body.into()));
@@ -162,7 +162,7 @@ async fn what_is_not_the_api_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_no_longer_trusted_is_told_so() {
+async fn a_client_that_is_no_longer_trusted_gets_forbidden() {
     let World { remote, client, .. } = World::new().await;
     remote.distrust_all();
     let error = client.projects().await.expect_err("not trusted");
@@ -170,7 +170,7 @@ async fn a_client_that_is_no_longer_trusted_is_told_so() {
 }
 
 #[tokio::test]
-async fn another_server_behind_the_same_address_is_noticed() {
+async fn a_changed_certificate_is_refused() {
     let World { remote, client, dir: _dir } = World::new().await;
     let address = remote.url().trim_start_matches("https://").parse().expect("an address");
     let pinned = remote.fingerprint().to_owned();
@@ -178,7 +178,7 @@ async fn another_server_behind_the_same_address_is_noticed() {
     let made = client.calls_made();
     let error = client.server().await.expect_err("nobody there");
     assert_eq!(*error.kind(), ErrorKind::Unreachable);
-    // A kept-alive connection may break and is replaced; a refused one is not tried again.
+    // A broken kept-alive connection is replaced; a refused one is not retried.
     assert!(client.calls_made() - made <= 2);
     let made = client.calls_made();
     client.server().await.expect_err("nobody there");
@@ -187,7 +187,7 @@ async fn another_server_behind_the_same_address_is_noticed() {
     let other = tempfile::tempdir().expect("a directory");
     let config = sim_lxd::SimRemoteConfig {
         listen: address,
-        ..sim_lxd::SimRemoteConfig::new(other.path(), "/bin/true")
+        ..sim_lxd::SimRemoteConfig::new(other.path(), support::program("true"))
     };
     let impostor = SimRemote::start(config).await.expect("a remote");
     let error = client.server().await.expect_err("another certificate");
@@ -197,7 +197,7 @@ async fn another_server_behind_the_same_address_is_noticed() {
     assert!(calls(&impostor) == 0, "not a word was said to it");
 }
 
-/// A server that is none: a thread that answers every connection with some bytes, or keeps silent.
+/// A server of another kind: a thread that answers every connection with some bytes, or not at all.
 fn not_lxd(answer: Option<&'static [u8]>) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -206,7 +206,7 @@ fn not_lxd(answer: Option<&'static [u8]>) -> String {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
             if let Some(answer) = answer {
-                // Read the hello first, or closing would reset the connection before the answer is seen.
+                // Read the hello first: closing would otherwise reset the connection before the answer is seen.
                 let _length = stream.read(&mut [0; 4096]).expect("a hello");
                 stream.write_all(answer).ok();
             }
@@ -239,7 +239,7 @@ async fn a_server_without_tls_is_not_lxd_and_a_silent_one_is_unreachable() {
     assert!(matches!(error.kind(), ErrorKind::Invalid(_)), "{error}");
 }
 
-/// Shows a certificate whose key it does not have, as anyone can who has once connected to the real server.
+/// Presents a certificate without having its key, as anybody can who once connected to the real server.
 #[derive(Debug)]
 struct Copied(std::sync::Arc<rustls::sign::CertifiedKey>);
 

@@ -1,4 +1,4 @@
-//! Instances from inside and outside: SSH, ports, processes and how they end.
+//! Instances from inside and outside: SSH, ports, and the lives of processes.
 
 mod support;
 
@@ -34,7 +34,7 @@ async fn commands_run_inside() {
     assert_eq!(dir, format!("{home}/lnplay"));
     assert_eq!(inside, address(&world, "i").await.to_string());
     assert_eq!(lnplay, format!("{home}/bin/lnplay"));
-    assert_eq!(run(&session, "lnplay").await.1, 0, "the configured executable, here /bin/true");
+    assert_eq!(run(&session, "lnplay").await.1, 0, "the configured executable, here `true`");
     session.close().await.expect("closed");
 }
 
@@ -63,7 +63,7 @@ async fn input_and_output_pass_whole_and_side_by_side() {
         assert!(cat.wait().await.expect("an end").success());
         assert!(got == sent, "{} bytes came back", got.len());
     };
-    // Channels of one connection.
+    // Channels of the same connection.
     tokio::join!(echo(1), echo(2), echo(3), echo(4));
     session.close().await.expect("closed");
 }
@@ -99,7 +99,7 @@ async fn proxied_ports_lead_inside_while_the_instance_runs() {
         ("two".to_owned(), proxy(&format!("tcp:127.0.0.1:{two}"), "tcp:0.0.0.0:7002")),
     ];
     world.instance("i", devices.into()).await;
-    // Being a process of the instance would only add a way to fail: what counts is where it listens.
+    // It need not be a process of the instance; only its address matters.
     let inside = address(&world, "i").await;
     for (outside, port) in [(one, 7001), (two, 7002)] {
         let listener = TcpListener::bind((inside, port)).await.expect("the instance's own port");
@@ -168,7 +168,7 @@ async fn addresses_are_not_shared() {
     assert_ne!(address(&world, "a").await, address(&world, "b").await);
 }
 
-/// A process that has done all it can to leave its session: background, new session, parent gone.
+/// A process that has left its session in every way: background, new session, parent gone.
 const DAEMON: &str = "setsid sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 < /dev/null &";
 
 async fn daemon(session: &openssh::Session) -> String {
@@ -196,7 +196,7 @@ async fn processes_outlive_their_session_and_end_with_the_instance() {
 }
 
 #[tokio::test]
-async fn an_instance_ends_alone_however_many_there_are() {
+async fn stopping_one_instance_leaves_the_others() {
     let world = World::new().await;
     let mut all = Vec::new();
     for n in 0..18 {
@@ -213,7 +213,7 @@ async fn an_instance_ends_alone_however_many_there_are() {
 }
 
 #[tokio::test]
-async fn a_clean_stop_asks_first() {
+async fn a_clean_stop_sends_sigterm_first() {
     let world = World::new().await;
     let ssh = world.instance("i", DeviceMap::new()).await;
     let session = ssh.connect().await;
@@ -228,7 +228,7 @@ async fn a_clean_stop_asks_first() {
 }
 
 #[tokio::test]
-async fn the_remotes_end_is_its_instances_end() {
+async fn instances_end_with_the_remote() {
     for stop in [true, false] {
         let world = World::new().await;
         let ssh = world.instance("i", DeviceMap::new()).await;
@@ -245,9 +245,9 @@ async fn the_remotes_end_is_its_instances_end() {
 }
 
 #[tokio::test]
-async fn what_a_killed_remote_left_is_cleaned_up() {
+async fn remains_of_a_killed_remote_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
-    // As a remote leaves it that had no time to clean up.
+    // The state that a killed remote leaves.
     let mark = "6e3dd2a4-4f10-4c0e-8a7e-2f7b1f1e0001";
     std::fs::write(dir.path().join("mark"), mark).expect("written");
     std::fs::create_dir_all(dir.path().join("i/0/home")).expect("a directory");
@@ -257,7 +257,7 @@ async fn what_a_killed_remote_left_is_cleaned_up() {
         .stdin(Stdio::null())
         .spawn()
         .expect("a process");
-    let config = SimRemoteConfig::new(dir.path(), "/bin/true");
+    let config = SimRemoteConfig::new(dir.path(), support::program("true"));
     let remote = SimRemote::start(config.clone()).await.expect("a remote");
     let status = tokio::time::timeout(LONG, orphan.wait()).await.expect("it was killed").expect("a status");
     assert!(!status.success());

@@ -36,9 +36,9 @@ struct Example {
     bare: bool,
     /// Configuration of the bridge while it lasts.
     bridge: &'static [(&'static str, &'static str)],
-    /// Whether another instance of its name and with its NIC, in another project, is there before.
+    /// True if another instance of its name and with its NIC, in another project, exists before.
     twin: bool,
-    /// Whether it is started where it is accepted.
+    /// True if it is started where it is accepted.
     starts: bool,
 }
 
@@ -201,7 +201,7 @@ enum Verdict {
     Refused(When, String),
 }
 
-/// How an example comes to be.
+/// The way in which an example is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Created,
@@ -300,7 +300,7 @@ impl Tested {
         })
     }
 
-    /// What the server says to an example, as an instance that is created, or as a change of one that is stopped.
+    /// The server's answer to an example, as a new instance or as a change of a stopped one.
     async fn judge(&self, example: &Example, kind: Kind, how: How) -> Verdict {
         let own = format!("{}-own", self.project);
         let project = if example.project.is_empty() { &self.project } else { &own };
@@ -398,7 +398,7 @@ impl Tested {
 /// The instance's name, which is the same in all projects, as environments' is.
 const NAME: &str = "conformance";
 
-/// What an example's change of the bridge is taken back to.
+/// The bridge's configuration after an example that changes it.
 fn default_of(key: &str) -> &'static str {
     match key {
         "dns.mode" => "none",
@@ -426,7 +426,7 @@ async fn upload(client: &Client, alias: &str) {
     client.create_image_alias("default", alias, &image).await.expect("an alias");
 }
 
-/// What the table says of an example.
+/// The table's answer to an example.
 fn expected<'a>(example: &Example, server: Server, kind: Kind) -> Option<&'a Rule> {
     let rule = example.rule?;
     let rule = rules().iter().find(|r| r.name == rule).unwrap_or_else(|| panic!("no rule {rule:?}"));
@@ -513,8 +513,11 @@ fn append(variable: &str, line: &str) {
 
 async fn simulated(server: Server, virtual_machines: bool) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config =
-        SimRemoteConfig { server, virtual_machines, ..SimRemoteConfig::new(dir.path(), "/bin/true") };
+    let config = SimRemoteConfig {
+        server,
+        virtual_machines,
+        ..SimRemoteConfig::new(dir.path(), support::program("true"))
+    };
     let remote = SimRemote::start(config).await.expect("a remote");
     let what = if virtual_machines { "" } else { ", without virtual machines" };
     suite(&format!("simulated {server:?}{what}"), &remote.url(), &remote.token("rules")).await;

@@ -1,8 +1,8 @@
-//! A shop for browser tests, and what they do to it:   stage [--invoice-expiry SECONDS]
+//! A shop for browser tests, which can disturb it:   stage [--invoice-expiry SECONDS]
 //!
-//! Prints one line of JSON when the shop is open, `{"url":…,"lightning":…}`. Then each line on standard input is a [`Wish`] as
-//! JSON, and is answered by one line, `{"ok":…}` or `{"error":…}`, when it is fulfilled. Ends with its standard input.
-//! Which daemons it runs is said by `STAGE_LIGHTNING`: `real`, `simulated`, or nothing for the real ones if they are there.
+//! Prints one line of JSON when the shop is open, `{"url":…,"lightning":…}`. After that each line on standard input is a
+//! [`StageCommand`] in JSON, answered by one line, `{"ok":…}` or `{"error":…}`, when it is done. Exits at the end of standard input.
+//! `STAGE_LIGHTNING` selects the daemons: `real` or `simulated`; by default the real ones if they exist.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -18,27 +18,27 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// What a test can ask for.
+/// A command of a test.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
-enum Wish {
-    /// The shop's node stops.
+enum StageCommand {
+    /// Stops the shop's node.
     StopNode,
-    /// It starts again, and can be paid.
+    /// Starts it again, and waits until it can be paid.
     StartNode,
-    /// No environment can be made from now on.
+    /// Makes the creation of environments fail.
     BreakRemote,
-    /// The end of that.
+    /// Ends that.
     MendRemote,
-    /// All environments end, and take no more of the machine.
+    /// Ends all environments and frees their resources.
     EndEnvironments,
-    /// Nothing is served any more.
+    /// Stops serving the site.
     CloseSite,
-    /// It is served again, at the same place.
+    /// Serves it again, at the same address.
     OpenSite,
-    /// The customer pays an invoice.
+    /// Lets the customer pay an invoice.
     Pay { bolt11: String },
-    /// The shop's operator calls a method of its node.
+    /// Calls a method of the shop's node, as its operator.
     Call { method: String, params: Value },
 }
 
@@ -46,10 +46,10 @@ enum Wish {
 async fn main() -> anyhow::Result<()> {
     let mut stage = Stage::open(settings()?).await?;
     say(&json!({"url": stage.url(), "lightning": stage.shop.daemons().flavor()}))?;
-    let mut wishes = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = wishes.next_line().await? {
-        let wish = serde_json::from_str(&line).with_context(|| format!("not a wish: {line}"))?;
-        match stage.fulfil(wish).await {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let command = serde_json::from_str(&line).with_context(|| format!("not a command: {line}"))?;
+        match stage.run(command).await {
             Ok(value) => say(&json!({"ok": value}))?,
             Err(error) => say(&json!({"error": format!("{error:#}")}))?,
         }
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A shop that gives up soon and names somebody to ask, as the command line says.
+/// Settings of a shop that gives up soon and names a contact, and the option of the command line.
 fn settings() -> anyhow::Result<String> {
     let mut shop = "[shop]\ncontact = \"help@shop.example\"\n".to_owned();
     let mut arguments = std::env::args().skip(1);
@@ -87,7 +87,7 @@ struct Stage {
     site: Option<Served>,
 }
 
-/// A site that is being served.
+/// A site that is served.
 struct Served {
     end: oneshot::Sender<()>,
     serving: JoinHandle<()>,
@@ -137,28 +137,30 @@ impl Stage {
         }
     }
 
-    async fn fulfil(&mut self, wish: Wish) -> anyhow::Result<Value> {
+    async fn run(&mut self, command: StageCommand) -> anyhow::Result<Value> {
         let remote = || self.shop.remotes.first().context("no simulated remote");
         let faults = || remote().map(SimRemote::faults);
-        match wish {
-            Wish::StopNode => self.shop.host.node.stop().await?,
-            Wish::StartNode => {
+        match command {
+            StageCommand::StopNode => self.shop.host.node.stop().await?,
+            StageCommand::StartNode => {
                 self.shop.host.node.restart().await?;
                 self.shop.host.reconnect().await?;
             }
-            Wish::BreakRemote => {
+            StageCommand::BreakRemote => {
                 let refusal = Fault::Error(400, "no environments today".into());
                 faults()?.on("POST", "/1.0/projects", usize::MAX, refusal);
             }
-            Wish::MendRemote => faults()?.clear(),
-            Wish::EndEnvironments => remote()?.clear().await,
-            Wish::CloseSite => self.close().await,
-            Wish::OpenSite => {
+            StageCommand::MendRemote => faults()?.clear(),
+            StageCommand::EndEnvironments => remote()?.clear().await,
+            StageCommand::CloseSite => self.close().await,
+            StageCommand::OpenSite => {
                 let listener = TcpListener::bind(self.address).await?;
                 self.serve(listener)?;
             }
-            Wish::Pay { bolt11 } => return Ok(self.shop.host.customer.pay(&bolt11).await?),
-            Wish::Call { method, params } => return Ok(self.shop.host.node.call(&method, params).await?),
+            StageCommand::Pay { bolt11 } => return Ok(self.shop.host.customer.pay(&bolt11).await?),
+            StageCommand::Call { method, params } => {
+                return Ok(self.shop.host.node.call(&method, params).await?);
+            }
         }
         Ok(Value::Null)
     }

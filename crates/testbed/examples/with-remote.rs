@@ -1,10 +1,10 @@
-//! Runs a command beside a private LXD or Incus server:   with-remote lxd|incus [--members N] COMMAND [ARGUMENT…]
+//! Runs a command with a private LXD or Incus server:   with-remote lxd|incus [--members N] COMMAND [ARGUMENT…]
 //!
-//! With `--members` the server is a cluster. Ends with the command's exit status, or with 77 if no such server can run here. The
-//! command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, the file holding an unused
-//! enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`; of a cluster that is its first member. With `TESTBED_TEST_IMAGE`
-//! the server has the image `lnplay`; with `TESTBED_VM_EMULATION` a single one runs virtual machines as well, their static
-//! addresses being those from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. For example:
+//! With `--members` the server is a cluster. Exits with the command's exit status, or with 77 if no such server can run here. The
+//! command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, where the file contains an
+//! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. For a cluster that is its first member. With
+//! `TESTBED_TEST_IMAGE` the server has the image `lnplay`. With `TESTBED_VM_EMULATION` a single server also runs virtual machines,
+//! with static addresses from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. For example:
 //!
 //! ```sh
 //! cargo run -p testbed --example with-remote -- incus sh -c \
@@ -17,10 +17,10 @@ use anyhow::Context as _;
 use testbed::lxd::cluster::{Cluster, Member};
 use testbed::lxd::{self, Emulation, Kind, Server};
 
-/// The exit status that says that no such server can run on this machine.
+/// Exit status if no such server can run on this machine.
 const NO_SERVER_HERE: u8 = 77;
 
-/// What the command runs beside; it ends with this.
+/// The server, which stops when this is dropped.
 enum Remote {
     Server(Server),
     Cluster(Cluster),
@@ -72,10 +72,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut members = None;
     if program.as_deref().is_some_and(|word| word == "--members") {
         let count = arguments.next().and_then(|count| count.to_str()?.parse().ok());
-        members = Some(count.filter(|count| (1..=13).contains(count)).context("--members wants 1 to 13")?);
+        members = Some(count.filter(|count| (1..=13).contains(count)).context("--members must be 1 to 13")?);
         program = arguments.next();
     }
-    let Some(program) = program else { anyhow::bail!("with-remote: name a command to run") };
+    let Some(program) = program else { anyhow::bail!("with-remote: missing command") };
     let emulation = std::env::var_os(lxd::EMULATION).map(|_| lxd::emulation()).transpose()?;
     let unavailable = if emulation.is_some() { lxd::no_machines(kind) } else { lxd::unavailable(kind) };
     if let Some(why) = unavailable {
@@ -95,7 +95,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         let (first, last) = server.static_addresses();
         command.env("REMOTE_FIRST_ADDRESS", first.to_string()).env("REMOTE_LAST_ADDRESS", last.to_string());
     }
-    // SIGINT reaches the command as well; this waits for it.
+    // The command gets SIGINT too; wait for it to exit.
     let ignored = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
     let status = command.args(arguments).status().await?;
     ignored.abort();

@@ -1,6 +1,6 @@
-//! A plugin that writes to the datastore when told to; the shim's tests kill it.
+//! A plugin that writes to the datastore on request; the shim's tests kill it.
 //!
-//! `testbed-write {"key": KEY, "count": N}` makes the records `[KEY, "0"]` to `[KEY, "<N-1>"]`, one call after the other.
+//! `testbed-write {"key": KEY, "count": N}` creates the records `[KEY, "0"]` to `[KEY, "<N-1>"]`, one call after the other.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ async fn write(plugin: Plugin<()>, params: Value) -> anyhow::Result<Value> {
     let configuration = plugin.configuration();
     let mut rpc = ClnRpc::new(Path::new(&configuration.lightning_dir).join(&configuration.rpc_file)).await?;
     for number in 0..count {
-        // A call that only reads, which is not to be counted.
+        // A call that only reads, which must not be counted.
         rpc.call_raw::<Value, _>("getinfo", &json!({})).await?;
         let record = json!({"key": [key, number.to_string()], "string": "written", "mode": "must-create"});
         rpc.call_raw::<Value, _>("datastore", &record).await?;

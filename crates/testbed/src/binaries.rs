@@ -1,11 +1,11 @@
-//! Where our own programs are, and building them where that is the way to get them.
+//! Finds our own programs, and builds them if this process was started by cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::{Error, Result};
 
-/// Names a directory that holds our programs; then nothing is looked for elsewhere and nothing is built.
+/// Names a directory with our programs. If it is set, programs are neither looked for elsewhere nor built.
 pub const BIN_DIR: &str = "TESTBED_BIN_DIR";
 
 /// One of this workspace's programs.
@@ -35,7 +35,7 @@ impl Binary {
         }
     }
 
-    /// Finds it: in `TESTBED_BIN_DIR` if that is set, else beside the running executable or one directory up (tests run
+    /// Finds it: in `TESTBED_BIN_DIR` if that is set, otherwise next to the running executable or one directory up (tests run
     /// from `target/…/deps`).
     pub fn path(self) -> Result<PathBuf> {
         let dirs = match std::env::var_os(BIN_DIR) {
@@ -64,15 +64,14 @@ fn dirs_around(exe: &Path) -> Vec<PathBuf> {
     exe.ancestors().skip(1).take(2).map(Path::to_owned).collect()
 }
 
-/// Brings the given programs up to date when this process was started by cargo in the source tree, and returns at once
-/// otherwise.
+/// Builds the given programs if this process was started by cargo in the source tree; otherwise does nothing.
 ///
-/// `cargo run` builds the programs of one package only, so the demo calls this before anything else. It is one `cargo build`
-/// with the running executable's own profile and target directory, over the whole workspace (so that features are resolved
-/// as for `cargo build --workspace` and dependencies are not built twice). Cargo's messages go to stderr; `progress` is told
-/// before it starts. Blocks until cargo is done.
+/// `cargo run` builds the programs of only one package, so the demo calls this first. It runs one `cargo build` with the running
+/// executable's profile and target directory, for the whole workspace, so that features are resolved as for
+/// `cargo build --workspace` and dependencies are not built twice. Cargo's messages go to stderr; `progress` is called before it
+/// starts. Blocks until cargo is done.
 ///
-/// Tests do not call this: a cargo for each of them would queue for cargo's lock. `tests/run` builds first.
+/// Tests do not call this, because they would queue for cargo's lock. `tests/run` builds first.
 pub fn ensure_built(programs: &[Binary], progress: impl FnOnce(&str)) -> Result<()> {
     let (Some(cargo), Some(manifest_dir)) =
         (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR"))
@@ -92,10 +91,10 @@ pub fn ensure_built(programs: &[Binary], progress: impl FnOnce(&str)) -> Result<
         .args(output.args())
         .args(programs.iter().flat_map(|program| ["--bin", program.name()]))
         .stdin(Stdio::null())
-        // `cargo build` has nothing to say on stdout, but what it runs might.
+        // `cargo build` prints nothing on stdout, but build scripts might.
         .stdout(std::io::stderr());
-    // What `cargo run` has told us about our own package. Some build scripts (ring's) watch these names: they would run again,
-    // and all that depends on them be compiled again, whenever this build and one from a shell take turns.
+    // Variables that `cargo run` sets for our package. Some build scripts (ring's) watch them, and would run again, with a rebuild
+    // of everything that depends on them, whenever this build alternates with one from a shell.
     let about_us = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_"];
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| about_us.iter().any(|prefix| name.starts_with(prefix))) {
@@ -106,7 +105,7 @@ pub fn ensure_built(programs: &[Binary], progress: impl FnOnce(&str)) -> Result<
     if status.success() { Ok(()) } else { Err(Error::Build { programs: names, status }) }
 }
 
-/// Where cargo put an executable: `<target dir>[/<triple>]/<profile>[/deps|/examples]/<name>`.
+/// The location of an executable built by cargo: `<target dir>[/<triple>]/<profile>[/deps|/examples]/<name>`.
 #[derive(Debug, PartialEq, Eq)]
 struct Output {
     target_dir: PathBuf,
@@ -115,8 +114,8 @@ struct Output {
 }
 
 impl Output {
-    /// None if the executable does not lie in a target directory, which is known by the note that cargo keeps there about
-    /// rustc. (`CACHEDIR.TAG` would not do: cargo writes it only to directories that it made itself.)
+    /// `None` if the executable is not in a target directory, which is recognised by cargo's file about rustc. (`CACHEDIR.TAG`
+    /// would not do: cargo writes it only to directories that it created.)
     fn of(exe: &Path) -> Option<Self> {
         let dir = exe.parent()?;
         let dir = if dir.ends_with("deps") || dir.ends_with("examples") { dir.parent()? } else { dir };

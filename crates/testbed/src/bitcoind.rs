@@ -1,33 +1,31 @@
-//! A bitcoind of our own: regtest, on loopback, with coins to give away.
+//! A private bitcoind on regtest, with coins to spend.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use base64::Engine;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Address, Amount, CompressedPublicKey, NetworkKind, PrivateKey};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::process::Process;
 use crate::wait::{Step, until};
 use crate::{Daemons, Error, Result, reserve_port};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
-/// A coinbase can be spent by the block that comes this many after it.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A coinbase can be spent after this many blocks.
 const MATURITY: u64 = 100;
-/// What a block pays on regtest for the first 150 blocks.
+/// The block reward on regtest for the first 150 blocks.
 const COINBASE: Amount = Amount::from_int_btc(50);
-/// Far above the minimum for the one small transaction that it pays for.
+/// Far above the minimum for our small transactions.
 const FEE: Amount = Amount::from_sat(10_000);
 
-/// A running bitcoind and the key that its coins are mined to.
+/// A running bitcoind, and the key to which its coins are mined.
 ///
-/// It needs no wallet, which real bitcoinds may be built without: blocks pay a key of ours, and bitcoind signs with it
+/// It needs no wallet, which real bitcoinds can be built without: blocks pay to our key, and bitcoind signs with it
 /// (`signrawtransactionwithkey`).
 #[derive(Debug)]
 pub struct Bitcoind {
@@ -42,7 +40,7 @@ pub struct Bitcoind {
 struct Purse {
     key: PrivateKey,
     address: String,
-    /// The lowest block whose coinbase has not been spent.
+    /// Height of the first block whose coinbase has not been spent.
     next: u64,
 }
 
@@ -59,11 +57,11 @@ impl Purse {
 }
 
 impl Bitcoind {
-    /// Starts one in `dir` and mines until there is a coinbase to give away.
+    /// Starts bitcoind in `dir` and mines until a coinbase can be spent.
     pub async fn start(daemons: &Daemons, dir: &Path) -> Result<Self> {
         let port = reserve_port()?;
         let conf = dir.join("bitcoin.conf");
-        // In a file, so that lightningd's bitcoin-cli finds the port with nothing but -datadir; the cookie is the password.
+        // In a file, so that lightningd's bitcoin-cli finds the port by -datadir alone. It authenticates with the cookie.
         let text = format!(
             "regtest=1\nserver=1\nlisten=0\nprinttoconsole=1\n[regtest]\nrpcbind=127.0.0.1\nrpcallowip=127.0.0.1\nrpcport={port}\n"
         );
@@ -83,33 +81,33 @@ impl Bitcoind {
         &self.dir
     }
 
-    /// Where it answers RPC, on 127.0.0.1.
+    /// Its RPC port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Stops it if it runs, and starts it again with the same data and port.
+    /// Stops bitcoind if it is running, and starts it again with the same data and port.
     pub async fn restart(&mut self) -> Result<()> {
         if self.process.is_running() {
-            self.process.terminate(STOPS_WITHIN).await?;
+            self.process.terminate(STOP_TIMEOUT).await?;
         }
         self.process.kill();
         self.process = spawn(&self.program, &self.dir)?;
         self.ready().await
     }
 
-    /// Kills it without warning.
+    /// Kills bitcoind.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Mines blocks; they pay our own key.
+    /// Mines blocks that pay to our key.
     pub async fn mine(&self, blocks: u64) -> Result<()> {
         self.call("generatetoaddress", json!([blocks, self.purse.address])).await?;
         Ok(())
     }
 
-    /// Sends coins to an address and leaves the transaction for the next block. At most what one block pays, less a fee.
+    /// Sends coins to an address, without mining a block. At most one block reward, less the fee.
     pub async fn send(&mut self, address: &str, amount: Amount) -> Result<()> {
         let Some(change) = COINBASE.checked_sub(amount).and_then(|rest| rest.checked_sub(FEE)) else {
             return Err(Error::Unusable(format!("{amount} is more than one coinbase holds ({COINBASE})")));
@@ -135,40 +133,16 @@ impl Bitcoind {
 
     /// Calls an RPC method.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value> {
-        let failed = |problem| Error::Bitcoind { method: method.into(), problem };
-        let answer = tokio::time::timeout(ANSWERS_WITHIN, self.post(method, &params)).await;
-        let answer = answer
-            .map_err(|_| failed(format!("no answer within {} s", ANSWERS_WITHIN.as_secs())))?
-            .map_err(|error| failed(error.to_string()))?;
-        // Errors come with HTTP status 500 and the same body; 401 and the like come without a body.
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        match serde_json::from_str::<Value>(body) {
-            Ok(mut answer) if answer["error"].is_null() => Ok(answer["result"].take()),
-            Ok(answer) => Err(failed(answer["error"].to_string())),
-            Err(_) => Err(failed(head.lines().next().unwrap_or("an empty answer").to_owned())),
-        }
-    }
-
-    /// One request on a connection of its own. HTTP/1.0, so that the answer simply ends with the connection.
-    async fn post(&self, method: &str, params: &Value) -> std::io::Result<String> {
-        // Read each time: it changes when bitcoind starts again.
-        let cookie = tokio::fs::read(self.dir.join("regtest/.cookie")).await?;
-        let login = base64::engine::general_purpose::STANDARD.encode(cookie);
-        let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let request = format!(
-            "POST / HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Basic {login}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        let client = daemon_rpc::Bitcoind::regtest(&self.dir, (Ipv4Addr::LOCALHOST, self.port).into());
+        client.with_timeout(ANSWER_TIMEOUT).call(method, params).await.map_err(|error| {
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Error::Bitcoind { method: method.into(), problem: format!("{error}{cause}") }
+        })
     }
 
     async fn ready(&mut self) -> Result<()> {
-        until("bitcoind to answer", STARTS_WITHIN, async || {
+        until("bitcoind to answer", START_TIMEOUT, async || {
             self.process.check()?;
             Ok(match self.call("getblockchaininfo", json!([])).await {
                 Ok(_) => Step::Done(()),
@@ -185,7 +159,7 @@ fn spawn(program: &Path, dir: &Path) -> Result<Process> {
     Process::spawn("bitcoind", &mut command, &dir.with_extension("log"))
 }
 
-/// Whole coins with eight decimals, as a string: bitcoind takes those, and no float ever rounds them.
+/// An amount in BTC with eight decimals, as a string, so that no float rounds it.
 fn btc(amount: Amount) -> String {
     format!("{}.{:08}", amount.to_sat() / 100_000_000, amount.to_sat() % 100_000_000)
 }

@@ -1,6 +1,6 @@
-//! Tests that run unchanged on everything that they are about.
+//! Macros for tests that run on several implementations.
 
-/// Makes each check, an `async fn(Flavor)`, a test on real daemons and one on simulated ones: `real::NAME`, `simulated::NAME`.
+/// Turns each check, an `async fn(Flavor)`, into a test on real daemons and one on simulated ones: `real::NAME`, `simulated::NAME`.
 #[macro_export]
 macro_rules! on_both_flavors {
     ($($check:ident),+ $(,)?) => {
@@ -13,7 +13,7 @@ macro_rules! on_both_flavors {
     };
 }
 
-/// Makes each check, an `async fn(Kind)`, a test on an LXD server and one on an Incus server: `lxd::NAME`, `incus::NAME`.
+/// Turns each check, an `async fn(Kind)`, into a test on an LXD server and one on an Incus server: `lxd::NAME`, `incus::NAME`.
 #[macro_export]
 macro_rules! on_both_servers {
     ($($check:ident),+ $(,)?) => {

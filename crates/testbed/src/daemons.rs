@@ -1,4 +1,4 @@
-//! Which lightningd and bitcoind to run: the real ones or their stand-ins.
+//! The choice between the real lightningd and bitcoind and their stand-ins.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::{Binary, Error, Result};
 
-/// Whether daemons are real or stand-ins.
+/// Real daemons or stand-ins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flavor {
-    /// `lightningd` and `bitcoind`.
+    /// The real `lightningd` and `bitcoind`.
     Real,
     /// `sim-lightningd` and `sim-bitcoind`.
     Simulated,
@@ -26,18 +26,18 @@ impl fmt::Display for Flavor {
     }
 }
 
-/// A pair of daemons that fit each other.
+/// A lightningd and a bitcoind that work together.
 #[derive(Clone, Debug)]
 pub struct Daemons {
     pub(crate) flavor: Flavor,
     pub(crate) lightningd: PathBuf,
     pub(crate) bitcoind: PathBuf,
-    /// What lightningd asks bitcoind with; the stand-in needs none.
+    /// The program with which lightningd calls bitcoind; the stand-in needs none.
     pub(crate) bitcoin_cli: Option<PathBuf>,
 }
 
 impl Daemons {
-    /// The given pair, or an error that says what is missing.
+    /// The pair of this flavor, or an error that says what is missing.
     pub fn of(flavor: Flavor) -> Result<Self> {
         match flavor {
             Flavor::Real => Self::real(),
@@ -45,7 +45,7 @@ impl Daemons {
         }
     }
 
-    /// The real pair if it is there, the stand-ins otherwise; an error if `LIGHTNINGD` or `BITCOIND` is set but unusable.
+    /// The real pair if it exists, otherwise the stand-ins. An error if `LIGHTNINGD` or `BITCOIND` is set but unusable.
     pub fn auto() -> Result<Self> {
         let asked_for = ["LIGHTNINGD", "BITCOIND"].iter().any(|name| std::env::var_os(name).is_some());
         match Self::real() {
@@ -54,7 +54,7 @@ impl Daemons {
         }
     }
 
-    /// The real pair: named by `LIGHTNINGD` and `BITCOIND`, or on PATH. `bitcoin-cli`, which lightningd needs, is beside
+    /// The real pair: named by `LIGHTNINGD` and `BITCOIND`, or on PATH. lightningd needs `bitcoin-cli`, which must be next to
     /// bitcoind or on PATH.
     pub fn real() -> Result<Self> {
         let lightningd = named_or_on_path("LIGHTNINGD", "lightningd")?;
@@ -75,17 +75,17 @@ impl Daemons {
         })
     }
 
-    /// Real or simulated.
+    /// The flavor of the pair.
     pub fn flavor(&self) -> Flavor {
         self.flavor
     }
 
-    /// The lightningd to run.
+    /// Path of lightningd.
     pub fn lightningd(&self) -> &std::path::Path {
         &self.lightningd
     }
 
-    /// The bitcoind to run.
+    /// Path of bitcoind.
     pub fn bitcoind(&self) -> &std::path::Path {
         &self.bitcoind
     }
@@ -96,7 +96,7 @@ fn named_or_on_path(variable: &str, program: &str) -> Result<PathBuf> {
     let missing = |looked| Error::Missing { program: program.into(), looked, hint };
     if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);
-        // Absolute, since daemons do not run in our directory.
+        // Absolute, because daemons run in other directories.
         return match path.canonicalize() {
             Ok(path) if path.is_file() => Ok(path),
             _ => Err(missing(format!("{variable}={}", path.display()))),

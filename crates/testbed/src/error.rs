@@ -1,4 +1,4 @@
-//! What can go wrong while daemons are started, asked and stopped.
+//! Errors of starting, calling and stopping daemons.
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use cln_rpc::RpcError;
 
-/// A failure of the harness or of a daemon that it runs.
+/// A failure of the harness or of one of its daemons.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program is nowhere to be found.
+    /// A program was not found.
     #[error("{program} was not found in {looked}; {hint}")]
     Missing {
         /// The program's file name.
         program: String,
-        /// The places that were searched, in words.
+        /// Description of the places that were searched.
         looked: String,
-        /// What to do about it.
+        /// Advice on how to fix it.
         hint: String,
     },
     /// A file or directory could not be used.
     #[error("{doing} {}", path.display())]
     File {
-        /// What was being done, such as "creating".
+        /// The action, such as "creating".
         doing: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A program could not be started.
@@ -34,66 +34,66 @@ pub enum Error {
     Spawn {
         /// The program.
         program: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Something could not be asked of the operating system.
+    /// A system call failed.
     #[error("{doing}")]
     System {
-        /// What was being done.
+        /// The action.
         doing: &'static str,
-        /// Why not.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A daemon ended although it was wanted.
-    #[error("{name} ended ({status}); its last words, from {}:\n{tail}", log.display())]
+    /// A daemon exited unexpectedly.
+    #[error("{name} exited ({status}); the end of its output, from {}:\n{tail}", log.display())]
     Ended {
-        /// Which daemon.
+        /// Name of the daemon.
         name: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Its whole output.
+        /// File with all its output.
         log: PathBuf,
         /// The end of its output.
         tail: String,
     },
-    /// A condition did not come about in time.
-    #[error("gave up after {} s waiting for {what}; last seen: {last}", waited.as_secs_f32())]
+    /// A time-out while waiting for a condition.
+    #[error("timed out after {} s waiting for {what}; last seen: {last}", waited.as_secs_f32())]
     TimedOut {
-        /// The condition, in words.
+        /// Description of the condition.
         what: String,
-        /// How long was waited.
+        /// The time that it waited.
         waited: Duration,
-        /// The last status seen.
+        /// The last status.
         last: String,
     },
-    /// bitcoind refused a call or could not be asked.
-    #[error("bitcoind, asked for {method}: {problem}")]
+    /// bitcoind refused a call or did not answer.
+    #[error("bitcoind: {method}: {problem}")]
     Bitcoind {
         /// The RPC method.
         method: String,
-        /// Its answer, or what went wrong on the way.
+        /// Its answer, or the connection's error.
         problem: String,
     },
-    /// lightningd refused a call or could not be asked.
-    #[error("{node} was asked for {method}")]
+    /// lightningd refused a call or did not answer.
+    #[error("{node}: {method}")]
     Lightningd {
-        /// Which node.
+        /// Name of the node.
         node: String,
         /// The RPC method.
         method: String,
-        /// Its answer, or what went wrong on the way.
+        /// Its answer, or the connection's error.
         source: RpcError,
     },
     /// `cargo build` of our own programs failed.
     #[error("building {programs} with cargo failed ({status}); its messages are above")]
     Build {
-        /// The programs asked for.
+        /// The programs that were to be built.
         programs: String,
-        /// How cargo ended.
+        /// cargo's exit status.
         status: ExitStatus,
     },
-    /// The environment or an argument names something unusable.
+    /// Invalid input from the environment or the caller.
     #[error("{0}")]
     Unusable(String),
 }

@@ -1,4 +1,4 @@
-//! The scene of a sale: a bitcoind, the host's node with our plugin, and a customer with a channel to it.
+//! The two parties of a sale: a bitcoind, the host's node with our plugin, and a customer with a channel to it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,29 +12,29 @@ use crate::shim::Shim;
 use crate::wait::{Step, until};
 use crate::{Binary, Bitcoind, Daemons, Lightningd, NodeConfig, Result, Workdir};
 
-/// More than a hundred of the dearest orders (64 nodes for three weeks).
+/// Enough for more than a hundred of the largest orders (64 nodes for three weeks).
 const CHANNEL: Amount = Amount::from_int_btc(10);
-/// The channel and what opening it costs.
+/// Enough for the channel and its opening transaction.
 const FUNDS: Amount = Amount::from_int_btc(11);
-/// One block locks the channel in, six announce it.
+/// The channel opens after one block and is announced after six.
 const CHANNEL_BLOCKS: u64 = 6;
-const FUNDS_SEEN_WITHIN: Duration = Duration::from_secs(30);
-const CHANNEL_OPEN_WITHIN: Duration = Duration::from_secs(30);
-const PLUGIN_GONE_WITHIN: Duration = Duration::from_secs(30);
+const FUNDS_TIMEOUT: Duration = Duration::from_secs(30);
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
+const PLUGIN_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the host's node runs our plugin.
+/// The ways to run our plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PluginRun {
-    /// Not at all.
+    /// Without the plugin.
     #[default]
     Absent,
-    /// As an operator would.
+    /// As an operator would run it.
     Direct,
-    /// Behind the shim that can kill it at a chosen call; see [`crate::shim`].
+    /// Behind the shim, which can kill it at a chosen call; see [`crate::shim`].
     Shimmed,
 }
 
-/// What to start.
+/// Configuration of a [`Host`].
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     daemons: Daemons,
@@ -51,28 +51,28 @@ impl HostConfig {
         Self { daemons, plugin: PluginRun::Absent, program: None, settings: None, node }
     }
 
-    /// With our plugin, and its settings file if there is one (`lnplaylive-config`).
+    /// Adds our plugin, and its settings file if there is one (`lnplaylive-config`).
     #[must_use]
     pub fn plugin(mut self, run: PluginRun, settings: Option<PathBuf>) -> Self {
         (self.plugin, self.settings) = (run, settings);
         self
     }
 
-    /// With another program in our plugin's place.
+    /// Replaces our plugin by another program.
     #[must_use]
     pub fn program(mut self, plugin: PathBuf) -> Self {
         self.program = Some(plugin);
         self
     }
 
-    /// With one more option for the host's node, as `name=value` or `name`.
+    /// Adds an option for the host's node, as `name=value` or `name`.
     #[must_use]
     pub fn option(mut self, option: impl Into<String>) -> Self {
         self.node.options.push(option.into());
         self
     }
 
-    /// With one more environment variable for the host's node, and so for the plugin.
+    /// Adds an environment variable for the host's node, and so for the plugin.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.node.env.push((name.into(), value.into()));
@@ -80,29 +80,29 @@ impl HostConfig {
     }
 }
 
-/// What the web shop may call.
+/// The web shop's runes.
 #[derive(Clone, Debug)]
 pub struct PublicRunes {
-    /// Every method whose name starts with `lnplaylive-`, but for orders.
+    /// Allows every method whose name starts with `lnplaylive-`, except orders.
     pub rune: String,
-    /// Orders, one a second at most.
+    /// Allows orders, at most one a second.
     pub order_rune: String,
 }
 
-/// The running scene. Everything in it ends when it is dropped.
+/// The running daemons. All of them stop when it is dropped.
 #[derive(Debug)]
 pub struct Host {
-    /// Buys: has a channel of 10 BTC to the host's node, all of it on its own side.
+    /// The buyer. It has a channel of 10 BTC to the host's node, all of it on its own side.
     pub customer: Lightningd,
-    /// Sells.
+    /// The seller.
     pub node: Lightningd,
-    /// What both watch.
+    /// The bitcoind of both nodes.
     pub bitcoind: Bitcoind,
-    /// The shim, if the plugin runs behind one.
+    /// The shim, if the plugin runs behind it.
     pub shim: Option<Shim>,
     plugin: Option<PathBuf>,
     settings: Option<PathBuf>,
-    // Last, so that the directory goes when nothing writes to it any more.
+    // The last field, so that the directory is removed when nothing writes to it any more.
     workdir: Workdir,
 }
 
@@ -130,20 +130,20 @@ impl Host {
         Ok(Self { customer, node, bitcoind, shim, plugin, settings, workdir })
     }
 
-    /// The directory that everything is in; for files of the caller's too.
+    /// The directory with everything in it; callers may use it, too.
     pub fn workdir(&self) -> &Workdir {
         &self.workdir
     }
 
-    /// Keeps the directory even if nothing panics, and says where it is; for callers that fail by returning an error.
+    /// Keeps the directory even without a panic, and prints its path; for callers that fail by returning an error.
     pub fn keep(&mut self, why: &str) {
         self.workdir.keep(why);
     }
 
-    /// Makes the runes that the web shop carries.
+    /// Creates the web shop's runes.
     pub async fn create_public_runes(&self) -> Result<PublicRunes> {
-        // Two, because whatever a rune is used for counts as its last use (seen with 26.04.1): with a rate on orders alone,
-        // one visitor's look at the prices would keep everybody else from ordering in that second.
+        // Two runes, because every use of a rune counts against its rate (seen with 26.04.1). With a single rune, a visitor's request
+        // for the prices would keep everybody from ordering in that second.
         let make = async |restrictions: Value| {
             let made = self.node.ask("createrune", json!({"restrictions": restrictions})).await?;
             Result::Ok(made["rune"].as_str().unwrap_or_default().to_owned())
@@ -163,13 +163,13 @@ impl Host {
         self.node.ask("plugin", params).await.map(|_| ())
     }
 
-    /// Stops our plugin as an operator would; the node goes on.
+    /// Stops our plugin as an operator would; the node keeps running.
     pub async fn stop_plugin(&self) -> Result<()> {
         self.node.ask("plugin", json!({"subcommand": "stop", "plugin": self.plugin})).await?;
         self.wait_plugin_gone().await
     }
 
-    /// Connects the customer to the node again, after one of them was restarted, and returns when the customer can pay.
+    /// Reconnects the customer to the node after a restart, and returns when the customer can pay.
     pub async fn reconnect(&self) -> Result<()> {
         connect(&self.customer, &self.node).await?;
         channel_open(&self.customer, &self.node).await
@@ -177,7 +177,7 @@ impl Host {
 
     /// Waits until the node no longer lists our plugin.
     pub async fn wait_plugin_gone(&self) -> Result<()> {
-        until("the plugin's end", PLUGIN_GONE_WITHIN, async || {
+        until("the plugin's end", PLUGIN_STOP_TIMEOUT, async || {
             let list = self.node.ask("plugin", json!({"subcommand": "list"})).await?;
             let plugins = list["plugins"].as_array().cloned().unwrap_or_default();
             let ours = plugins.into_iter().find(|plugin| plugin["name"] == json!(self.plugin));
@@ -194,7 +194,7 @@ async fn bring_up(
 ) -> Result<(Bitcoind, Lightningd, Lightningd)> {
     tracing::info!(flavor = %daemons.flavor(), "starting bitcoind");
     let mut bitcoind = Bitcoind::start(daemons, &workdir.join("bitcoind")).await?;
-    tracing::info!("starting the host's node and the customer's");
+    tracing::info!("starting the nodes of the host and the customer");
     let (host_dir, customer_dir) = (workdir.join("host"), workdir.join("customer"));
     let customer = NodeConfig { name: "customer".into(), ..NodeConfig::default() };
     let (host, customer) = try_join!(
@@ -211,7 +211,7 @@ async fn open_channel(bitcoind: &mut Bitcoind, customer: &Lightningd, host: &Lig
     bitcoind.send(address["bech32"].as_str().unwrap_or_default(), FUNDS).await?;
     bitcoind.mine(1).await?;
     connect(customer, host).await?;
-    until("the customer to see its funds", FUNDS_SEEN_WITHIN, async || {
+    until("the customer to see its funds", FUNDS_TIMEOUT, async || {
         let funds = customer.ask("listfunds", json!({})).await?;
         let confirmed =
             funds["outputs"].as_array().is_some_and(|all| all.iter().any(|one| one["status"] == "confirmed"));
@@ -231,7 +231,7 @@ async fn connect(customer: &Lightningd, host: &Lightningd) -> Result<()> {
 /// Waits until both ends can use the channel.
 async fn channel_open(customer: &Lightningd, host: &Lightningd) -> Result<()> {
     for node in [customer, host] {
-        until("the channel to open", CHANNEL_OPEN_WITHIN, async || {
+        until("the channel to open", CHANNEL_TIMEOUT, async || {
             let channels = node.ask("listpeerchannels", json!({})).await?;
             let open =
                 |channel: &Value| channel["state"] == "CHANNELD_NORMAL" && channel["peer_connected"] == true;

@@ -1,8 +1,8 @@
-//! Starts the daemons that the demo and the tests need, real or simulated, and takes them down again.
+//! Starts the daemons that the demo and the tests need, real or simulated, and stops them again.
 //!
-//! A constructor returns when its daemon is usable; dropping the value ends the daemon with everything that it started,
-//! also when a constructor gave up half-way, and even when this very process is killed (see [`process`]'s keeper). What the
-//! daemons wrote stays on disk when something failed and is removed otherwise (see [`Workdir`]).
+//! A constructor returns when its daemon is usable. Dropping the value stops the daemon and everything that it started, also when
+//! a constructor failed half-way, and even when this process is killed (see the keeper in [`process`]). The daemons' files are
+//! kept if something failed, and removed otherwise (see [`Workdir`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,5 +50,5 @@ pub use skip::{daemons, skip};
 pub use wait::{Step, until};
 pub use workdir::Workdir;
 
-/// What this crate's functions return.
+/// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! A Core Lightning node of our own.
+//! A private Core Lightning node.
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -14,22 +14,22 @@ use crate::process::Process;
 use crate::wait::{Step, until};
 use crate::{Bitcoind, Daemons, Error, Result, Rpc, reserve_port};
 
-/// Sixteen nodes starting at once on two slow cores stay below this.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
-/// The longest that a payment over one hop may take before something is wrong.
-const PAYS_WITHIN: Duration = Duration::from_secs(60);
-/// What the kernel's `sun_path` holds.
+/// Enough for sixteen nodes that start at the same time on two slow cores.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Generous time-out for a payment over one hop.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Size of the kernel's `sun_path`, without the final zero.
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// What a node is started with, apart from what every node of ours gets.
+/// The configuration of a node, in addition to what all our nodes have.
 #[derive(Clone, Debug, Default)]
 pub struct NodeConfig {
     /// Its alias and its name in messages.
     pub name: String,
     /// Plugins, started with the node.
     pub plugins: Vec<PathBuf>,
-    /// More options, as `name=value` or `name`.
+    /// Additional options, as `name=value` or `name`.
     pub options: Vec<String>,
     /// Environment variables for the node and its plugins.
     pub env: Vec<(OsString, OsString)>,
@@ -43,7 +43,7 @@ pub struct Lightningd {
     id: String,
 }
 
-/// All that starting a node takes; the same for every start.
+/// The fixed parts of a node's start.
 #[derive(Debug)]
 struct Setup {
     daemons: Daemons,
@@ -56,7 +56,7 @@ struct Setup {
 }
 
 impl Lightningd {
-    /// Starts a node with its data in `dir` and its log beside it, and returns when it answers `getinfo`.
+    /// Starts a node with its data in `dir` and its log next to it, and returns when it answers `getinfo`.
     pub async fn start(
         daemons: &Daemons,
         bitcoind: &Bitcoind,
@@ -100,7 +100,7 @@ impl Lightningd {
         &self.setup.dir
     }
 
-    /// What it has written, over all its runs.
+    /// Its log, which contains all of its runs.
     pub fn log_path(&self) -> PathBuf {
         self.setup.log()
     }
@@ -120,24 +120,24 @@ impl Lightningd {
         self.process.id()
     }
 
-    /// What it is started with; changes count from the next [`restart`](Self::restart).
+    /// Its configuration; changes take effect at the next [`restart`](Self::restart).
     pub fn config_mut(&mut self) -> &mut NodeConfig {
         &mut self.setup.config
     }
 
-    /// Calls to it, to hand to tasks of their own.
+    /// A client for calls from other tasks.
     pub fn rpc(&self) -> Rpc {
         Rpc::new(self.setup.socket())
     }
 
-    /// Calls a method by name; the node's answer, or its error as it gave it.
+    /// Calls a method by name and returns the node's answer or error unchanged.
     pub async fn call(&self, method: &str, params: impl Serialize + Debug) -> Result<Value, RpcError> {
         self.rpc().call(method, params).await
     }
 
-    /// Pays an invoice and returns when it is paid or has failed for good.
+    /// Pays an invoice and returns when the payment has succeeded or finally failed.
     pub async fn pay(&self, bolt11: &str) -> Result<Value, RpcError> {
-        self.rpc().within(PAYS_WITHIN).call("pay", json!({"bolt11": bolt11})).await
+        self.rpc().within(PAYMENT_TIMEOUT).call("pay", json!({"bolt11": bolt11})).await
     }
 
     /// Waits until `text` is in the log of the current run.
@@ -150,21 +150,21 @@ impl Lightningd {
         self.process.output()
     }
 
-    /// Kills the node, its daemons and its plugins without warning (SIGKILL).
+    /// Kills the node, its daemons and its plugins (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Stops the node as an operator would, and waits until it is gone.
+    /// Stops the node as an operator would, and waits until it has exited.
     pub async fn stop(&mut self) -> Result<()> {
         if self.process.is_running() {
             self.ask("stop", json!({})).await?;
-            self.process.ended_within(STOPS_WITHIN).await?;
+            self.process.ended_within(STOP_TIMEOUT).await?;
         }
         Ok(())
     }
 
-    /// Stops the node if it runs, starts it again in the same directory and on the same ports, and returns when it answers.
+    /// Stops the node if it is running, starts it in the same directory and on the same ports, and returns when it answers.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
         self.process.kill();
@@ -173,7 +173,7 @@ impl Lightningd {
         Ok(())
     }
 
-    /// Like [`call`](Self::call), with the failure as an error of this crate, for what must not fail.
+    /// Like [`call`](Self::call), with this crate's error type.
     pub(crate) async fn ask(&self, method: &str, params: Value) -> Result<Value> {
         self.call(method, params).await.map_err(|source| Error::Lightningd {
             node: self.setup.config.name.clone(),
@@ -184,11 +184,11 @@ impl Lightningd {
 
     /// Waits until the node has started and returns its id.
     ///
-    /// It answers calls a little earlier than that, but a plugin started then is never initialised (seen with 26.04.1).
+    /// It answers calls slightly earlier, but a plugin started then is never initialised (seen with 26.04.1).
     async fn ready(&mut self) -> Result<String> {
-        self.process.wait_for_log("Server started with public key", STARTS_WITHIN).await?;
+        self.process.wait_for_log("Server started with public key", START_TIMEOUT).await?;
         let rpc = self.rpc();
-        until(&format!("{} to answer getinfo", self.setup.config.name), STARTS_WITHIN, async || {
+        until(&format!("{} to answer getinfo", self.setup.config.name), START_TIMEOUT, async || {
             self.process.check()?;
             Ok(match rpc.call("getinfo", json!({})).await {
                 Ok(info) => Step::Done(info["id"].as_str().unwrap_or_default().to_owned()),
@@ -209,7 +209,7 @@ impl Setup {
     }
 
     fn spawn(&self) -> Result<Process> {
-        // A killed node leaves its socket behind, and connecting to that is a confusing kind of failure.
+        // A killed node leaves its socket behind, and connecting to it fails in a confusing way.
         match std::fs::remove_file(self.socket()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::File { doing: "removing", path: self.socket(), source: error });
@@ -228,7 +228,7 @@ impl Setup {
             .arg(format!("--bind-addr=ws:127.0.0.1:{}", self.ws_port))
             .arg("--log-level=debug")
             .arg("--disable-dns")
-            // Looks at bitcoind each second instead of each thirty, gossips at once, and connects again without backing off.
+            // Polls bitcoind every second instead of every thirty, gossips at once, and reconnects without backing off.
             .args(["--developer", "--dev-bitcoind-poll=1", "--dev-fast-gossip", "--dev-fast-reconnect"]);
         if let Some(cli) = &self.daemons.bitcoin_cli {
             command.arg(format!("--bitcoin-cli={}", cli.display()));
@@ -237,7 +237,7 @@ impl Setup {
             command.arg(format!("--plugin={}", plugin.display()));
         }
         command.args(self.config.options.iter().map(|option| format!("--{option}")));
-        // The plugin takes its settings from variables of this name; those around a test are not the test's.
+        // The plugin reads settings from variables with this prefix; those of the test run are not for it.
         let ours = |name: &OsString| name.to_string_lossy().starts_with("LNPLAYLIVE_");
         for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
             command.env_remove(name);

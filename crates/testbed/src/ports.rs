@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use crate::{Error, Result};
 
-/// A loopback port that the kernel hands to nobody else for the next minute.
+/// Reserves a loopback port, which the kernel gives to nobody else for a minute.
 ///
-/// One connection is made through it and closed from the listening side, which leaves the port in `TIME_WAIT`: the kernel
-/// then picks it neither for a bind to port 0 nor for an outgoing connection, while a daemon that binds it by number with
-/// `SO_REUSEADDR` (bitcoind, lightningd and tokio's listeners all do) gets it.
+/// A connection to it is opened and closed from the listening side, which leaves the port in `TIME_WAIT`. The kernel then uses it
+/// neither for a bind to port 0 nor for an outgoing connection, but a daemon can bind it by number with `SO_REUSEADDR`, which
+/// bitcoind, lightningd and tokio's listeners all set.
 pub fn reserve_port() -> Result<u16> {
     let reserve = || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

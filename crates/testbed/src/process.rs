@@ -1,4 +1,4 @@
-//! A daemon as a process group: started, watched, ended with everything below it.
+//! A daemon as a process group, which is stopped with all its descendants.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,18 +16,18 @@ use nix::unistd::Pid;
 use crate::wait::{Step, until};
 use crate::{Error, Result};
 
-/// How much of a log an error shows.
+/// Size of the part of a log that an error shows.
 const TAIL: u64 = 2_000;
 
-/// A running child in a process group of its own, its output appended to a file. Dropping it kills the whole group.
+/// A running child in its own process group, with its output appended to a file. Dropping it kills the whole group.
 ///
-/// The child stays unreaped until the group has been killed, so its id cannot come to name somebody else meanwhile.
+/// The child stays unreaped until the group has been killed, so that its process id is not reused meanwhile.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    /// Where this run's output begins.
+    /// Offset of this run's output in the file.
     log_start: u64,
     ended: Option<ExitStatus>,
 }
@@ -61,7 +61,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The error that says how the daemon ended, if it did.
+    /// Returns an error with the exit status if the daemon has exited.
     pub(crate) fn check(&mut self) -> Result<()> {
         if self.is_running() {
             return Ok(());
@@ -76,7 +76,7 @@ impl Process {
         self.ended.is_none() && waitid(Id::Pid(self.pid()), flags) == Ok(WaitStatus::StillAlive)
     }
 
-    /// Kills the group at once and returns how the daemon itself ended.
+    /// Kills the group and returns the daemon's exit status.
     pub(crate) fn kill(&mut self) -> ExitStatus {
         if let Some(status) = self.ended {
             return status;
@@ -90,10 +90,10 @@ impl Process {
         *self.ended.insert(status)
     }
 
-    /// Asks the daemon to end and waits for it; what is left of the group afterwards, or after `within`, is killed.
+    /// Sends SIGTERM to the daemon and waits until it exits. Then, or after `within`, kills the rest of the group.
     pub(crate) async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         if self.ended.is_none() {
-            // It may have ended by itself, which is as good.
+            // It may have exited already.
             kill(self.pid(), Signal::SIGTERM)
                 .or_else(|error| if error == Errno::ESRCH { Ok(()) } else { Err(error) })
                 .map_err(|error| Error::System {
@@ -104,7 +104,7 @@ impl Process {
         self.ended_within(within).await
     }
 
-    /// Waits until the daemon has ended by itself; what is left of the group then, or after `within`, is killed.
+    /// Waits until the daemon exits by itself. Then, or after `within`, kills the rest of the group.
     pub(crate) async fn ended_within(&mut self, within: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
         let ended = until(&what, within, async || {
@@ -119,7 +119,7 @@ impl Process {
     pub(crate) async fn wait_for_log(&mut self, text: &str, within: Duration) -> Result<()> {
         let (mut from, mut seen) = (self.log_start, String::new());
         until(&format!("{text:?} in the log of {}", self.name), within, async || {
-            // Looked at before the log is read, so that words said just before the end still count.
+            // Checked before the log is read, so that output just before the exit is seen.
             let running = self.check();
             let new = self.output_from(from)?;
             from += new.len() as u64;
@@ -128,7 +128,7 @@ impl Process {
                 return Ok(Step::Done(()));
             }
             running?;
-            // The text may be cut where the log ended for now.
+            // The log may currently end within the text.
             let mut keep = seen.len().saturating_sub(text.len().max(400));
             while !seen.is_char_boundary(keep) {
                 keep -= 1;
@@ -139,12 +139,12 @@ impl Process {
         .await
     }
 
-    /// What this run of the daemon has written so far.
+    /// The output of this run so far.
     pub(crate) fn output(&self) -> Result<String> {
         self.output_from(self.log_start)
     }
 
-    /// The log from an offset, or the last of it if the offset is past the end.
+    /// The log from an offset, or its end if the offset is past it.
     fn output_from(&self, from: u64) -> Result<String> {
         let read = || {
             let mut file = File::open(&self.log)?;
@@ -157,7 +157,7 @@ impl Process {
         };
         let bytes =
             read().map_err(|source| Error::File { doing: "reading", path: self.log.clone(), source })?;
-        // Lossless for ASCII and the same length always: offsets stay right whatever a daemon prints.
+        // Keeps the length for any output, so that offsets stay valid.
         Ok(match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => error
@@ -175,11 +175,11 @@ impl Drop for Process {
     }
 }
 
-/// Tells the keeper about a group: `+ ID` when it starts, `- ID` when it has been ended.
+/// Tells the keeper about a group: `+ ID` when it starts, `- ID` when it has been killed.
 ///
-/// The keeper is a shell that outlives us by a moment. Its stdin is a pipe from us, so it learns of our end however it
-/// comes (a test runner's time-out, SIGKILL), and then kills the groups that are still on its list. It keeps out of the
-/// signals that are sent to us: it has a group of its own.
+/// The keeper is a shell that outlives this process for a moment. Its stdin is a pipe from this process, so it notices when this
+/// process ends for any reason (a test runner's time-out, SIGKILL), and then kills the groups on its list. It runs in its own
+/// process group, so signals to this process do not reach it.
 fn keeper(line: &str) {
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
@@ -212,7 +212,7 @@ fn keeper(line: &str) {
         }
     });
     if let Some(keeper) = &*KEEPER {
-        // The keeper only matters if we die; that it cannot be told does not concern anyone else.
+        // The keeper is needed only if this process dies; a failure to write to it is not an error.
         keeper.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes()).ok();
     }
 }
@@ -230,7 +230,7 @@ mod tests {
         command
     }
 
-    /// Alive and not merely waiting to be reaped, which is somebody else's business.
+    /// True if the process is alive, and not a zombie that waits for its parent.
     fn lives(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))

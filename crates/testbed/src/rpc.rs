@@ -4,44 +4,39 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cln_rpc::RpcError;
 use cln_rpc::model::TypedRequest;
-use cln_rpc::{ClnRpc, RpcError};
+use daemon_rpc::Lightningd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Longer than anything that a healthy node does for us, except waiting calls, which set their own.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
-
-/// Calls a node, over a fresh connection each time, bounded in time.
+/// A client for a node. It opens a new connection for each call, and has a time-out.
 ///
-/// What goes wrong on the way (no connection, no answer in time) is an [`RpcError`] without a code.
+/// A failure of the connection or a time-out is an [`RpcError`] without a code.
 #[derive(Clone, Debug)]
-pub struct Rpc {
-    socket: PathBuf,
-    limit: Duration,
-}
+pub struct Rpc(Lightningd);
 
 impl Rpc {
-    /// Calls go to this socket.
+    /// A client for the node with this socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), limit: DEFAULT_LIMIT }
+        Self(Lightningd::new(socket))
     }
 
-    /// The same, with another limit on the time that a call may take (30 s otherwise).
+    /// The same client with another time-out (default: 30 s).
     #[must_use]
-    pub fn within(&self, limit: Duration) -> Self {
-        Self { limit, ..self.clone() }
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self(self.0.with_timeout(timeout))
     }
 
     /// The node's socket.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.0.socket()
     }
 
-    /// Calls a method by name.
+    /// Calls a method by its name.
     pub async fn call(&self, method: &str, params: impl Serialize + Debug) -> Result<Value, RpcError> {
-        self.bounded(method, &params).await
+        self.0.call(method, params).await
     }
 
     /// Calls a method with cln-rpc's types.
@@ -50,26 +45,6 @@ impl Rpc {
         R: TypedRequest + Serialize + Debug,
         R::Response: DeserializeOwned + Debug,
     {
-        self.bounded(request.method(), request).await
+        self.0.call_typed(request).await
     }
-
-    async fn bounded<A: DeserializeOwned + Debug>(
-        &self,
-        method: &str,
-        params: &(impl Serialize + Debug),
-    ) -> Result<A, RpcError> {
-        let call = async {
-            let mut rpc = ClnRpc::new(&self.socket).await.map_err(|error| {
-                without_code(format!("connecting to {}: {error:#}", self.socket.display()))
-            })?;
-            rpc.call_raw(method, params).await
-        };
-        tokio::time::timeout(self.limit, call).await.unwrap_or_else(|_| {
-            Err(without_code(format!("no answer to {method} within {} s", self.limit.as_secs_f32())))
-        })
-    }
-}
-
-fn without_code(message: String) -> RpcError {
-    RpcError { code: None, message, data: None }
 }

@@ -1,4 +1,4 @@
-//! The whole business: a host that sells, a customer that pays, and remotes to provision on.
+//! A complete shop: a host that sells, a customer that pays, and remotes for the environments.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,38 +15,38 @@ use url::Url;
 
 use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
 
-/// How many remotes this process has given addresses to.
+/// Number of loopback addresses that this process has given to remotes.
 static REMOTES: AtomicU8 = AtomicU8::new(0);
 
-/// The longest that one `lnplaylive-waitstatus` is asked to wait, in seconds.
+/// Maximum time of one `lnplaylive-waitstatus`, in seconds.
 const WAIT_SLICE: u64 = 10;
 
-/// Where environments are provisioned.
+/// The remotes of a shop.
 #[derive(Clone, Debug)]
 pub enum Remotes {
-    /// This many simulated ones, named `sim-0` and so on.
+    /// This many simulated servers, named `sim-0` and so on.
     Simulated(usize),
-    /// A simulated cluster of this many members, `m0` and so on, whose deaths show at once. It is named `sim-0`.
+    /// A simulated cluster named `sim-0` with this many members, `m0` and so on, which detects dead members at once.
     SimulatedCluster(usize),
-    /// One that exists, reached with an enrolment token; its instances are containers.
+    /// An existing server, reached with an enrolment token; its instances are containers.
     Existing {
-        /// Its API.
+        /// URL of its API.
         url: String,
         /// The token.
         token_file: PathBuf,
     },
-    /// One that exists, reached likewise; its instances are virtual machines.
+    /// An existing server; its instances are virtual machines.
     Machines {
-        /// Its API.
+        /// URL of its API.
         url: String,
         /// The token.
         token_file: PathBuf,
-        /// Static addresses for them, first and last.
+        /// First and last of the static addresses for them.
         addresses: (Ipv4Addr, Ipv4Addr),
     },
 }
 
-/// What a remote is.
+/// The kind of a remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RemoteKind {
@@ -54,34 +54,34 @@ pub enum RemoteKind {
     Lxd,
     /// An Incus server.
     Incus,
-    /// A simulated LXD server of the shop's own.
+    /// A simulated LXD server.
     Simulated,
 }
 
-/// What an existing remote is called in the shop's settings.
+/// Name of an existing remote in the shop's settings.
 const EXISTING: &str = "remote";
 
 /// Values of `instance_type`.
 const CONTAINER: &str = "container";
 const MACHINE: &str = "virtual-machine";
 
-/// What to start.
+/// Configuration of a [`Shop`].
 #[derive(Clone, Debug)]
 pub struct ShopConfig {
-    /// What the host and the environments run on.
+    /// The daemons of the host and of the environments.
     pub daemons: Daemons,
-    /// Where environments are provisioned.
+    /// The remotes.
     pub remotes: Remotes,
-    /// How the plugin is run.
+    /// The way to run the plugin.
     pub plugin: PluginRun,
-    /// Settings beside the remotes, in TOML; tables of their own only.
+    /// Settings other than the remotes, as TOML tables.
     pub settings: String,
     /// Lines for each remote's table, in TOML.
     pub remote_settings: String,
 }
 
 impl ShopConfig {
-    /// A shop with one simulated remote and the default settings.
+    /// A shop with one simulated remote and default settings.
     pub fn new(daemons: Daemons) -> Self {
         Self {
             daemons,
@@ -93,21 +93,21 @@ impl ShopConfig {
     }
 }
 
-/// The running business. Everything in it ends when it is dropped.
+/// A running shop. Everything in it stops when it is dropped.
 #[derive(Debug)]
 pub struct Shop {
     /// Host, customer and bitcoind.
     pub host: Host,
-    /// The simulated remotes, if they are simulated.
+    /// The simulated remotes, if any.
     pub remotes: Vec<SimRemote>,
     daemons: Daemons,
     existing: Option<String>,
-    // Last, so that the directory goes when nothing writes to it any more.
+    // The last field, so that the directory is removed when nothing writes to it any more.
     workdir: Workdir,
 }
 
 impl Shop {
-    /// Starts everything and returns when orders can be made and paid.
+    /// Starts everything and returns when orders can be created and paid.
     pub async fn start(config: ShopConfig) -> Result<Self> {
         let workdir = Workdir::new("shop")?;
         let mut settings = config.settings.clone();
@@ -163,39 +163,39 @@ impl Shop {
         write(&settings_file, &settings)?;
         let host = HostConfig::new(config.daemons.clone())
             .plugin(config.plugin, Some(settings_file))
-            // A plugin that ends in the middle of its work leaves the directory of its SSH connection, keys included. The
-            // name is short because ssh's sockets are below it.
+            // A plugin that dies during its work leaves the directory of its SSH connection, with keys. The name is short because ssh's
+            // sockets are in it.
             .env("TMPDIR", workdir.subdir("t")?);
         let host = Host::start(host).await?;
         if config.plugin != PluginRun::Absent {
-            // Answers once the plugin has asked the remotes, and knows what can be ordered.
+            // Answers once the plugin has polled the remotes and knows what is available.
             host.node.ask("lnplaylive-products", json!({})).await?;
         }
         Ok(Self { host, remotes, daemons: config.daemons, existing, workdir })
     }
 
-    /// What the host and the environments run on.
+    /// The daemons of the host and of the environments.
     pub fn daemons(&self) -> &Daemons {
         &self.daemons
     }
 
-    /// Keeps logs and data even if nothing panics, and says where they are; for callers that fail by returning an error.
+    /// Keeps logs and data even without a panic, and prints their path; for callers that fail by returning an error.
     pub fn keep(&mut self, why: &str) {
         self.host.keep(why);
         self.workdir.keep(why);
     }
 
-    /// Stops the host's node as an operator would, so that the plugin is told to end, and kills everything else.
+    /// Stops the host's node as an operator would, so that the plugin shuts down, and kills everything else.
     pub async fn stop(mut self) {
         if let Err(error) = self.host.node.stop().await {
             tracing::warn!(%error, "the host's node did not stop; killing it");
         }
     }
 
-    /// What the remote is. Only a remote that knows the shop tells: ask after an environment was placed.
+    /// The kind of the remote. A remote tells only clients that it trusts, so call this after an environment was placed.
     pub async fn remote_kind(&self) -> Result<RemoteKind> {
         let Some(url) = &self.existing else { return Ok(RemoteKind::Simulated) };
-        // As the plugin, which has enrolled.
+        // With the key of the plugin, which has enrolled.
         let dir = self.host.node.dir().join("regtest/lnplaylive/remotes").join(EXISTING);
         let unusable = |what: &str, error: &dyn std::fmt::Display| {
             Error::Unusable(format!("{what} of {url} that the plugin keeps in {}: {error}", dir.display()))
@@ -210,15 +210,15 @@ impl Shop {
             Ok(client) => client.server().await,
             Err(error) => Err(error),
         };
-        let server = server.map_err(|e| Error::Unusable(format!("asking {url} what it is: {e}")))?;
+        let server = server.map_err(|e| Error::Unusable(format!("reading the description of {url}: {e}")))?;
         match server.environment.server.as_str() {
             "lxd" => Ok(RemoteKind::Lxd),
             "incus" => Ok(RemoteKind::Incus),
-            other => Err(Error::Unusable(format!("{url} says that it is {other:?}, neither lxd nor incus"))),
+            other => Err(Error::Unusable(format!("{url} is {other:?}, neither lxd nor incus"))),
         }
     }
 
-    /// A directory for files of the caller's.
+    /// A directory for the caller's files.
     pub fn workdir(&self) -> &Workdir {
         &self.workdir
     }
@@ -229,7 +229,7 @@ impl Shop {
         self.host.node.call("lnplaylive-createorder", params).await
     }
 
-    /// Orders and pays; the answer is the order.
+    /// Orders and pays; returns the order.
     pub async fn buy(&self, node_count: u32, hours: u32) -> Result<Value, RpcError> {
         let order = self.order(node_count, hours).await?;
         self.host.customer.pay(order["bolt11_invoice"].as_str().unwrap_or_default()).await?;
@@ -242,9 +242,9 @@ impl Shop {
         self.host.node.call("lnplaylive-invoicestatus", params).await
     }
 
-    /// Follows an order, by `lnplaylive-waitstatus`, until it is provisioned or has failed, and returns its last status.
+    /// Follows an order with `lnplaylive-waitstatus` until it is provisioned or has failed, and returns its last status.
     ///
-    /// Goes on over times when the plugin does not answer: it may be about to be started again.
+    /// Continues if the plugin does not answer, because it may be restarting.
     pub async fn follow(
         &self,
         invoice_id: &str,
@@ -276,7 +276,7 @@ impl Shop {
     }
 }
 
-/// Starts a simulated remote whose instances run the given daemons; its state is in `dir`, which it makes.
+/// Starts a simulated remote whose instances run the given daemons. It creates `dir` for its state.
 pub async fn simulated_remote(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Result<SimRemote> {
     start_simulated(simulated_config(daemons, dir, listen)?).await
 }
@@ -304,7 +304,7 @@ fn parse_url(url: &str) -> Result<Url> {
     Url::parse(url).map_err(|e| Error::Unusable(format!("the URL {url}: {e}")))
 }
 
-/// Where an existing remote opens environments' ports: to nobody else if it is on this machine.
+/// The address on which an existing remote opens environments' ports: loopback if it is on this machine.
 fn listen_address(url: &str) -> Result<IpAddr> {
     let ip = match parse_url(url)?.host() {
         Some(url::Host::Domain("localhost")) => Some(Ipv4Addr::LOCALHOST.into()),
@@ -315,8 +315,8 @@ fn listen_address(url: &str) -> Result<IpAddr> {
     Ok(ip.filter(IpAddr::is_loopback).unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
 }
 
-/// A loopback address for one simulated remote alone, so that those that run at the same time, in this process and in
-/// others, do not take each other's ports.
+/// A loopback address for one simulated remote, so that remotes that run at the same time, in this process or others, do not
+/// use the same ports.
 pub fn loopback_address() -> Ipv4Addr {
     let [high, low] = u16::try_from(std::process::id() % 0xffff).unwrap_or_default().to_be_bytes();
     let remote = REMOTES.fetch_add(1, Ordering::Relaxed) % 100;

@@ -1,4 +1,4 @@
-//! The web shop of a testbed: the real server, with a wallet that pays for whoever asks.
+//! The web shop of a testbed: the real server, with a wallet that pays any invoice.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use shop_server::{Settings, Site};
 
 use crate::{Error, PublicRunes, Result, Rpc, Shop};
 
-/// Where the demo's wallet is.
+/// Path of the demo's wallet.
 const WALLET: &str = "/demo/pay";
-/// More than any invoice has, in bytes.
+/// Larger than any invoice, in bytes.
 const MAX_REQUEST: usize = 16 << 10;
-/// The longest that a payment over one hop may take before something is wrong.
-const PAYS_WITHIN: Duration = Duration::from_secs(60);
-/// Where the built web shop is, from wherever the demo looks.
+/// Generous time-out for a payment over one hop.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Directory of the built web shop.
 const DIST: &str = "frontend-dist";
 
-/// The shop's site, and whether it has the web shop's pages: those in `dist` if it is given, else what is found. The node
-/// is reached by `/ws` there.
+/// The shop's site, and whether it has the web shop's pages: those in `dist` if given, otherwise any that are found. Its `/ws`
+/// leads to the node.
 pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(Site, bool)> {
     let node = &shop.host.node;
     let dir = shop.workdir().subdir("site")?;
@@ -51,14 +51,14 @@ pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(
     Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))
 }
 
-/// Here, or in the source tree that cargo runs us from.
+/// Looks in this directory, and in the source tree if cargo runs this program.
 fn find_dist() -> Option<PathBuf> {
     let source =
         std::env::var_os("CARGO_MANIFEST_DIR").map(|dir| PathBuf::from(dir).join("../..").join(DIST));
     [Some(PathBuf::from(DIST)), source].into_iter().flatten().find(|dir| dir.join("index.html").is_file())
 }
 
-/// A page that says what is missing.
+/// A page that says that the web shop is not built.
 const STAND_IN: &str = "<!doctype html>
 <html lang=\"en\">
 <meta charset=\"utf-8\">
@@ -71,15 +71,15 @@ directory with <code>--frontend-dist</code>. What the pages would read is <a hre
 </html>
 ";
 
-/// What the wallet is asked.
+/// A request to the wallet.
 #[derive(Deserialize)]
 struct Pay {
     bolt11: String,
 }
 
-/// The demo's customer pays every invoice that is posted.
+/// Lets the demo's customer pay every invoice that is posted.
 fn wallet(customer: &Rpc) -> Router {
-    let customer = customer.within(PAYS_WITHIN);
+    let customer = customer.within(PAYMENT_TIMEOUT);
     Router::new().route(WALLET, post(pay).layer(DefaultBodyLimit::max(MAX_REQUEST))).with_state(customer)
 }
 
@@ -87,7 +87,7 @@ async fn pay(State(customer): State<Rpc>, Json(Pay { bolt11 }): Json<Pay>) -> Re
     match customer.call("pay", json!({"bolt11": bolt11})).await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => {
-            // With a code it is the customer's node that refuses, without one it cannot be asked.
+            // With a code, the customer's node refused; without one, it did not answer.
             let status = match error.code {
                 Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 None => StatusCode::BAD_GATEWAY,

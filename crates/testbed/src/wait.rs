@@ -1,4 +1,4 @@
-//! Waiting for a condition, with an end.
+//! Waits for conditions, with time-outs.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Error, Result};
 
-/// How often a condition is looked at. Short next to what daemons take, long next to what a look costs.
+/// Polling interval. Short compared to what daemons take, long compared to the cost of a check.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// What one look at a condition found.
+/// The result of one check of a condition.
 #[derive(Debug)]
 pub enum Step<T> {
     /// The condition holds.
     Done(T),
-    /// It does not hold yet; the text is the status, shown if time runs out.
+    /// It does not hold yet; the text is the status, which is shown after a time-out.
     NotYet(String),
 }
 
-/// Looks until `probe` is done, fails, or `within` has passed; then the error carries the last status seen.
+/// Repeats `probe` until it is done, fails, or `within` has passed; that error contains the last status.
 ///
-/// A look that takes longer than the time that is left is cut short.
+/// A check that takes longer than the remaining time is cancelled.
 pub async fn until<T>(
     what: &str,
     within: Duration,
@@ -55,7 +55,7 @@ mod tests {
         let error = never.await.expect_err("it never comes");
         assert_eq!(
             error.to_string(),
-            format!("gave up after 0.05 s waiting for the moon; last seen: look {looks}")
+            format!("timed out after 0.05 s waiting for the moon; last seen: look {looks}")
         );
         assert!(looks >= 2);
     }

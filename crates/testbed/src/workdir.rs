@@ -1,13 +1,13 @@
-//! The directory that daemons and tests write to: removed when all went well, kept and named when not.
+//! The directory of daemons and tests, which is removed on success and kept on failure.
 
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// A fresh directory for one testbed.
+/// A new directory for one testbed.
 ///
 /// Dropping it removes it, unless the thread is panicking (a failed assertion), [`Workdir::keep`] was called, or
-/// `TESTBED_KEEP` is set: then it stays, and its path goes to stderr.
+/// `TESTBED_KEEP` is set. Then it stays, and its path is printed to stderr.
 #[derive(Debug)]
 pub struct Workdir {
     dir: Option<tempfile::TempDir>,
@@ -15,9 +15,9 @@ pub struct Workdir {
 }
 
 impl Workdir {
-    /// Makes one below the system's directory for temporary files.
+    /// Creates a directory below the system's directory for temporary files.
     ///
-    /// `name` is kept short: unix sockets below have at most 107 bytes for their whole path.
+    /// Keep `name` short: the whole path of a unix socket has at most 107 bytes.
     pub fn new(name: &str) -> Result<Self> {
         let base = std::env::temp_dir();
         let dir = tempfile::Builder::new()
@@ -27,7 +27,7 @@ impl Workdir {
         Ok(Self { path: dir.path().to_owned(), dir: Some(dir) })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -37,7 +37,7 @@ impl Workdir {
         self.path.join(name)
     }
 
-    /// Makes a directory in it.
+    /// Creates a subdirectory.
     pub fn subdir(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
         let path = self.path.join(name);
         std::fs::create_dir_all(&path).map_err(|source| Error::File {
@@ -48,7 +48,7 @@ impl Workdir {
         Ok(path)
     }
 
-    /// Leaves it on disk and says where it is and why.
+    /// Keeps it on disk and prints its path and the reason.
     pub fn keep(&mut self, why: &str) {
         if let Some(dir) = self.dir.take() {
             eprintln!("testbed: {why}; logs and data are kept in {}", dir.keep().display());

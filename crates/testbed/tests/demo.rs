@@ -1,4 +1,4 @@
-//! The demo as its users run it: what it prints, how it ends, and that it leaves nothing behind.
+//! The demo as a user runs it: its output, its exit status, and that it leaves nothing behind.
 
 mod common;
 
@@ -16,7 +16,7 @@ use testbed::{Flavor, Workdir, daemons, on_both_flavors};
 
 on_both_flavors!(
     buys_once,
-    what_was_bought_can_be_used_afterwards,
+    environments_can_be_used_afterwards,
     keeps_running_when_asked,
     stops_in_the_middle
 );
@@ -24,9 +24,9 @@ on_both_flavors!(
 /// The demo with its temporary files in `dir`.
 fn demo(dir: &Workdir, args: &[&str]) -> Command {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_lnplaylive-demo"));
-    // Without CARGO it builds nothing: whoever runs this test has.
+    // Without CARGO it builds nothing; the programs are already built.
     demo.args(args).env("TMPDIR", dir.path()).env_remove("CARGO").stdin(Stdio::null());
-    // What the test run tells its tests is no setting of the shop's.
+    // Variables of the test run, which are not for the demo.
     demo.env_remove("TESTBED_SKIPS").env_remove("TESTBED_KEEP");
     demo
 }
@@ -46,12 +46,12 @@ async fn leaves_nothing(dir: &Workdir) {
     .expect("nothing is left behind");
 }
 
-/// The only JSON document in what was printed.
+/// The only JSON document in the output.
 fn document(stdout: &[u8]) -> Value {
     serde_json::from_slice(stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(stdout)))
 }
 
-/// What `--once --json` promises of its document.
+/// Checks the documented contents of the document of `--once --json`.
 fn check(report: &Value, lightning: Flavor, remote: &str) {
     assert_eq!(report["order"]["amount_msat"], 76_800_000, "{report}");
     let invoice = report["order"]["bolt11_invoice"].as_str().expect("an invoice");
@@ -91,9 +91,9 @@ async fn buys_once(flavor: Flavor) {
     leaves_nothing(&dir).await;
 }
 
-/// What `--once` leaves: nodes that answer to their connection strings, until the process that it names is stopped.
-async fn what_was_bought_can_be_used_afterwards(flavor: Flavor) {
-    if daemons(flavor, "what_was_bought_can_be_used_afterwards").is_none() {
+/// `--once` leaves nodes that answer to their connection strings, until the process that it names is stopped.
+async fn environments_can_be_used_afterwards(flavor: Flavor) {
+    if daemons(flavor, "environments_can_be_used_afterwards").is_none() {
         return;
     }
     let dir = workdir();
@@ -139,7 +139,7 @@ impl Running {
         line
     }
 
-    /// Reads until a line contains `text`, and gives that line.
+    /// Reads until a line contains `text`, and returns that line.
     fn line_with(&mut self, text: &str) -> String {
         loop {
             let line = self.line();
@@ -149,7 +149,7 @@ impl Running {
         }
     }
 
-    /// Stops it like `kill` does; gives its status and what it had still to say.
+    /// Sends SIGTERM; returns the exit status and the rest of the output.
     fn stop(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().try_into().expect("process ids fit");
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is ours");
@@ -161,7 +161,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A failed test leaves it running; one that ended is gone already.
+        // After a failed test it is still running; otherwise it has exited.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -193,13 +193,13 @@ async fn stops_in_the_middle(flavor: Flavor) {
     }
     let dir = workdir();
     let mut demo = Running::start(&mut demo(&dir, &["--once", "--lightning", &flavor.to_string()]));
-    // In the middle of what runs inside the instance.
+    // While the instance is being set up.
     demo.line_with("Starting the nodes");
     assert_eq!(demo.stop().0, Some(130));
     leaves_nothing(&dir).await;
 }
 
-/// Sends one request and gives the answer's head and body.
+/// Sends a request; returns the head and body of the answer.
 fn ask(url: &url::Url, request: &str) -> (String, String) {
     let address = (url.host_str().expect("a host"), url.port().expect("a port"));
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -235,7 +235,7 @@ async fn sells_on_the_shops_address_until_stopped() {
     let (head, body) = get(&url, "/config.json");
     assert!(head.contains(" 200 ") && head.contains("application/json"), "{head}");
     let config = document(body.as_bytes());
-    // What a browser does with it: the same origin's /ws where no other is named.
+    // As a browser does: /ws on the same origin unless config.json names another URL.
     let text = |key: &str| config[key].as_str().unwrap_or_else(|| panic!("no {key} in {config}")).to_owned();
     assert!(config["websocket_url"].is_null(), "{config}");
     let websocket = format!("ws://{}:{}/ws", url.host_str().expect("a host"), url.port().expect("a port"));
@@ -248,12 +248,12 @@ async fn sells_on_the_shops_address_until_stopped() {
     let stranger = call("lnplayops-orders", serde_json::json!({})).await;
     assert_eq!(stranger.expect_err("it is not allowed").code(), Some(19537));
 
-    // Its wallet pays what it is asked to, and says why when it cannot.
+    // The wallet pays invoices, and explains its failures.
     let order = call("lnplaylive-createorder", serde_json::json!([8, 48])).await.expect("an order");
     assert_eq!(text("demo_wallet"), "/demo/pay");
     let (head, _) = pay(&url, order["bolt11_invoice"].as_str().expect("an invoice"));
     assert!(head.contains(" 204 "), "{head}");
-    // The wallet knows that it has paid before the shop knows that it was.
+    // The wallet may know of its payment before the shop does.
     let asked = serde_json::json!({"invoice_id": order["invoice_id"], "revision": 0, "timeout": 60});
     let status = call("lnplaylive-waitstatus", asked).await.expect("a status");
     assert_eq!(status["invoice_status"], "paid", "{status}");
@@ -265,7 +265,7 @@ async fn sells_on_the_shops_address_until_stopped() {
 }
 
 #[tokio::test]
-async fn a_remote_runs_alone_and_can_be_bought_on() {
+async fn remote_runs_alone_and_accepts_environments() {
     let dir = workdir();
     let mut remote = Running::start(&mut demo(&dir, &["remote", "--lightning", "simulated"]));
     let about = document(remote.line().as_bytes());
@@ -291,7 +291,7 @@ async fn a_remote_runs_alone_and_can_be_bought_on() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_a_sentence() {
+fn invalid_options_are_refused_with_a_sentence() {
     let dir = workdir();
     let none = ["--remote", "https://192.0.2.7:8443", "--remote-token-file", "/nonexistent"];
     let cases: &[(&[&str], &str)] = &[
@@ -319,7 +319,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_failure_is_said_and_nothing_is_on_stdout() {
+fn failures_are_reported_with_nothing_on_stdout() {
     let dir = workdir();
     let output = demo(&dir, &["--once", "--json", "--lightning", "real"])
         .env("LIGHTNINGD", "/nonexistent/lightningd")

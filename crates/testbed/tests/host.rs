@@ -25,7 +25,7 @@ async fn sells_and_stops(flavor: Flavor) {
     let dir = host.workdir().path().to_owned();
     assert!(!common::processes_in(&dir).is_empty(), "daemons run in {}", dir.display());
 
-    // Twenty of the orders that the demo buys.
+    // Twenty orders like those of the demo.
     for order in 0..20 {
         let label = format!("order {order}");
         let bolt11 = invoice(&host, 76_800_000, &label).await;
@@ -34,7 +34,7 @@ async fn sells_and_stops(flavor: Flavor) {
     }
     println!("paid after {:?}", began.elapsed());
 
-    // What was paid is still known after a stop and after a kill, to the same node at the same places.
+    // After a stop and after a kill the node is the same, with the same ports, and still knows the payments.
     let (id, port, ws_port) = (host.node.id().to_owned(), host.node.port(), host.node.ws_port());
     host.node.restart().await.expect("it starts again");
     assert_eq!((host.node.id(), host.node.port(), host.node.ws_port()), (&*id, port, ws_port));
@@ -45,7 +45,7 @@ async fn sells_and_stops(flavor: Flavor) {
     assert_eq!(host.node.id(), id);
     println!("restarted twice after {:?}", began.elapsed());
 
-    // The channel comes back too.
+    // The channel works again, too.
     let bolt11 = invoice(&host, 76_800_000, "after").await;
     until("the customer to be connected again", Duration::from_secs(20), async || {
         let channels = host.customer.call("listpeerchannels", json!({})).await.expect("a list");
@@ -78,7 +78,7 @@ async fn public_runes(flavor: Flavor) {
     for _ in 0..3 {
         assert_eq!(check(&runes.rune, "lnplaylive-invoicestatus").await.expect("allowed"), true);
     }
-    // What others have looked at does not keep anybody from ordering; another order does.
+    // Reading does not delay anybody's order; another order does.
     assert_eq!(check(&runes.order_rune, "lnplaylive-createorder").await.expect("allowed"), true);
     let soon = check(&runes.order_rune, "lnplaylive-createorder").await.expect_err("limited");
     assert!(soon.message.contains("too soon"), "{soon}");
@@ -99,7 +99,7 @@ async fn half_way(flavor: Flavor) {
     let error = Host::start(config).await.expect_err("lightningd refuses that");
     let text = error.to_string();
     assert!(text.starts_with("host ended") && text.contains("no-such-option"), "{text}");
-    // The customer's node and bitcoind were up already, or about to be.
+    // The customer's node and bitcoind may be running by now.
     let testbed::Error::Ended { log, .. } = error else { panic!("{text}") };
     let dir = log.parent().expect("the log is in the host's directory");
     common::nothing_runs_in(dir).await;

@@ -1,4 +1,4 @@
-//! The plugin shim: it kills at the call that was named, on the side that was named, once.
+//! The plugin shim kills at the chosen call, on the chosen side, once.
 
 mod common;
 
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use testbed::shim::{Shim, When};
 use testbed::{Flavor, Host, HostConfig, PluginRun, Step, on_both_flavors, until};
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The plugin in `examples/writer.rs`, which cargo builds unless told to build single tests only.
+/// The plugin in `examples/writer.rs`, which cargo builds unless only single tests are built.
 fn writer() -> PathBuf {
     let exe = std::env::current_exe().expect("this test");
     let writer = exe.ancestors().nth(2).expect("target/debug").join("examples/writer");
@@ -45,7 +45,7 @@ async fn kills_where_told(flavor: Flavor) {
 
     shim.arm(2, When::Before).expect("a plan");
     write(&host, "b", 3).await.expect_err("the plugin dies of it");
-    shim.wait_fired(SOON).await.expect("it fired");
+    shim.wait_fired(TIMEOUT).await.expect("it fired");
     host.wait_plugin_gone().await.expect("the node notices");
     assert_eq!(stored(&host, "b").await, 1, "the second write never reached the node");
     assert_eq!(seen(&shim), ["a/0", "a/1", "b/0", "b/1"]);
@@ -59,7 +59,7 @@ async fn kills_where_told(flavor: Flavor) {
     host.wait_plugin_gone().await.expect("the node notices");
     assert_eq!(stored(&host, "d").await, 2, "the second write was done, the third never asked for");
 
-    // Across a restart of the node the count goes on, and a plan waits.
+    // Calls are counted across a restart of the node, and the plan stays.
     shim.arm(3, When::Before).expect("a plan");
     host.node.restart().await.expect("it starts again");
     write(&host, "e", 2).await.expect("the plan is for the third");
@@ -67,13 +67,13 @@ async fn kills_where_told(flavor: Flavor) {
     host.wait_plugin_gone().await.expect("the node notices");
     assert_eq!((stored(&host, "e").await, stored(&host, "f").await), (2, 0));
 
-    // Stopped in the ordinary way, the plugin ends too.
+    // If the node stops normally, the plugin exits, too.
     let writers =
         || common::processes_in(&dir).into_iter().filter(|line| line.contains("examples/writer")).count();
     host.start_plugin().await.expect("it starts again");
     assert_eq!(writers(), 1);
     host.stop_plugin().await.expect("it stops");
-    until("the plugin behind the shim to end", SOON, async || {
+    until("the plugin behind the shim to end", TIMEOUT, async || {
         Ok(if writers() == 0 { Step::Done(()) } else { Step::NotYet("it runs".into()) })
     })
     .await

@@ -1,4 +1,4 @@
-//! The document as it is written, checked while it is read.
+//! The user-data document, checked while it is parsed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-/// What is wrong with a document. Each names the key; none shows a value that may be a secret.
+/// An error in a document. It names the key, and shows no value that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserDataError(String);
 
@@ -24,14 +24,14 @@ impl fmt::Display for UserDataError {
 
 impl std::error::Error for UserDataError {}
 
-/// A whole document.
+/// A complete document.
 #[derive(Debug)]
 pub struct UserData {
-    /// What the machine is.
+    /// The machine's own settings.
     pub host: Host,
-    /// The remotes, with their secrets apart.
+    /// The remotes, with their secrets separated from their settings.
     pub remotes: Vec<Remote>,
-    /// Every other table: `lnplaylive.toml`'s.
+    /// All other tables, which belong to `lnplaylive.toml`.
     pub settings: Table,
 }
 
@@ -39,25 +39,28 @@ pub struct UserData {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// Whether the web shop and its front door are on.
+    /// True if the web shop and its TLS front end run.
     #[serde(rename = "DEPLOY_LNPLAYLIVE_FRONTEND", default)]
     pub deploy_frontend: bool,
-    /// The name that leads to the machine.
+    /// The domain name that points to the machine.
     #[serde(default)]
     pub domain: Option<Domain>,
-    /// Whom the certificate authority writes to.
+    /// E-mail address for messages of the certificate authority.
     #[serde(default)]
     pub email: Option<Email>,
-    /// The network that buyers pay on.
+    /// The network on which buyers pay.
     #[serde(default)]
     pub network: Network,
-    /// Where other nodes find this one.
+    /// The address that the node announces.
     #[serde(default)]
     pub announce: Option<Announce>,
-    /// The node's name.
+    /// The node's alias.
     #[serde(default)]
     pub alias: Option<Alias>,
-    /// Whether there is a volume for what has to outlive the machine.
+    /// Further options of lightningd.
+    #[serde(default)]
+    pub lightningd: LightningdOptions,
+    /// True if state is on a volume of its own, which outlives the machine.
     #[serde(default = "yes")]
     pub state_volume: bool,
 }
@@ -66,21 +69,21 @@ fn yes() -> bool {
     true
 }
 
-/// A network.
+/// A Bitcoin network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// The real one.
+    /// Mainnet.
     #[default]
     Bitcoin,
-    /// A public one for tests.
+    /// The public test network.
     Signet,
-    /// One of our own.
+    /// A private test network.
     Regtest,
 }
 
 impl Network {
-    /// As lightningd calls it.
+    /// The network's name for lightningd.
     pub fn lightning(self) -> &'static str {
         match self {
             Self::Bitcoin => "bitcoin",
@@ -89,7 +92,7 @@ impl Network {
         }
     }
 
-    /// As bitcoind calls it.
+    /// The network's name for bitcoind.
     pub fn chain(self) -> &'static str {
         match self {
             Self::Bitcoin => "main",
@@ -99,7 +102,7 @@ impl Network {
     }
 }
 
-/// Text that was checked when it was read: it ends up in files with a syntax of their own.
+/// Text that is checked when it is parsed, because it is written to files with a syntax of their own.
 macro_rules! checked {
     ($(#[$doc:meta])* $name:ident, $ok:expr, $rule:literal) => {
         $(#[$doc])*
@@ -155,12 +158,12 @@ checked!(
 checked!(
     /// A node's alias.
     Alias,
-    // lightningd's own limit; and a line of its configuration ends with it.
+    // lightningd's limit. White space at the end would be lost in its configuration file.
     |text| (1..=32).contains(&text.len()) && !text.chars().any(char::is_control) && text.trim() == text,
     "it must be 1 to 32 bytes, without control characters or white space at its ends"
 );
 
-/// Where other nodes find this one.
+/// The address that the node announces.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Announce {
@@ -172,7 +175,7 @@ impl TryFrom<String> for Announce {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        let rule = "it must be HOST:PORT, where an IPv6 address stands in brackets";
+        let rule = "it must be HOST:PORT, with an IPv6 address in brackets";
         let (host, port) = text.rsplit_once(':').ok_or(rule)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or(rule)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -187,20 +190,103 @@ impl TryFrom<String> for Announce {
 }
 
 impl fmt::Display for Announce {
-    /// As lightningd's `announce-addr` wants it: a name without `dns:` it would look up at its start, and end if it cannot.
+    /// In the format of lightningd's `announce-addr`. Without `dns:`, lightningd resolves a name at start, and exits if that fails.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if is_domain(&self.host) { "dns:" } else { "" };
         write!(f, "{prefix}{}:{}", self.host, self.port)
     }
 }
 
+/// The table `[host.lightningd]`: options as in lightningd-config(5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Table")]
+pub struct LightningdOptions(Vec<String>);
+
+impl LightningdOptions {
+    /// Options that the image sets itself, or `[host]` has a key for, and those that would take the node away from it: another
+    /// network, database, socket or plugin.
+    const RESERVED: [&str; 25] = [
+        "addr",
+        "alias",
+        "announce-addr",
+        "bind-addr",
+        "clear-plugins",
+        "conf",
+        "daemon",
+        "disable-plugin",
+        "encrypted-hsm",
+        "hsm-passphrase",
+        "important-plugin",
+        "include",
+        "lightning-dir",
+        "log-file",
+        "mainnet",
+        "network",
+        "pid-file",
+        "plugin",
+        "plugin-dir",
+        "regtest",
+        "rpc-file",
+        "rpc-file-mode",
+        "signet",
+        "testnet",
+        "wallet",
+    ];
+    /// What the names of further ones begin with.
+    const RESERVED_PREFIXES: [&str; 2] = ["autoclean-", "bitcoin-"];
+
+    fn line(name: &str, value: &Value) -> Result<String, String> {
+        let letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if name.is_empty() || !name.bytes().all(letter) {
+            return Err(format!("lightningd.{name}: an option has lowercase letters, digits and hyphens"));
+        }
+        if Self::RESERVED.contains(&name)
+            || Self::RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
+            return Err(format!("lightningd.{name}: the image sets it itself, or [host] has a key for it"));
+        }
+        let text = match value {
+            Value::Boolean(true) => return Ok(format!("{name}\n")),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            // A line of lightningd's configuration ends with it.
+            Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => text.clone(),
+            _ => {
+                return Err(format!(
+                    "lightningd.{name}: write true for an option without a value, a number, or text on one line"
+                ));
+            }
+        };
+        Ok(format!("{name}={text}\n"))
+    }
+}
+
+impl TryFrom<Table> for LightningdOptions {
+    type Error = String;
+
+    fn try_from(options: Table) -> Result<Self, String> {
+        let lines = options.iter().flat_map(|(name, value)| match value {
+            Value::Array(values) => values.iter().map(|value| Self::line(name, value)).collect(),
+            value => vec![Self::line(name, value)],
+        });
+        lines.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for LightningdOptions {
+    /// As lines of lightningd's configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| f.write_str(line))
+    }
+}
+
 /// One `[[remotes]]`.
 pub struct Remote {
-    /// Its name, which is a part of files' names: letters, digits, hyphens and underscores.
+    /// Its name, which becomes part of file names: letters, digits, hyphens and underscores.
     pub name: String,
-    /// How its secrets are proved.
+    /// Its secrets.
     pub access: Access,
-    /// Everything else that it has.
+    /// Its other settings.
     pub settings: Table,
 }
 
@@ -210,29 +296,29 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// What lets us in. Not shown by anything.
+/// The credentials for a remote. Never shown.
 pub enum Access {
-    /// An enrolment token, for the first run.
+    /// An enrolment token, which is used on the first run.
     Token(String),
-    /// A client certificate that the server trusts already, and its key, both PEM.
+    /// A client certificate that the server already trusts, and its key, both in PEM form.
     Certificate {
         /// The certificate.
         certificate: String,
-        /// Its key.
+        /// Its private key.
         key: String,
     },
 }
 
 impl UserData {
-    /// Reads a document.
+    /// Parses a document.
     pub fn parse(text: &str) -> Result<Self, UserDataError> {
         if text.trim().is_empty() {
             return Err(UserDataError::new(
-                "there is none",
-                "this image is told by it what to be; see user-data.example",
+                "the document",
+                "it is empty; write user-data as in user-data.example",
             ));
         }
-        // The message alone: the rest of the error quotes the line, which may hold a token.
+        // Only the message: the rest of the error quotes the line, which may contain a token.
         let at = |e: &toml::de::Error| {
             let line = e.span().map(|span| text[..span.start.min(text.len())].split('\n').count());
             line.map_or_else(|| "the document".to_owned(), |line| format!("line {line}"))
@@ -245,7 +331,7 @@ impl UserData {
         if host.deploy_frontend && host.domain.is_none() {
             return Err(UserDataError::new(
                 "host.domain",
-                "it is needed with DEPLOY_LNPLAYLIVE_FRONTEND: certificates are made out to it",
+                "it is required by DEPLOY_LNPLAYLIVE_FRONTEND, for the TLS certificate",
             ));
         }
         let remotes = match document.remove("remotes") {
@@ -280,7 +366,7 @@ fn remote(at: usize, value: Value) -> Result<Remote, UserDataError> {
         if settings.contains_key(files) {
             return Err(UserDataError::new(
                 key(files),
-                "write the secret itself: token, or certificate and key",
+                "write the secret itself, as token or as certificate and key",
             ));
         }
     }
@@ -290,7 +376,7 @@ fn remote(at: usize, value: Value) -> Result<Remote, UserDataError> {
         (None, None, None) => {
             return Err(UserDataError::new(
                 key("token"),
-                "it is missing, and so are certificate and key: the server lets nobody in without",
+                "it is missing; write a token, or a certificate and its key",
             ));
         }
         _ => return Err(UserDataError::new(key("token"), "write either token, or certificate and key")),

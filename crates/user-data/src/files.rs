@@ -1,4 +1,4 @@
-//! What the services read, made of the document.
+//! Generates the files that the services read.
 
 use std::path::{Path, PathBuf};
 
@@ -6,31 +6,31 @@ use toml::{Table, Value};
 
 use crate::document::{Access, Remote, UserData, UserDataError};
 
-/// A file to be written.
+/// A file to write.
 #[derive(PartialEq, Eq)]
 pub struct File {
-    /// Below the directory that is written to.
+    /// Path below the output directory.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its contents.
     pub text: String,
-    /// Whether only root may read it.
+    /// True if only root may read it.
     pub secret: bool,
 }
 
-/// What the image knows without being told.
+/// Facts about the image.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// The image's own `lnplaylive.toml`, over which the document's tables are laid.
+pub struct ImageInfo {
+    /// The image's `lnplaylive.toml`, which the document's tables override.
     pub base: Table,
     /// A directory with `container` and `virtual-machine`, each with `metadata.tar.xz` and `rootfs`.
     pub images: PathBuf,
-    /// Where the files will be.
+    /// The output directory.
     pub out: PathBuf,
 }
 
-/// The files that the document asks for: `host.env` (of which `STATE_VOLUME` is for the boot alone), `lightning.conf`,
-/// `lnplaylive.toml`, a certificate for each remote that has one, and below `tokens` and `keys` the secrets.
-pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, UserDataError> {
+/// Generates all files for a document: `host.env` (its `STATE_VOLUME` is only for the boot), `lightning.conf`,
+/// `lnplaylive.toml`, a certificate for each remote that has one, and the secrets, below `tokens` and `keys`.
+pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDataError> {
     let host = &document.host;
     let mut files = Vec::new();
     let mut public = |path: &str, text: String| files.push(File { path: path.into(), text, secret: false });
@@ -58,9 +58,10 @@ pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, Us
     if let Some(announce) = &host.announce {
         lightning += &set("announce-addr", announce);
     }
+    lightning += &host.lightningd.to_string();
     public("lightning.conf", lightning);
 
-    let mut settings = around.base.clone();
+    let mut settings = image.base.clone();
     if let Some(domain) = host.domain.as_ref().filter(|_| host.deploy_frontend) {
         let page = Value::String(format!("https://{domain}/connect"));
         lay_over(
@@ -73,7 +74,7 @@ pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, Us
     lay_over(&mut settings, document.settings.clone());
     let mut remotes = Vec::new();
     for remote in &document.remotes {
-        remotes.push(Value::Table(remote_table(remote, document, around)));
+        remotes.push(Value::Table(remote_table(remote, document, image)));
         match &remote.access {
             Access::Token(token) => files.push(secret(&remote.name, "token", token)),
             Access::Certificate { certificate, key } => {
@@ -92,9 +93,9 @@ pub fn files(document: &UserData, around: &Surroundings) -> Result<Vec<File>, Us
     Ok(files)
 }
 
-/// The remote as `lnplaylive.toml` has it. Secrets are named without a directory: they are the credentials of whichever service
+/// A remote's section in `lnplaylive.toml`. It names secrets without a directory: they are credentials of the service that
 /// reads it, `tokens_NAME.token` or `keys_NAME.key`.
-fn remote_table(remote: &Remote, document: &UserData, around: &Surroundings) -> Table {
+fn remote_table(remote: &Remote, document: &UserData, image: &ImageInfo) -> Table {
     let mut table = remote.settings.clone();
     table.insert("name".into(), remote.name.clone().into());
     let credential = |kind: &str| Value::String(format!("{kind}s_{}.{kind}", remote.name));
@@ -103,20 +104,20 @@ fn remote_table(remote: &Remote, document: &UserData, around: &Surroundings) -> 
             table.insert("token_file".into(), credential("token"));
         }
         Access::Certificate { .. } => {
-            let path = around.out.join(certificate_path(&remote.name));
+            let path = image.out.join(certificate_path(&remote.name));
             table.insert("cert_file".into(), path.display().to_string().into());
             table.insert("key_file".into(), credential("key"));
         }
     }
     if !table.keys().any(|key| key.starts_with("image_")) {
         let kind = table.get("instance_type").and_then(Value::as_str).unwrap_or("virtual-machine");
-        let image = around.images.join(Path::new(kind).file_name().unwrap_or_default());
+        let files = image.images.join(Path::new(kind).file_name().unwrap_or_default());
         for (key, file) in [("image_metadata_file", "metadata.tar.xz"), ("image_rootfs_file", "rootfs")] {
-            table.insert(key.into(), image.join(file).display().to_string().into());
+            table.insert(key.into(), files.join(file).display().to_string().into());
         }
     }
     if let Some(domain) = document.host.domain.as_ref().filter(|_| document.host.deploy_frontend) {
-        // Through this machine's gateway: a page from https may not speak with a ws:// of somebody else.
+        // Through this machine's gateway, because a page loaded over https may not connect to ws:// addresses.
         table
             .entry("public_url_template")
             .or_insert_with(|| format!("wss://{domain}/e/{{environment}}/{{node}}").into());
@@ -136,7 +137,7 @@ fn secret(remote: &str, kind: &str, text: &str) -> File {
     }
 }
 
-/// Tables are merged key by key; everything else is replaced.
+/// Merges tables key by key; other values are replaced.
 fn lay_over(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {

@@ -1,10 +1,10 @@
-//! The user-data of our cloud image: one TOML document that says all there is to say to a host.
+//! The user-data of our cloud image: a TOML document with all settings of a host.
 //!
-//! It is read at every boot and turned into the files that services are started with: environment variables,
-//! `lnplaylive.toml`, secrets, options of lightningd. The format is described by its example, `nixos/images/user-data.example`.
+//! At every boot it is converted into the files that the services read: environment variables, `lnplaylive.toml`, secrets and
+//! options of lightningd. `nixos/images/user-data.example` describes the format.
 
 mod document;
 mod files;
 
 pub use document::{Announce, Domain, Host, Network, UserData, UserDataError};
-pub use files::{File, Surroundings, files};
+pub use files::{File, ImageInfo, files};

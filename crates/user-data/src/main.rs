@@ -1,19 +1,19 @@
-//! `lnplaylive-user-data`: run at every boot of the cloud image, before everything of ours.
+//! `lnplaylive-user-data` runs at every boot of the cloud image, before the shop's services.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use lnplaylive_core::Settings;
-use lnplaylive_user_data::{File, Surroundings, UserData, files};
+use lnplaylive_user_data::{File, ImageInfo, UserData, files};
 
-/// Twice what EC2 lets through, and after it is decompressed more than anybody writes.
+/// Limit after decompression. EC2 passes on 16 KiB, which may be compressed.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Turns the user-data that this machine was started with into the files that its services read
+/// Converts the machine's user-data into the files that its services read
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -23,21 +23,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes the files, below a directory that is theirs alone
+    /// Write the files to a directory
     Apply {
         /// The user-data
         file: PathBuf,
-        /// The image's own lnplaylive.toml
+        /// The image's lnplaylive.toml
         #[arg(long)]
         base: PathBuf,
         /// The directory with the images for remotes
         #[arg(long)]
         images: PathBuf,
-        /// Where the files go
+        /// The output directory, which must not be used for anything else
         #[arg(long)]
         out: PathBuf,
     },
-    /// Checks user-data and does nothing else
+    /// Check user-data and write nothing
     CheckConfig {
         /// The user-data
         file: PathBuf,
@@ -61,25 +61,24 @@ fn main() -> ExitCode {
 fn check(file: &Path) -> anyhow::Result<()> {
     let document = UserData::parse(&read_user_data(file)?)?;
     let scratch = tempfile::tempdir().context("making a temporary directory")?;
-    let around =
-        Surroundings { base: toml::Table::new(), images: "/images".into(), out: scratch.path().into() };
-    write(&files(&document, &around)?, scratch.path())
+    let image = ImageInfo { base: toml::Table::new(), images: "/images".into(), out: scratch.path().into() };
+    write(&files(&document, &image)?, scratch.path())
 }
 
 fn apply(file: &Path, base: &Path, images: PathBuf, out: &Path) -> anyhow::Result<()> {
     let document = UserData::parse(&read_user_data(file)?)?;
     let base = toml::from_str(&read(base)?).with_context(|| format!("reading {}", base.display()))?;
-    let around = Surroundings { base, images, out: out.to_owned() };
-    write(&files(&document, &around)?, out)
+    let image = ImageInfo { base, images, out: out.to_owned() };
+    write(&files(&document, &image)?, out)
 }
 
-/// Reads the user-data. Where the instance has none, or its metadata service does not answer, nothing was fetched.
+/// Reads the user-data. The file is missing if the instance has none, or if its metadata service did not answer.
 fn read_user_data(path: &Path) -> anyhow::Result<String> {
     if path.try_exists().with_context(|| format!("looking for {}", path.display()))? {
         return read(path);
     }
     anyhow::bail!(
-        "user-data: {} is not there: the instance has none, or its metadata service did not answer; \
+        "user-data: {} does not exist: the instance has no user-data, or its metadata service did not answer; \
          stop the instance, give it user-data as in user-data.example, enable its metadata service, and start it",
         path.display()
     )
@@ -92,9 +91,9 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Writes the files and checks the settings among them. Those of an earlier boot are not there: `/run` is empty then.
+/// Writes the files and checks the settings in them. There are no files of an earlier boot, because `/run` is empty then.
 fn write(files: &[File], out: &Path) -> anyhow::Result<()> {
-    // Even where no remote has a secret: systemd wants the directories that it loads credentials from.
+    // Created even if no remote has a secret, because systemd loads credentials from these directories.
     for secrets in ["tokens", "keys"] {
         let dir = out.join(secrets);
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
@@ -102,16 +101,9 @@ fn write(files: &[File], out: &Path) -> anyhow::Result<()> {
     }
     for file in files {
         let path = out.join(&file.path);
-        let put = || -> std::io::Result<()> {
-            // Made for its owner alone, and opened to others where it is no secret.
-            let mut new = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(out))?;
-            new.write_all(file.text.as_bytes())?;
-            let mode = if file.secret { 0o600 } else { 0o644 };
-            new.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-            new.persist(&path)?;
-            Ok(())
-        };
-        put().with_context(|| format!("writing {}", path.display()))?;
+        let mode = if file.secret { 0o600 } else { 0o644 };
+        let put = atomic_file::replace(&path, file.text.as_bytes(), mode);
+        put.with_context(|| format!("writing {}", path.display()))?;
     }
     Settings::read(Some(&out.join("lnplaylive.toml"))).context("user-data")?;
     Ok(())

@@ -1,22 +1,22 @@
-//! What a host makes of its user-data.
+//! The files that a host generates from its user-data.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use lnplaylive_user_data::{File, Surroundings, UserData, files};
+use lnplaylive_user_data::{File, ImageInfo, UserData, files};
 use toml::Table;
 
 const EXAMPLE: &str = include_str!("../../../nixos/images/user-data.example");
 
-fn around() -> Surroundings {
+fn image() -> ImageInfo {
     let base =
         toml::from_str("state_dir = \"/state\"\n[shop]\nroutes_file = \"/state/routes\"\n").expect("TOML");
-    Surroundings { base, images: "/images".into(), out: "/run/lnplaylive".into() }
+    ImageInfo { base, images: "/images".into(), out: "/run/lnplaylive".into() }
 }
 
 fn made(text: &str) -> Vec<File> {
     let document = UserData::parse(text).expect("a good document");
-    files(&document, &around()).expect("files")
+    files(&document, &image()).expect("files")
 }
 
 fn text<'a>(files: &'a [File], path: &str) -> &'a str {
@@ -33,7 +33,7 @@ fn settings(files: &[File]) -> Table {
 }
 
 #[test]
-fn the_example_is_a_whole_host() {
+fn the_example_configures_a_complete_host() {
     let files = made(EXAMPLE);
     assert_eq!(
         text(&files, "host.env"),
@@ -53,7 +53,7 @@ fn the_example_is_a_whole_host() {
 }
 
 #[test]
-fn secrets_are_in_files_of_their_own_and_nowhere_else() {
+fn secrets_are_only_in_files_of_their_own() {
     let with_key = "[[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\nserver_fingerprint = \"00\"\n\
         certificate = \"CERT\"\nkey = \"S3CRET\"\n[[remotes]]\nname = \"b\"\nurl = \"https://b:8443\"\ntoken = \"S3CRET\"\n";
     let files = made(with_key);
@@ -67,7 +67,7 @@ fn secrets_are_in_files_of_their_own_and_nowhere_else() {
 }
 
 #[test]
-fn what_was_set_wins_over_what_would_be() {
+fn settings_override_the_image_defaults() {
     let files = made(
         "[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true\ndomain = \"shop.example\"\n[shop]\nconnect_page = \"https://other.example/\"\n\
          [[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\ntoken = \"t\"\npublic_url_template = \"ws://a:{port}\"\n\
@@ -81,7 +81,7 @@ fn what_was_set_wins_over_what_would_be() {
 }
 
 #[test]
-fn addresses_are_announced_as_they_are_and_names_as_names() {
+fn addresses_are_announced_unchanged_and_names_with_dns() {
     for (written, announced) in
         [("203.0.113.7:9735", "203.0.113.7:9735"), ("[2001:db8::1]:9735", "[2001:db8::1]:9735")]
     {
@@ -91,12 +91,12 @@ fn addresses_are_announced_as_they_are_and_names_as_names() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_key() {
     let key = |text: &str, key: &str| {
         let error = refused(text);
         assert!(error.contains(key), "{error} does not name {key}");
     };
-    key("", "there is none");
+    key("", "it is empty");
     key("[host]\nDEPLOY_LNPLAYLIVE_FRONTEND = true\n", "host.domain");
     key("[host]\ndomian = \"shop.example\"\n", "domian");
     key("[host]\nnetwork = \"mainnet\"\n", "mainnet");
@@ -106,7 +106,7 @@ fn what_is_wrong_is_named() {
     key("[[remotes]]\nname = \"../a\"\ntoken = \"t\"\n", "remotes[0].name");
     key("[[remotes]]\nname = \"a\"\ntoken_file = \"/etc/shadow\"\ntoken = \"t\"\n", "token_file");
     key("remotes = 1\n", "remotes");
-    // Nothing that is written to a file may begin a line of its own, or end an option.
+    // A value must not be able to start a new line in a file, or to end an option.
     for wrong in
         ["shop.example\\nX=1", "shop example", "-a.example", "localhost", "203.0.113.7", "a\\\"b.example"]
     {
@@ -125,14 +125,41 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn an_error_shows_no_token() {
+fn lightningd_gets_further_options_but_none_that_the_image_sets() {
+    let files = made(
+        "[host]\nalias = \"a\"\n[host.lightningd]\nfee-base = 1000\nexperimental-dual-fund = true\n\
+         log-level = [\"info\", \"debug:gossipd\"]\n",
+    );
+    let mut lines: Vec<_> = text(&files, "lightning.conf").lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["alias=a", "experimental-dual-fund", "fee-base=1000", "log-level=debug:gossipd", "log-level=info"]
+    );
+    for wrong in [
+        "wallet = \"sqlite3:///elsewhere\"",
+        "plugin = \"/x\"",
+        "bitcoin-datadir = \"/x\"",
+        "autoclean-cycle = 1",
+        "offline = false",
+        "rgb = \"aabbcc\\nrpc-file=/x\"",
+        "\"rgb=aabbcc\" = 1",
+        "rgb = { a = 1 }",
+    ] {
+        let said = refused(&format!("[host.lightningd]\n{wrong}\n"));
+        assert!(said.contains("lightningd."), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn errors_show_no_token() {
     let error = refused("[[remotes]]\nname = \"a\"\ntoken = \"S3CRET\" rubbish\n");
     assert!(!error.contains("S3CRET"), "{error}");
     assert!(error.contains("line 3"), "{error}");
 }
 
 #[test]
-fn the_program_writes_what_services_may_read_and_only_that() {
+fn files_have_the_permissions_that_services_need() {
     let dir = tempfile::tempdir().expect("a directory");
     let (input, base, out) =
         (dir.path().join("user-data"), dir.path().join("base.toml"), dir.path().join("out"));
@@ -160,7 +187,7 @@ fn the_program_writes_what_services_may_read_and_only_that() {
     assert_eq!(mode("tokens/eu-1.token"), 0o600);
     assert_eq!(mode("host.env"), 0o644);
     assert_eq!(mode("lnplaylive.toml"), 0o644);
-    // At the next boot the same.
+    // The next boot writes the same files.
     assert!(run().status.success());
 
     std::fs::write(&input, EXAMPLE.replace("https://203", "http://203")).expect("written");
@@ -171,7 +198,7 @@ fn the_program_writes_what_services_may_read_and_only_that() {
 }
 
 #[test]
-fn an_instance_without_user_data_is_told_what_to_do() {
+fn missing_user_data_is_explained() {
     let dir = tempfile::tempdir().expect("a directory");
     let missing = dir.path().join("user-data");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lnplaylive-user-data"));

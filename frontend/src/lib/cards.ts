@@ -1,10 +1,10 @@
-/** Cards as PDF, made by the shop's server in memory. */
+/** Cards as PDF, drawn by the shop's server in memory. */
 import { errorIn } from './pay';
 
-/** Sizes of paper that it knows. */
+/** Paper sizes that the server knows. */
 export type Paper = 'a4' | 'letter' | 'label_4x6';
 
-/** What is to be printed. */
+/** A request for cards. */
 export interface Cards {
   readonly links: readonly string[];
   readonly title: string;
@@ -13,21 +13,21 @@ export interface Cards {
   readonly paper: Paper;
 }
 
-/** The cards could not be made; the message is for people. */
+/** Cards could not be drawn. The message is for users. */
 export class CardsError extends Error {
   override name = 'CardsError';
 }
 
-/** What a logo may be. */
+/** Media types of logos. */
 export const LOGO_TYPES = ['image/png', 'image/jpeg'] as const;
 
-/** The largest logo, in bytes: far more than a printed one needs. */
+/** Maximum size of a logo in bytes; printed logos need far less. */
 const LOGO_LIMIT = 1_000_000;
 
-/** Time for the PDF to be made, in milliseconds. */
+/** Time-out for the PDF, in milliseconds. */
 const PATIENCE = 30_000;
 
-/** Reads a logo into a data URL. */
+/** Reads a logo as a data URL. */
 export async function readLogo(file: File): Promise<string> {
   if (!LOGO_TYPES.some((type) => type === file.type))
     throw new CardsError('The logo must be a PNG or a JPEG picture.');
@@ -44,7 +44,7 @@ export async function readLogo(file: File): Promise<string> {
   });
 }
 
-/** Has the cards printed. */
+/** Requests the cards. */
 export async function printCards({ links, title, logo, paper }: Cards): Promise<Blob> {
   let response: Response;
   try {

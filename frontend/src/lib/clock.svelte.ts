@@ -1,4 +1,4 @@
-/** The time, for pages that count down: moves each second, and only while somebody looks. */
+/** The time, for countdowns. It ticks every second, but only while the page is visible. */
 import { createSubscriber } from 'svelte/reactivity';
 
 const subscribe = createSubscriber((update) => {
@@ -10,7 +10,7 @@ const subscribe = createSubscriber((update) => {
   };
 });
 
-/** Milliseconds since 1970; whoever reads it in a template is drawn again each second. */
+/** Milliseconds since 1970. A template that reads it is rendered again every second. */
 export function now(): number {
   subscribe();
   return Date.now();

@@ -1,33 +1,33 @@
-/** What the shop's server says about itself: its node, and how to reach it. */
+/** The configuration from the shop's server: the node, and how to reach it. */
 import { maybeText, object, ShapeError, text } from './shape';
 
-/** Where the shop's node is, and what may be asked of it. */
+/** The shop's node and the runes for it. */
 export interface ShopConfig {
   /** 66 hex digits. */
   readonly nodeId: string;
   /** `ws:` or `wss:`. */
   readonly websocketUrl: string;
-  /** The public rune: anybody may know it. */
+  /** The public rune, which is not a secret. */
   readonly rune: string;
-  /** The one for orders, which lets so many through in a minute; null where `rune` is for orders too. */
+  /** The rate-limited rune for orders; null if `rune` is also for orders. */
   readonly orderRune: string | null;
-  /** Whom to ask for help, if the shop says. */
+  /** Contact for help, if the shop has one. */
   readonly contact: string | null;
-  /** Where the demo's customer takes invoices to pay; null in a real shop. */
+  /** Path at which the demo's customer pays invoices; null in a real shop. */
   readonly demoWallet: string | null;
 }
 
-/** The configuration could not be had; the message is for people. */
+/** The configuration could not be loaded. The message is for users. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
 }
 
 const NODE_ID = /^0[23][0-9a-f]{64}$/;
 
-/** Time for `/config.json` to arrive, in milliseconds. */
+/** Time-out for `/config.json`, in milliseconds. */
 const PATIENCE = 10_000;
 
-/** Reads the configuration; `here` is the page's address, for the parts that are left out. */
+/** Parses the configuration. `here` is the page's URL, which supplies missing parts. */
 export function readConfig(value: unknown, here: URL): ShopConfig {
   try {
     const from = object(value, 'config.json');
@@ -43,7 +43,7 @@ export function readConfig(value: unknown, here: URL): ShopConfig {
       rune: text(from, 'rune'),
       orderRune: maybeText(from, 'order_rune'),
       contact: maybeText(from, 'contact'),
-      // On this site and nowhere else.
+      // Only on this site.
       demoWallet: demoWallet !== null && /^\/(?!\/)/.test(demoWallet) ? demoWallet : null,
     };
   } catch (error) {
@@ -52,7 +52,7 @@ export function readConfig(value: unknown, here: URL): ShopConfig {
   }
 }
 
-/** The configuration that was built in, if one was. */
+/** The built-in configuration, if there is one. */
 export function builtIn(env: Record<string, unknown>): Record<string, unknown> | null {
   const nodeId = env['VITE_LNPLAYLIVE_NODE_ID'];
   const rune = env['VITE_LNPLAYLIVE_RUNE'];
@@ -66,7 +66,7 @@ export function builtIn(env: Record<string, unknown>): Record<string, unknown> |
   };
 }
 
-/** Fetches the configuration. It is never taken from a cache: an old node id would look like an attack. */
+/** Fetches the configuration, never from a cache: an outdated node id would look like an attack. */
 export async function loadConfig(here: URL): Promise<ShopConfig> {
   const fixed = builtIn(import.meta.env);
   if (fixed !== null) return readConfig(fixed, here);

@@ -34,15 +34,15 @@ it.each([
   ['another scheme', `#address=${ID}@h:1&value=https:&rune=r`],
   ['another type', `#address=${ID}@h:1&type=proxy&value=ws:&rune=r`],
   ['no rune', `#address=${ID}@h:1&value=ws:`],
-  ['a rune with rubbish', `#address=${ID}@h:1&value=ws:&rune=a b`],
-  ['a port that is none', `#address=${ID}@h:99999&value=ws:&rune=r`],
+  ['an invalid rune', `#address=${ID}@h:1&value=ws:&rune=a b`],
+  ['an invalid port', `#address=${ID}@h:99999&value=ws:&rune=r`],
   ['a path without slash', `#address=${ID}@h:1&value=ws:&rune=r&path=x`],
   ['a query in the path', `#address=${ID}@h:1&value=ws:&rune=r&path=/x?y`],
 ])('refuses a link with %s, in a sentence without the key', (_, link) => {
   expect(() => parseConnectionString(link)).toThrow(LinkFormatError);
 });
 
-it('leaves out a colour that is none', () => {
+it('leaves out an invalid colour', () => {
   expect(parseConnectionString(`#address=${ID}@h:1&value=ws:&rune=r&color=red`).color).toBeNull();
 });
 

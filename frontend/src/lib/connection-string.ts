@@ -1,24 +1,24 @@
 /**
- * Connection strings: links whose fragment holds all that is needed to control one node.
+ * Connection strings: links whose fragment contains everything needed to control a node.
  *
- * The format is that of `crates/lnplaylive-core/src/connection.rs`; a fragment never reaches a server.
+ * The format is defined in `crates/lnplaylive-core/src/connection.rs`. Browsers do not send fragments to servers.
  */
 
-/** What a connection string says. */
+/** The contents of a connection string. */
 export interface ConnectionString {
-  /** The whole link. Whoever has it has the node. */
+  /** The whole link, which gives control of the node. */
   readonly link: string;
   /** 66 hex digits. */
   readonly nodeId: string;
-  /** Where its WebSocket is. */
+  /** URL of its WebSocket. */
   readonly url: string;
   readonly rune: string;
   readonly name: string | null;
-  /** As CSS writes it, `#rrggbb`. */
+  /** In CSS notation, `#rrggbb`. */
   readonly color: string | null;
 }
 
-/** A link that cannot be used; the message is for people. */
+/** A link that cannot be used. The message is for users. */
 export class LinkFormatError extends Error {
   override name = 'LinkFormatError';
 }
@@ -29,7 +29,7 @@ function bad(what: string): LinkFormatError {
   );
 }
 
-/** Reads a connection string. Parameters that we do not know are left to those who do. */
+/** Parses a connection string. Unknown parameters are ignored. */
 export function parseConnectionString(link: string): ConnectionString {
   const at = link.indexOf('#');
   const fragment = new URLSearchParams(at < 0 ? '' : link.slice(at + 1));
@@ -44,7 +44,7 @@ export function parseConnectionString(link: string): ConnectionString {
   const scheme = get('value');
   if (scheme !== 'ws:' && scheme !== 'wss:') throw bad('it does not say how the node is reached');
   const path = get('path');
-  if (path !== '' && !path.startsWith('/')) throw bad('the path in it is none');
+  if (path !== '' && !path.startsWith('/')) throw bad('its path is invalid');
   const rune = get('rune');
   if (!/^[A-Za-z0-9_=-]+$/.test(rune)) throw bad('the key is missing');
 
@@ -54,7 +54,7 @@ export function parseConnectionString(link: string): ConnectionString {
   } catch {
     throw bad('it does not say where the node is');
   }
-  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('the path in it is none');
+  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('its path is invalid');
   const color = get('color');
   return {
     link,
@@ -66,7 +66,7 @@ export function parseConnectionString(link: string): ConnectionString {
   };
 }
 
-/** Whether a page at `here` may open the node's WebSocket: browsers refuse `ws:` to a page that came over https. */
+/** Returns whether a page at `here` may open the node's WebSocket: browsers refuse `ws:` to pages loaded over https. */
 export function isBlockedAsMixed(url: string, here: URL): boolean {
   if (here.protocol !== 'https:' || !url.startsWith('ws:')) return false;
   const host = new URL(url).hostname;

@@ -1,15 +1,34 @@
 import { expect, it } from 'vitest';
 import { ConfigError } from './config';
-import { isTooSoon, sentence } from './errors';
+import { isNoSuchOrder, isTooSoon, sentence } from './errors';
 import { LinkError, RpcError, type Fault } from './node/node';
 import { ShapeError } from './shape';
 
-it.each([7000, 7001, 7002, 7003, 7004, 7005, 7006, -32602, -32603, -32601, 19536, 19537, 4242])(
-  'has a sentence for %i',
-  (code) => {
-    expect(sentence(new RpcError(code, 'hours must be 1 to 504'))).toMatch(/^[A-Z].{20,}[.]$/);
-  },
-);
+/** An error as the shop answers it. */
+const shop = (code: number, data: object) => new RpcError(code, 'a sentence that may change', data);
+
+it.each([
+  shop(7000, { kind: 'no_such_order' }),
+  shop(7001, { kind: 'no_remotes' }),
+  shop(7002, { kind: 'busy' }),
+  shop(7003, { kind: 'not_supported', feature: 'payment_type bolt12' }),
+  shop(7004, { kind: 'damaged_record' }),
+  shop(7005, { kind: 'invalid_state', state: 'provisioned' }),
+  shop(7006, { kind: 'sold_out', next_available_at: null }),
+  shop(7007, { kind: 'availability_unknown', silent_for_secs: 60 }),
+  shop(7008, { kind: 'remote_failed' }),
+  shop(-32603, { kind: 'starting' }),
+  shop(-32603, { kind: 'node_unavailable' }),
+  shop(-32603, { kind: 'internal' }),
+  shop(7999, { kind: 'of_a_newer_shop' }),
+  new RpcError(-32601, 'Unknown command'),
+  new RpcError(19536, 'Invalid rune'),
+  new RpcError(19537, 'Not permitted'),
+  new RpcError(4242, 'whatever'),
+])('has a sentence for $code $data.kind', (error) => {
+  expect(sentence(error)).toMatch(/^[A-Z].{20,}[.]$/);
+  expect(sentence(error)).not.toContain('a sentence that may change');
+});
 
 it.each<Fault>(['unreachable', 'stranger', 'lost', 'timeout', 'closed'])(
   'has a sentence for a link that is %s',
@@ -19,9 +38,16 @@ it.each<Fault>(['unreachable', 'stranger', 'lost', 'timeout', 'closed'])(
 );
 
 it('passes on what helps, and nothing of the rest', () => {
-  expect(sentence(new RpcError(-32602, 'hours must be 1 to 504'))).toContain('hours must be 1 to 504.');
-  expect(sentence(new RpcError(7002, 'busy, try again in 40 seconds'))).toContain('40 seconds');
-  expect(sentence(new RpcError(7006, 'sold out, next one frees up at 2026-11-24T15:46:10Z'))).toContain(
+  const hours = { kind: 'invalid_params', parameter: 'hours', allowed: { min: 1, max: 504 } };
+  expect(sentence(shop(-32602, hours))).toBe(
+    'The shop does not accept this number of hours. Choose 1 to 504.',
+  );
+  const names = new RpcError(-32602, 'names[7]: too long', { kind: 'invalid_params', parameter: 'names' });
+  expect(sentence(names)).toBe('The shop does not accept this: names[7]: too long.');
+  const nodes = { kind: 'invalid_params', parameter: 'node_count', allowed: [8, 16] };
+  expect(sentence(shop(-32602, nodes))).toContain('number of nodes. Choose one of 8, 16.');
+  expect(sentence(shop(7002, { kind: 'busy', retry_after_secs: 40 }))).toContain('40 seconds');
+  expect(sentence(shop(7006, { kind: 'sold_out', next_available_at: '2026-11-24T15:46:10Z' }))).toContain(
     '2026',
   );
   expect(sentence(new RpcError(12, 'rune=secret'))).not.toContain('secret');
@@ -36,4 +62,10 @@ it('knows when to try again by itself', () => {
     false,
   );
   expect(isTooSoon(new RpcError(7002, 'too soon'))).toBe(false);
+});
+
+it('reads kinds, never sentences', () => {
+  expect(isNoSuchOrder(shop(7000, { kind: 'no_such_order' }))).toBe(true);
+  expect(isNoSuchOrder(new RpcError(7000, 'no such order'))).toBe(false);
+  expect(isNoSuchOrder(shop(7004, { kind: 'damaged_record' }))).toBe(false);
 });

@@ -1,7 +1,7 @@
-/** Errors of the node and of the way to it, as sentences that people understand. */
+/** Errors of the shop, of its node and of the way to it, as sentences that people understand. */
 import { ConfigError } from './config';
 import { LinkError, RpcError } from './node/node';
-import { ShapeError } from './shape';
+import { maybeText, maybeTime, numberOr, ShapeError, type Json } from './shape';
 
 /** Commando: the rune does not allow the call, or not so soon. */
 const COMMANDO = [0x4c50, 0x4c51, 0x4c4f];
@@ -16,43 +16,87 @@ export function isRefusedKey(error: unknown): boolean {
   return error instanceof RpcError && error.code === 0x4c51 && !isTooSoon(error);
 }
 
+/** An error of the shop: `data` of its answer, which has a `kind` and whatever belongs to it. */
+type ShopError = Json & { readonly kind: string };
+
+function shopError(error: unknown): ShopError | null {
+  if (!(error instanceof RpcError) || typeof error.data !== 'object' || error.data === null) return null;
+  const data = error.data as Json;
+  return typeof data['kind'] === 'string' ? { ...data, kind: data['kind'] } : null;
+}
+
 /** Whether the shop says that it has no such order. */
 export function isNoSuchOrder(error: unknown): boolean {
-  return error instanceof RpcError && error.code === 7000;
+  return shopError(error)?.kind === 'no_such_order';
 }
 
-function capital(sentence: string): string {
-  const plain = sentence.trim().replace(/[.\s]+$/, '');
-  return `${plain.charAt(0).toUpperCase()}${plain.slice(1)}.`;
+/** Parameters by the names that the page has for them. */
+const PARAMETERS: Readonly<Record<string, string>> = {
+  node_count: 'number of nodes',
+  hours: 'number of hours',
+  sku: 'product',
+  coin_distribution: 'distribution of coins',
+  channel_setup: 'channel set-up',
+  names: 'list of names',
+  title: 'title',
+};
+
+/** What a parameter may be: a list, or a range. */
+function allowed(value: unknown): string {
+  if (Array.isArray(value)) return ` Choose one of ${value.map(String).join(', ')}.`;
+  if (typeof value !== 'object' || value === null) return '';
+  const { min, max } = value as Json;
+  return typeof min === 'number' && typeof max === 'number' ? ` Choose ${min} to ${max}.` : '';
 }
 
-function ofRpc({ code, message }: RpcError): string {
-  switch (code) {
-    case 7000:
+/** The sentence for an error of the shop; null for a kind that this page does not know. */
+function ofShop(error: ShopError, message: string): string | null {
+  switch (error.kind) {
+    case 'no_such_order':
       return 'There is no such order. Check that the address is complete; orders that were never paid are forgotten after a while.';
-    case 7001:
+    case 'no_remotes':
       return 'The shop has no servers at the moment, so nothing can be sold. Please come back later.';
-    case 7002: {
-      const seconds = /(\d+) seconds/.exec(message)?.[1];
-      return `Many people are ordering right now. Please try again in ${seconds === undefined ? 'a few minutes' : `${seconds} seconds`}.`;
+    case 'busy': {
+      const seconds = numberOr(error, 'retry_after_secs', 0);
+      return `Many people are ordering right now. Please try again in ${seconds > 0 ? `${seconds} seconds` : 'a few minutes'}.`;
     }
-    case 7003:
-      return `This shop cannot do that yet: ${message.replace(/ is not supported yet$/, '')}.`;
-    case 7004:
+    case 'not_supported':
+      return `This shop cannot do that yet: ${maybeText(error, 'feature') ?? 'what was asked for'}.`;
+    case 'damaged_record':
       return 'The record of this order is damaged. The operator has been told; keep the address of this page.';
-    case 7005:
-      return capital(message);
-    case 7006: {
-      const at = /\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(message)?.[0];
-      const when = at === undefined ? '' : ` The next one frees up ${new Date(at).toLocaleString()}.`;
+    case 'invalid_state':
+      return `This cannot be done with an order that is ${maybeText(error, 'state') ?? 'in this state'}.`;
+    case 'sold_out': {
+      const at = maybeTime(error, 'next_available_at');
+      const when = at === null ? '' : ` The next one frees up ${new Date(at).toLocaleString()}.`;
       return `This size is sold out right now.${when} A smaller one may be free.`;
     }
-    case -32602:
-      return `The shop does not accept this: ${message.replace(/[.\s]+$/, '')}.`;
-    case -32603:
+    case 'availability_unknown':
+      return 'The shop’s servers do not answer at the moment, so nothing can be sold. Please try again later.';
+    case 'invalid_params': {
+      const parameter = PARAMETERS[maybeText(error, 'parameter') ?? ''];
+      const choice = allowed(error['allowed']);
+      // Where there is nothing to choose from, the shop's own sentence says what is wrong.
+      if (parameter === undefined || choice === '') {
+        return `The shop does not accept this: ${message.replace(/[.\s]+$/, '')}.`;
+      }
+      return `The shop does not accept this ${parameter}.${choice}`;
+    }
+    case 'starting':
+      return 'The shop is starting. Please try again in a moment.';
+    case 'node_unavailable':
+    case 'remote_failed':
+    case 'internal':
       return 'The shop cannot do this right now. Please try again in a moment.';
-    case -32601:
-      return 'The shop’s node does not know this request. The shop may be restarting; try again in a moment.';
+    default:
+      return null;
+  }
+}
+
+/** The sentence for an error that is not the shop's own. */
+function ofNode({ code, message }: RpcError): string {
+  if (code === -32601) {
+    return 'The shop’s node does not know this request. The shop may be restarting; try again in a moment.';
   }
   if (COMMANDO.includes(code)) {
     return /too soon/i.test(message)
@@ -64,7 +108,10 @@ function ofRpc({ code, message }: RpcError): string {
 
 /** What to tell the person in front of the page. */
 export function sentence(error: unknown): string {
-  if (error instanceof RpcError) return ofRpc(error);
+  if (error instanceof RpcError) {
+    const known = shopError(error);
+    return (known === null ? null : ofShop(known, error.message)) ?? ofNode(error);
+  }
   if (error instanceof ConfigError) return error.message;
   if (error instanceof ShapeError)
     return 'The shop’s answer could not be understood. Load the page again; if that does not help, tell the operator.';

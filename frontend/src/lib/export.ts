@@ -1,7 +1,7 @@
 /** Connection strings as files. */
 import { parseConnectionString } from './connection-string';
 
-/** What a spreadsheet or a script wants to know of a node. */
+/** The columns for a spreadsheet or a script. */
 interface Row {
   readonly number: number;
   readonly name: string;
@@ -25,26 +25,26 @@ function rows(links: readonly string[]): readonly Row[] {
   });
 }
 
-/** One cell; spreadsheets run what begins like a formula, so that gets an apostrophe. */
+/** One cell. Spreadsheets execute cells that begin like a formula, so those get an apostrophe. */
 function cell(value: string | number): string {
   const text = String(value);
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return `"${safe.replaceAll('"', '""')}"`;
 }
 
-/** Comma-separated values (RFC 4180) with a line of headings. */
+/** Comma-separated values (RFC 4180) with a header line. */
 export function toCsv(links: readonly string[]): string {
   const keys = ['number', 'name', 'color', 'node_id', 'websocket_url', 'connection_string'] as const;
   const lines = rows(links).map((row) => keys.map((key) => cell(row[key])).join(','));
   return [keys.join(','), ...lines, ''].join('\r\n');
 }
 
-/** A JSON document with the same. */
+/** The same as a JSON document. */
 export function toJson(links: readonly string[]): string {
   return `${JSON.stringify({ nodes: rows(links) }, null, 2)}\n`;
 }
 
-/** Hands a file to the browser, as if it had been downloaded. */
+/** Lets the browser download a file. */
 export function save(content: Blob, name: string): void {
   const url = URL.createObjectURL(content);
   const link = document.createElement('a');

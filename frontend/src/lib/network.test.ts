@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import lnplay from './lnplay.fixture.json';
 import { channels, draw } from './network';
 import { inkOn, luminance, NAMES, nodeColor } from './palette';
 
 describe('channels', () => {
   it('has the shapes that environments get', () => {
-    expect(channels('none', 8)).toEqual([]);
-    expect(channels('star', 4)).toEqual([[0, 1], [0, 2], [0, 3]]); // prettier-ignore
-    expect(channels('circular', 4)).toEqual([[0, 1], [1, 2], [2, 3], [3, 0]]); // prettier-ignore
-    expect(channels('prism', 4)).toEqual([[0, 1], [1, 2], [1, 3]]); // prettier-ignore
+    for (const [setup, bySize] of Object.entries(lnplay.channels))
+      for (const [count, expected] of Object.entries(bySize))
+        expect(channels(setup, Number(count)), `${setup}, ${count} nodes`).toEqual(expected);
     expect(channels('something new', 4)).toEqual([]);
   });
 });
@@ -32,15 +32,8 @@ describe('draw', () => {
 
 describe('palette', () => {
   it('has the colours that nodes get', () => {
-    expect([0, 1, 2, 3, 4, 5].map(nodeColor)).toEqual([
-      '#df2020',
-      '#20df57',
-      '#8f20df',
-      '#dfc820',
-      '#20bfdf',
-      '#df2087',
-    ]);
-    expect(NAMES.slice(0, 3)).toEqual(['Alice', 'Bruno', 'Carol']);
+    expect(lnplay.colors.map((_, i) => nodeColor(i))).toEqual(lnplay.colors);
+    expect(NAMES).toEqual(lnplay.names.slice(0, NAMES.length));
   });
 
   it('writes on each of them so that it can be read', () => {

@@ -1,22 +1,22 @@
-/** Where nodes and channels go in a picture of a network. */
+/** The layout of pictures of networks. */
 
-/** A node in the picture; the picture is 400 units wide and high. */
+/** A node in the picture, which is 400 units wide and high. */
 export interface Spot {
   readonly x: number;
   readonly y: number;
   readonly r: number;
 }
 
-/** A picture: nodes by their number, and pairs of nodes that share a channel. */
+/** A picture: nodes by their number, and pairs of nodes with a channel. */
 export interface Drawing {
   readonly spots: readonly Spot[];
   readonly channels: readonly (readonly [number, number])[];
 }
 
-/** Half the picture. */
+/** Half the size of the picture. */
 export const CENTRE = 200;
 
-/** The channels of a set-up, as `lnplay` opens them (crates/lnplay-agent/src/channels.rs). */
+/** The channels of a channel set-up, as `lnplay` opens them (crates/lnplay-agent/src/channels.rs). */
 export function channels(setup: string, count: number): readonly (readonly [number, number])[] {
   const to = (from: number, first: number) =>
     Array.from({ length: Math.max(0, count - first) }, (_, i) => [from, first + i] as const);
@@ -32,7 +32,7 @@ export function channels(setup: string, count: number): readonly (readonly [numb
   }
 }
 
-/** Draws a network: its hub in the middle if it has one, all others in a circle. */
+/** Lays out a network: its hub, if there is one, in the middle, all other nodes in a circle. */
 export function draw(setup: string, count: number): Drawing {
   const hub = setup === 'star' ? 0 : setup === 'prism' ? 1 : -1;
   const onCircle = Array.from({ length: count }, (_, i) => i).filter((i) => i !== hub);

@@ -24,6 +24,7 @@ describe('orderParams', () => {
     expect(orderParams({ nodeCount: 8, hours: 4 })).toEqual({ node_count: 8, hours: 4 });
     expect(
       orderParams({
+        sku: 'A',
         nodeCount: 8,
         hours: 4,
         channelSetup: 'star',
@@ -32,6 +33,7 @@ describe('orderParams', () => {
         title: 't',
       }),
     ).toEqual({
+      sku: 'A',
       node_count: 8,
       hours: 4,
       channel_setup: 'star',
@@ -95,8 +97,10 @@ it('reads an invoice', () => {
   const invoice = { invoice_id: 'i', bolt11_invoice: 'lnbcrt1', amount_msat: 5000, node_count: 8, hours: 1 };
   expect(readInvoice({ ...invoice, invoice_expires_at: '2026-11-22T15:41:08Z' })).toMatchObject({
     amountMsat: 5000,
+    sku: null,
     expiresAt: Date.parse('2026-11-22T15:41:08Z'),
   });
+  expect(readInvoice({ ...invoice, sku: 'A' }).sku).toBe('A');
   expect(() => readInvoice({ ...invoice, bolt11_invoice: null })).toThrow(ShapeError);
 });
 

@@ -1,83 +1,89 @@
-/** An order: what is asked for, what the shop answers, and what a page shows of it. */
+/** Orders: the request, the shop's answers, and their presentation. */
 import { maybeText, maybeTime, number, numberOr, object, text, texts, type Json } from './shape';
 
-/** What somebody wants. The optional parts are only sent if they were chosen. */
-export interface Wish {
+/** A request for an order. Optional parts are sent only if they were chosen. */
+export interface OrderRequest {
+  /** The product; without one the shop picks the first of that many nodes. */
+  readonly sku?: string;
   readonly nodeCount: number;
   readonly hours: number;
   readonly coinDistribution?: string;
   readonly channelSetup?: string;
-  /** One a node. */
+  /** One for each node. */
   readonly names?: readonly string[];
   /** Text for the cards. */
   readonly title?: string;
 }
 
 /** The parameters of `lnplaylive-createorder`. */
-export function orderParams(wish: Wish): Json {
+export function orderParams(request: OrderRequest): Json {
   return {
-    node_count: wish.nodeCount,
-    hours: wish.hours,
-    ...(wish.coinDistribution === undefined ? {} : { coin_distribution: wish.coinDistribution }),
-    ...(wish.channelSetup === undefined ? {} : { channel_setup: wish.channelSetup }),
-    ...(wish.names === undefined ? {} : { names: wish.names }),
-    ...(wish.title === undefined ? {} : { title: wish.title }),
+    ...(request.sku === undefined ? {} : { sku: request.sku }),
+    node_count: request.nodeCount,
+    hours: request.hours,
+    ...(request.coinDistribution === undefined ? {} : { coin_distribution: request.coinDistribution }),
+    ...(request.channelSetup === undefined ? {} : { channel_setup: request.channelSetup }),
+    ...(request.names === undefined ? {} : { names: request.names }),
+    ...(request.title === undefined ? {} : { title: request.title }),
   };
 }
 
-/** An order with its invoice, as `lnplaylive-createorder` answers. Times are milliseconds since 1970. */
+/** An order with its invoice, as returned by `lnplaylive-createorder`. Times are in milliseconds since 1970. */
 export interface Invoice {
   readonly invoiceId: string;
   readonly bolt11: string;
   readonly amountMsat: number;
+  /** Null of an order that an older page has kept. */
+  readonly sku: string | null;
   readonly nodeCount: number;
   readonly hours: number;
   readonly expiresAt: number;
 }
 
-/** Reads the answer of `lnplaylive-createorder`. */
+/** Parses the answer of `lnplaylive-createorder`. */
 export function readInvoice(value: unknown): Invoice {
   const from = object(value, 'the order');
   return {
     invoiceId: text(from, 'invoice_id'),
     bolt11: text(from, 'bolt11_invoice'),
     amountMsat: number(from, 'amount_msat'),
+    sku: maybeText(from, 'sku'),
     nodeCount: number(from, 'node_count'),
     hours: number(from, 'hours'),
     expiresAt: maybeTime(from, 'invoice_expires_at') ?? 0,
   };
 }
 
-/** How far the deployment is; `percent` over all steps. */
+/** Progress of the deployment; `percent` covers all steps. */
 export interface Progress {
   readonly percent: number;
   readonly message: string;
 }
 
-/** Where an order stands. */
+/** The state of an order. */
 export type Stage =
   | { readonly kind: 'unpaid' }
   | { readonly kind: 'lapsed' }
   | { readonly kind: 'working'; readonly progress: Progress }
   | { readonly kind: 'ready'; readonly endsAt: number | null; readonly connectionStrings: readonly string[] }
   | { readonly kind: 'over'; readonly endedAt: number | null }
-  /** Refunded: failed, and paid back. */
+  /** Failed, and refunded. */
   | {
       readonly kind: 'failed' | 'refunded';
       readonly message: string | null;
       readonly contact: string | null;
     };
 
-/** An order's status, as `lnplaylive-invoicestatus` answers. */
+/** The status of an order, as returned by `lnplaylive-invoicestatus`. */
 export interface Status {
   readonly invoiceId: string;
   readonly nodeCount: number;
   readonly hours: number;
-  /** Another number whenever something else would be shown. */
+  /** Changes whenever anything else changes. */
   readonly revision: number;
-  /** The buyer's text for the cards. */
+  /** The buyer's title for the cards. */
   readonly title: string | null;
-  /** The channels it begins with; null if the shop does not say. */
+  /** The initial channels; null if the shop does not say. */
   readonly channelSetup: string | null;
   readonly stage: Stage;
 }
@@ -120,7 +126,7 @@ function readStage(invoiceStatus: string, given: unknown): Stage {
   }
 }
 
-/** Reads the answer of `lnplaylive-invoicestatus` and `lnplaylive-waitstatus`. */
+/** Parses the answer of `lnplaylive-invoicestatus` and `lnplaylive-waitstatus`. */
 export function readStatus(value: unknown): Status {
   const from = object(value, 'the order’s status');
   return {
@@ -134,20 +140,20 @@ export function readStatus(value: unknown): Status {
   };
 }
 
-/** Whether nothing will change any more, so that there is nothing to wait for. */
+/** Returns whether the order cannot change any more. */
 export function isFinal(stage: Stage): boolean {
-  // A failed order can be tried again by the operator.
+  // The operator can retry a failed order.
   return stage.kind === 'over' || stage.kind === 'lapsed' || stage.kind === 'refunded';
 }
 
-/** Names for nodes as typed in a text area, one a line or separated by commas. */
+/** Parses names from a text area, one per line or separated by commas. */
 export type NamesInput =
   { readonly ok: true; readonly names: readonly string[] } | { readonly ok: false; readonly why: string };
 
-/** What an alias may have at most, in bytes: a limit of the Lightning protocol. */
+/** Maximum length of an alias in bytes, by the Lightning protocol. */
 const MAX_ALIAS = 32;
 
-/** Reads names for `count` nodes; with none, the shop gives its own. */
+/** Parses names for `count` nodes. Without any, the shop chooses them. */
 export function readNames(typed: string, count: number): NamesInput {
   const names = typed
     .split(/[\n,;]/)

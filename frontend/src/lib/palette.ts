@@ -1,12 +1,12 @@
-/** Names and colours that nodes get by themselves, for pictures of networks that do not exist yet. */
+/** The default names and colours of nodes, for pictures of networks that do not exist yet. */
 
-/** The first names that `lnplay` gives (crates/lnplay-agent/src/names.rs). */
+/** The first names in `lnplay`'s list (crates/lnplay-agent/src/names.rs). */
 export const NAMES = [
   'Alice', 'Bruno', 'Carol', 'Diego', 'Elena', 'Farid', 'Greta', 'Hugo',
   'Imani', 'Jonas', 'Keiko', 'Liam', 'Maya', 'Nils', 'Olga', 'Pablo',
 ] as const; // prettier-ignore
 
-/** The colour that `lnplay` gives node `index`: hues a golden angle apart. */
+/** The colour that `lnplay` gives to node `index`: hues at the golden angle. */
 export function nodeColor(index: number): string {
   const hue = Math.floor((((index * 381_966) % 1_000_000) * 1536) / 1_000_000);
   const level = (value: number) => 32 + Math.floor((value * 3) / 4);
@@ -23,7 +23,7 @@ export function nodeColor(index: number): string {
   return `#${rgb.map((part) => part.toString(16).padStart(2, '0')).join('')}`;
 }
 
-/** How bright a colour is to the eye, 0 to 1 (WCAG's relative luminance). */
+/** The relative luminance of a colour, 0 to 1 (WCAG). */
 export function luminance(color: string): number {
   const [r = 0, g = 0, b = 0] = [1, 3, 5].map((at) => {
     const part = parseInt(color.slice(at, at + 2), 16) / 255;
@@ -32,7 +32,7 @@ export function luminance(color: string): number {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-/** Black or white, whichever can be read better on the colour. */
+/** Black or white, whichever has more contrast to the colour. */
 export function inkOn(color: string): string {
   const light = luminance(color);
   return (light + 0.05) / 0.05 >= 1.05 / (light + 0.05) ? '#000000' : '#ffffff';

@@ -1,20 +1,20 @@
-/** Wallets that a page can ask to pay. Errors are sentences. */
+/** Wallets that a page can use to pay. Errors are sentences. */
 
 interface WebLn {
   enable(): Promise<void>;
   sendPayment(bolt11: string): Promise<unknown>;
 }
 
-/** Time for the demo's customer to pay, in milliseconds. */
+/** Time-out for the demo's customer, in milliseconds. */
 const DEMO_LIMIT = 60_000;
 
-/** The wallet that an extension has put into this browser, if one has. */
+/** The wallet of a browser extension, if there is one. */
 export function webln(): WebLn | null {
   const found: unknown = (globalThis as { webln?: unknown }).webln;
   return typeof found === 'object' && found !== null && 'sendPayment' in found ? (found as WebLn) : null;
 }
 
-/** Asks that wallet. */
+/** Pays with that wallet. */
 export async function payWithWebln(bolt11: string): Promise<void> {
   try {
     const wallet = webln();
@@ -25,7 +25,7 @@ export async function payWithWebln(bolt11: string): Promise<void> {
   }
 }
 
-/** Lets the demo's customer pay. */
+/** Pays with the demo's customer. */
 export async function payWithDemoWallet(path: string, bolt11: string): Promise<void> {
   let response: Response;
   try {
@@ -41,7 +41,7 @@ export async function payWithDemoWallet(path: string, bolt11: string): Promise<v
   if (!response.ok) throw new Error(await errorIn(response, 'The demo wallet could not pay.'));
 }
 
-/** The sentence in an answer of our server that went wrong. */
+/** The sentence in an error response of our server. */
 export async function errorIn(response: Response, otherwise: string): Promise<string> {
   const body: unknown = await response.json().catch(() => null);
   const error = typeof body === 'object' && body !== null ? (body as { error?: unknown }).error : null;

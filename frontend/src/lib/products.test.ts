@@ -1,5 +1,13 @@
 import { expect, it } from 'vitest';
-import { availability, hoursWithin, presets, readCatalogue, slider } from './products';
+import {
+  availability,
+  choices,
+  chosenProduct,
+  hoursWithin,
+  presets,
+  readCatalogue,
+  slider,
+} from './products';
 import { ShapeError } from './shape';
 
 const A = { sku: 'A', node_count: 8, msat_per_node_hour: 200000, available: true };
@@ -66,4 +74,21 @@ it('has a slider that reaches both ends, never goes back, and finds the presets'
   const all = Array.from({ length: 1001 }, (_, position) => at(position));
   expect(all.every((hours, i) => i === 0 || hours >= (all[i - 1] ?? 0))).toBe(true);
   expect([4, 24, 48, 168].every((hours) => at(slider.position(hours, 1, 504)) === hours)).toBe(true);
+});
+
+it('tells products of one size apart by name', () => {
+  const D = { ...A, sku: 'D', node_count: 64 };
+  const catalogue = readCatalogue({ products: [A, D, { ...D, sku: 'E', msat_per_node_hour: 1 }] });
+  expect(choices(catalogue)).toEqual([
+    { sku: 'A', nodeCount: 8, label: '8' },
+    { sku: 'D', nodeCount: 64, label: '64 D' },
+    { sku: 'E', nodeCount: 64, label: '64 E' },
+  ]);
+  const sku = (chosen: { sku: string | null; nodeCount: number }) =>
+    chosenProduct(catalogue.products, chosen)?.sku;
+  expect(sku({ sku: 'E', nodeCount: 64 })).toBe('E');
+  expect(sku({ sku: null, nodeCount: 64 })).toBe('D');
+  expect(sku({ sku: 'gone', nodeCount: 64 })).toBe('D');
+  expect(sku({ sku: 'E', nodeCount: 9 })).toBeUndefined();
+  expect(choices(null).map(({ label }) => label)).toEqual(['8', '16', '32', '64']);
 });

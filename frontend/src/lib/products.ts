@@ -1,32 +1,32 @@
-/** What the shop sells, as `lnplaylive-products` says. */
+/** The shop's products, from `lnplaylive-products`. */
 import { list, maybeText, maybeTime, number, numberOr, object, text, texts } from './shape';
 
-/** One size of environment. */
+/** One product: a size of environment and its price. Several products may have the same size. */
 export interface Product {
   readonly sku: string;
   readonly nodeCount: number;
   readonly msatPerNodeHour: number;
   readonly available: boolean;
-  /** How many more could be sold now; null if the shop does not say. */
+  /** Number of environments available now; null if the shop does not say. */
   readonly availableCount: number | null;
-  /** When a sold-out one frees up, in milliseconds since 1970; null if nobody knows. */
+  /** Time at which a sold-out product becomes available, in milliseconds since 1970; null if unknown. */
   readonly nextAvailableAt: number | null;
 }
 
-/** The whole offer. */
+/** The catalogue. */
 export interface Catalogue {
   /** Smallest first. */
   readonly products: readonly Product[];
   readonly minHours: number;
   readonly maxHours: number;
-  /** Ways to share out the coins; empty if the shop offers no choice. */
+  /** Coin distributions; empty if there is no choice. */
   readonly coinDistributions: readonly string[];
-  /** Channels to begin with; empty if the shop offers no choice. */
+  /** Initial channels; empty if there is no choice. */
   readonly channelSetups: readonly string[];
   readonly contact: string | null;
 }
 
-/** Reads the answer of `lnplaylive-products`. */
+/** Parses the answer of `lnplaylive-products`. */
 export function readCatalogue(value: unknown): Catalogue {
   const from = object(value, 'the catalogue');
   const products = list(from, 'products').map((item): Product => {
@@ -52,7 +52,46 @@ export function readCatalogue(value: unknown): Catalogue {
   };
 }
 
-/** A length of time that people ask for. */
+/** Sizes to show before the shop has answered. */
+const USUAL_SIZES = [8, 16, 32, 64];
+
+/** An entry of the list of sizes. */
+export interface Choice {
+  /** Null before the shop has answered. */
+  readonly sku: string | null;
+  readonly nodeCount: number;
+  /** The size, and the product's name if another one has the same size. */
+  readonly label: string;
+}
+
+/** The product's size, and its name if another one has the same size. */
+export function productLabel(product: Product, products: readonly Product[]): string {
+  const alike = products.filter(({ nodeCount }) => nodeCount === product.nodeCount);
+  return alike.length > 1 ? `${product.nodeCount} ${product.sku}` : String(product.nodeCount);
+}
+
+/** The choices: the products, or the usual sizes before the shop has answered. */
+export function choices(catalogue: Pick<Catalogue, 'products'> | null): readonly Choice[] {
+  if (catalogue === null || catalogue.products.length === 0) {
+    return USUAL_SIZES.map((nodeCount) => ({ sku: null, nodeCount, label: String(nodeCount) }));
+  }
+  return catalogue.products.map((product) => ({
+    sku: product.sku,
+    nodeCount: product.nodeCount,
+    label: productLabel(product, catalogue.products),
+  }));
+}
+
+/** The chosen product; without a name, or with one that is no longer sold, the first of that size. */
+export function chosenProduct(
+  products: readonly Product[],
+  { sku, nodeCount }: Pick<Choice, 'sku' | 'nodeCount'>,
+): Product | null {
+  const named = products.find((product) => product.sku === sku && product.nodeCount === nodeCount);
+  return named ?? products.find((product) => product.nodeCount === nodeCount) ?? null;
+}
+
+/** A preset duration. */
 export interface Preset {
   readonly name: string;
   readonly hours: number;
@@ -65,12 +104,12 @@ const PRESETS: readonly Preset[] = [
   { name: 'A week', hours: 168 },
 ];
 
-/** The presets that the shop sells. */
+/** The presets within the shop's limits. */
 export function presets({ minHours, maxHours }: Pick<Catalogue, 'minHours' | 'maxHours'>): readonly Preset[] {
   return PRESETS.filter(({ hours }) => hours >= minHours && hours <= maxHours);
 }
 
-/** Hours as somebody typed or dragged them, made into hours that are sold. */
+/** Rounds and limits hours that were typed or dragged. */
 export function hoursWithin(
   hours: number,
   { minHours, maxHours }: Pick<Catalogue, 'minHours' | 'maxHours'>,
@@ -79,8 +118,8 @@ export function hoursWithin(
 }
 
 /**
- * Between hours and a slider's position from 0 to 1000: most environments live for a day or two, so the
- * slider is logarithmic and lands on hours that are easy to say.
+ * Converts between hours and a slider's position from 0 to 1000. Most environments live for a day or two, so the
+ * slider is logarithmic, and it snaps to round hours.
  */
 export const slider = {
   position(hours: number, min: number, max: number): number {
@@ -93,7 +132,7 @@ export const slider = {
   },
 };
 
-/** How a product's availability is said. */
+/** The text for a product's availability. */
 export function availability(product: Product, when: (ms: number) => string): string {
   if (!product.available) {
     return product.nextAvailableAt === null ? 'Sold out' : `Sold out until ${when(product.nextAvailableAt)}`;

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import decodeQR from 'qr/decode.js';
 import { invoiceQrText, qrPath } from './qr';
 
-/** Paints the path as a browser would, four pixels to a module, and reads the picture. */
+/** Renders the path as a browser does, with four pixels per module, and decodes the picture. */
 function scan(text: string): string {
   const { size, d } = qrPath(text);
   const scale = 4;

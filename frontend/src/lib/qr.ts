@@ -1,16 +1,16 @@
 /** QR codes as one SVG path. */
 import { encodeQR } from 'qr';
 
-/** A code: a path of unit squares in a square picture of `size` units, quiet zone included. */
+/** A code: a path of unit squares in a square of `size` units, including the quiet zone. */
 export interface QrPath {
   readonly size: number;
   readonly d: string;
 }
 
-/** Light modules that a reader needs around a code (ISO/IEC 18004). */
+/** Width of the quiet zone in modules (ISO/IEC 18004). */
 const QUIET = 4;
 
-/** Draws a text. */
+/** Encodes a text. */
 export function qrPath(text: string): QrPath {
   const rows = encodeQR(text, 'raw', { ecc: 'low', border: QUIET });
   let d = '';
@@ -25,7 +25,7 @@ export function qrPath(text: string): QrPath {
   return { size: rows.length, d };
 }
 
-/** The text of a BOLT 11 invoice's code: upper case, which QR codes store in less space. */
+/** The text in the code of a BOLT 11 invoice: upper case, which QR codes store in less space. */
 export function invoiceQrText(bolt11: string): string {
   return `LIGHTNING:${bolt11.toUpperCase()}`;
 }

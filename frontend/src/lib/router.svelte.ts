@@ -1,4 +1,4 @@
-/** The address bar and the pages, kept together. */
+/** Keeps the address bar and the page in step. */
 import { routeOf, type Route } from './routes';
 
 class Router {
@@ -12,7 +12,7 @@ class Router {
     return this.#hash;
   }
 
-  /** Follows the browser's own navigation, and links of this site. Called once. */
+  /** Handles the browser's navigation and links within the site. Call it once. */
   start(): void {
     const read = () => {
       this.#path = location.pathname;
@@ -42,7 +42,7 @@ class Router {
     const url = new URL(link.href, location.href);
     if (url.origin !== location.origin) return;
     const samePage = url.pathname === location.pathname;
-    // Jumps within a page are the browser's; all else that is ours is shown without loading anything.
+    // The browser handles jumps within a page; other links of the app are shown without loading a document.
     if ((samePage && url.hash !== '') || routeOf(url.pathname).page === 'nowhere') return;
     event.preventDefault();
     this.go(url.pathname + url.search + url.hash);
@@ -51,5 +51,5 @@ class Router {
   }
 }
 
-/** The one router of the page. */
+/** The page's only router. */
 export const router = new Router();

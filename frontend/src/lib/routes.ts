@@ -1,4 +1,4 @@
-/** Which page an address shows. */
+/** The pages of the app and their paths. */
 
 /** A page of the app. */
 export type Route =
@@ -9,15 +9,15 @@ export type Route =
   | { readonly page: 'connect' }
   | { readonly page: 'nowhere' };
 
-/** An order's id as the shop makes them: nothing else is worth a question to the node. */
+/** The format of order ids. Anything else is not worth a request to the node. */
 const INVOICE_ID = /^lnplaylive-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** Whether this can be an order's id. */
+/** Returns whether this can be an order's id. */
 export function isInvoiceId(value: string): boolean {
   return INVOICE_ID.test(value);
 }
 
-/** The page at a path. */
+/** The page for a path. */
 export function routeOf(path: string): Route {
   const parts = path.split('/').filter((part) => part !== '');
   const [first, second] = parts;
@@ -25,18 +25,18 @@ export function routeOf(path: string): Route {
   if (parts.length === 1 && first === 'order') return { page: 'order' };
   if (parts.length === 1 && first === 'orders') return { page: 'find' };
   if (parts.length === 1 && first === 'connect') return { page: 'connect' };
-  // Rubbish after /orders/ gets the page that says there is no such order.
+  // For an invalid id the page says that there is no such order.
   if (first === 'orders') return { page: 'status', invoiceId: parts.length === 2 ? (second ?? '') : '' };
   return { page: 'nowhere' };
 }
 
-/** The order's id in what somebody pasted: its whole address, or the id alone; null if there is none. */
+/** Extracts the order's id from pasted text: the page's URL or the id; null if there is none. */
 export function findInvoiceId(pasted: string): string | null {
   const found = /lnplaylive-[0-9a-f-]{36}/.exec(pasted.trim().toLowerCase())?.[0];
   return found !== undefined && isInvoiceId(found) ? found : null;
 }
 
-/** The document's title. An order's id is a secret, so it is never part of one. */
+/** The document's title. It never contains an order's id, which is a secret. */
 export function titleOf(route: Route): string {
   switch (route.page) {
     case 'landing':

@@ -1,72 +1,72 @@
-/** Orders that this browser made or looked at, so that they can be shown again without a network. */
+/** Orders that were created or viewed in this browser, so that they can be shown without a network. */
 import type { Invoice, Status } from './order';
 
-/** What is kept of an order. */
+/** A saved order. */
 export interface SavedOrder {
   readonly invoiceId: string;
-  /** There if the order was made in this browser. */
+  /** Set if the order was created in this browser. */
   readonly invoice?: Invoice;
-  /** The last status that was seen. */
+  /** The last known status. */
   readonly status?: Status;
-  /** Whether its address was put into a password manager. */
+  /** True if its URL was saved in a password manager. */
   readonly kept?: boolean;
-  /** When it was last seen, in milliseconds since 1970. */
+  /** Time of the last view, in milliseconds since 1970. */
   readonly seenAt: number;
 }
 
 const KEY = 'lnplaylive.orders';
 
-/** More than anybody has open at a time. */
-const MOST = 8;
+/** More than anybody has open at the same time. */
+const MAX_ORDERS = 8;
 
-/** The part of `Storage` that is needed. */
-export type Shelf = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+/** The used part of `Storage`. */
+export type OrderStorage = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
 
 function isSaved(value: unknown): value is SavedOrder {
   return typeof value === 'object' && value !== null && 'invoiceId' in value && 'seenAt' in value;
 }
 
-/** All that is kept, the last one seen first. Whatever is unreadable is as good as not there. */
-export function savedOrders(shelf: Shelf): readonly SavedOrder[] {
+/** All saved orders, most recently viewed first. Unreadable data counts as missing. */
+export function savedOrders(storage: OrderStorage): readonly SavedOrder[] {
   try {
-    const kept: unknown = JSON.parse(shelf.getItem(KEY) ?? '[]');
-    return Array.isArray(kept) ? kept.filter(isSaved) : [];
+    const stored: unknown = JSON.parse(storage.getItem(KEY) ?? '[]');
+    return Array.isArray(stored) ? stored.filter(isSaved) : [];
   } catch {
     return [];
   }
 }
 
-function write(shelf: Shelf, orders: readonly SavedOrder[]): void {
+function write(storage: OrderStorage, orders: readonly SavedOrder[]): void {
   try {
-    if (orders.length === 0) shelf.removeItem(KEY);
-    else shelf.setItem(KEY, JSON.stringify(orders.slice(0, MOST)));
+    if (orders.length === 0) storage.removeItem(KEY);
+    else storage.setItem(KEY, JSON.stringify(orders.slice(0, MAX_ORDERS)));
   } catch {
-    // A full or forbidden store: the page works without.
+    // The storage is full or forbidden; the page works without it.
   }
 }
 
-/** What is kept of one order. */
-export function savedOrder(shelf: Shelf, invoiceId: string): SavedOrder | null {
-  return savedOrders(shelf).find((order) => order.invoiceId === invoiceId) ?? null;
+/** The saved data of an order. */
+export function savedOrder(storage: OrderStorage, invoiceId: string): SavedOrder | null {
+  return savedOrders(storage).find((order) => order.invoiceId === invoiceId) ?? null;
 }
 
-/** Keeps what is new of an order beside what was known of it. */
-export function keep(shelf: Shelf, order: SavedOrder): void {
-  const others = savedOrders(shelf).filter(({ invoiceId }) => invoiceId !== order.invoiceId);
-  write(shelf, [{ ...savedOrder(shelf, order.invoiceId), ...order }, ...others]);
+/** Updates the saved data of an order. */
+export function keep(storage: OrderStorage, order: SavedOrder): void {
+  const others = savedOrders(storage).filter(({ invoiceId }) => invoiceId !== order.invoiceId);
+  write(storage, [{ ...savedOrder(storage, order.invoiceId), ...order }, ...others]);
 }
 
-/** Forgets an order. */
-export function forget(shelf: Shelf, invoiceId: string): void {
+/** Removes an order. */
+export function forget(storage: OrderStorage, invoiceId: string): void {
   write(
-    shelf,
-    savedOrders(shelf).filter((order) => order.invoiceId !== invoiceId),
+    storage,
+    savedOrders(storage).filter((order) => order.invoiceId !== invoiceId),
   );
 }
 
-/** The invoice that somebody was about to pay in this browser, if there is still time to. */
-export function openInvoice(shelf: Shelf, now: number): Invoice | null {
-  const open = savedOrders(shelf).find(
+/** The invoice that was to be paid in this browser, if it has not expired. */
+export function openInvoice(storage: OrderStorage, now: number): Invoice | null {
+  const open = savedOrders(storage).find(
     ({ invoice, status }) =>
       invoice !== undefined &&
       invoice.expiresAt > now &&
@@ -75,8 +75,8 @@ export function openInvoice(shelf: Shelf, now: number): Invoice | null {
   return open?.invoice ?? null;
 }
 
-/** The order to offer on the first page: the last one that still is, or may become, a network. */
-export function currentOrder(shelf: Shelf, now: number): SavedOrder | null {
+/** The order to offer on the first page: the last one that is, or may become, a network. */
+export function currentOrder(storage: OrderStorage, now: number): SavedOrder | null {
   const isCurrent = ({ invoice, status }: SavedOrder) => {
     switch (status?.stage.kind) {
       case undefined:
@@ -91,5 +91,5 @@ export function currentOrder(shelf: Shelf, now: number): SavedOrder | null {
         return false;
     }
   };
-  return savedOrders(shelf).find(isCurrent) ?? null;
+  return savedOrders(storage).find(isCurrent) ?? null;
 }

@@ -1,6 +1,6 @@
-/** Reading JSON that came from elsewhere: each function either finds what it names, or throws a sentence. */
+/** Parsing of JSON from elsewhere: each function returns the named value or throws a sentence. */
 
-/** What came from elsewhere is not what was agreed on. */
+/** JSON from elsewhere does not have the expected shape. */
 export class ShapeError extends Error {
   override name = 'ShapeError';
 }

@@ -1,4 +1,4 @@
-/** The shop as all pages share it: its configuration, the connection to its node, what it sells. */
+/** The state of the shop, shared by all pages: configuration, connection, catalogue. */
 import { loadConfig, type ShopConfig } from './config';
 import { sentence } from './errors';
 import { Link } from './node/link';
@@ -7,27 +7,27 @@ import type { LinkState } from './node/node';
 import { CREATE_ORDER, products } from './node/shop';
 import type { Catalogue } from './products';
 
-/** How old availability may get while somebody looks at it, in milliseconds. */
+/** Maximum age of the availability while the page is visible, in milliseconds. */
 const REFRESH = 60_000;
 
-/** After how long the configuration is asked for again by itself, in milliseconds. */
+/** Delay before the configuration is requested again after a failure, in milliseconds. */
 const CONFIG_RETRY = 10_000;
 
 class Shop {
   config = $state.raw<ShopConfig | null>(null);
-  /** Why there is no configuration, in a sentence. */
+  /** The reason why there is no configuration, as a sentence. */
   configProblem = $state<string | null>(null);
   link = $state.raw<Link | null>(null);
   linkState = $state.raw<LinkState>({ kind: 'connecting' });
   catalogue = $state.raw<Catalogue | null>(null);
-  /** Why the catalogue is not there or old, in a sentence. */
+  /** The reason why the catalogue is missing or outdated, as a sentence. */
   catalogueProblem = $state<string | null>(null);
-  /** Whether the browser believes to have a network. */
+  /** True if the browser reports a network. */
   online = $state(navigator.onLine);
 
   #started = false;
 
-  /** Connects, once; pages that need the node call it. */
+  /** Connects, once. Pages that need the node call it. */
   start(): void {
     if (this.#started) return;
     this.#started = true;
@@ -44,13 +44,13 @@ class Shop {
     void this.#load();
   }
 
-  /** Tries again now whatever did not work. */
+  /** Retries everything that failed. */
   retry(): void {
     if (this.link !== null) this.link.retryNow();
     else if (this.#started) void this.#load();
   }
 
-  /** Whom to ask for help. */
+  /** Contact for help. */
   get contact(): string | null {
     return this.config?.contact ?? this.catalogue?.contact ?? null;
   }
@@ -77,12 +77,12 @@ class Shop {
       if (this.link !== link) return;
       this.linkState = state;
       if (state.kind === 'connected') void this.#refresh();
-      // Perhaps the shop has moved to another node since this page was opened.
+      // The shop may have moved to another node since the page was opened.
       if (state.kind === 'waiting' && state.fault === 'stranger') void this.#look();
     });
   }
 
-  /** Takes up another configuration, if there is one. */
+  /** Applies a changed configuration. */
   async #look(): Promise<void> {
     const known = JSON.stringify(this.config);
     const config = await loadConfig(new URL(location.href)).catch(() => null);
@@ -103,5 +103,5 @@ class Shop {
   }
 }
 
-/** The one shop of the page. */
+/** The page's only shop. */
 export const shop = new Shop();

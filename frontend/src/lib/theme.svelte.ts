@@ -1,4 +1,4 @@
-/** Dark or light: as the system says, until somebody chooses. */
+/** Dark or light theme: the system's, until the user chooses. */
 
 type Theme = 'light' | 'dark';
 
@@ -18,10 +18,10 @@ class ThemeState {
   #system = $state<Theme>(system.matches ? 'dark' : 'light');
   #chosen = $state(chosen());
 
-  /** What is shown. */
+  /** The current theme. */
   readonly shown: Theme = $derived(this.#chosen ?? this.#system);
 
-  /** Applies what was chosen before, and follows the system. Called once, before anything is drawn. */
+  /** Applies an earlier choice, and follows the system. Call it once, before anything is rendered. */
   start(): void {
     this.#apply();
     system.addEventListener('change', () => {
@@ -35,7 +35,7 @@ class ThemeState {
     try {
       localStorage.setItem(KEY, this.#chosen);
     } catch {
-      // Then it holds for this page only.
+      // Without storage the choice holds for this page only.
     }
   }
 
@@ -44,5 +44,5 @@ class ThemeState {
   }
 }
 
-/** The one theme of the page. */
+/** The page's only theme. */
 export const theme = new ThemeState();

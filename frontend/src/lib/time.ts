@@ -1,11 +1,11 @@
-/** How long things take and when they end, in words. */
+/** Durations and moments in words. */
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** What is left of a time in milliseconds, as a clock: `9:05`, `1:09:05`. Never below zero. */
+/** A remaining time in milliseconds as a clock: `9:05`, `1:09:05`. Never below zero. */
 export function clock(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / SECOND));
   const two = (n: number) => String(n).padStart(2, '0');
@@ -36,7 +36,7 @@ export function hoursInWords(hours: number): string {
   return left(hours * HOUR);
 }
 
-/** A moment in the reader's own time: `Tue 24 Nov, 15:46`. */
+/** A moment in the user's time zone: `Tue 24 Nov, 15:46`. */
 export function moment(ms: number, locale?: string, timeZone?: string): string {
   return new Intl.DateTimeFormat(locale, {
     weekday: 'short',

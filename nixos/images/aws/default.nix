@@ -1,6 +1,5 @@
-# The host as an image for EC2. What it is to be it learns at boot from its user-data (see ../user-data.example), which is the
-# only thing to be changed: it never rebuilds itself. A new version is a new image; chain, node and certificates are on a
-# volume of their own and outlive the instance.
+# The host as an image for EC2. It reads its settings at boot from user-data (see ../user-data.example) and never rebuilds itself:
+# a new version is a new image. Chain, node and certificates are on a separate volume and outlive the instance.
 {
   config,
   lib,
@@ -24,19 +23,19 @@ in
     metrics.enable = true;
     stateDir = "/state";
   };
-  # On the root disk: another one than the node's own.
+  # On the root disk, which is not the disk of the node.
   services.clightning.backup.directory = "/var/backup/clightning";
 
   assertions = [
     {
       assertion = cfg.frontend.enable -> cfg.domain != null;
-      message = "services.lnplaylive.domain: the web shop on AWS needs one, because certificates are made out to it";
+      message = "services.lnplaylive.domain: the web shop on AWS needs a domain, to get a certificate for it";
     }
   ];
 
-  # Would run user-data that begins with #! as root, and rebuild the system from any other.
+  # It would run user-data that begins with #! as root, and treat any other user-data as a NixOS configuration to switch to.
   virtualisation.amazon-init.enable = false;
-  # Logging in is by SSH, with the key that the instance was started with.
+  # Log in with SSH, with the key pair that the instance was launched with.
   services.amazon-ssm-agent.enable = lib.mkForce false;
   services.openssh.settings = {
     PasswordAuthentication = false;
@@ -44,11 +43,11 @@ in
   };
   networking.firewall.allowedTCPPorts = [ 22 ];
 
-  # Room for the images for remotes, and what else is in the closure; the root disk grows to its volume's size at boot.
+  # Room for the closure, including the images for remotes. The root disk grows to the size of its volume at boot.
   virtualisation.diskSize = "auto";
   image.baseName = "lnplaylive-${cfg.package.version}-${pkgs.stdenv.hostPlatform.system}";
 
-  # nixpkgs' own build of this image carries a channel along, for a system that is rebuilt in place.
+  # The build of nixpkgs adds a channel, for systems that are rebuilt in place.
   system.build.amazonImage = lib.mkForce (
     import "${modulesPath}/../lib/make-disk-image.nix" {
       inherit config lib pkgs;
@@ -60,7 +59,7 @@ in
       fsType = "ext4";
       partitionTableType = if config.ec2.efi then "efi" else "legacy+gpt";
       copyChannel = false;
-      # What the tool that registers the image wants to know of it.
+      # Metadata for publish-aws-image.
       postVM = ''
         mkdir -p $out/nix-support
         echo "file ${config.amazonImage.format} $diskImage" >> $out/nix-support/hydra-build-products
@@ -75,7 +74,7 @@ in
     }
   );
 
-  # The image is the system: nothing is evaluated or built on it.
+  # Nothing is evaluated or built on an instance.
   nix.enable = false;
   documentation.enable = false;
   system.stateVersion = "26.05";

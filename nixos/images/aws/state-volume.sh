@@ -1,14 +1,14 @@
-# Finds the volume for what outlives the instance, and leaves a link to it:   lnplaylive-state-volume LINK
+# Finds the state volume and creates a link to it:   lnplaylive-state-volume LINK
 #
-# It is the disk whose file system carries our label. Where there is none, it is the one disk that is blank, which is formatted.
-# A disk with anything else on it is never touched. STATE_VOLUME=false: there is none, and there will be no link.
+# The volume is the disk whose file system has our label. If there is none, it is the only blank disk, which is then formatted. A disk
+# with any other content is never touched. With STATE_VOLUME=false there is no volume, and no link is created.
 link=$1
 label=lnplaylive-state
-# How long a volume may take to be attached, in seconds.
+# How long to wait for a volume to be attached, in seconds.
 patience=${STATE_VOLUME_PATIENCE:-600}
 
 if [[ $STATE_VOLUME != true ]]; then
-  echo "state_volume is $STATE_VOLUME: what is kept is kept on the root disk"
+  echo "state_volume is $STATE_VOLUME: state is kept on the root disk"
   exit 0
 fi
 
@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-# Whole disks that nothing uses: no partitions, not mounted, not the instance's own, which forget everything when it stops.
+# Whole disks that are not in use: not partitioned, not mounted, and not instance store, which loses its data when the instance stops.
 unused() {
   lsblk --json --output PATH,TYPE,MODEL,MOUNTPOINTS,RO | jq --raw-output '.blockdevices[]
     | select(.type == "disk" and (.ro | not) and (.children // []) == [])
@@ -30,7 +30,7 @@ unused() {
 is_blank() {
   local status=0
   blkid --probe "$1" >/dev/null || status=$?
-  # 2: no file system, no partition table, nothing that has a name. And the beginning is zeros, as EBS hands volumes out.
+  # 2: no file system, partition table or other signature. EBS delivers volumes filled with zeros, so the beginning must be zeros too.
   [[ $status == 2 ]] && cmp --silent --bytes=1048576 "$1" /dev/zero
 }
 
@@ -61,7 +61,7 @@ done
 
 [[ ${#ours[@]} -le 1 ]] || fail "several disks are labelled $label: ${ours[*]}; detach all but one"
 if [[ ${#ours[@]} == 0 ]]; then
-  [[ ${#blank[@]} == 1 ]] || fail "several disks are blank: ${blank[*]}; detach all but the one that is to be used"
+  [[ ${#blank[@]} == 1 ]] || fail "several disks are blank: ${blank[*]}; detach all but the one to use"
   echo "formatting ${blank[0]}, which is blank"
   mkfs.ext4 -q -L "$label" "${blank[0]}"
   ours=("${blank[@]}")
@@ -69,8 +69,8 @@ fi
 
 volume=${ours[0]}
 status=0
-# Reads everything only after a crash that the journal does not cover; a clean one costs nothing. 1: errors, and they were corrected.
+# A full check happens only after a crash that the journal does not cover. Status 1: errors were found and corrected.
 e2fsck -p "$volume" || status=$?
-[[ $status -le 1 ]] || fail "the file system on $volume has errors that want somebody to look at them (e2fsck: $status)"
+[[ $status -le 1 ]] || fail "the file system on $volume has errors that need manual repair (e2fsck: $status)"
 ln -sf "$volume" "$link"
-echo "it is $volume"
+echo "using $volume"

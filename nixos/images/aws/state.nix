@@ -1,7 +1,7 @@
-# /state: what has to outlive the instance, on an EBS volume of its own.
+# /state: the data that must outlive the instance, on an EBS volume of its own.
 #
-# Found and, if blank, formatted by a service; mounted only if that found one. Whoever keeps something below /state requires
-# the mount (`RequiresMountsFor`), so that a missing volume stops the boot and never makes a second node.
+# A service finds the volume, and formats it if it is blank. The volume is mounted only if that succeeded. Services that keep data
+# below /state require the mount (`RequiresMountsFor`), so a missing volume stops the boot and never leads to a second node.
 {
   config,
   lib,
@@ -10,7 +10,7 @@
 }:
 let
   hardening = import ../../modules/hardening.nix;
-  # Not below /dev, or systemd would wait for a device of that name where there is to be none.
+  # Not below /dev: systemd would wait for a device of that name even if there is no volume.
   link = "/run/lnplaylive-state/volume";
   find = pkgs.writeShellApplication {
     name = "lnplaylive-state-volume";
@@ -27,9 +27,9 @@ let
     name = "lnplaylive-state-network";
     runtimeInputs = [ pkgs.coreutils ];
     text = ''
-      # A node that came up on another network than before would be another node.
+      # On another network it would be another node.
       if [[ -e /state/network && $(</state/network) != "$LIGHTNING_NETWORK" ]]; then
-        echo "host.network: this host's node is on $(</state/network), not on $LIGHTNING_NETWORK; a node never changes its network" >&2
+        echo "host.network: this host's node is on $(</state/network), not on $LIGHTNING_NETWORK; a node cannot change its network" >&2
         exit 1
       fi
       echo "$LIGHTNING_NETWORK" >/state/network.new
@@ -40,12 +40,12 @@ in
 {
   systemd.services = {
     lnplaylive-state-volume = {
-      description = "Volume for what outlives the instance";
+      description = "Find the volume for /state";
       requires = [ "lnplaylive-user-data.service" ];
       after = [ "lnplaylive-user-data.service" ];
       serviceConfig =
         hardening.base
-        # Formats and checks a disk.
+        # It formats and checks a disk.
         // hardening.disks
         // {
           Type = "oneshot";
@@ -53,20 +53,20 @@ in
           RuntimeDirectory = "lnplaylive-state";
           EnvironmentFile = config.services.lnplaylive.environmentFile;
           ExecStart = "${lib.getExe find} ${link}";
-          # A volume may be attached after the instance has started; and a check of a large one takes its time.
+          # A volume may be attached after the instance has started, and checking a large file system takes time.
           TimeoutStartSec = "30min";
           StandardError = "journal+console";
         };
     };
 
-    # The volume may have been made larger.
+    # The volume may have been enlarged.
     lnplaylive-state-growth = {
-      description = "Growth of the state volume's file system";
+      description = "Grow the file system of the state volume";
       wantedBy = [ "lnplaylive-state.service" ];
       before = [ "lnplaylive-state.service" ];
       unitConfig = {
         RequiresMountsFor = [ "/state" ];
-        # Without a volume it is a directory on the root disk.
+        # Without a volume, /state is a directory on the root disk.
         ConditionPathIsMountPoint = "/state";
       };
       serviceConfig =
@@ -75,7 +75,7 @@ in
         // {
           Type = "oneshot";
           RemainAfterExit = true;
-          # Only who has it may resize a file system that is mounted.
+          # Needed to resize a mounted file system.
           CapabilityBoundingSet = "CAP_SYS_RESOURCE";
           ReadWritePaths = [ "/state" ];
           ExecStart = "${config.systemd.package}/lib/systemd/systemd-growfs /state";
@@ -84,16 +84,16 @@ in
     };
 
     lnplaylive-state = {
-      description = "State directories, and the network of the node in them";
+      description = "Create the state directories and record the node's network";
       requires = [ "lnplaylive-user-data.service" ];
       after = [ "lnplaylive-user-data.service" ];
       unitConfig.RequiresMountsFor = [ "/state" ];
       serviceConfig =
         hardening.base
-        # Makes directories for other users.
+        # It creates directories for other users.
         // hardening.owners
         // {
-          # systemd-tmpfiles looks the boot's id up, and complains on the console where it cannot.
+          # systemd-tmpfiles reads the boot id, and complains on the console if it cannot.
           ProcSubset = "all";
           Type = "oneshot";
           RemainAfterExit = true;
@@ -101,17 +101,27 @@ in
           ReadWritePaths = [ "/state" ];
           ExecStart = [
             (lib.getExe remember)
-            # At boot, when it makes all others, the volume is not there yet.
+            # At boot systemd-tmpfiles runs before the volume is mounted.
             "${config.systemd.package}/bin/systemd-tmpfiles --create --prefix=/state"
           ];
           StandardError = "journal+console";
         };
     };
   }
-  // lib.genAttrs [ "bitcoind-lnplaylive" "caddy" "clightning" "lnplaylive-culler" "lnplaylive-frontend" "lnplaylive-rune" ] (_: {
-    requires = [ "lnplaylive-state.service" ];
-    after = [ "lnplaylive-state.service" ];
-  });
+  //
+    lib.genAttrs
+      [
+        "bitcoind-lnplaylive"
+        "caddy"
+        "clightning"
+        "lnplaylive-culler"
+        "lnplaylive-frontend"
+        "lnplaylive-rune"
+      ]
+      (_: {
+        requires = [ "lnplaylive-state.service" ];
+        after = [ "lnplaylive-state.service" ];
+      });
 
   systemd.tmpfiles.settings.state."/state".d = {
     user = "root";
@@ -130,9 +140,9 @@ in
       before = [ "umount.target" ];
       conflicts = [ "umount.target" ];
       unitConfig = {
-        # Without a volume it is a directory on the root disk.
+        # Without a volume, /state is a directory on the root disk.
         ConditionPathExists = link;
-        # Not a part of local-fs.target: that comes before the network, from which the user-data comes.
+        # Not part of local-fs.target, which comes before the network and therefore before the user-data.
         DefaultDependencies = false;
       };
       mountConfig.DirectoryMode = "0755";

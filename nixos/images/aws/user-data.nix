@@ -1,4 +1,4 @@
-# User-data, turned into the files that services are started with, before any of them.
+# Converts the instance's user-data into the files that the services read, before any of them starts.
 { config, pkgs, ... }:
 let
   cfg = config.services.lnplaylive;
@@ -12,7 +12,7 @@ in
   services.lnplaylive = {
     environmentFile = "${dir}/host.env";
     configFile = "${dir}/lnplaylive.toml";
-    # Every file in them, as tokens_REMOTE.token and keys_REMOTE.key.
+    # Directories with files named tokens_REMOTE.token and keys_REMOTE.key.
     credentials = [
       "tokens:${dir}/tokens"
       "keys:${dir}/keys"
@@ -21,10 +21,10 @@ in
   };
   services.clightning.includes = [ "${dir}/lightning.conf" ];
 
-  # All of ours starts after it, because it starts after ./state.nix does.
+  # All our services start after this one, because they start after those of ./state.nix.
   systemd.services = {
     lnplaylive-user-data = {
-      description = "Settings from EC2 user-data";
+      description = "Read settings from EC2 user-data";
       wantedBy = [ "multi-user.target" ];
       wants = [ "fetch-ec2-metadata.service" ];
       after = [ "fetch-ec2-metadata.service" ];
@@ -33,7 +33,7 @@ in
         RemainAfterExit = true;
         RuntimeDirectory = "lnplaylive";
         RuntimeDirectoryMode = "0755";
-        # It writes secrets that only root may read, as the user-data is.
+        # The user-data contains secrets; the files that it writes are readable for root only.
         ExecStart = "${cfg.package}/bin/lnplaylive-user-data apply /etc/ec2-metadata/user-data --base ${cfg.checkedSettings} --images ${images} --out ${dir}";
         StandardError = "journal+console";
       };

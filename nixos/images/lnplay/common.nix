@@ -1,11 +1,11 @@
-# What container and virtual machine images have in common.
+# Settings for both container and virtual machine images.
 { pkgs, ... }:
 {
-  # Instances are never rebuilt: neither nixpkgs nor a configuration goes with them.
+  # Instances are never rebuilt, so the images contain neither nixpkgs nor a configuration.
   system.installer.channel.enable = false;
   installer.cloneConfig = false;
 
-  # Written by the server when it makes or copies a container; in a virtual machine by its agent, and nothing depends on it.
+  # Written by the server when it creates or copies a container, or by the agent in a virtual machine. Nothing depends on it.
   virtualisation.lxc.templates.hostname = {
     enable = true;
     target = "/etc/hostname";

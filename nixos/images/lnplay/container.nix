@@ -1,7 +1,7 @@
-# The image `lnplay` for system containers, on LXD and Incus alike.
+# The image `lnplay` for system containers, on both LXD and Incus.
 { modulesPath, pkgs, ... }:
 let
-  # Where cloud-init's NoCloud looks: LXD's own source wants /dev/lxd/sock, and Incus has none.
+  # The directory of cloud-init's NoCloud data source. The LXD data source needs /dev/lxd/sock, which Incus does not have.
   seed = "/var/lib/cloud/seed/nocloud-net";
   when = [
     "create"
@@ -14,10 +14,10 @@ in
     "${modulesPath}/virtualisation/lxc-container.nix"
   ];
   networking.useHostResolvConf = false;
-  # Nothing is ever built or installed in it.
+  # Nothing is ever built or installed in a container.
   systemd.services.register-nix-paths.enable = false;
 
-  # Written by the server when it makes or copies an instance.
+  # Written by the server when it creates or copies an instance.
   virtualisation.lxc.templates = {
     meta-data = {
       enable = true;
@@ -36,6 +36,6 @@ in
       properties.default = "#cloud-config\n{}\n";
     };
   };
-  # No search for a drive.
+  # Do not look for a drive.
   services.cloud-init.settings.datasource.NoCloud.fs_label = null;
 }

@@ -1,4 +1,4 @@
-# bitcoind of the host: pruned, its RPC for the node alone.
+# bitcoind of the host. It is pruned, and only the node may use its RPC.
 {
   config,
   lib,
@@ -11,7 +11,7 @@ let
   user = "bitcoin";
   group = "bitcoin-rpc";
   dataDir = "${cfg.stateDir}/bitcoind";
-  # bitcoind makes a new cookie at each start. It is not in the data directory, which lets nobody else in.
+  # bitcoind writes a new cookie at each start. It is outside the data directory, which no other user may enter.
   cookieDir = "/run/bitcoin-rpc";
   cookie = "${cookieDir}/cookie";
   chain = if cfg.network == "bitcoin" then "main" else cfg.network;
@@ -22,12 +22,12 @@ in
     pruneMiB = lib.mkOption {
       type = lib.types.ints.between 550 10000000;
       default = 20000;
-      description = "How much of the chain's blocks is kept. A node that was off for longer than that covers cannot catch up.";
+      description = "Size of the blocks to keep, in MiB. A node that was off for longer than these blocks cover cannot catch up.";
     };
     dbCacheMiB = lib.mkOption {
       type = lib.types.ints.between 4 16384;
       default = 450;
-      description = "Memory for the set of coins. More makes the first synchronisation faster.";
+      description = "Size of the UTXO cache, in MiB. A larger cache makes the first synchronisation faster.";
     };
   };
 
@@ -43,12 +43,12 @@ in
         rpccookiefile=${cookie}
         rpccookieperms=group
         disablewallet=1
-        # The node makes its transactions itself and needs no incoming connections to see them confirmed.
+        # The node builds its own transactions, and needs no incoming connections to see them confirmed.
         listen=0
         startupnotify=${config.systemd.package}/bin/systemd-notify --ready
         debuglogfile=0
         printtoconsole=1
-        # The journal has its own.
+        # The journal adds its own time stamps.
         logtimestamps=0
       '';
       extraCmdlineOptions = [ "-chain=\${BITCOIN_CHAIN}" ];
@@ -62,7 +62,7 @@ in
     };
 
     users.groups.${group} = { };
-    # The directory's group goes over to the cookie.
+    # The cookie inherits the directory's group.
     systemd.tmpfiles.settings.lnplaylive-bitcoind.${cookieDir}.d = {
       inherit user group;
       mode = "2750";
@@ -77,16 +77,16 @@ in
         // hardening.ownAddresses
         // {
           Type = "notify";
-          # Its shell runs systemd-notify.
+          # Needs a shell, to run systemd-notify.
           NotifyAccess = "all";
           EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
           ReadWritePaths = [
             dataDir
             cookieDir
           ];
-          # Group permissions of the cookie's directory are its own affair.
+          # The group's access to the cookie's directory is set above.
           UMask = "0027";
-          # It may have to read the whole index, and, stopped, to write its cache.
+          # bitcoind may have to read the whole index when it starts, and to write its cache when it stops.
           TimeoutStartSec = "2h";
           TimeoutStopSec = "10min";
           Restart = "always";

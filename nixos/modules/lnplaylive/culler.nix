@@ -1,4 +1,4 @@
-# The culler: removes what has expired from the remotes, about hourly.
+# The culler removes expired environments from the remotes, hourly by default.
 {
   config,
   lib,
@@ -11,9 +11,9 @@ let
   hardening = import ../hardening.nix;
   keys = "${cfg.settings.state_dir}/remotes";
 
-  # The plugin's client keys, DIR/REMOTE/FILE, reach this service as credentials, whose names are flat: state_REMOTE_FILE. Put
-  # back in place here, they are a state directory of its own: it never sees the node's, nor runs as its user. Enrolment tokens
-  # it is not given: they can be used once, by the plugin.
+  # The plugin's client keys (DIR/REMOTE/FILE) are passed to this service as credentials, whose names are flat: state_REMOTE_FILE.
+  # This script restores the directory layout, as a state directory of the culler's own, so that it needs neither the node's state
+  # directory nor its user. It gets no enrolment tokens, because the plugin uses those, once.
   layOut = pkgs.writeShellScript "lnplaylive-culler-keys" ''
     set -eu
     for file in "$CREDENTIALS_DIRECTORY"/state_*; do
@@ -28,18 +28,18 @@ let
 in
 {
   options.services.lnplaylive.culler = {
-    enable = lib.mkEnableOption "removing expired environments" // {
+    enable = lib.mkEnableOption "the removal of expired environments" // {
       default = true;
     };
     onCalendar = mkOption {
       type = types.str;
       default = "hourly";
-      description = "When.";
+      description = "When to run, as in {manpage}`systemd.time(7)`.";
     };
   };
 
   config = lib.mkIf (cfg.enable && cfg.culler.enable) {
-    # There, even before the plugin has made any: what is to be loaded must exist.
+    # LoadCredential needs these directories, even before the plugin has created any keys.
     systemd.tmpfiles.settings.lnplaylive-culler =
       lib.genAttrs
         [
@@ -55,7 +55,7 @@ in
         });
 
     systemd.services.lnplaylive-culler = {
-      description = "Removal of expired environments";
+      description = "Remove expired environments";
       wants = [ "network-online.target" ];
       after = [
         "clightning.service"
@@ -64,7 +64,7 @@ in
       path = [ pkgs.coreutils ];
       environment = {
         LNPLAYLIVE_STATE_DIR = "/run/lnplaylive-culler";
-        # It has no tokens, and the keys that it would enrol with are gone with the pass.
+        # It has no tokens, and any keys that it enrolled would be lost after the run.
         LNPLAYLIVE_CULLER__ENROL = "false";
       };
       unitConfig.RequiresMountsFor = [ keys ];
@@ -85,7 +85,7 @@ in
     };
 
     systemd.timers.lnplaylive-culler = {
-      description = "Removal of expired environments, from time to time";
+      description = "Timer for the removal of expired environments";
       wantedBy = [ "timers.target" ];
       timerConfig = {
         OnCalendar = cfg.culler.onCalendar;

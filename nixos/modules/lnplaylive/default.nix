@@ -1,12 +1,13 @@
 # The host: a node that sells environments, and the web shop in front of it.
 #
-# The parts are services of their own, and know of each other what this table says:
+# Each part is a service with access to only what it needs:
 #
-#   clightning          RPC socket, LXD client key      writes the route table, for the frontend
-#   lnplaylive-rune     RPC socket                      writes the public runes, for the frontend
-#   lnplaylive-frontend route table and rune            -
-#   lnplaylive-culler   copy of the LXD client key      -
-#   caddy               certificates                    -
+#   service              has access to                     writes
+#   clightning           RPC socket, LXD client key        the route table, for the frontend
+#   lnplaylive-rune      RPC socket                        the public runes, for the frontend
+#   lnplaylive-frontend  route table and runes             -
+#   lnplaylive-culler    a copy of the LXD client key      -
+#   caddy                certificates                      -
 { config, lib, ... }:
 let
   inherit (lib) mkEnableOption mkOption types;
@@ -22,11 +23,11 @@ in
   ];
 
   options.services.lnplaylive = {
-    enable = mkEnableOption "the shop for Lightning networks by the hour";
+    enable = mkEnableOption "a shop that sells Lightning networks by the hour";
 
     package = mkOption {
       type = types.package;
-      description = "Our programs.";
+      description = "The package with the shop's programs.";
     };
 
     network = mkOption {
@@ -36,7 +37,7 @@ in
         "regtest"
       ];
       default = "bitcoin";
-      description = "The network that buyers pay on.";
+      description = "The network on which buyers pay.";
     };
 
     domain = mkOption {
@@ -44,15 +45,15 @@ in
       default = null;
       example = "shop.example";
       description = ''
-        The name that leads to this host. Without one the front door is for this machine only: it calls itself localhost,
-        with a certificate that nobody else trusts.
+        The domain name that points to this host. Without one, the web shop is reachable only from this machine, as localhost
+        and with a self-signed certificate.
       '';
     };
 
     email = mkOption {
       type = types.nullOr types.str;
       default = null;
-      description = "Whom the certificate authority writes to.";
+      description = "E-mail address for messages of the certificate authority.";
     };
 
     environmentFile = mkOption {
@@ -60,10 +61,9 @@ in
       default = null;
       example = "/etc/lnplaylive.env";
       description = ''
-        A file with environment variables, read when a service starts. They take precedence over the options of the same
-        meaning:
+        A file with environment variables, read when a service starts. They override the corresponding options:
 
-        - `DEPLOY_LNPLAYLIVE_FRONTEND`: `true` switches the web shop and Caddy on
+        - `DEPLOY_LNPLAYLIVE_FRONTEND`: `true` turns on the web shop and Caddy
         - `SHOP_DOMAIN`, `ACME_OPTIONS` (`email someone@shop.example`)
         - `BITCOIN_CHAIN` (`main`, `signet`, `regtest`) and `LIGHTNING_NETWORK` (`bitcoin`, `signet`, `regtest`)
         - `LNPLAYLIVE_…`: settings of our programs
@@ -73,7 +73,7 @@ in
     stateDir = mkOption {
       type = types.path;
       default = "/var/lib";
-      description = "The directory below which chain, node, certificates and what else has to outlive the machine is kept.";
+      description = "Directory for all state that must outlive the machine: chain, node, certificates.";
     };
 
     publicDir = mkOption {
@@ -81,7 +81,7 @@ in
       readOnly = true;
       default = "${cfg.stateDir}/lnplaylive";
       defaultText = lib.literalExpression ''"''${config.services.lnplaylive.stateDir}/lnplaylive"'';
-      description = "What the node tells the web shop: rune, node id, route table.";
+      description = "Directory for what the node passes to the web shop: runes, node id, route table.";
     };
 
     openFirewall = mkOption {
@@ -91,7 +91,7 @@ in
     };
 
     metrics.enable = mkEnableOption ''
-      figures for Prometheus, on loopback: the machine's on port 9100, the web shop's on port 9101
+      metrics for Prometheus, on loopback: the machine's on port 9100, the web shop's on port 9101
     '';
   };
 
@@ -105,9 +105,9 @@ in
       allowedUDPPorts = [ 443 ];
     };
 
-    # Whoever may read what is meant for the web shop.
+    # Members may read what is meant for the web shop.
     users.groups.lnplaylive-public = { };
-    # Files in it belong to that group, whoever writes them.
+    # Set-group-ID: files in it belong to that group, whoever creates them.
     systemd.tmpfiles.settings.lnplaylive.${cfg.publicDir}.d = {
       user = config.services.clightning.user;
       group = "lnplaylive-public";

@@ -1,4 +1,4 @@
-# The web shop and its TLS front door. Both are always installed; whether they start is decided when they would.
+# The web shop and its TLS front end. Both are always installed; a setting that is read at start decides whether they run.
 {
   config,
   lib,
@@ -11,7 +11,7 @@ let
   hardening = import ../hardening.nix;
 
   environmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
-  # A unit whose condition does not hold is skipped, and has not failed.
+  # With ExecCondition a unit is skipped, and does not count as failed.
   ifDeployed = ''${pkgs.runtimeShell} -c '[ "$DEPLOY_LNPLAYLIVE_FRONTEND" = true ]' '';
   deploy = lib.boolToString cfg.frontend.enable;
   inherit (cfg.settings.frontend) listen;
@@ -20,11 +20,11 @@ in
   options.services.lnplaylive = {
     frontend = {
       enable = mkEnableOption ''
-        the web shop and Caddy. `DEPLOY_LNPLAYLIVE_FRONTEND` in {option}`environmentFile` takes precedence
+        the web shop and Caddy. `DEPLOY_LNPLAYLIVE_FRONTEND` in {option}`environmentFile` overrides this
       '';
       site = mkOption {
         type = types.package;
-        description = "The web shop's files.";
+        description = "The web shop's built files.";
       };
     };
   };
@@ -48,14 +48,14 @@ in
     systemd.services.lnplaylive-frontend = {
       description = "Web shop";
       wantedBy = [ "multi-user.target" ];
-      # Node id and rune it finds when they are there.
+      # It does not wait for node id and runes, but reads them once they exist.
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
       environment.DEPLOY_LNPLAYLIVE_FRONTEND = deploy;
       unitConfig.RequiresMountsFor = [ cfg.publicDir ];
       serviceConfig =
         hardening.base
-        # Its gateway reaches the nodes on the remotes.
+        # Its gateway connects to nodes on the remotes.
         // hardening.internet
         // {
           Type = "notify";
@@ -64,7 +64,7 @@ in
           EnvironmentFile = environmentFile;
           ExecCondition = ifDeployed;
           ExecStart = "${cfg.package}/bin/lnplaylive-frontend --config ${cfg.configFile}";
-          # A connection is two file descriptors.
+          # Each relayed connection needs two file descriptors.
           LimitNOFILE = 65536;
           Restart = "always";
           RestartSec = 5;
@@ -74,14 +74,14 @@ in
     services.caddy = {
       enable = true;
       dataDir = "${cfg.stateDir}/caddy";
-      # Nobody configures it at run time.
+      # Nobody changes its configuration at run time.
       enableReload = false;
       globalConfig = ''
         admin off
         {$ACME_OPTIONS}
       '';
       virtualHosts."{$SHOP_DOMAIN}" = {
-        # Requests' paths hold order ids.
+        # Request paths contain order ids.
         logFormat = "output discard";
         extraConfig = ''
           tls {
@@ -113,7 +113,7 @@ in
             // hardening.ownAddresses
             // hardening.lowPorts
             // {
-              # Its package's unit asks for more.
+              # The unit of nixpkgs has more capabilities.
               AmbientCapabilities = [
                 ""
                 "CAP_NET_BIND_SERVICE"
@@ -126,7 +126,7 @@ in
               ExecCondition = ifDeployed;
             }
           )
-          # Equal in nixpkgs' own module.
+          # nixpkgs' module sets the same values.
           [
             "NoNewPrivileges"
             "PrivateDevices"

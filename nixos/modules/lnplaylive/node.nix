@@ -1,4 +1,4 @@
-# Core Lightning of the host, with our plugin, and the runes for the web shop.
+# Core Lightning on the host, with our plugin, and the web shop's runes.
 {
   config,
   lib,
@@ -10,8 +10,8 @@ let
   node = config.services.clightning;
   hardening = import ../hardening.nix;
 
-  # What anybody may call. Orders have a rune of their own, with a rate: all holders of a rune spend its rate together, and
-  # whatever a rune is used for counts as its last use, so with one for both a look at the prices would put off orders.
+  # The public runes. Orders have a rune of their own because a rate limit is shared by all holders of a rune, and every use
+  # of a rune counts: with a single rune, each request for the prices would delay orders.
   runes = {
     rune = builtins.toJSON [
       [ "method^lnplaylive-" ]
@@ -25,10 +25,10 @@ let
 
   makeRunes = pkgs.writeShellScript "lnplaylive-rune" ''
     set -euo pipefail
-    # Each file whole or not at all.
+    # Replaces a file atomically.
     put() { cat >"$1.new" && mv "$1.new" "$1"; }
 
-    # It is made again only when this node does not know it: another node's, or taken back.
+    # Creates a rune, unless this node already knows the stored one and has not revoked it.
     make() {
       local name=$1 restrictions=$2
       if ! { [ -s "$name" ] && [ "$(cat "$name.restrictions" 2>/dev/null)" = "$restrictions" ] &&
@@ -41,7 +41,9 @@ let
     }
 
     id=$(lightning-cli getinfo | jq --exit-status --raw-output .id)
-    ${lib.concatLines (lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes)}
+    ${lib.concatLines (
+      lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes
+    )}
     echo "$id" | put node_id
   '';
 in
@@ -64,13 +66,13 @@ in
     };
 
     systemd.services.clightning = {
-      # For the SSH connections by which it hands environments over.
+      # The plugin hands environments over via SSH.
       path = [ config.programs.ssh.package ];
       serviceConfig.ReadWritePaths = [ cfg.publicDir ];
     };
 
     systemd.services.lnplaylive-rune = {
-      description = "The web shop's runes";
+      description = "Create the web shop's runes";
       wantedBy = [ "multi-user.target" ];
       wants = [ "clightning.service" ];
       after = [ "clightning.service" ];
@@ -81,7 +83,7 @@ in
       ];
       unitConfig = {
         RequiresMountsFor = [ cfg.publicDir ];
-        # The node may be a long time coming.
+        # The node may take long to start.
         StartLimitIntervalSec = 0;
       };
       serviceConfig = hardening.base // {
@@ -91,7 +93,7 @@ in
         Group = node.user;
         WorkingDirectory = cfg.publicDir;
         ReadWritePaths = [ cfg.publicDir ];
-        # For the frontend's group to read.
+        # Readable for the frontend's group.
         UMask = "0027";
         ExecStart = makeRunes;
         TimeoutStartSec = "2min";

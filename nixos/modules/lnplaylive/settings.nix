@@ -1,4 +1,4 @@
-# lnplaylive.toml, made of the options, checked by the programs that read it; and its secrets.
+# Generates lnplaylive.toml from the options and lets the programs check it; passes the secrets as credentials.
 {
   config,
   lib,
@@ -10,7 +10,7 @@ let
   cfg = config.services.lnplaylive;
   toml = pkgs.formats.toml { };
 
-  # What a remote's secrets are called among a service's credentials. Settings name them without a directory.
+  # Name of a remote's secret among a service's credentials. The settings refer to it by this name, without a directory.
   credential = remote: kind: "${kind}s_${remote}.${kind}";
   secretsOf =
     name: remote:
@@ -28,7 +28,7 @@ let
   secrets = lib.concatLists (lib.mapAttrsToList secretsOf cfg.remotes);
   load = secret: "${credential secret.name secret.kind}:${toString secret.file}";
 
-  # A path literal is copied into the store when it is used.
+  # A path literal would be copied into the store.
   inStore = file: builtins.isPath file || lib.hasPrefix builtins.storeDir (toString file);
 
   rendered =
@@ -44,7 +44,7 @@ let
       image_rootfs_file = "${image}/rootfs";
     }
     // lib.optionalAttrs (cfg.domain != null && cfg.frontend.enable) {
-      # Through the host's own gateway: a page from https may not speak with a ws:// of somebody else.
+      # Through the host's gateway, because a page loaded over https may not connect to ws:// addresses.
       public_url_template = "wss://${cfg.domain}/e/{environment}/{node}";
     }
     // remote.settings
@@ -62,38 +62,38 @@ in
         provisioning.concurrency = 4;
       };
       description = ''
-        lnplaylive.toml. Everybody on the machine can read it: secrets are named by {option}`remotes`. What is wrong with it is
-        said when the system is built.
+        The contents of lnplaylive.toml. Everybody on the machine can read it, so it must contain no secrets; see
+        {option}`remotes` for those. It is checked when the system is built.
       '';
     };
 
     remotes = mkOption {
       default = { };
-      description = "Where environments are provisioned: LXD or Incus servers.";
+      description = "The LXD or Incus servers on which environments are provisioned.";
       type = types.attrsOf (
         types.submodule {
           options = {
             tokenFile = mkOption {
               type = types.nullOr types.path;
               default = null;
-              description = "A file with an enrolment token, for the first run.";
+              description = "File with an enrolment token, which is used on the first run.";
             };
             certFile = mkOption {
               type = types.nullOr types.path;
               default = null;
-              description = "A client certificate (PEM) that the server trusts.";
+              description = "Client certificate (PEM) that the server already trusts.";
             };
             keyFile = mkOption {
               type = types.nullOr types.path;
               default = null;
-              description = "A file with the certificate's key (PEM).";
+              description = "File with the private key of {option}`certFile` (PEM).";
             };
             settings = mkOption {
               type = types.submodule {
                 freeformType = toml.type;
                 options.url = mkOption {
                   type = types.str;
-                  description = "The server's API.";
+                  description = "URL of the server's API.";
                 };
                 options.instance_type = mkOption {
                   type = types.enum [
@@ -101,10 +101,10 @@ in
                     "container"
                   ];
                   default = "virtual-machine";
-                  description = "What instances are made.";
+                  description = "The kind of instances to create.";
                 };
               };
-              description = "The rest of its `[[remotes]]` in lnplaylive.toml.";
+              description = "Other settings of this remote, as in its `[[remotes]]` section of lnplaylive.toml.";
             };
           };
         }
@@ -114,36 +114,36 @@ in
     images = {
       container = mkOption {
         type = types.package;
-        description = "The image for containers: {file}`metadata.tar.xz` and {file}`rootfs`.";
+        description = "Image for containers, with the files {file}`metadata.tar.xz` and {file}`rootfs`.";
       };
       virtual-machine = mkOption {
         type = types.package;
-        description = "The image for virtual machines.";
+        description = "Image for virtual machines, with the same files.";
       };
     };
 
     configFile = mkOption {
       type = types.str;
-      description = "The settings file that the programs are given. Made of {option}`settings`, unless set.";
+      description = "The settings file that the programs read. By default it is generated from {option}`settings`.";
     };
 
     checkedSettings = mkOption {
       type = types.package;
       internal = true;
       readOnly = true;
-      description = "{option}`settings` as a file that the programs have found to be right.";
+      description = "{option}`settings` as a file, checked by the programs.";
     };
 
     credentials = mkOption {
       type = types.listOf types.str;
       internal = true;
-      description = "The secrets that the settings name, for LoadCredential.";
+      description = "The secrets that the settings refer to, for LoadCredential.";
     };
 
     keyCredentials = mkOption {
       type = types.listOf types.str;
       internal = true;
-      description = "Of these the keys alone, which are good more than once.";
+      description = "The keys among {option}`credentials`. Unlike tokens, they can be used more than once.";
     };
   };
 
@@ -151,19 +151,19 @@ in
     assertions =
       map (secret: {
         assertion = !inStore secret.file;
-        message = "services.lnplaylive.remotes.${secret.name}.${secret.kind}File: ${toString secret.file} is in the Nix store, or would be copied there, and everybody can read that; name a file outside of it, by a string";
+        message = "services.lnplaylive.remotes.${secret.name}.${secret.kind}File: ${toString secret.file} is in the Nix store, or would be copied there, where everybody can read it; use a string that names a file outside the store";
       }) secrets
       ++ [
         {
           assertion = cfg.environmentFile == null || !inStore cfg.environmentFile;
-          message = "services.lnplaylive.environmentFile: ${toString cfg.environmentFile} is in the Nix store, and everybody can read that";
+          message = "services.lnplaylive.environmentFile: ${toString cfg.environmentFile} is in the Nix store, where everybody can read it; use a file outside the store";
         }
       ]
       ++ lib.mapAttrsToList (name: remote: {
         assertion =
           remote.tokenFile != null
           || (remote.certFile != null && remote.keyFile != null && remote.settings ? server_fingerprint);
-        message = "services.lnplaylive.remotes.${name}: name a tokenFile, or certFile and keyFile with settings.server_fingerprint; the server lets nobody in without";
+        message = "services.lnplaylive.remotes.${name}: name a tokenFile, or certFile and keyFile with settings.server_fingerprint; without one of them the server refuses the shop";
       }) cfg.remotes;
 
     services.lnplaylive = {
@@ -172,7 +172,7 @@ in
 
       settings = {
         remotes = lib.mapAttrsToList rendered cfg.remotes;
-        # Where the plugin keeps its client keys and the servers' fingerprints.
+        # The plugin stores its client keys and the servers' fingerprints here.
         state_dir = "${config.services.clightning.dataDir}/lnplaylive";
         shop.routes_file = "${cfg.publicDir}/routes.json";
         shop.connect_page = lib.mkIf (cfg.domain != null) (lib.mkDefault "https://${cfg.domain}/connect");

@@ -1,4 +1,4 @@
-"""The connections to AWS, bounded in time, and for a region that exists."""
+"""Clients for AWS, with time-outs, for a region that exists."""
 
 import difflib
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
 
-# A call that has no answer by then is tried again, four times; the longest call is a part of an upload.
+# A call without an answer is retried, five attempts in all. The longest call uploads one part of an image.
 CONFIG = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
 
 
 @dataclass(frozen=True)
 class Clients:
-    """One client for each service, all for the same region; made when it is first used, which takes a while."""
+    """One client for each service, all for the same region. Created on first use, because that takes a while."""
 
     region: str
     session: boto3.Session
@@ -34,7 +34,7 @@ class Clients:
 
     @cached_property
     def s3(self) -> "S3Client":
-        """Where images are uploaded to."""
+        """Storage for uploaded images."""
         return self.session.client("s3", config=CONFIG)
 
     @cached_property
@@ -44,21 +44,21 @@ class Clients:
 
 
 def connect(region: str | None, profile: str | None) -> Clients:
-    """Clients for the region (default: the profile's own) with the credentials found where every AWS tool looks."""
+    """Clients for the region (default: the profile's), with credentials from the usual places of AWS tools."""
     try:
         session = boto3.Session(profile_name=profile, region_name=region)
     except ProfileNotFound as error:
         raise StopError(f"there is no AWS profile {profile!r}; see `aws configure list-profiles`") from error
     region = session.region_name
     if not region:
-        raise StopError("no region is named; add --region, such as --region eu-central-1")
+        raise StopError("no region is set; add --region, such as --region eu-central-1")
     known = [name for partition in session.get_available_partitions() for name in _regions(session, partition)]
     if region not in known:
         close = difflib.get_close_matches(region, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "see `aws ec2 describe-regions`"
         raise StopError(
             f"region {region!r} is unknown: {hint} "
-            f"(one that is newer than boto3 {boto3.__version__} needs a newer boto3)"
+            f"(a region that is newer than boto3 {boto3.__version__} needs a newer boto3)"
         )
     with doing("read the AWS credentials"):
         if session.get_credentials() is None:

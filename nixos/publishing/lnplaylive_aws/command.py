@@ -1,4 +1,4 @@
-"""What the two commands share: options, and how they end."""
+"""Options and exit statuses that the two commands share."""
 
 import argparse
 import re
@@ -9,20 +9,20 @@ from .errors import StopError
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every command has."""
+    """Returns a parser with the common options."""
     made = argparse.ArgumentParser(prog=name, description=description)
     made.add_argument("--region", help="AWS region, such as eu-central-1; default: the profile's")
     made.add_argument("--profile", help="profile of the AWS configuration; default: AWS_PROFILE")
-    made.add_argument("--dry-run", action="store_true", help="look, say what would be done, and do nothing")
+    made.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
     made.add_argument(
-        "--timeout-mins", type=positive, default=60, metavar="N", help="longest wait for AWS; default: 60"
+        "--timeout-mins", type=positive, default=60, metavar="N", help="maximum wait for AWS; default: 60"
     )
-    made.add_argument("--poll-secs", type=positive, default=15, metavar="N", help="look so often; default: 15")
+    made.add_argument("--poll-secs", type=positive, default=15, metavar="N", help="polling interval; default: 15")
     return made
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """Parses a number greater than zero."""
     try:
         number = float(text)
     except ValueError:
@@ -33,7 +33,7 @@ def positive(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """A whole number of gibibytes that EBS has a volume for."""
+    """Parses a whole number of GiB, within EBS's limits for a volume."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 16384:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 16384")
     return int(text)
@@ -47,6 +47,6 @@ def run(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run the command again to go on from here", file=sys.stderr)
+        print("interrupted; run the command again to continue", file=sys.stderr)
         return 130
     return 0

@@ -1,4 +1,4 @@
-"""`deploy-aws`: runs a shop from an AMI, replaces its instance, takes it down."""
+"""`deploy-aws`: deploys a shop from an AMI, replaces its instance, or removes it."""
 
 import argparse
 import ipaddress
@@ -15,26 +15,24 @@ from .instances import ROOT_GIB
 from .progress import Patience, to_stderr
 from .user_data import Remote, UserData
 
-# Of the data volume, in GiB: the set of coins (about 12 on bitcoin), 20 of pruned blocks, the node, and room to grow.
+# Size of the data volume in GiB: the UTXO set (about 12 on bitcoin), 20 of pruned blocks, the node, and room to grow.
 DATA_GIB = {"bitcoin": 50, "signet": 25, "regtest": 10}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Runs the command line and returns the exit status."""
     parser = command.parser(
         "deploy-aws",
-        "Runs a shop from an AMI: security group, data volume, address, instance. Run again, it finds what is there by "
-        "its tags and does what is missing. Prints one JSON object on stdout, and what to do next on stderr.",
+        "Deploys a shop from an AMI: security group, data volume, address, instance. Existing resources are found by "
+        "their tags; only missing ones are created. Prints one JSON object on stdout, and the next steps on stderr.",
     )
-    parser.add_argument("--name", type=_name, default="shop", help="of the deployment, in its tags; default: shop")
-    parser.add_argument("--ami", help="what publish-aws-image printed; needed for a new instance")
+    parser.add_argument("--name", type=_name, default="shop", help="the deployment's name, in its tags; default: shop")
+    parser.add_argument("--ami", help="the AMI, as printed by publish-aws-image; needed for a new instance")
 
-    told = parser.add_argument_group(
-        "what the shop is told", "needed for the first instance; a later one is told the same"
-    )
-    told.add_argument("--domain", help="name that leads to the shop, such as shop.example")
-    told.add_argument("--email", help="whom the certificate authority writes to")
-    told.add_argument("--contact", help="where buyers find help: text, e-mail or URL")
+    told = parser.add_argument_group("settings of the shop", "needed for the first instance; a replacement keeps them")
+    told.add_argument("--domain", help="domain name of the shop, such as shop.example")
+    told.add_argument("--email", help="e-mail address for messages of the certificate authority")
+    told.add_argument("--contact", help="contact for buyers who need help: text, e-mail or URL")
     told.add_argument("--network", choices=list(DATA_GIB), help="default: bitcoin")
     told.add_argument(
         "--remote",
@@ -42,47 +40,49 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar=("NAME", "URL", "TOKEN_FILE"),
-        help="LXD or Incus server for environments, and a file with an enrolment token for it; may be repeated",
+        help="LXD or Incus server for environments, and a file with an enrolment token for it; can be repeated",
     )
     told.add_argument(
         "--environments",
         choices=["virtual-machine", "container"],
-        help="what environments are on the remotes; default: virtual-machine",
+        help="kind of the environments' instances on the remotes; default: virtual-machine",
     )
     told.add_argument(
-        "--user-data", type=Path, metavar="FILE", help="instead of all these; see nixos/images/user-data.example"
+        "--user-data", type=Path, metavar="FILE", help="replaces these options; see nixos/images/user-data.example"
     )
 
     machine = parser.add_argument_group("the instance")
     machine.add_argument("--instance-type", help="default: t3.medium, or t4g.medium for arm64")
     machine.add_argument("--subnet", help="default: a default subnet")
-    machine.add_argument("--no-elastic-ip", action="store_true", help="an address that changes with the instance")
+    machine.add_argument("--no-elastic-ip", action="store_true", help="use an address that changes with the instance")
     machine.add_argument(
         "--data-gb",
         type=command.whole,
         metavar="N",
-        help="of a new data volume; default: 50, 25 for signet, 10 for regtest",
+        help="size of a new data volume in GiB; default: 50, 25 for signet, 10 for regtest",
     )
     machine.add_argument("--root-gb", type=command.whole, default=ROOT_GIB, metavar="N", help=f"default: {ROOT_GIB}")
-    machine.add_argument("--key-name", help="EC2 key pair for SSH as root; with --ssh-from")
-    machine.add_argument("--ssh-from", type=_cidr, action="append", default=[], metavar="CIDR", help="who reaches SSH")
+    machine.add_argument("--key-name", help="EC2 key pair for SSH as root; needs --ssh-from")
+    machine.add_argument(
+        "--ssh-from", type=_cidr, action="append", default=[], metavar="CIDR", help="addresses that may use SSH"
+    )
 
-    parser.add_argument("--replace", action="store_true", help="a new instance, with the same volume and address")
-    parser.add_argument("--destroy", action="store_true", help="take everything down, but for the data volume")
-    parser.add_argument("--delete-data", action="store_true", help="with --destroy: the node and its coins as well")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--replace", action="store_true", help="replace the instance, keeping its volume and address")
+    parser.add_argument("--destroy", action="store_true", help="delete the deployment, except its data volume")
+    parser.add_argument("--delete-data", action="store_true", help="with --destroy: delete the data volume, too")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     options = parser.parse_args(arguments)
     if options.delete_data and not options.destroy:
-        parser.error("--delete-data goes with --destroy")
+        parser.error("--delete-data needs --destroy")
     if options.destroy and options.replace:
-        parser.error("either --destroy or --replace")
+        parser.error("use either --destroy or --replace")
     return command.run(lambda: _destroy(options) if options.destroy else _deploy(options))
 
 
 def _deploy(options: Namespace) -> None:
     data = _told(options)
     if bool(options.key_name) != bool(options.ssh_from) and not options.replace:
-        raise StopError("--key-name and --ssh-from go together: a key, and where it may be used from")
+        raise StopError("--key-name and --ssh-from must be used together: a key, and where it may be used from")
     clients, patience = _connect(options)
     wanted = deployment.Wanted(
         deployment=options.name,
@@ -133,12 +133,12 @@ def _next(made: deployment.Deployed, region: str) -> list[str]:
     if made.domain is not None:
         lines += [
             f"  1. at your DNS provider, point {made.domain} to {made.ip} (record type A)",
-            f"  2. once that is known, within minutes: curl https://{made.domain}/healthz",
+            f"  2. when the name resolves, within minutes: curl https://{made.domain}/healthz",
         ]
     lines += [
-        f"  what the instance says at boot: aws ec2 get-console-output --latest --output text --region {region} "
+        f"  boot log: aws ec2 get-console-output --latest --output text --region {region} "
         f"--instance-id {made.instance.id}",
-        "  the node, its backup and a channel for buyers' payments: docs/deploy-aws.md",
+        "  backups, and a channel for buyers' payments: docs/deploy-aws.md",
     ]
     return lines
 
@@ -156,7 +156,7 @@ def _destroy(options: Namespace) -> None:
         _confirm(options)
         destruction.destroy(clients.ec2, remains, patience, to_stderr, delete_data=options.delete_data)
     for volume in kept:
-        to_stderr(f"kept, and charged for: the data volume {volume}; the next deploy-aws --name {options.name} uses it")
+        to_stderr(f"kept, still charged: the data volume {volume}; the next deploy-aws --name {options.name} uses it")
     result: dict[str, object] = {"region": clients.region, "name": options.name, "kept": kept}
     _print(result | {"would" if options.dry_run else "did": todo})
 
@@ -165,8 +165,8 @@ def _confirm(options: Namespace) -> None:
     if options.yes:
         return
     if not sys.stdin.isatty():
-        raise StopError("nobody is there to confirm it; add --yes")
-    print(f"To go on, type the deployment's name ({options.name}): ", end="", file=sys.stderr, flush=True)
+        raise StopError("standard input is not a terminal, so it cannot ask for confirmation; add --yes")
+    print(f"Type the deployment's name ({options.name}) to continue: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != options.name:
         raise StopError("not confirmed; nothing was removed")
 
@@ -175,7 +175,7 @@ def _told(options: Namespace) -> UserData | None:
     built_from = [options.domain, options.email, options.contact, options.network, options.environments, options.remote]
     if options.user_data is not None:
         if any(built_from):
-            raise StopError("--user-data says all that --domain, --remote and so on would say; leave those out")
+            raise StopError("--user-data replaces --domain, --remote and the other settings; leave those out")
         return user_data.read(options.user_data)
     if options.domain is None:
         if any(built_from):

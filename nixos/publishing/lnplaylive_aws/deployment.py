@@ -1,8 +1,8 @@
-"""A shop on AWS: what there is of it, what is left to do, and doing it.
+"""Deploys a shop on AWS: looks up its resources, plans the missing steps, and runs them.
 
-Everything carries the deployment's tag from the call that makes it, so each run finds what the last one left, however
-that ended. The data volume is the node: it is made once, moves from instance to instance, and only one has it
-at a time.
+Every resource gets the deployment's tag in the call that creates it, so each run finds what earlier runs created, even
+if they were interrupted. The data volume holds the node. It is created once and moves from instance to instance; only
+one instance has it at a time.
 """
 
 from dataclasses import dataclass, field
@@ -26,77 +26,77 @@ T = TypeVar("T")
 
 
 class Action(StrEnum):
-    """What is to be done; each one's text ends the sentence "would …"."""
+    """A kind of step. Its text completes the sentence "would …"; {} stands for the instance."""
 
     CREATE_GROUP = "create the security group"
     OPEN_PORTS = "open its ports"
     CREATE_VOLUME = "create the data volume"
     ALLOCATE_ADDRESS = "allocate an Elastic IP address"
-    RETIRE = "mark as being replaced the instance"
-    STOP = "stop the instance"
-    DETACH_VOLUME = "detach the data volume from"
+    RETIRE = "mark the instance {} as being replaced"
+    STOP = "stop the instance {}"
+    DETACH_VOLUME = "detach the data volume from {}"
     LAUNCH = "start an instance"
     ATTACH_VOLUME = "attach the data volume to the instance"
-    START = "start again the instance"
+    START = "restart the instance {}"
     ASSOCIATE_ADDRESS = "point the address to the instance"
-    TERMINATE = "terminate the replaced instance"
+    TERMINATE = "terminate the replaced instance {}"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do, to an instance where it is about one that is there."""
+    """One step. `instance` is the existing instance that it applies to, if any."""
 
     action: Action
     instance: str = ""
 
     def __str__(self) -> str:
-        return f"{self.action.value} {self.instance}".rstrip()
+        return self.action.value.format(self.instance)
 
 
 @dataclass(frozen=True)
 class Present:
-    """What there is."""
+    """The existing resources of a deployment."""
 
     group: Group | None = None
     volume: Volume | None = None
     address: Address | None = None
     # The instance in use.
     current: Instance | None = None
-    # Instances that were being replaced when a run was cut off.
+    # Instances whose replacement was interrupted.
     retired: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What there is to be."""
+    """The desired deployment."""
 
     deployment: str
-    # None: as it is; needed for a first instance and to replace one.
+    # None keeps the AMI; required for a first instance and for a replacement.
     ami: str | None
-    # These, `subnet` and `key_name`: None is that of the instance there is, else a default.
+    # For this, `subnet` and `key_name`: None keeps the existing instance's, or uses a default.
     type: "InstanceTypeType | None"
     data: UserData | None
     replace: bool = False
     subnet: str | None = None
     elastic_ip: bool = True
-    # Of volumes, in GiB.
+    # Size of the volumes in GiB.
     data_gib: int = 50
     root_gib: int = instances.ROOT_GIB
     key_name: str | None = None
-    # Whoever may use SSH.
+    # Ranges of addresses that may use SSH.
     ssh_from: tuple[str, ...] = ()
 
     @property
     def rules(self) -> frozenset[Rule]:
-        """The ports that are to be open."""
+        """The ports to open."""
         return network.OPEN | {Rule(22, source) for source in self.ssh_from}
 
 
 def survey(ec2: "EC2Client", deployment: str, patience: Patience) -> Present:
-    """Looks for what there is; stops where only a person can tell what is meant."""
+    """Looks up the existing resources. Stops if they are ambiguous."""
     leaving = [instance.id for instance in instances.find(ec2, deployment, leaving=True)]
     if leaving:
-        # They may still have the volume.
+        # An instance that is terminating may still have the volume.
         instances.wait(ec2, "instance_terminated", leaving, patience)
     there = instances.find(ec2, deployment)
     current = [instance for instance in there if not instance.retired]
@@ -116,7 +116,7 @@ def survey(ec2: "EC2Client", deployment: str, patience: Patience) -> Present:
     if volume is not None and volume.attached_to not in (None, *(instance.id for instance in there)):
         raise StopError(
             f"the data volume {volume.id} is attached to {volume.attached_to}, which is no instance of the deployment "
-            f"{deployment}; detach it there first"
+            f"{deployment}; detach it first"
         )
     return Present(
         group=groups[0] if groups else None,
@@ -128,9 +128,9 @@ def survey(ec2: "EC2Client", deployment: str, patience: Patience) -> Present:
 
 
 def plan(present: Present, *, replace: bool, elastic_ip: bool, rules: frozenset[Rule]) -> list[Step]:
-    """What is left to do, in order.
+    """Returns the remaining steps, in order.
 
-    An old instance is stopped before the volume leaves it, and terminated only when the new one has volume and address.
+    An old instance is stopped before its volume is detached, and terminated when the new one has volume and address.
     """
     steps: list[Step] = []
     if present.group is None:
@@ -167,7 +167,7 @@ def plan(present: Present, *, replace: bool, elastic_ip: bool, rules: frozenset[
 
 @dataclass(frozen=True)
 class Deployed:
-    """What there is when all is done."""
+    """The deployment after all steps."""
 
     instance: Instance
     volume: Volume
@@ -175,13 +175,13 @@ class Deployed:
     ip: str | None
     domain: str | None
     zone: str
-    # What differs from what was asked for, and needs a replacement.
+    # Differences from the desired deployment that need a replacement.
     differs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is needed to act, checked before anything is made."""
+    """All inputs of the steps, checked before the first one runs."""
 
     ami: instances.Ami | None
     type: "InstanceTypeType | None"
@@ -191,7 +191,7 @@ class Prepared:
 
 
 def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step]) -> Prepared:
-    """Checks what would make a later step fail: AMI, instance type, user-data, subnet."""
+    """Checks everything that would make a later step fail: AMI, instance type, user-data, subnet."""
     model = present.current or next(iter(present.retired), None)
     data = wanted.data
     if data is None:
@@ -205,18 +205,18 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
     ami = instances.find_ami(ec2, wanted.ami)
     chosen = wanted.type or (model.type if model else None) or instances.DEFAULT_TYPES.get(ami.architecture)
     if chosen is None:
-        raise StopError(f"{ami.id} is for {ami.architecture}, which nothing here runs on; publish another image")
+        raise StopError(f"{ami.id} is for {ami.architecture}, which is not supported; publish another image")
     instances.check_type(ec2, chosen, ami)
     zone = present.volume.zone if present.volume else None
     named = wanted.subnet
-    # Where the last one was, unless the volume has moved since.
+    # The last instance's subnet, unless the volume has moved since.
     if named is None and model is not None and zone in (None, model.zone):
         named = model.subnet
     subnet = network.choose_subnet(ec2, named, zone, chosen)
     if present.group is not None and present.group.vpc != subnet.vpc:
         raise StopError(
             f"the security group {present.group.id} is in {present.group.vpc}, the subnet {subnet.id} in {subnet.vpc}; "
-            "name a --subnet of that VPC, or delete the group"
+            "use a --subnet of that VPC, or delete the group"
         )
     return Prepared(
         ami=ami,
@@ -228,7 +228,7 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
 
 
 def differences(ec2: "EC2Client", current: Instance, wanted: Wanted) -> list[str]:
-    """What the instance in use has otherwise than asked for; only a replacement changes it."""
+    """Returns how the current instance differs from the desired one. Only a replacement changes it."""
     differs = []
     if wanted.ami not in (None, current.ami):
         differs.append(f"AMI {current.ami}")
@@ -242,7 +242,7 @@ def differences(ec2: "EC2Client", current: Instance, wanted: Wanted) -> list[str
 def deploy(
     ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step], patience: Patience, report: Report
 ) -> Deployed:
-    """Does what `plan` says. Where it fails, what was made stays for the next run."""
+    """Runs the steps of `plan`. If one fails, everything created so far stays for the next run."""
     prepared = prepare(ec2, present, wanted, steps)
     differs = differences(ec2, present.current, wanted) if present.current and not wanted.replace else []
     run = _Run(ec2, present, wanted, prepared, patience)
@@ -256,7 +256,7 @@ def deploy(
 
 
 class _Run:
-    """One pass over the steps, and what there is so far."""
+    """One pass over the steps, and its state."""
 
     def __init__(
         self, ec2: "EC2Client", present: Present, wanted: Wanted, prepared: Prepared, patience: Patience
@@ -267,7 +267,7 @@ class _Run:
         self._retiring: Instance | None = None
 
     def do(self, step: Step) -> None:
-        """One step."""
+        """Runs one step."""
         ec2, wanted, patience = self._ec2, self._wanted, self._patience
         match step.action:
             case Action.CREATE_GROUP:
@@ -299,10 +299,10 @@ class _Run:
                 instances.terminate(ec2, [step.instance], patience)
 
     def give_back(self, failed: Step) -> str:
-        """Where a replacement could not be started, lets the old instance go on; says how things stand."""
+        """Restarts the old instance if its replacement could not be started, and returns the resulting state."""
         old = self._retiring
         if old is None:
-            return "What was made so far is kept, and costs money: run the command again to go on, or --destroy it"
+            return "What was created so far is kept and charged: run the command again to continue, or use --destroy"
         try:
             holder = volumes.only(volumes.find(self._ec2, self._wanted.deployment), self._wanted.deployment)
             if holder is not None and holder.attached_to is None:
@@ -311,13 +311,11 @@ class _Run:
                 instances.start(self._ec2, old.id, self._patience)
             instances.mark_retired(self._ec2, old.id, retired=False)
         except StopError as second:
-            return (
-                f"And {old.id} could not be brought back: {second}; run the command again to go on with the replacement"
-            )
+            return f"And {old.id} could not be restarted: {second}; run the command again to continue the replacement"
         return f"{old.id} is in use again, as before"
 
     def result(self, differs: list[str]) -> Deployed:
-        """What there is, read again where AWS may have changed it."""
+        """Returns the deployment, reading again what AWS may have changed."""
         current, volume = self._have(self._current), self._have(self._volume)
         ip = self._address.ip if self._address else None
         if ip is None:
@@ -357,5 +355,5 @@ class _Run:
 
     @staticmethod
     def _have(thing: "T | None") -> "T":
-        assert thing is not None, "an earlier step has made it"
+        assert thing is not None, "created by an earlier step"
         return thing

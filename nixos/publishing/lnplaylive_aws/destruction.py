@@ -1,4 +1,4 @@
-"""Taking a shop down again: all of it, but for the node unless that is asked for."""
+"""Deletes a deployment: everything, but the data volume only on request."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Remains:
-    """All that carries the deployment's tag."""
+    """All resources with the deployment's tag."""
 
     instances: tuple[str, ...]
     addresses: tuple[Address, ...]
@@ -23,7 +23,7 @@ class Remains:
     volumes: tuple[Volume, ...]
 
     def described(self, *, delete_data: bool) -> list[str]:
-        """What would be removed, a line each."""
+        """Lists what would be removed, a line for each resource."""
         return [
             *(f"terminate the instance {each}" for each in self.instances),
             *(f"release the address {each.ip}" for each in self.addresses),
@@ -33,7 +33,7 @@ class Remains:
 
 
 def survey(ec2: "EC2Client", deployment: str) -> Remains:
-    """Looks for all that there is."""
+    """Looks up the existing resources."""
     return Remains(
         instances=tuple(
             each.id for leaving in (False, True) for each in instances.find(ec2, deployment, leaving=leaving)
@@ -45,10 +45,10 @@ def survey(ec2: "EC2Client", deployment: str) -> Remains:
 
 
 def destroy(ec2: "EC2Client", remains: Remains, patience: Patience, report: Report, *, delete_data: bool) -> None:
-    """Removes it, instances first. Run again, it goes on with what is left."""
+    """Removes the resources, instances first. If it is interrupted, the next run removes the rest."""
     if remains.instances:
         report(f"terminate {', '.join(remains.instances)}")
-        # Termination shuts the system down in order, as stopping does.
+        # Termination shuts the system down cleanly, as stopping does.
         instances.terminate(ec2, list(remains.instances), patience)
     for address in remains.addresses:
         report(f"release {address.ip}")

@@ -1,4 +1,4 @@
-"""One sentence for everything that ends a command: what was tried, why it failed, what to do next."""
+"""The errors that end a command, in one sentence: what was tried, why it failed, what to do next."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ NO_CREDENTIALS = (
 
 
 class StopError(Exception):
-    """Ends a command. Its text is for the person at the terminal."""
+    """Ends a command. Its text is shown to the user."""
 
 
 DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Forbidden", "403"})
@@ -42,42 +42,42 @@ REJECTED_CREDENTIALS = frozenset(
     }
 )
 
-# What to do about a quota or a refusal that is not about permissions.
+# Remedies for quotas, and for refusals that are not about permissions.
 REMEDIES = {
     "VcpuLimitExceeded": (
-        "the account's quota of vCPUs is used up in this region; choose a smaller --instance-type, or ask for more in "
-        'the console under Service Quotas, Amazon EC2, "Running On-Demand Standard instances" (L-1216C47A)'
+        "the account's quota of vCPUs is used up in this region; choose a smaller --instance-type, or request an "
+        'increase in the console under Service Quotas, Amazon EC2, "Running On-Demand Standard instances" (L-1216C47A)'
     ),
     "InstanceLimitExceeded": (
-        "the account's quota of instances is used up in this region; ask for more in the console under Service Quotas"
+        "the account's quota of instances is used up in this region; request an increase under Service Quotas"
     ),
     "InsufficientInstanceCapacity": (
-        "AWS has no free machine of this type in this availability zone; try again later, or another --instance-type"
+        "AWS has no free machine of this type in this availability zone; try again later, or choose another type"
     ),
     "AddressLimitExceeded": (
         "the account's quota of Elastic IP addresses is used up in this region; release one, use --no-elastic-ip, or "
-        'ask for more in the console under Service Quotas, Amazon EC2, "EC2-VPC Elastic IPs" (L-0263D0A3)'
+        'request an increase in the console under Service Quotas, Amazon EC2, "EC2-VPC Elastic IPs" (L-0263D0A3)'
     ),
     "VolumeLimitExceeded": (
-        "the account's quota of EBS storage is used up in this region; choose a smaller --data-gb, or ask for more in "
-        "the console under Service Quotas, Amazon EBS"
+        "the account's quota of EBS storage is used up in this region; choose a smaller --data-gb, or request an "
+        "increase in the console under Service Quotas, Amazon EBS"
     ),
     "SecurityGroupLimitExceeded": (
-        "the account's quota of security groups is used up in this region; delete one, or ask for more in the console "
-        "under Service Quotas, Amazon VPC"
+        "the account's quota of security groups is used up in this region; delete one, or request an increase in the "
+        "console under Service Quotas, Amazon VPC"
     ),
     "ResourceCountLimitExceeded": (
-        "too many imports are under way in this region; wait for them (`aws ec2 describe-import-snapshot-tasks`)"
+        "too many imports are running in this region; wait for them (`aws ec2 describe-import-snapshot-tasks`)"
     ),
     "SnapshotLimitExceeded": (
-        "the account's quota of snapshots is used up in this region; delete some, or ask for more in the console"
+        "the account's quota of snapshots is used up in this region; delete some, or request an increase in the console"
     ),
-    "PendingVerification": "AWS is still verifying this account; it says by e-mail when it is done",
+    "PendingVerification": "AWS is still verifying this account, and will send an e-mail when that is done",
     "OptInRequired": "the account is not signed up for this service or region; finish that in the console",
-    "Blocked": "the account is blocked; write to AWS Support",
+    "Blocked": "the account is blocked; contact AWS Support",
 }
 
-# Operations that are permitted under another name than their own.
+# Operations whose IAM action has another name.
 ACTIONS = {
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject and s3:ListBucket",
@@ -96,12 +96,12 @@ ACTIONS = {
 
 
 def code_of(error: ClientError) -> str:
-    """AWS's code for the error, such as `InvalidVolume.NotFound`; for an answer without a body, the HTTP status."""
+    """Returns AWS's error code, such as `InvalidVolume.NotFound`, or the HTTP status of an answer without a body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def missing_permission(error: ClientError) -> str | None:
-    """The IAM action that was refused, or None when the error is another one."""
+    """Returns the IAM action that was denied, or None for other errors."""
     if code_of(error) not in DENIED:
         return None
     named = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)", str(error))
@@ -111,10 +111,10 @@ def missing_permission(error: ClientError) -> str | None:
 
 
 def explain(error: BotoCoreError | ClientError | Boto3Error) -> str:
-    """Why AWS did not do it, and what to do, as the rest of a sentence."""
+    """Returns the reason and the remedy, to complete a sentence."""
     if isinstance(error, ClientError):
         return _explain_answer(error)
-    # boto3's transfers keep the answer they got only as the context.
+    # boto3's transfers keep the original error only as the context.
     if isinstance(error, Boto3Error) and isinstance(error.__context__, ClientError | BotoCoreError):
         return explain(error.__context__)
     if isinstance(error, NoCredentialsError):
@@ -126,7 +126,7 @@ def explain(error: BotoCoreError | ClientError | Boto3Error) -> str:
     if isinstance(error, EndpointConnectionError):
         return f"{error}; check --region and the network"
     if isinstance(error, WaiterError):
-        return f"it did not get there in time ({error.kwargs.get('reason')}); run the command again to go on from there"
+        return f"it did not finish in time ({error.kwargs.get('reason')}); run the command again to continue"
     return str(error)
 
 
@@ -148,10 +148,10 @@ def _explain_answer(error: ClientError) -> str:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Turns AWS's errors inside it into a `StopError` that begins with what was tried."""
+    """Converts AWS errors inside the block into a `StopError` that begins with what was tried."""
     try:
         yield
     except ResponseParserError as error:
-        raise StopError(f"cannot {what}: AWS answered something that makes no sense; try again") from error
+        raise StopError(f"cannot {what}: AWS sent a malformed answer; try again") from error
     except (ClientError, BotoCoreError, Boto3Error) as error:
         raise StopError(f"cannot {what}: {explain(error)}") from error

@@ -1,7 +1,7 @@
-"""The image on this machine: a disk image, and beside it what the build says about it.
+"""Reads an image on this machine: a disk image, and the build's description of it.
 
-The format of `nix-support/image-info.json` is the one that nixpkgs writes (in its
-`nixos/maintainers/scripts/ec2/amazon-image.nix`): `label`, `system`, `boot_mode`, `logical_bytes`, `file`.
+`nix-support/image-info.json` has the format of nixpkgs
+(`nixos/maintainers/scripts/ec2/amazon-image.nix`): `label`, `system`, `boot_mode`, `logical_bytes`, `file`.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ Architecture = Literal["x86_64", "arm64"]
 BootMode = Literal["legacy-bios", "uefi"]
 DiskFormat = Literal["VHD", "RAW", "VMDK"]
 
-# By the file's suffix; what EC2's import takes of these.
+# EC2's import formats, by file suffix.
 FORMATS: dict[str, DiskFormat] = {".vhd": "VHD", ".vpc": "VHD", ".raw": "RAW", ".img": "RAW", ".vmdk": "VMDK"}
 ARCHITECTURES: dict[str, Architecture] = {"x86_64-linux": "x86_64", "aarch64-linux": "arm64"}
-# What nixpkgs builds for each where nothing else is said.
+# The defaults of nixpkgs.
 BOOT_MODES: dict[Architecture, BootMode] = {"x86_64": "legacy-bios", "arm64": "uefi"}
 
 GIB = 1 << 30
@@ -38,12 +38,12 @@ class Image:
     boot_mode: BootMode
     # The version, such as `26.05.20260810.fcb8fcd`; may be empty.
     label: str
-    # Of the disk inside, in GiB; None where only AWS will find out.
+    # Size of the disk inside, in GiB; None if only AWS will find out.
     disk_gib: int | None
 
     @property
     def name(self) -> str:
-        """The AMI's name: other content, other name."""
+        """The AMI's name. It contains the digest, so different contents have different names."""
         return "-".join(part for part in ("lnplaylive", self.label, self.architecture, self.sha256[:12]) if part)
 
     @property
@@ -53,17 +53,17 @@ class Image:
 
 
 def load(path: Path, architecture: Architecture | None = None) -> Image:
-    """Reads an image: a directory as the build leaves it, or the file alone.
+    """Reads an image, either a directory made by the build or a file.
 
-    The architecture is needed where no `image-info.json` says it. Reads the whole file, for its digest.
+    The architecture is required if there is no `image-info.json`. The whole file is read, for its digest.
     """
     if not path.exists():
-        raise StopError(f"there is no image at {path}; build one with `nix build .#aws-image`, and name ./result")
+        raise StopError(f"there is no image at {path}; build one with `nix build .#aws-image`, and pass ./result")
     info_file = (path if path.is_dir() else path.parent) / "nix-support" / "image-info.json"
     info = _read_info(info_file)
     if path.is_dir():
         if not info:
-            raise StopError(f"{path} has no nix-support/image-info.json; name the image file, with --architecture")
+            raise StopError(f"{path} has no nix-support/image-info.json; pass the image file, and --architecture")
         path = _named_file(path, info_file, info)
 
     disk_format = FORMATS.get(path.suffix)
@@ -77,12 +77,12 @@ def load(path: Path, architecture: Architecture | None = None) -> Image:
         raise StopError(f"{info_file} says that the image is for {built_for}, --architecture says {architecture}")
     chosen = architecture or built_for
     if chosen is None:
-        raise StopError(f"nothing says what {path} is for; add --architecture x86_64 or --architecture arm64")
+        raise StopError(f"the architecture of {path} is unknown; add --architecture x86_64 or --architecture arm64")
     size = path.stat().st_size
     if size == 0:
         raise StopError(f"{path} is empty; build the image again")
     logical = info.get("logical_bytes")
-    # The build passes it through jq as text.
+    # The build's jq passes it as a string.
     disk_gib = -(-int(logical) // GIB) if isinstance(logical, int | str) and str(logical).isdigit() else None
     return Image(
         path=path,
@@ -112,7 +112,7 @@ def _named_file(directory: Path, info_file: Path, info: dict[str, object]) -> Pa
     named = info.get("file")
     if not isinstance(named, str):
         raise StopError(f'{info_file} has no "file"; build the image again')
-    # The path is the one at build time: a copy of the directory has the file beside it.
+    # The path is the one at build time; in a copy of the directory the file is next to the description.
     for candidate in (directory / Path(named).name, Path(named)):
         if candidate.is_file():
             return candidate
@@ -134,7 +134,7 @@ def _boot_mode(info: dict[str, object], info_file: Path, architecture: Architect
         return "uefi"
     if mode == "legacy-bios" and architecture == "x86_64":
         return "legacy-bios"
-    raise StopError(f"{info_file} says that the image boots by {mode}, which AWS does not do on {architecture}")
+    raise StopError(f"{info_file} says that the image boots by {mode}, which AWS does not support on {architecture}")
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The import of an image from S3 into a snapshot: AWS does it in the background, in ten minutes or so."""
+"""Imports an image from S3 as a snapshot. AWS does this in the background, in about ten minutes."""
 
 import uuid
 from typing import TYPE_CHECKING
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import SnapshotTaskDetailTypeDef
 
-# For so many seconds, a role that was just made may not yet be known everywhere.
+# For this many seconds a new role may not be known everywhere at AWS.
 ROLE_SETTLES = 60.0
 
 
 class ImportFailedError(StopError):
-    """AWS gave the import up: there is nothing left to join."""
+    """AWS abandoned the import, so there is nothing to wait for."""
 
 
 def find(ec2: "EC2Client", sha256: str) -> str | None:
-    """The import of this image that is under way, if any."""
+    """Returns the id of the running import of this image, if there is one."""
     with doing("look for imports under way"):
-        # All of them: AWS promises no filter by tags for these.
+        # Reads all imports, because AWS documents no filter by tag for them.
         for page in ec2.get_paginator("describe_import_snapshot_tasks").paginate():
             for task in page["ImportSnapshotTasks"]:
                 carries = tags.mapping(task.get("Tags")).get(tags.IMAGE) == sha256
@@ -38,7 +38,7 @@ def start(
     ec2: "EC2Client", bucket: str, image: Image, role: str, patience: Patience, *, role_is_new: bool = False
 ) -> str:
     """Starts the import and returns its id."""
-    # For boto3's own retries only: a token of an import that is over would bring that one back.
+    # Only for boto3's retries: the token of an earlier import would return that import.
     token = str(uuid.uuid4())
     settles = patience.now() + ROLE_SETTLES
     with doing("import the image into a snapshot"):
@@ -70,7 +70,7 @@ def start(
 def wait(ec2: "EC2Client", task: str, patience: Patience, report: Report) -> str:
     """Waits for the import and returns the snapshot's id, in state `completed`.
 
-    Raises `ImportFailedError` when AWS gave it up, and `StopError` at the deadline, when it still goes on.
+    Raises `ImportFailedError` if AWS abandoned it, and `StopError` at the deadline, while it is still running.
     """
     end = patience.now() + patience.deadline
     said = ""
@@ -83,8 +83,8 @@ def wait(ec2: "EC2Client", task: str, patience: Patience, report: Report) -> str
             return detail["SnapshotId"]
         if status in ("deleting", "deleted", "error"):
             raise ImportFailedError(
-                f"AWS gave the import {task} up: {message or status}; if the role may not read the "
-                "bucket, run again with --create-role, else build and upload the image again"
+                f"AWS abandoned the import {task}: {message or status}; if the role may not read the "
+                "bucket, run again with --create-role, otherwise build and upload the image again"
             )
         line = f"import {task}: {detail.get('Progress', '0')} % {message}".rstrip()
         if line != said:
@@ -92,7 +92,7 @@ def wait(ec2: "EC2Client", task: str, patience: Patience, report: Report) -> str
             report(line)
         if patience.now() >= end:
             raise StopError(
-                f"the import {task} is not done after {patience.deadline / 60:.0f} minutes (now: {status} {message}) "
-                "and goes on at AWS; run the command again to join it, with a longer --timeout-mins"
+                f"the import {task} is not done after {patience.deadline / 60:.0f} minutes (now: {status} {message}); "
+                "it continues at AWS: run the command again to wait for it, with a longer --timeout-mins"
             )
         patience.sleep(patience.interval)

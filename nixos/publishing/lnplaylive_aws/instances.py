@@ -1,4 +1,4 @@
-"""Instances: what there is, starting one, stopping, removing."""
+"""Finds, starts, stops and removes instances."""
 
 import base64
 from contextlib import suppress
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.literals import InstanceTypeType
     from mypy_boto3_ec2.type_defs import RunInstancesRequestTypeDef
 
-# Two vCPUs and 4 GiB, which bitcoind's first days want.
+# Two vCPUs and 4 GiB, which bitcoind needs for the first synchronisation.
 DEFAULT_TYPES: "dict[str, InstanceTypeType]" = {"x86_64": "t3.medium", "arm64": "t4g.medium"}
-# In GiB: the system and the images for environments, with room for logs.
+# In GiB: the system, the images for environments, and room for logs.
 ROOT_GIB = 16
 
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance of the deployment that is not on its way out."""
+    """An instance of the deployment."""
 
     id: str
     state: str
-    # It is being replaced.
+    # Whether it is being replaced.
     retired: bool
     ami: str
     type: "InstanceTypeType"
@@ -41,7 +41,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Ami:
-    """What instances are made from."""
+    """The image that instances are started from."""
 
     id: str
     architecture: str
@@ -51,7 +51,7 @@ class Ami:
 
 @dataclass(frozen=True)
 class Launch:
-    """What an instance is to be."""
+    """The parameters of a new instance."""
 
     deployment: str
     ami: Ami
@@ -64,7 +64,7 @@ class Launch:
 
 
 def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[Instance]:
-    """The deployment's instances: those that are there, or those that are shutting down for good."""
+    """Returns the deployment's instances: the existing ones, or those that are terminating."""
     states = ["shutting-down"] if leaving else ["pending", "running", "stopping", "stopped"]
     wanted = tags.filters({tags.DEPLOYMENT: deployment})
     wanted.append({"Name": "instance-state-name", "Values": states})
@@ -88,7 +88,7 @@ def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[In
 
 
 def find_ami(ec2: "EC2Client", ami: str) -> Ami:
-    """An AMI that can be started."""
+    """Returns an AMI that can be launched."""
     with doing(f"look at {ami}"):
         try:
             found = ec2.describe_images(ImageIds=[ami])["Images"]
@@ -98,11 +98,11 @@ def find_ami(ec2: "EC2Client", ami: str) -> Ami:
             found = []
     if not found:
         raise StopError(
-            f"there is no AMI {ami} in {ec2.meta.region_name}; publish-aws-image prints the one that it made"
+            f"there is no AMI {ami} in {ec2.meta.region_name}; publish-aws-image prints the AMI that it creates"
         )
     image = found[0]
     if image["State"] != "available":
-        raise StopError(f"{ami} cannot be started yet, it is {image['State']}; wait, or publish it again")
+        raise StopError(f"{ami} cannot be launched yet, it is {image['State']}; wait, or publish it again")
     root = image["RootDeviceName"]
     disks = [disk.get("Ebs", {}) for disk in image["BlockDeviceMappings"] if disk.get("DeviceName") == root]
     sizes = [disk["VolumeSize"] for disk in disks if "VolumeSize" in disk]
@@ -110,7 +110,7 @@ def find_ami(ec2: "EC2Client", ami: str) -> Ami:
 
 
 def check_type(ec2: "EC2Client", instance_type: "InstanceTypeType", ami: Ami) -> None:
-    """Stops where the AMI does not run on that type of instance."""
+    """Raises `StopError` if the AMI does not run on that instance type."""
     with doing(f"look at the instance type {instance_type}"):
         try:
             found = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
@@ -129,18 +129,18 @@ def check_type(ec2: "EC2Client", instance_type: "InstanceTypeType", ami: Ami) ->
 
 
 def read_user_data(ec2: "EC2Client", instance: str) -> UserData:
-    """What the instance was started with."""
+    """Returns the user-data that the instance was launched with."""
     with doing(f"read the user-data of {instance}"):
         found = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"]
     try:
         text = base64.b64decode(found.get("Value", "")).decode()
     except ValueError as error:
-        raise StopError(f"the user-data of {instance} is not text; name --domain or --user-data") from error
+        raise StopError(f"the user-data of {instance} is not text; use --domain or --user-data") from error
     return user_data.parse(text, f"the user-data of {instance}")
 
 
 def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
-    """Starts an instance and waits until it runs. What is on it has hardly begun by then."""
+    """Launches an instance and waits until it is running. Its system is still booting then."""
     name = f"lnplaylive {wanted.deployment}"
     marks = {tags.DEPLOYMENT: wanted.deployment, "Name": name}
     request: RunInstancesRequestTypeDef = {
@@ -157,7 +157,7 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
                 "AssociatePublicIpAddress": True,
             }
         ],
-        # Session tokens only, and out of reach for anything a hop away.
+        # IMDSv2 only, and not reachable through another hop, such as a container.
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [
             {
@@ -183,7 +183,7 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
     try:
         wait(ec2, "instance_running", [made["InstanceId"]], patience)
     except StopError:
-        # It may come up later, when something else has the volume again.
+        # Otherwise it could come up later, when another instance has the volume.
         with suppress(ClientError):
             ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
         raise
@@ -191,7 +191,7 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
 
 
 def mark_retired(ec2: "EC2Client", instance: str, *, retired: bool) -> None:
-    """Marks an instance as one that is being replaced, or takes that back."""
+    """Marks an instance as being replaced, or removes the mark."""
     with doing(f"mark {instance} as being replaced"):
         if retired:
             ec2.create_tags(Resources=[instance], Tags=tags.pairs({tags.RETIRED: "true"}))
@@ -200,14 +200,14 @@ def mark_retired(ec2: "EC2Client", instance: str, *, retired: bool) -> None:
 
 
 def stop(ec2: "EC2Client", instance: str, patience: Patience) -> None:
-    """Shuts an instance down in order, and waits until it is off."""
+    """Shuts an instance down cleanly, and waits until it is stopped."""
     with doing(f"stop {instance}"):
         ec2.stop_instances(InstanceIds=[instance])
     wait(ec2, "instance_stopped", [instance], patience)
 
 
 def start(ec2: "EC2Client", instance: str, patience: Patience) -> None:
-    """Starts a stopped instance again, once it is done stopping."""
+    """Starts a stopped instance again, after waiting until it is stopped."""
     wait(ec2, "instance_stopped", [instance], patience)
     with doing(f"start {instance}"):
         ec2.start_instances(InstanceIds=[instance])
@@ -215,7 +215,7 @@ def start(ec2: "EC2Client", instance: str, patience: Patience) -> None:
 
 
 def terminate(ec2: "EC2Client", ids: list[str], patience: Patience) -> None:
-    """Removes instances, and waits until they have let go of everything."""
+    """Terminates instances, and waits until they have released their resources."""
     with doing(f"terminate {', '.join(ids)}"):
         ec2.terminate_instances(InstanceIds=ids)
     wait(ec2, "instance_terminated", ids, patience)
@@ -227,10 +227,10 @@ def wait(
     ids: list[str],
     patience: Patience,
 ) -> None:
-    """Waits until all of the instances are in that state."""
+    """Waits until all instances are in that state."""
     how = patience.for_waiter()
     with doing(f"wait for {', '.join(ids)}"):
-        # The client's types know waiters by their literal names only.
+        # The type stubs know waiters only by literal names.
         match state:
             case "instance_running":
                 ec2.get_waiter(state).wait(InstanceIds=ids, WaiterConfig=how)

@@ -1,4 +1,4 @@
-"""Where the instance is, who may reach it, and at which address."""
+"""The instance's subnet, firewall rules and address."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,13 +28,13 @@ class Rule:
         return f"{self.port} from {self.source}"
 
 
-# The shop, the certificate authority's check, and Lightning.
+# The shop, the certificate authority's challenge, and Lightning.
 OPEN = frozenset(Rule(port, source) for port in (443, 80, 9735) for source in EVERYBODY)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A security group, and the rules of ours that it has."""
+    """A security group, and its TCP rules for single ports."""
 
     id: str
     vpc: str
@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet, and where it is."""
+    """A subnet, with its VPC and availability zone."""
 
     id: str
     vpc: str
@@ -56,12 +56,12 @@ class Address:
 
     allocation: str
     ip: str
-    # What it leads to.
+    # The instance that it points to.
     instance: str | None
 
 
 def find_groups(ec2: "EC2Client", deployment: str) -> list[Group]:
-    """The deployment's security groups: none or one, unless somebody added to them."""
+    """The deployment's security groups: at most one, unless somebody added more."""
     with doing("look for the security group"):
         found = ec2.describe_security_groups(Filters=tags.filters({tags.DEPLOYMENT: deployment}))["SecurityGroups"]
     return [
@@ -83,7 +83,7 @@ def find_groups(ec2: "EC2Client", deployment: str) -> list[Group]:
 
 
 def create_group(ec2: "EC2Client", deployment: str, vpc: str) -> Group:
-    """A group that lets nobody in yet."""
+    """Creates a security group without rules."""
     with doing("create the security group"):
         made = ec2.create_security_group(
             GroupName=f"lnplaylive-{deployment}",
@@ -97,7 +97,7 @@ def create_group(ec2: "EC2Client", deployment: str, vpc: str) -> Group:
 
 
 def open_ports(ec2: "EC2Client", group: str, rules: frozenset[Rule]) -> None:
-    """Adds rules; those that somebody else has added meanwhile are no error."""
+    """Adds rules. Existing ones are not an error."""
     for rule in sorted(rules):
         permission: IpPermissionTypeDef = {"IpProtocol": "tcp", "FromPort": rule.port, "ToPort": rule.port}
         if ":" in rule.source:
@@ -113,7 +113,7 @@ def open_ports(ec2: "EC2Client", group: str, rules: frozenset[Rule]) -> None:
 
 
 def delete_group(ec2: "EC2Client", group: str, patience: Patience) -> None:
-    """Deletes a group, once AWS has noticed that nothing uses it any longer."""
+    """Deletes a group, once AWS reports that nothing uses it."""
     end = patience.now() + patience.deadline
     with doing(f"delete the security group {group}"):
         while True:
@@ -130,7 +130,7 @@ def delete_group(ec2: "EC2Client", group: str, patience: Patience) -> None:
 
 
 def find_addresses(ec2: "EC2Client", deployment: str) -> list[Address]:
-    """The deployment's addresses: none or one."""
+    """The deployment's addresses: at most one."""
     with doing("look for the address"):
         found = ec2.describe_addresses(Filters=tags.filters({tags.DEPLOYMENT: deployment}))["Addresses"]
     return [
@@ -140,7 +140,7 @@ def find_addresses(ec2: "EC2Client", deployment: str) -> list[Address]:
 
 
 def allocate(ec2: "EC2Client", deployment: str) -> Address:
-    """An address that stays the same when the instance is replaced."""
+    """Allocates an address that stays the same when the instance is replaced."""
     with doing("allocate an Elastic IP address"):
         made = ec2.allocate_address(
             Domain="vpc",
@@ -152,7 +152,7 @@ def allocate(ec2: "EC2Client", deployment: str) -> Address:
 
 
 def choose_subnet(ec2: "EC2Client", named: str | None, zone: str | None, instance_type: "InstanceTypeType") -> Subnet:
-    """The subnet that was named, else a default one where AWS has such instances; in the zone, when there is one."""
+    """Returns the named subnet, or a default one in a zone with that instance type; `zone` restricts the choice."""
     with doing("look for a subnet"):
         if named is not None:
             found = ec2.describe_subnets(SubnetIds=[named])["Subnets"]
@@ -160,14 +160,14 @@ def choose_subnet(ec2: "EC2Client", named: str | None, zone: str | None, instanc
             found = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     if not found:
         raise StopError(
-            "this region has no default subnet; make one with `aws ec2 create-default-vpc`, or name --subnet"
+            "this region has no default subnet; create one with `aws ec2 create-default-vpc`, or use --subnet"
         )
     subnets = sorted((each["AvailabilityZone"], each["SubnetId"], each["VpcId"]) for each in found)
     if zone is not None:
         subnets = [each for each in subnets if each[0] == zone]
         if not subnets:
             raise StopError(
-                f"the data volume is in {zone}, where {named or 'no default subnet'} is not; name --subnet there"
+                f"the data volume is in {zone}, where {named or 'no default subnet'} is not; use a --subnet there"
             )
     wanted: list[FilterTypeDef] = [{"Name": "instance-type", "Values": [instance_type]}]
     with doing("ask where AWS has such instances"):

@@ -1,4 +1,4 @@
-"""What a command says while it works, and how long it waits."""
+"""Progress messages, and how long to wait."""
 
 import sys
 import time
@@ -13,13 +13,13 @@ Report = Callable[[str], None]
 
 
 def to_stderr(line: str) -> None:
-    """Says one line on stderr; stdout is for results."""
+    """Prints a line to stderr; stdout is for results."""
     print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for something, and how often to look, in seconds."""
+    """How long to wait, and how often to poll, in seconds."""
 
     deadline: float
     interval: float
@@ -27,6 +27,6 @@ class Patience:
     sleep: Callable[[float], None] = field(default=time.sleep)
 
     def for_waiter(self) -> "WaiterConfigTypeDef":
-        """The same for boto3's waiters, which count looks."""
+        """The same for boto3's waiters, which count polls."""
         delay = max(1, round(self.interval))
         return {"Delay": delay, "MaxAttempts": max(1, round(self.deadline / delay))}

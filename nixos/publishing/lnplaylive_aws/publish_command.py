@@ -1,4 +1,4 @@
-"""`publish-aws-image`: makes an AMI of an image, once."""
+"""`publish-aws-image`: publishes an image as an AMI, once."""
 
 import json
 import sys
@@ -11,18 +11,18 @@ from .progress import Patience, to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Runs the command line and returns the exit status."""
     parser = command.parser(
         "publish-aws-image",
-        "Makes an AMI of an image: uploads it to S3, imports it, registers it, and removes what is needed no longer. "
-        "Run again, it finds the AMI, or goes on where it was cut off. Prints one JSON object on stdout.",
+        "Publishes an image as an AMI: uploads it to S3, imports and registers it, and removes the upload. If the AMI "
+        "exists, it is reported; an interrupted run is continued. Prints one JSON object on stdout.",
     )
     parser.add_argument("image", type=Path, help="the image: ./result of `nix build .#aws-image`, or the file in it")
-    parser.add_argument("--bucket", required=True, help="S3 bucket in that region, for the upload")
-    parser.add_argument("--architecture", choices=["x86_64", "arm64"], help="needed where no image-info.json says it")
-    parser.add_argument("--role-name", default="vmimport", help="with which AWS reads the bucket; default: vmimport")
-    parser.add_argument("--create-role", action="store_true", help="make that role, or give it access to the bucket")
-    parser.add_argument("--keep-object", action="store_true", help="leave the uploaded image in the bucket")
+    parser.add_argument("--bucket", required=True, help="S3 bucket for the upload, in the same region")
+    parser.add_argument("--architecture", choices=["x86_64", "arm64"], help="needed if there is no image-info.json")
+    parser.add_argument("--role-name", default="vmimport", help="role that lets AWS read the bucket; default: vmimport")
+    parser.add_argument("--create-role", action="store_true", help="create that role, or give it access to the bucket")
+    parser.add_argument("--keep-object", action="store_true", help="keep the uploaded image in the bucket")
     options = parser.parse_args(arguments)
     return command.run(lambda: _publish(options))
 

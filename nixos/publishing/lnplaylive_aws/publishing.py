@@ -1,7 +1,7 @@
-"""From an image on this machine to an AMI: what is there already, what is left to do, and doing it.
+"""Publishes an image as an AMI: looks up what exists, plans the missing steps, and runs them.
 
-Every step leaves something that a later run finds: an object named after the image's digest, an import and a snapshot
-tagged with it, an AMI named after it. So a run that was cut off is finished by the next one.
+A later run finds the result of every step: an object named after the image's digest, an import and a snapshot tagged
+with it, an AMI named after it. The next run therefore completes an interrupted one.
 """
 
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import EbsBlockDeviceTypeDef
 
-# Where the image's boot loader was installed (GRUB on /dev/xvda), and so what the AMI must call it.
+# The device that the image's boot loader was installed for (GRUB on /dev/xvda).
 ROOT_DEVICE = "/dev/xvda"
 
 
 class Step(StrEnum):
-    """What is to be done; each one's text ends the sentence "would …"."""
+    """A kind of step. Its text completes the sentence "would …"."""
 
     CREATE_ROLE = "create the role for imports"
     UPLOAD = "upload the image"
     IMPORT = "import it into a snapshot"
-    JOIN_IMPORT = "wait for the import that is under way"
+    JOIN_IMPORT = "wait for the running import"
     REGISTER = "register the AMI"
     REMOVE_OBJECT = "remove the uploaded image"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What AWS has of the image already."""
+    """What AWS already has of the image."""
 
     ami: str | None = None
     snapshot: str | None = None
-    # The id of an import under way.
+    # The id of a running import.
     task: str | None = None
-    # The object in S3, whole.
+    # Whether S3 has the complete object.
     uploaded: bool = False
 
 
@@ -52,22 +52,22 @@ class Options:
     bucket: str
     role: str = "vmimport"
     create_role: bool = False
-    # Leave the uploaded image where it is.
+    # Keep the uploaded image.
     keep_object: bool = False
 
 
 @dataclass(frozen=True)
 class Published:
-    """The AMI."""
+    """The published AMI."""
 
     ami: str
-    # None for an AMI that was there already.
+    # None if the AMI existed before.
     snapshot: str | None
     created: bool
 
 
 def steps(found: Found, options: Options) -> list[Step]:
-    """What is left to do, in order."""
+    """Returns the remaining steps, in order."""
     todo: list[Step] = []
     uploads = found.uploaded
     if found.ami is None:
@@ -87,13 +87,13 @@ def steps(found: Found, options: Options) -> list[Step]:
 
 
 def survey(clients: Clients, image: Image, options: Options) -> Found:
-    """Looks for what an earlier run has left."""
+    """Looks up what earlier runs left."""
     ami = find_ami(clients.ec2, image)
     if ami is not None:
         try:
             uploaded = storage.holds(clients.s3, options.bucket, image)
         except StopError:
-            # Only for tidying up, so that an AMI is found without rights on the bucket.
+            # The bucket matters only for tidying up, so an AMI is found without permissions on the bucket.
             uploaded = False
         return Found(ami=ami, uploaded=uploaded)
     storage.check_bucket(clients.s3, options.bucket, clients.region)
@@ -105,7 +105,7 @@ def survey(clients: Clients, image: Image, options: Options) -> Found:
 
 
 def find_ami(ec2: "EC2Client", image: Image) -> str | None:
-    """The account's AMI of this image: names carry the digest."""
+    """Returns the account's AMI of this image, by its name."""
     with doing("look for the AMI"):
         found = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [image.name]}])["Images"]
     return found[0]["ImageId"] if found else None
@@ -118,16 +118,16 @@ def _find_snapshot(ec2: "EC2Client", sha256: str) -> str | None:
 
 
 def check_role(clients: Clients, todo: list[Step], options: Options, report: Report) -> None:
-    """Stops before anything is uploaded where the import could not read it."""
+    """Raises `StopError` before the upload if the import could not read it."""
     if Step.IMPORT in todo and Step.CREATE_ROLE not in todo:
         role.require(role.exists(clients.iam, options.role), options.role, report)
 
 
 def publish(clients: Clients, image: Image, options: Options, patience: Patience, report: Report) -> Published:
-    """Does what is left to do, and returns the AMI once it can be started.
+    """Runs the remaining steps, and returns the AMI once it can be launched.
 
-    Where it fails it removes what would cost money and help nobody, and says what it could not remove. What an import
-    under way still reads stays: the next run joins that import.
+    If a step fails, it removes what would be charged for without use, and reports what it could not remove. It keeps
+    what a running import reads; the next run waits for that import.
     """
     found = survey(clients, image, options)
     todo = steps(found, options)
@@ -139,13 +139,13 @@ def publish(clients: Clients, image: Image, options: Options, patience: Patience
     except BaseException as error:
         run.clean_up(error)
         raise
-    assert run.ami is not None, "the last step leaves an AMI"
+    assert run.ami is not None, "the last step sets the AMI"
     _await_ami(clients.ec2, run.ami, patience)
     return Published(ami=run.ami, snapshot=run.snapshot, created=Step.REGISTER in todo)
 
 
 class _Run:
-    """One pass over the steps, and what it has made so far."""
+    """One pass over the steps, and its state."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Run:
         self._object, self._made_snapshot = found.uploaded, False
 
     def do(self, step: Step) -> None:
-        """One step; what it leaves is kept for the next ones."""
+        """Runs one step."""
         clients, image, options = self._clients, self._image, self._options
         match step:
             case Step.CREATE_ROLE:
@@ -204,7 +204,7 @@ class _Run:
             )
 
     def clean_up(self, error: BaseException) -> None:
-        """Removes what this run has made, but for what an import still needs; says so where it cannot."""
+        """Removes what this run created, except what a running import needs. Reports what it could not remove."""
         if self._task is not None:
             return
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -213,16 +213,16 @@ class _Run:
                 with doing(f"remove the snapshot {self.snapshot}"):
                     self._clients.ec2.delete_snapshot(SnapshotId=self.snapshot)
         except StopError as second:
-            self._report(f"{second}; it costs money until it is gone")
+            self._report(f"{second}; it is charged until it is removed")
         if self._object and not self._options.keep_object:
             self._remove_object()
 
     def _remove_object(self) -> None:
-        """Says so where it cannot: the AMI is none the worse for it."""
+        """Removes the uploaded image. A failure is only reported, because the AMI is usable."""
         try:
             storage.remove(self._clients.s3, self._options.bucket, self._image.key)
         except StopError as error:
-            self._report(f"{error}; it costs money until it is gone")
+            self._report(f"{error}; it is charged until it is removed")
         else:
             self._object = False
 
@@ -241,7 +241,7 @@ def _register(ec2: "EC2Client", image: Image, snapshot: str) -> str:
             BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": disk}],
             VirtualizationType="hvm",
             EnaSupport=True,
-            # Instances of it answer no metadata request without a session token, whoever starts them.
+            # Instances of this AMI require IMDSv2, no matter who launches them.
             ImdsSupport="v2.0",
             TagSpecifications=tags.specification("image", {tags.IMAGE: image.sha256, "Name": image.name}),
         )["ImageId"]

@@ -1,6 +1,6 @@
 """The service role with which AWS's VM Import reads the image from S3.
 
-Its name, trust and rights are what AWS documents under "Required permissions for VM Import/Export".
+Its name, trust policy and permissions follow AWS's page "Required permissions for VM Import/Export".
 """
 
 import json
@@ -15,11 +15,11 @@ from .progress import Report
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
-HOW = "run again with --create-role, or make it as docs/deploy-aws.md says"
+HOW = "run again with --create-role, or create it as described in docs/deploy-aws.md"
 
 
 def exists(iam: "IAMClient", name: str) -> bool | None:
-    """Whether the role is there; None when we may not ask, and only the import itself will tell."""
+    """Returns whether the role exists, or None without the permission to ask; then only the import will tell."""
     with doing(f"look for the role {name}"):
         try:
             iam.get_role(RoleName=name)
@@ -33,15 +33,15 @@ def exists(iam: "IAMClient", name: str) -> bool | None:
 
 
 def require(found: bool | None, name: str, report: Report) -> None:
-    """Stops where the role is known to be missing."""
+    """Raises `StopError` if the role is known to be missing."""
     if found is None:
-        report(f"not allowed to look whether the role {name} exists (iam:GetRole); going on as if it did")
+        report(f"no permission to check that the role {name} exists (iam:GetRole); continuing")
     elif not found:
         raise StopError(f"AWS's VM Import needs a role named {name}, which this account does not have; {HOW}")
 
 
 def create(iam: "IAMClient", name: str, bucket: str, partition: str) -> None:
-    """Makes the role, or gives the one that is there access to the bucket."""
+    """Creates the role, or gives an existing one access to the bucket."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -75,5 +75,5 @@ def create(iam: "IAMClient", name: str, bucket: str, partition: str) -> None:
             Description="Lets VM Import read disk images from S3",
         )
     with doing(f"give the role {name} its policy"):
-        # One policy for each bucket: a role that others use as well keeps theirs.
+        # One policy for each bucket, so that a role that is used for others keeps its policies.
         iam.put_role_policy(RoleName=name, PolicyName=f"lnplaylive-{bucket}", PolicyDocument=json.dumps(rights))

@@ -1,4 +1,4 @@
-"""The image in S3, where AWS's import reads it."""
+"""Uploads the image to S3, from where AWS imports it."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MIB = 1 << 20
-# Parts of 64 MiB, four at a time: 10,000 parts are enough for any image, and a lost one costs seconds.
+# Parts of 64 MiB, four at a time: 10,000 parts are enough for any image, and repeating one takes seconds.
 TRANSFER = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=64 * MIB, max_concurrency=4)
 DIGEST = "sha256"
 
 
 def check_bucket(s3: "S3Client", bucket: str, region: str) -> None:
-    """Stops unless the bucket is there and in the region: the import reads no other."""
+    """Raises `StopError` unless the bucket exists and is in the region; imports cannot read others."""
     with doing(f"use the bucket {bucket}"):
         try:
             answer = s3.head_bucket(Bucket=bucket)
         except ClientError as error:
             if code_of(error) in ("404", "NoSuchBucket"):
                 raise StopError(
-                    f"there is no bucket {bucket}; make it with `aws s3 mb s3://{bucket} --region {region}`"
+                    f"there is no bucket {bucket}; create it with `aws s3 mb s3://{bucket} --region {region}`"
                 ) from error
-            # A redirect: it is in another region.
+            # A redirect means that it is in another region.
             if code_of(error) not in ("301", "PermanentRedirect"):
                 raise
             where = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "another region")
         else:
             where = answer.get("BucketRegion") or region
     if where != region:
-        raise StopError(f"the bucket {bucket} is in {where}, and the image goes to {region}; name a bucket there")
+        raise StopError(f"the bucket {bucket} is in {where}, and the image goes to {region}; use a bucket there")
 
 
 def holds(s3: "S3Client", bucket: str, image: Image) -> bool:
-    """Whether the bucket has the whole image already.
+    """Returns whether the bucket has the complete image.
 
-    S3 shows an object only once all of it is there, so the size and the digest it was stored with are enough.
+    S3 shows an object only once it is complete, so it is enough to compare its size and the digest in its metadata.
     """
-    with doing(f"look into the bucket {bucket}"):
+    with doing(f"look for the image in the bucket {bucket}"):
         try:
             head = s3.head_object(Bucket=bucket, Key=image.key)
         except ClientError as error:
@@ -67,11 +67,11 @@ def upload(s3: "S3Client", bucket: str, image: Image, report: Report) -> None:
             Callback=percent.add,
         )
     if not holds(s3, bucket, image):
-        raise StopError(f"s3://{bucket}/{image.key} is not what was uploaded; did the image change? Run again")
+        raise StopError(f"s3://{bucket}/{image.key} is not what was uploaded; if the image has changed, run again")
 
 
 def remove(s3: "S3Client", bucket: str, key: str) -> None:
-    """Removes the image, and the parts of uploads that were cut off, which would be charged for ever."""
+    """Removes the image, and parts of interrupted uploads, which would be charged indefinitely."""
     with doing(f"remove s3://{bucket}/{key}"):
         s3.delete_object(Bucket=bucket, Key=key)
         for left in s3.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", []):
@@ -79,7 +79,7 @@ def remove(s3: "S3Client", bucket: str, key: str) -> None:
 
 
 class _Percent:
-    """Says every tenth percent, from whichever thread uploads."""
+    """Reports progress in steps of ten percent, from any thread."""
 
     def __init__(self, total: int, report: Report) -> None:
         self._total, self._report = total, report
@@ -87,7 +87,7 @@ class _Percent:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """Counts bytes that were sent."""
+        """Counts uploaded bytes."""
         with self._lock:
             self._done += count
             percent = self._done * 10 // self._total * 10

@@ -1,4 +1,4 @@
-"""The tags by which a later run finds what an earlier one made."""
+"""Tags, by which a run finds what earlier runs created."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -9,29 +9,29 @@ if TYPE_CHECKING:
 
 # The deployment that a resource belongs to.
 DEPLOYMENT = "lnplaylive:deployment"
-# What a resource is for within it.
+# The purpose of a resource within the deployment.
 ROLE = "lnplaylive:role"
-# On an instance that is being replaced.
+# Set on an instance that is being replaced.
 RETIRED = "lnplaylive:retired"
-# SHA-256 of the image file, on all that was made of it.
+# SHA-256 of the image file, on everything made from it.
 IMAGE = "lnplaylive:image-sha256"
 
 
 def pairs(tags: Mapping[str, str]) -> "list[TagTypeDef]":
-    """Tags as AWS takes them."""
+    """Converts tags to AWS's format."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def mapping(tags: "Iterable[TagTypeDef] | None") -> dict[str, str]:
-    """Tags as AWS returns them, by key."""
+    """Converts tags from AWS's format."""
     return {tag["Key"]: tag["Value"] for tag in tags or ()}
 
 
 def specification(kind: "ResourceTypeType", tags: Mapping[str, str]) -> "list[TagSpecificationTypeDef]":
-    """Tags for a resource of that kind, set in the call that makes it: there is no moment without them."""
+    """Tags for a new resource, set in the call that creates it, so that it is never without them."""
     return [{"ResourceType": kind, "Tags": pairs(tags)}]
 
 
 def filters(tags: Mapping[str, str]) -> "list[FilterTypeDef]":
-    """Finds resources that carry all of the tags."""
+    """A filter for resources that have all these tags."""
     return [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]

@@ -1,4 +1,4 @@
-"""What the image reads at boot: a TOML document whose format is `nixos/images/user-data.example`."""
+"""User-data, which the image reads at boot: a TOML document as in `nixos/images/user-data.example`."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from .errors import StopError
 
-# EC2's, in bytes before base64.
+# EC2's limit, in bytes before base64.
 LIMIT = 16 * 1024
-# A token is some hundred bytes; what is longer is another file.
+# A token has some hundred bytes; a longer file is not a token.
 TOKEN_LIMIT = 8 * 1024
 
 Network = Literal["bitcoin", "signet", "regtest"]
@@ -23,13 +23,13 @@ DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]
 
 @dataclass(frozen=True)
 class UserData:
-    """A document that was found to be one, and what the tools need to know of it."""
+    """A checked document, with the facts that the tools need."""
 
     text: str
     domain: str | None
 
     def __repr__(self) -> str:
-        """Without the text: there are tokens in it."""
+        """Omits the text, which contains tokens."""
         return f"UserData(domain={self.domain!r})"
 
 
@@ -45,9 +45,9 @@ class Remote:
 def build(
     domain: str, network: Network, email: str | None, contact: str | None, remotes: list[Remote], kind: InstanceKind
 ) -> UserData:
-    """User-data for a shop with its front door open. What the image would refuse is refused here, minutes earlier."""
+    """Builds the user-data of a shop. Rejects what the image would reject at boot, minutes later."""
     if not DOMAIN.fullmatch(domain):
-        raise StopError(f"--domain {domain!r} is not the name of a host, such as shop.example")
+        raise StopError(f"--domain {domain!r} is not a host name, such as shop.example")
     host: dict[str, str | bool] = {
         "DEPLOY_LNPLAYLIVE_FRONTEND": True,
         "domain": domain,
@@ -66,21 +66,21 @@ def build(
         if not REMOTE_NAME.fullmatch(remote.name) or names.count(remote.name) > 1:
             raise StopError(
                 f"--remote {remote.name!r}: a name is up to 63 letters, digits, hyphens and underscores, "
-                "and no two remotes have the same"
+                "and each remote needs a name of its own"
             )
         if not remote.url.startswith("https://"):
-            raise StopError(f"the remote {remote.name} has the URL {remote.url!r}; it is to begin with https://")
+            raise StopError(f"the remote {remote.name} has the URL {remote.url!r}, which does not begin with https://")
         entry = {"name": remote.name, "url": remote.url, "token": _token(remote), "instance_type": kind}
         parts.append(_table("[[remotes]]", entry))
     if contact is not None:
         if not contact.strip() or len(contact.encode()) > 200 or not contact.isprintable():
-            raise StopError("--contact is to be one line of 1 to 200 bytes")
+            raise StopError("--contact must be one line of 1 to 200 bytes")
         parts += [_table(f"[{table}]", {"contact": contact}) for table in ("shop", "frontend")]
     return parse("\n".join(parts), "the user-data made from the options")
 
 
 def read(file: Path) -> UserData:
-    """User-data written by hand."""
+    """Reads user-data from a file."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -89,10 +89,10 @@ def read(file: Path) -> UserData:
 
 
 def parse(text: str, where: str) -> UserData:
-    """Checks what can be checked here; the image checks the rest at boot."""
+    """Checks what can be checked here. The image checks the rest at boot."""
     size = len(text.encode())
     if size > LIMIT:
-        raise StopError(f"{where} has {size} bytes, and EC2 takes {LIMIT}; shorten it, certificates first")
+        raise StopError(f"{where} has {size} bytes, and EC2 accepts {LIMIT}; shorten it, certificates first")
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -101,7 +101,7 @@ def parse(text: str, where: str) -> UserData:
     if not isinstance(host, dict):
         raise StopError(f"{where} has no table [host]; see nixos/images/user-data.example")
     if host.get("state_volume") is False:
-        raise StopError(f"{where} says state_volume = false, but the node is kept on a volume here; remove that line")
+        raise StopError(f"{where} says state_volume = false, but this tool always uses a volume; remove that line")
     domain: Any = host.get("domain")
     if host.get("DEPLOY_LNPLAYLIVE_FRONTEND") is True and not isinstance(domain, str):
         raise StopError(f'{where} turns the web shop on without a domain; add domain = "shop.example" to [host]')
@@ -117,14 +117,14 @@ def _token(remote: Remote) -> str:
     text = token.decode("ascii", "replace").strip()
     if len(token) > TOKEN_LIMIT or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise StopError(
-            f"{remote.token_file} does not hold an enrolment token; make one for the remote {remote.name} "
-            "with `incus config trust add lnplaylive` or `lxc config trust add`, and keep what it prints"
+            f"{remote.token_file} does not contain an enrolment token; create one for the remote {remote.name} "
+            "with `incus config trust add lnplaylive` or `lxc config trust add`, and save the token that it prints"
         )
     return text
 
 
 def _table(header: str, entries: dict[str, Any]) -> str:
-    # JSON's strings and booleans are also TOML's.
+    # JSON strings and booleans are valid TOML.
     return "\n".join(
         [header, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()), ""]
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ROLE_DATA = "data"
 ROLE_ROOT = "root"
-# What EC2 is told; on the instance it is an NVMe device, which the image finds by itself.
+# The device name for EC2. On the instance it is an NVMe device, which the image finds by its label.
 DEVICE = "/dev/sdf"
 
 
@@ -23,12 +23,12 @@ class Volume:
     id: str
     zone: str
     gib: int
-    # The instance that has it.
+    # The instance that it is attached to.
     attached_to: str | None
 
 
 def find(ec2: "EC2Client", deployment: str) -> list[Volume]:
-    """The deployment's data volumes: none or one."""
+    """The deployment's data volumes: at most one."""
     wanted = {tags.DEPLOYMENT: deployment, tags.ROLE: ROLE_DATA}
     with doing("look for the data volume"):
         found = ec2.describe_volumes(Filters=tags.filters(wanted))["Volumes"]
@@ -45,7 +45,7 @@ def find(ec2: "EC2Client", deployment: str) -> list[Volume]:
 
 
 def create(ec2: "EC2Client", deployment: str, zone: str, gib: int, patience: Patience) -> Volume:
-    """A blank volume, encrypted with the account's key; the image formats it."""
+    """Creates a blank volume, encrypted with the account's key. The image formats it."""
     with doing("create the data volume"):
         made = ec2.create_volume(
             AvailabilityZone=zone,
@@ -62,7 +62,7 @@ def create(ec2: "EC2Client", deployment: str, zone: str, gib: int, patience: Pat
 
 
 def wait_free(ec2: "EC2Client", volume: str, patience: Patience) -> None:
-    """Waits until nothing has the volume."""
+    """Waits until the volume is detached."""
     with doing(f"wait for the volume {volume}"):
         ec2.get_waiter("volume_available").wait(
             VolumeIds=[volume],
@@ -71,14 +71,14 @@ def wait_free(ec2: "EC2Client", volume: str, patience: Patience) -> None:
 
 
 def detach(ec2: "EC2Client", volume: str, instance: str, patience: Patience) -> None:
-    """Takes the volume off a stopped instance; never by force, which could lose what was written."""
+    """Detaches the volume from a stopped instance. Never forced, because that could lose written data."""
     with doing(f"detach the volume {volume}"):
         ec2.detach_volume(VolumeId=volume, InstanceId=instance)
     wait_free(ec2, volume, patience)
 
 
 def attach(ec2: "EC2Client", volume: str, instance: str, patience: Patience) -> None:
-    """Gives the volume to the instance, to be kept when that is terminated."""
+    """Attaches the volume to the instance; it is kept when the instance is terminated."""
     with doing(f"attach the volume {volume} to {instance}"):
         ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device=DEVICE)
         ec2.get_waiter("volume_in_use").wait(
@@ -88,13 +88,13 @@ def attach(ec2: "EC2Client", volume: str, instance: str, patience: Patience) -> 
 
 
 def delete(ec2: "EC2Client", volume: str) -> None:
-    """Deletes the volume, with the node on it."""
+    """Deletes the volume, and the node on it."""
     with doing(f"delete the volume {volume}"):
         ec2.delete_volume(VolumeId=volume)
 
 
 def only(found: list[Volume], deployment: str) -> Volume | None:
-    """The one volume. Two would be two nodes, and only a person can tell which one is meant."""
+    """Returns the only volume. Raises `StopError` for two, because the right one cannot be guessed."""
     if len(found) > 1:
         ids = ", ".join(volume.id for volume in found)
         raise StopError(

@@ -1,4 +1,4 @@
-//! What a long history costs: the same calls to a shop with ten closed orders and to one with 100,000, taken in turn.
+//! The cost of a long history: the same calls to a shop with ten closed orders and to one with 100,000, alternately.
 //!
 //! Only records are made, straight in the datastore: what the orders were, invoices included, is the node's to bear.
 //!
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use e2e::text;
 use e2e::timing::{flavor, ms, percentile, ratio};
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::catalogue::Catalogue;
+use lnplaylive_core::catalogue::{Catalogue, Selection};
 use lnplaylive_core::order::{Access, KeyPair, Placement, PortBlock};
 use lnplaylive_core::{Event, Order, OrderId, Policy, ProjectName, Secret, State};
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ fn closed_order() -> Order {
     let now = Timestamp::now();
     let ends = now.checked_add(SignedDuration::from_hours(48)).expect("in range");
     let policy = Policy::default();
-    let terms = Catalogue::default().quote(8, 48).expect("on sale");
+    let terms = Catalogue::default().quote(Selection::NodeCount(8), 48).expect("on sale");
     let order = Order::new(OrderId::random(), terms, now, now);
     let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
     let placement = Placement {

@@ -1,4 +1,4 @@
-//! What the way through the web shop's server adds to a commando call: `/ws` beside the node's own port, called in turn.
+//! The time that the web shop's server adds to a commando call: through `/ws` and directly to the node's port, alternately.
 //!
 //! ```text
 //! cargo bench -p e2e --bench commando -- [real|simulated]

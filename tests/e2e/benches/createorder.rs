@@ -1,4 +1,4 @@
-//! What `lnplaylive-createorder` costs, idle and while twenty environments are being provisioned.
+//! The cost of `lnplaylive-createorder`, when idle and while twenty environments are being provisioned.
 //!
 //! The server for the environments is a process of its own with the lowest priority, as it would be another machine.
 //! The floor is the node's own `invoice`, called in turn with it, in the same conditions: an order cannot cost less.

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share.
+//! Common parts of the end-to-end tests.
 
 pub mod timing;
 

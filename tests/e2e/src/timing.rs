@@ -1,4 +1,4 @@
-//! What benches reckon with.
+//! Statistics for benches.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// How much longer than `floor` the other times are, at the median.
+/// The ratio of the medians.
 pub fn ratio(all: &[Duration], floor: &[Duration]) -> f64 {
     ms(percentile(all, 50)) / ms(percentile(floor, 50))
 }

@@ -23,7 +23,7 @@ async fn product(shop: &Shop) -> Value {
     shop.host.node.call("lnplaylive-products", json!({})).await.expect("products")["products"][0].clone()
 }
 
-/// When the next place frees up, as createorder says.
+/// Time at which the next place becomes free, according to createorder.
 fn next(error: &testbed::RpcError) -> Timestamp {
     assert_eq!(error.code, Some(7006), "{error}");
     let time = error.message.strip_prefix("sold out, next one frees up at ");
@@ -85,7 +85,7 @@ async fn an_invoice_that_is_not_paid_gives_its_place_back() {
     shop.order(1, 1).await.expect("it is the next one's");
 }
 
-/// What a remote has said is good for a while, and then nobody knows.
+/// A remote's last answer is used for a while; after that its availability is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sold_on_a_remote_that_has_fallen_silent() {
     let daemons = daemons(Flavor::Simulated, "has_fallen_silent").expect("part of this workspace");

@@ -177,7 +177,7 @@ async fn eight_nodes_and_down_again(kind: Kind) {
     provisioner.take_down(order, &leftover).await.expect("there is nothing left to do");
 }
 
-/// What of a process's status is looked at, by name.
+/// The checked fields of a process's status, by name.
 fn proc_status(pid: u32, key: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
@@ -415,7 +415,7 @@ async fn nothing_is_left_when_its_starter_is_killed(kind: Kind) {
     .expect("it is taken down");
 }
 
-/// What there is of a server: its directory, processes, mounts and bridge.
+/// The traces of a server: its directory, processes, mounts and bridge.
 fn remains(dir: &Path) -> Vec<String> {
     let name = dir.file_name().and_then(|n| n.to_str()).expect("a name");
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What a buyer may choose arrives in the environment.
+//! A buyer's choices take effect in the environment.
 
 use e2e::{QUICK, daemons, follow_and_dial, text, try_ask};
 use serde_json::json;

@@ -68,7 +68,7 @@ async fn cluster(kind: Kind, members: usize, test: &str) -> Option<Cluster> {
     }
 }
 
-/// Whether all is to be tried.
+/// Returns whether all variants are to be tested.
 fn long() -> bool {
     std::env::var_os("TESTBED_LONG").is_some()
 }
@@ -438,7 +438,7 @@ async fn nothing_is_left_when_its_starter_is_killed(kind: Kind) {
     .expect("it is taken down");
 }
 
-/// What there is of a cluster: its directory, processes, mounts, interfaces and cgroups.
+/// The traces of a cluster: its directory, processes, mounts, interfaces and cgroups.
 fn remains(dir: &Path) -> Vec<String> {
     let name = dir.file_name().and_then(|n| n.to_str()).expect("a name");
     let entries = |at: &Path| std::fs::read_dir(at).into_iter().flatten().flatten().map(|entry| entry.path());

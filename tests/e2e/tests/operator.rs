@@ -1,4 +1,4 @@
-//! What the operator sees and does.
+//! The operator's view of orders, and actions on them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -66,7 +66,7 @@ async fn an_environment_is_extended(flavor: Flavor) {
     }
     let unpaid = text(&unpaid, "invoice_id");
     let refused = refusal(&shop, "lnplayops-extend", json!([unpaid, 1])).await;
-    assert_eq!(refused, (7005, "an order that is created has no end that could be moved".into()));
+    assert_eq!(refused, (7005, "cannot extend an order that is created".into()));
     let nobody = "lnplaylive-00000000-0000-4000-8000-000000000000";
     assert_eq!(refusal(&shop, "lnplayops-extend", json!([nobody, 1])).await.0, 7000);
     assert_eq!(key(&shop), ends(&before).as_second(), "nothing has changed");
@@ -138,7 +138,7 @@ async fn orders_are_cancelled(flavor: Flavor) {
     // What is over is over; what was handed over is the buyer's.
     for (id, state) in [(id, "cancelled"), (text(&provisioned, "invoice_id"), "provisioned")] {
         let refused = refusal(&shop, "lnplayops-cancel", json!([id])).await;
-        assert_eq!(refused, (7005, format!("an order that is {state} cannot be cancelled")));
+        assert_eq!(refused, (7005, format!("cannot cancel an order that is {state}")));
     }
     assert_eq!(refusal(&shop, "lnplayops-cancel", json!(["x"])).await.0, 7000);
 

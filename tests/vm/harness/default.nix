@@ -1,4 +1,4 @@
-# Machines and helpers that tests have in common.
+# Machines and helpers for the tests.
 { self, lib }:
 let
   rpc = {
@@ -7,10 +7,10 @@ let
   };
 in
 {
-  # What every script begins with.
+  # The beginning of every script.
   prelude = builtins.readFile ./prelude.py;
 
-  # The host, on a regtest network whose blocks a customer mines, and with certificates of its own making.
+  # The host, on a regtest network whose blocks the customer mines, with locally signed certificates.
   host =
     { pkgs, ... }:
     {
@@ -28,7 +28,7 @@ in
         openFirewall = true;
       };
       services.bitcoind.lnplaylive.extraCmdlineOptions = [ "-addnode=customer:18444" ];
-      # Nobody certifies a host without a domain.
+      # No authority signs certificates for a host without a public domain.
       services.caddy.globalConfig = "local_certs";
       environment.systemPackages = [
         pkgs.curl
@@ -36,7 +36,7 @@ in
       ];
     };
 
-  # Who pays: a node with coins of a chain that it mines itself.
+  # The buyer: a node with coins of a chain that it mines itself.
   customer =
     { pkgs, ... }:
     {
@@ -76,7 +76,7 @@ in
       ];
     };
 
-  # A remote on the host itself: a real Incus, in which environments are containers.
+  # A remote on the host: a real Incus, with environments in containers.
   incus =
     { pkgs, ... }:
     {
@@ -126,7 +126,7 @@ in
       networking.nftables.enable = true;
       networking.firewall.trustedInterfaces = [ "incusbr0" ];
 
-      # A token, made by the server before the node starts.
+      # A token, issued by the server before the node starts.
       systemd.services.remote-token = {
         requiredBy = [ "clightning.service" ];
         before = [ "clightning.service" ];
@@ -174,8 +174,10 @@ in
         serviceConfig = {
           StateDirectory = "remote";
           WorkingDirectory = "/var/lib/remote";
-          ExecStart = "${cfg.package}/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
-          # Not in its own directory, which is made after this is opened.
+          ExecStart = "${
+            self.packages.${pkgs.stdenv.hostPlatform.system}.workspace
+          }/bin/lnplaylive-demo remote --listen 127.0.0.1:8443";
+          # Not in its state directory, which is created after this file is opened.
           StandardOutput = "truncate:/run/remote.announcement";
           ExecStartPost = pkgs.writeShellScript "remote-token" ''
             until [ -s /run/remote.announcement ]; do ${pkgs.coreutils}/bin/sleep 0.2; done

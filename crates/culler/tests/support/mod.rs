@@ -13,8 +13,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive_core::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER, KEY_REMOVING, KEY_STATE, Stage};
-use lnplaylive_core::{OrderId, ProjectName};
+use lnplaylive_core::tags::{KEY_CREATED, KEY_REMOVING, KEY_STATE, Stage};
+use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags};
 use lxd_client::{
     Client, ClientConfig, Collection, ConfigMap, Identity, ImageSource, InstanceSpec, InstanceType, Token,
 };
@@ -46,16 +46,23 @@ impl Project {
         let order = OrderId::random();
         let expires = now(ahead);
         let end = Timestamp::from_second(expires).expect("in range");
-        let name = ProjectName::new(end, order).expect("a name").to_string();
-        let config = [
-            ("features.images", "false".to_owned()),
-            ("features.profiles", "false".to_owned()),
-            (KEY_ORDER, order.to_string()),
-            (KEY_EXPIRES, expires.to_string()),
-            (KEY_STATE, Stage::Provisioned.as_str().to_owned()),
-            (KEY_CREATED, now(ahead.min(0) - HOUR).to_string()),
-        ];
-        Self { name, config: config.map(|(key, value)| (key.to_owned(), value)).into() }
+        let project = ProjectName::new(end, order).expect("a name");
+        let tags = ProjectTags {
+            project,
+            order,
+            expires: end,
+            ports: PortBlock { first: 20000, count: 9 },
+            member: None,
+            address: None,
+            stage: Stage::Provisioned,
+            created: Timestamp::from_second(now(ahead.min(0) - HOUR)).ok(),
+            removing: None,
+        };
+        let mut config = tags.to_config();
+        for feature in ["features.images", "features.profiles"] {
+            config.insert(feature.to_owned(), "false".to_owned());
+        }
+        Self { name: project.to_string(), config }
     }
 
     /// One that somebody is making, or was.
@@ -165,7 +172,7 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("cu").tempdir().expect("a directory");
-        let config = SimRemoteConfig::new(dir.path().join("r"), "/bin/true");
+        let config = SimRemoteConfig::new(dir.path().join("r"), program("true"));
         let remote = SimRemote::start(config).await.expect("a remote");
         let client = operator(&remote.url(), &remote.token("operator")).await;
         Self { remote, client, _dir: dir }
@@ -290,4 +297,11 @@ impl Ran {
         ["seen", "kept", "removed", "failed", "foreign", "malformed"]
             .map(|key| document[key].as_u64().unwrap_or_else(|| panic!("no {key} in {document}")))
     }
+}
+
+/// A program that this machine has on PATH.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH"))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lnplaylive_core::OrderId;
-use lnplaylive_core::marks::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER};
+use lnplaylive_core::tags::{KEY_CREATED, KEY_EXPIRES, KEY_ORDER};
 use lxd_client::{Client, Stop};
 
 use super::{Culler, HOUR, Project, create, furnish, now, snapshot, start};

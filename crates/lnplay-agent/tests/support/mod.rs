@@ -171,6 +171,14 @@ impl Environment {
         lines_of(&self.start_up(&spec.to_string()).wait_with_output().expect("it ends"))
     }
 
+    /// Starts a supervisor as systemd does, for an environment that was brought up before.
+    pub(crate) fn supervise(&self) -> std::process::Child {
+        let log = self.path().join("logs/supervisor.log");
+        let log = fs::File::options().append(true).open(log).expect("there was a supervisor before");
+        let mut command = self.lnplay(&["supervise"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("lnplay runs")
+    }
+
     pub(crate) fn down(&self) -> Output {
         self.lnplay(&["down"]).output().expect("lnplay runs")
     }
@@ -182,7 +190,7 @@ impl Environment {
     }
 
     /// Waits until the status is as wanted.
-    pub(crate) fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + LIMIT;
         loop {
             let status = self.status();
@@ -212,7 +220,29 @@ impl Environment {
 
     pub(crate) fn supervisor(&self) -> Pid {
         let pid = fs::read_to_string(self.path().join("supervisor.lock")).expect("a supervisor");
-        Pid::from_raw(pid.parse().expect("a pid"))
+        Pid::from_raw(pid.trim().parse().expect("a pid"))
+    }
+
+    /// bitcoind, as the supervisor calls it.
+    pub(crate) fn bitcoind(&self, method: &str, params: Value) -> Value {
+        let address = (self.address.parse::<std::net::IpAddr>().expect("an address"), 18443).into();
+        let bitcoind = daemon_rpc::Bitcoind::regtest(&self.path().join("bitcoin"), address);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(bitcoind.call(method, params)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A program that fails while a file is there, and else becomes another. Returns the program and the file.
+    pub(crate) fn failing(&self, program: &Path) -> (PathBuf, PathBuf) {
+        let name = program.file_name().expect("a program").display();
+        let (wrapper, broken) = (self.path().join(format!("{name}-wrapper")), self.path().join("broken"));
+        let script = format!(
+            "#!/bin/sh\n[ -e '{}' ] && exit 1\nexec '{}' \"$@\"\n",
+            broken.display(),
+            program.display()
+        );
+        fs::write(&wrapper, script).expect("written");
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        (wrapper, broken)
     }
 
     /// A node's WebSocket, past whatever stands before it in its connection string.
@@ -241,7 +271,7 @@ impl Drop for Environment {
             eprintln!("the supervisor's log:\n{log}");
             for node in 0..3 {
                 let log = self.path().join(format!("logs/node-{node:02}.log"));
-                eprintln!("the log of node {node} ends:\n{}", lnplay_agent::child::tail(&log));
+                eprintln!("the log of node {node} ends:\n{}", lnplay_agent::log::tail(&log));
             }
         }
         self.down();

@@ -1,4 +1,4 @@
-//! What the culler reads of the settings: the remotes, where their keys are, and its own table.
+//! The culler's settings: the remotes, the directory of their keys, and its own table.
 
 use std::path::{Path, PathBuf};
 
@@ -8,39 +8,39 @@ use serde::{Deserialize, Serialize};
 use super::source::{self, SettingsError, range, wrong};
 use super::{Remote, remote};
 
-/// The culler's settings. Of the same file as the shop's; the tables that it does not know are other programs'.
+/// The culler's settings, from the same file as the shop's. Tables of other programs are skipped.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct CullerSettings {
-    /// Where environments are.
+    /// The servers that environments are on.
     #[serde(default)]
     pub remotes: Vec<Remote>,
-    /// One more remote, for settings by environment variables.
+    /// Another remote, for configuration by environment variables.
     #[serde(default)]
     remote: Option<Remote>,
-    /// Where the client key pair and the remotes' certificates are kept: the shop's directory, or one of the culler's own.
+    /// Directory of the client key pair and the remotes' certificates: the shop's, or one of the culler's own.
     #[serde(default)]
     state_dir: Option<PathBuf>,
-    /// Its own table.
+    /// The culler's own table.
     #[serde(default)]
     pub culler: Culler,
 }
 
-/// How to cull.
+/// The culler's own table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Culler {
     /// Minutes between the end of an environment and its removal.
     pub grace_mins: u32,
-    /// How many projects of a remote are removed at a time.
+    /// Projects of a remote that are removed at the same time.
     pub concurrency: u32,
-    /// Seconds that stopping an instance by force may take, and as many for deleting it.
+    /// Time-out of stopping an instance by force, and of deleting it, in seconds.
     pub operation_timeout_secs: u32,
-    /// Seconds that one call of a remote's API may take; operations have their own time.
+    /// Time-out of one call of a remote's API, in seconds; operations have time-outs of their own.
     pub call_timeout_secs: u32,
-    /// Whether it may use a remote's token where the remote does not know the client key yet. Not where the culler works with
-    /// a copy of the shop's keys: the token is for the shop.
+    /// Enrols with a remote's token if the remote does not know the client key yet. Set it to false if the culler works with a
+    /// copy of the shop's keys, because the token is the shop's to use.
     pub enrol: bool,
-    /// Minutes that a pass may take. What is not removed by then is left to the next one.
+    /// Time limit of a pass, in minutes. The next pass continues with the rest.
     pub max_mins: u32,
 }
 
@@ -58,8 +58,8 @@ impl Default for Culler {
 }
 
 impl CullerSettings {
-    /// Reads the settings: defaults, then `file` where one is named, then the environment. The files that they name need
-    /// not be there.
+    /// Reads the settings: defaults, then `file` if one is given, then the environment. The files that the settings name
+    /// need not exist.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let mut settings: Self = source::read(Figment::new(), file)?;
         remote::complete(&mut settings.remotes, settings.remote.take())?;
@@ -67,7 +67,7 @@ impl CullerSettings {
         Ok(settings)
     }
 
-    /// Where the keys are. Nothing but a setting can say: the shop's default is in its node's directory.
+    /// Directory of the keys. It has no default, because the shop's default is in its node's directory.
     pub fn state_dir(&self) -> Result<&Path, SettingsError> {
         self.state_dir.as_deref().ok_or_else(|| {
             wrong(

@@ -1,9 +1,9 @@
 //! Settings: defaults, then `lnplaylive.toml`, then the environment, in that order.
 //!
-//! In the environment a key is `LNPLAYLIVE_` and its name, nested by two underscores:
-//! `LNPLAYLIVE_SHOP__INVOICE_EXPIRY_SECS=300`. One remote can be described without a file, by
+//! The environment variable of a key is `LNPLAYLIVE_` and its name, with two underscores between levels:
+//! `LNPLAYLIVE_SHOP__INVOICE_EXPIRY_SECS=300`. One remote can be configured without a file, by
 //! `LNPLAYLIVE_REMOTE__NAME`, `LNPLAYLIVE_REMOTE__URL`, `LNPLAYLIVE_REMOTE__TOKEN_FILE` and so on.
-//! Secrets are named by files, never written into settings: a systemd credential, a docker secret. One that is named
+//! Settings contain no secrets, only the names of files with secrets, such as systemd credentials or docker secrets. A name
 //! without a directory is a credential of the service that reads the settings (`$CREDENTIALS_DIRECTORY`), if it has any.
 
 mod culler;
@@ -27,27 +27,26 @@ pub use culler::{Culler, CullerSettings};
 pub use remote::{AddressRange, ImageFiles, InstanceType, Member, PortRange, Remote, url_host};
 pub use source::{CONFIG_VARIABLE, SettingsError};
 
-/// All settings. See the fields for what they mean and what the defaults are.
+/// All settings of the shop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What is sold, and how.
+    /// The shop.
     #[serde(default)]
     pub shop: Shop,
     /// The products. Default: A to D.
     #[serde(default = "default_products")]
     pub products: Vec<Product>,
-    /// How environments are provisioned.
+    /// Provisioning of environments.
     #[serde(default)]
     pub provisioning: Provisioning,
-    /// Where environments are provisioned. None: nothing can be sold.
+    /// The servers that environments are provisioned on. Without any, nothing can be sold.
     #[serde(default)]
     pub remotes: Vec<Remote>,
-    /// One more remote, for settings by environment variables.
+    /// Another remote, for configuration by environment variables.
     #[serde(default)]
     pub remote: Option<Remote>,
-    /// Where the client key pair and the remotes' certificates are kept. Default: `lnplaylive` in
-    /// the node's directory.
+    /// Directory of the client key pair and the remotes' certificates. Default: `lnplaylive` in the node's directory.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
     /// The web server's settings.
@@ -58,7 +57,7 @@ pub struct Settings {
     pub culler: Others,
 }
 
-/// A table of another program that reads the same file. It is that program's to check, so it is skipped here.
+/// A table for another program that reads the same file. That program checks it; here it is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Others;
 
@@ -68,7 +67,7 @@ impl<'de> Deserialize<'de> for Others {
     }
 }
 
-/// What is sold, and how.
+/// Settings of the shop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shop {
@@ -80,16 +79,16 @@ pub struct Shop {
     pub max_hours: u32,
     /// Seconds until an unpaid invoice expires, 5 to 86,400.
     pub invoice_expiry_secs: u32,
-    /// How many unpaid orders may be open at a time.
+    /// Most unpaid orders that may be open at a time.
     pub max_unpaid_orders: u32,
-    /// Seconds that an order is kept, and shown as expired, after its invoice has expired.
+    /// Seconds that an unpaid order is kept, and shown as expired, after its invoice has expired.
     pub unpaid_retention_secs: u32,
-    /// Whom buyers of orders that failed are told to ask: an e-mail address, a URL, or a few words.
+    /// Contact for buyers whose orders failed: an e-mail address, a URL, or a few words.
     pub contact: Option<String>,
-    /// Whether buyers may ask for `node_access=full`: connection strings that allow every method of a node, programs of
-    /// one's own included. Only where all remotes run virtual machines.
+    /// Accepts orders with `node_access=full`, whose connection strings allow every method of a node, including starting
+    /// programs. Requires that all remotes run virtual machines.
     pub full_node_access: bool,
-    /// Where the route table is written for the gateway of the web shop's server. None: nowhere.
+    /// Path of the route table for the gateway of the web shop's server. Without one, no table is written.
     pub routes_file: Option<PathBuf>,
 }
 
@@ -109,27 +108,27 @@ impl Default for Shop {
     }
 }
 
-/// How environments are provisioned.
+/// Settings of provisioning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provisioning {
-    /// How many orders are worked on at a time.
+    /// Orders that are provisioned at the same time.
     pub concurrency: u32,
-    /// Placements that may be given up before an order has failed.
+    /// Placements that may be abandoned before an order has failed.
     pub max_attempts: u32,
-    /// Passing faults in a row before a placement is given up.
+    /// Passing faults in a row before a placement is abandoned.
     pub patience: u32,
-    /// Milliseconds to wait after a first fault; doubles with each one after.
+    /// Milliseconds to wait after a first fault; doubles with each further one.
     pub backoff_ms: u32,
-    /// The longest wait, in milliseconds.
+    /// Longest wait, in milliseconds.
     pub max_backoff_ms: u32,
-    /// Minutes added to each environment's life for the time that provisioning takes.
+    /// Minutes added to each environment's life, to allow for provisioning.
     pub allowance_mins: u32,
     /// Seconds between blocks in an environment.
     pub block_time_secs: u32,
-    /// Seconds that one call of a remote's API may take; operations have their own time.
+    /// Time-out of one call of a remote's API, in seconds; operations have time-outs of their own.
     pub call_timeout_secs: u32,
-    /// Seconds between two surveys of the remotes, which tell what can be sold.
+    /// Seconds between two polls of the remotes, which decide what can be sold.
     pub survey_secs: u32,
 }
 
@@ -150,15 +149,15 @@ impl Default for Provisioning {
 }
 
 impl Settings {
-    /// Reads the settings: defaults, then `file` where one is named, then the environment. Checks
-    /// everything, secret files included: they must be readable.
+    /// Reads the settings: defaults, then `file` if one is given, then the environment. Checks everything, including that
+    /// the files with secrets can be read.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let settings = Self::read(file)?;
         remote::check_files(&settings.remotes)?;
         Ok(settings)
     }
 
-    /// As [`Settings::load`], on a machine that need not have the files that the settings name.
+    /// As [`Settings::load`], without looking at the files that the settings name.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let defaults = Figment::from(Serialized::default("shop", Shop::default()))
             .merge(Serialized::default("provisioning", Provisioning::default()));
@@ -168,7 +167,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Checks what the types cannot say.
+    /// Checks everything that the types leave open.
     fn validate(&self) -> Result<(), SettingsError> {
         self.catalogue()?;
         let Shop { invoice_expiry_secs, max_unpaid_orders, unpaid_retention_secs, .. } = self.shop;
@@ -223,7 +222,7 @@ impl Settings {
     }
 }
 
-/// Whom to ask is shown in one line, on pages and in answers.
+/// Checks a contact, which pages and answers show in one line.
 pub fn check_contact(key: &str, contact: &str) -> Result<(), SettingsError> {
     if contact.trim().is_empty() || contact.chars().count() > 200 || contact.chars().any(char::is_control) {
         return Err(wrong(key, "it must be 1 to 200 characters, in one line"));

@@ -11,13 +11,13 @@ use super::source::{SettingsError, range, wrong};
 use crate::environment::{MAX_NODES, expand_url_template};
 use crate::secret::read_secret;
 
-/// What instances are made.
+/// Type of the instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstanceType {
-    /// A system container: starts in a second.
+    /// A system container, which starts in a second.
     Container,
-    /// A virtual machine: better isolated.
+    /// A virtual machine, which is better isolated.
     #[default]
     VirtualMachine,
 }
@@ -26,92 +26,91 @@ pub enum InstanceType {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Remote {
-    /// Its name, in messages and in orders' records: do not change it while it has environments.
+    /// Its name in messages and in orders' records. Do not change it while the remote has environments.
     pub name: String,
     /// Its API, such as `https://203.0.113.7:8443`.
     pub url: Url,
-    /// A file with an enrolment token (`lxc config trust add`, `incus config trust add`), for the
-    /// first run. It also says what the server's certificate is.
+    /// A file with an enrolment token (`lxc config trust add`, `incus config trust add`), for the first run. The token
+    /// contains the fingerprint of the server's certificate.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    /// A file with a client certificate (PEM) that the server trusts already; with `key_file`.
+    /// A file with a client certificate (PEM) that the server trusts already. Requires `key_file`.
     #[serde(default)]
     pub cert_file: Option<PathBuf>,
     /// A file with that certificate's key (PEM).
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// SHA-256 fingerprint of the server's certificate, 64 hex digits. Needed where there is no
-    /// token; with a token, the token says it.
+    /// SHA-256 fingerprint of the server's certificate, 64 hex digits. Required without a token; a token contains it.
     #[serde(default)]
     pub server_fingerprint: Option<String>,
     /// Alias of the image that instances are made from.
     #[serde(default = "default_image")]
     pub image: String,
-    /// The image as one tarball with metadata and root file system, uploaded when the remote has no image of
-    /// that alias. An alias that is there is never replaced.
+    /// The image as one tarball with metadata and root file system, uploaded if the remote has no image with that alias. An
+    /// existing alias is never replaced.
     #[serde(default)]
     pub image_file: Option<PathBuf>,
-    /// Instead of `image_file`: the tarball with the image's metadata; with `image_rootfs_file`.
+    /// The tarball with the image's metadata, instead of `image_file`. Requires `image_rootfs_file`.
     #[serde(default)]
     pub image_metadata_file: Option<PathBuf>,
-    /// The image's root file system (squashfs), for virtual machines its disk (qcow2).
+    /// The image's root file system (squashfs), or for virtual machines its disk (qcow2).
     #[serde(default)]
     pub image_rootfs_file: Option<PathBuf>,
-    /// What instances are made.
+    /// Type of the instances.
     #[serde(default)]
     pub instance_type: InstanceType,
     /// Profiles of the default project that instances get: their disk and network.
     #[serde(default = "default_profiles")]
     pub profiles: Vec<String>,
-    /// The address on the remote that environments' ports are opened on. Virtual machines need one of the
-    /// server's own addresses: where this is a wildcard, the host is taken if it is an address.
+    /// The address on the remote that environments' ports are opened on. Virtual machines need one of the server's own
+    /// addresses; if this is a wildcard, the host is used, provided that it is an address.
     #[serde(default = "default_listen_address")]
     pub listen_address: IpAddr,
-    /// Where a single server's ports are reached. Default: the host in `url`. A cluster has `members` instead.
+    /// Host at which a single server's ports are reached. Default: the host in `url`. A cluster has `members` instead.
     #[serde(default)]
     pub ssh_host: Option<String>,
-    /// Members of a cluster, by name, where they differ from what the cluster says of them.
+    /// Members of a cluster, by name, that are reached otherwise than the cluster says.
     #[serde(default)]
     pub members: BTreeMap<String, Member>,
-    /// Only members of this cluster group get environments.
+    /// The cluster group whose members get environments. Default: all members.
     #[serde(default)]
     pub cluster_group: Option<String>,
     /// The managed bridge that virtual machines are on. Default: the network of the profiles' first NIC.
     #[serde(default)]
     pub vm_network: Option<String>,
-    /// Static addresses for virtual machines, on that bridge and outside its DHCP ranges. Virtual machines need
-    /// them: a server forwards ports to a static address only.
+    /// Static addresses for virtual machines, on that bridge and outside its DHCP ranges. Required for virtual machines,
+    /// because a server forwards ports to static addresses only.
     #[serde(default)]
     pub vm_addresses: Option<AddressRange>,
     /// The ports that environments may use.
     #[serde(default)]
     pub ports: PortRange,
-    /// A node's WebSocket URL for attendees, in which `{host}`, `{port}`, `{node}` and `{environment}` are
-    /// filled in. `{host}` is the server's or member's. Default: `ws://{host}:{port}`.
+    /// Template of a node's WebSocket URL for attendees, with the placeholders `{host}` (the server's or member's),
+    /// `{port}`, `{node}` and `{environment}`. Default: `ws://{host}:{port}`.
     #[serde(default)]
     pub public_url_template: Option<String>,
-    /// The most environments at a time; none: as many as there are ports for.
+    /// Most environments at a time. Default: as many as there are ports for.
     #[serde(default)]
     pub max_environments: Option<u32>,
-    /// Makes containers also on a storage pool that does not hold them to their share of the disk: one of the kind `dir`,
-    /// unless its file system has project quotas.
+    /// Also makes containers on a storage pool that does not limit their disk: one of the kind `dir`, unless its file system
+    /// has project quotas.
     #[serde(default)]
     pub unlimited_disk: bool,
-    /// How much of the remote's memory may be in use once an environment is added, in percent.
+    /// Share of the remote's memory, in percent, that may be in use once an environment is added.
     #[serde(default = "default_max_memory_percent")]
     pub max_memory_percent: u32,
-    /// Seconds from an instance's start until SSH lets us in. A container takes two, a virtual machine
-    /// without much of a processor a minute or two.
+    /// Time-out from an instance's start to the first SSH login, in seconds. A container takes two seconds, a virtual
+    /// machine on a slow processor a minute or two.
     #[serde(default = "default_boot_timeout_secs")]
     pub boot_timeout_secs: u32,
 }
 
-/// The image's files, where settings name them.
+/// Files of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFiles<'a> {
     /// One tarball.
     Unified(&'a Path),
-    /// Metadata and root file system apart.
+    /// Two files.
     Split {
         /// The tarball with the metadata.
         metadata: &'a Path,
@@ -154,11 +153,11 @@ pub struct PortRange {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Where SSH, the gateway and attendees reach this member's ports. Default: the host in the member's URL, as
+    /// Host at which SSH, the gateway and attendees reach this member's ports. Default: the host in the member's URL, as
     /// the cluster lists it.
     #[serde(default)]
     pub host: Option<String>,
-    /// As the remote's `listen_address`, for this member.
+    /// Overrides the remote's `listen_address` for this member.
     #[serde(default)]
     pub listen_address: Option<IpAddr>,
 }
@@ -180,28 +179,28 @@ impl Default for PortRange {
 }
 
 impl Remote {
-    /// Where the environments' ports of a single server are reached, without brackets: `ssh_host`, or the host in
+    /// Host at which the environments' ports of a single server are reached, without brackets: `ssh_host`, or the host in
     /// `url`.
     pub fn host(&self) -> &str {
-        // Validation has seen that there is one.
+        // Validation guarantees a host.
         let from_url = || self.url.host_str().unwrap_or_default();
         strip_brackets(self.ssh_host.as_deref().unwrap_or_else(from_url))
     }
 
-    /// Where the environments' ports of a cluster's member are reached, without brackets: its `host` in `members`, or
-    /// the host in the member's own URL.
+    /// Host at which the environments' ports of a cluster's member are reached, without brackets: its `host` in `members`,
+    /// or the host in the member's own URL.
     pub fn member_host<'a>(&'a self, member: &str, url: &'a Url) -> &'a str {
         let set = self.members.get(member).and_then(|m| m.host.as_deref());
         strip_brackets(set.or_else(|| url.host_str()).unwrap_or_default())
     }
 
-    /// The address that environments' ports are opened on: of the member, if it has one of its own.
+    /// The address that environments' ports are opened on: the member's own, if it has one.
     pub fn listen_address(&self, member: Option<&str>) -> IpAddr {
         let of_member = member.and_then(|m| self.members.get(m)?.listen_address);
         of_member.unwrap_or(self.listen_address)
     }
 
-    /// The image's files, if the host has them; validation has seen that they go together.
+    /// The image's files, if the settings name any. Validation guarantees that they belong together.
     pub fn image_files(&self) -> Option<ImageFiles<'_>> {
         match (&self.image_file, &self.image_metadata_file, &self.image_rootfs_file) {
             (Some(file), ..) => Some(ImageFiles::Unified(file)),
@@ -210,14 +209,14 @@ impl Remote {
         }
     }
 
-    /// The template of nodes' WebSocket URLs, for environments whose ports are reached at `host`.
+    /// Template of nodes' WebSocket URLs for environments whose ports are reached at `host`.
     pub fn public_url_template(&self, host: &str) -> String {
         let template = self.public_url_template.as_deref().unwrap_or("ws://{host}:{port}");
         template.replace("{host}", &url_host(host))
     }
 }
 
-/// A host as it stands in a URL: an IPv6 address in brackets.
+/// A host as it is written in a URL, with an IPv6 address in brackets.
 pub fn url_host(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
@@ -226,15 +225,15 @@ fn strip_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Makes one list of the remotes, `more` of them being described by the environment; finds their credentials, and checks
-/// what the types cannot say.
+/// Appends the remote that environment variables describe, finds the remotes' credentials, and checks everything that the
+/// types leave open.
 pub(super) fn complete(remotes: &mut Vec<Remote>, more: Option<Remote>) -> Result<(), SettingsError> {
     remotes.extend(more);
     find_credentials(remotes);
     validate(remotes)
 }
 
-/// Sees whether the files that the remotes name are there, and secrets readable.
+/// Checks that the files that the remotes name can be read.
 pub(super) fn check_files(remotes: &[Remote]) -> Result<(), SettingsError> {
     for (at, remote) in remotes.iter().enumerate() {
         remote.check_files(&format!("remotes[{at}]"))?;
@@ -242,7 +241,8 @@ pub(super) fn check_files(remotes: &[Remote]) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// systemd gives each service a directory of its own, so that no path fits several that share the settings.
+/// Completes relative paths with the service's credentials directory. systemd gives each service its own, so no absolute
+/// path works for several services that share the settings.
 fn find_credentials(remotes: &mut [Remote]) {
     let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) else { return };
     for remote in remotes {
@@ -257,7 +257,10 @@ fn validate(remotes: &[Remote]) -> Result<(), SettingsError> {
     for (at, remote) in remotes.iter().enumerate() {
         remote.validate(&format!("remotes[{at}]"))?;
         if remotes[..at].iter().any(|other| other.name == remote.name) {
-            return Err(wrong(format!("remotes[{at}].name"), format!("`{}` stands twice", remote.name)));
+            return Err(wrong(
+                format!("remotes[{at}].name"),
+                format!("two remotes are named `{}`", remote.name),
+            ));
         }
     }
     Ok(())
@@ -351,7 +354,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Sees whether the files are there.
+    /// Checks that the files can be read.
     fn check_files(&self, at: &str) -> Result<(), SettingsError> {
         let unreadable = |name: &str, path: &Path, error: std::io::Error| {
             wrong(format!("{at}.{name}"), format!("cannot read {}: {error}", path.display()))

@@ -1,4 +1,4 @@
-//! Where settings come from, how they are read, and what is said of a wrong one.
+//! Reads settings from their sources, and describes wrong ones.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -12,36 +12,36 @@ use thiserror::Error;
 /// The environment variable that names the settings file.
 pub const CONFIG_VARIABLE: &str = "LNPLAYLIVE_CONFIG";
 
-/// Why the settings cannot be used. Each names the key.
+/// Settings that cannot be used. Each error names the key.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// A key that is missing, unknown or of the wrong type, or a file that is not TOML.
+    /// A key is missing, unknown or of the wrong type, or the file is not TOML.
     #[error("settings: {0}")]
     Read(String),
-    /// The file itself.
+    /// The settings file cannot be read.
     #[error("settings: cannot read the file {}", path.display())]
     File {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A value that makes no sense.
+    /// A value is not allowed.
     #[error("settings: {key}: {reason}")]
     Value {
-        /// Which key.
+        /// Its key.
         key: String,
-        /// What is wrong and what is allowed.
+        /// The problem, and what is allowed.
         reason: String,
     },
 }
 
-/// Says of the value of `key` what is wrong with it and what is allowed.
+/// Rejects the value of `key`; `reason` says what is wrong and what is allowed.
 pub fn wrong(key: impl Into<String>, reason: impl Into<String>) -> SettingsError {
     SettingsError::Value { key: key.into(), reason: reason.into() }
 }
 
-/// Names each thing that figment found, with its key and where it came from.
+/// Lists every problem that figment found, with its key and source.
 fn describe(error: figment::Error) -> SettingsError {
     let mut text = String::new();
     for one in error {
@@ -60,22 +60,22 @@ fn describe(error: figment::Error) -> SettingsError {
     SettingsError::Read(text)
 }
 
-/// Reads what is set: `defaults`, then the file, then the environment. Both have tables for several programs, so `T` says
-/// whether it refuses keys that it does not know.
+/// Reads `defaults`, then the file, then the environment; later sources override earlier ones. File and environment have
+/// tables for several programs, so `T` decides whether unknown keys are refused.
 pub fn read<T: DeserializeOwned>(defaults: Figment, file: Option<&Path>) -> Result<T, SettingsError> {
     let mut figment = defaults;
     if let Some(path) = file {
-        // Opened here as well: figment takes a file that is not there for an empty one.
+        // Opened here as well, because figment reads a missing file as an empty one.
         std::fs::File::open(path).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    // The one that names the file is no setting itself.
+    // The variable that names the file is not a setting.
     let environment =
         Env::prefixed("LNPLAYLIVE_").filter(|key| !key.as_str().eq_ignore_ascii_case("config")).split("__");
     figment.merge(environment).extract().map_err(describe)
 }
 
-/// Refuses a `value` that is not in the range.
+/// Rejects a `value` outside the range.
 pub fn range(key: &str, value: u32, allowed: RangeInclusive<u32>) -> Result<(), SettingsError> {
     if allowed.contains(&value) {
         return Ok(());

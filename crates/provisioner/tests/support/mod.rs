@@ -6,7 +6,6 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -269,8 +268,10 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The ssh processes that connect to an address.
 pub(crate) fn ssh_processes(address: Ipv4Addr) -> Vec<String> {
-    let output = Command::new("ps").args(["-eo", "pid=,args="]).output().expect("ps runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let ours = |line: &&str| line.contains("lnplaylive-ssh-") && line.contains(&address.to_string());
-    text.lines().filter(ours).map(str::to_owned).collect()
+    let address = address.to_string();
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    // One that has ended meanwhile cannot be read.
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains("lnplaylive-ssh-") && line.contains(&address)).collect()
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use qrcode::{Color, EcLevel, QrCode};
 
-/// The white margin that a reader needs, in modules on each side.
+/// The white margin that readers need, in modules on each side.
 pub(super) const QUIET: usize = 4;
-/// Up to so many modules a side, a code has room for more error correction and is still easy to scan. An attendee's link
-/// makes 93 with the least correction, 105 with more: smaller modules are the worse of the two.
+/// Codes with up to this many modules on a side get more error correction, and are still easy to scan. An attendee's link has 93
+/// modules with the lowest correction and 105 with the next: smaller modules would be worse.
 const EASY: usize = 85;
 
 /// A QR code.
@@ -24,7 +24,7 @@ impl fmt::Debug for Code {
 }
 
 impl Code {
-    /// The code of a text, or none if it is too long for one.
+    /// The code of a text; `None` if the text is too long.
     pub(super) fn new(text: &str) -> Option<Self> {
         let make = |level| QrCode::with_error_correction_level(text, level).ok();
         let code = make(EcLevel::M).filter(|code| code.width() <= EASY).or_else(|| make(EcLevel::L))?;
@@ -32,17 +32,17 @@ impl Code {
         Some(Self { width: code.width(), dark, text: text.to_owned() })
     }
 
-    /// Modules on a side, without the margin.
+    /// Number of modules on a side, without the margin.
     pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// What it says.
+    /// The encoded text.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Dark modules that lie side by side: row, first column, how many.
+    /// Runs of dark modules: row, first column, length.
     pub(super) fn runs(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         self.dark.chunks(self.width).enumerate().flat_map(|(row, modules)| {
             let mut column = 0;

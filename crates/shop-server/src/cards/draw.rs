@@ -19,7 +19,7 @@ use super::{Card, CardsError, Sheet};
 
 /// Points in a millimetre.
 const MM: f32 = 72.0 / 25.4;
-/// How long cut marks are, and how far from the cards, in millimetres.
+/// Length of the cut marks, and their distance from the cards, in millimetres.
 const MARK: f32 = 5.0;
 const MARK_GAP: f32 = 2.0;
 
@@ -53,7 +53,7 @@ pub(super) fn pdf(sheet: &Sheet, fonts: &Fonts) -> Result<Vec<u8>, CardsError> {
             links.extend(rect(code).map(|rect| (rect, card.code.text().to_owned())));
         }
         surface.finish();
-        // Whoever gets the page on a screen can follow the link instead of scanning it.
+        // On a screen the card is a link.
         for (rect, link) in links {
             let target = Target::Action(Action::Link(LinkAction::new(link)));
             paper.add_annotation(LinkAnnotation::new(rect, target).into());
@@ -63,7 +63,7 @@ pub(super) fn pdf(sheet: &Sheet, fonts: &Fonts) -> Result<Vec<u8>, CardsError> {
     document.finish().map_err(|error| CardsError::Drawing(format!("{error:?}")))
 }
 
-/// Lines at the paper's edges for a cutter, and faint ones between the cards for scissors.
+/// Lines at the edges of the paper for a cutter, and faint ones between the cards for scissors.
 fn cut_marks(surface: &mut Surface<'_>, page: Page) {
     let (left, right) = (page.margin, page.width - page.margin);
     let (top, bottom) = (page.margin, page.height - page.margin);
@@ -97,14 +97,14 @@ fn cut_marks(surface: &mut Surface<'_>, page: Page) {
     surface.set_stroke(None);
 }
 
-/// Draws cards that belong together.
+/// Draws the cards of a sheet.
 struct Pen<'a> {
     sheet: &'a Sheet,
     fonts: &'a Fonts,
     logo: Option<(Image, f32, f32)>,
 }
 
-/// Where text begins, from which side.
+/// The alignment of text.
 #[derive(Clone, Copy)]
 enum Align {
     Left(f32),
@@ -121,7 +121,7 @@ impl<'a> Pen<'a> {
         Self { sheet, fonts, logo }
     }
 
-    /// A card of a page that is cut: words at the left, code at the right. Gives the code's area.
+    /// Draws a card on a page that is cut: text on the left, code on the right. Returns the code's area.
     fn card(&self, surface: &mut Surface<'_>, card: &Card, index: usize, area: Area) -> Area {
         let pad = 5.0;
         let side = 51.0_f32.min(area.height - 2.0 * pad);
@@ -158,7 +158,7 @@ impl<'a> Pen<'a> {
         code
     }
 
-    /// A label: all of it in the middle, the code as large as it can be. Gives the code's area.
+    /// Draws a label: everything centred, the code as large as possible. Returns the code's area.
     fn label(&self, surface: &mut Surface<'_>, card: &Card, index: usize, area: Area) -> Area {
         let middle = area.x + area.width / 2.0;
         let (at, width) = (Align::Center(middle), area.width - 14.0);
@@ -193,7 +193,7 @@ impl<'a> Pen<'a> {
         format!("NODE {} OF {}", index + 1, self.sheet.cards.len())
     }
 
-    /// The node's name, as large as it fits, on two lines if it must be. Gives the last baseline.
+    /// Draws the node's name, as large as it fits, on two lines if necessary. Returns the last baseline.
     fn name(
         &self,
         surface: &mut Surface<'_>,
@@ -251,18 +251,18 @@ impl<'a> Pen<'a> {
         }
     }
 
-    /// How wide text is, in millimetres.
+    /// Width of text, in millimetres.
     fn width(&self, text: &str, size: f32, weight: Weight) -> f32 {
         self.fonts.line(text, weight).width() * size / MM
     }
 
-    /// The size, `largest` at most, at which text fits.
+    /// The size, at most `largest`, at which text fits.
     fn size_for(&self, text: &str, width: f32, largest: f32, weight: Weight) -> f32 {
         let wide = self.width(text, largest, weight);
         if wide > width { largest * width / wide } else { largest }
     }
 
-    /// Cuts text into lines where it can be cut, words that are too long anywhere.
+    /// Breaks text into lines, and words only if they are too long for a line.
     fn wrap(&self, text: &str, width: f32, size: f32, weight: Weight) -> Vec<String> {
         let mut lines: Vec<String> = vec![];
         for word in text.split_whitespace() {
@@ -287,7 +287,7 @@ impl<'a> Pen<'a> {
         lines
     }
 
-    /// Text that is made smaller where it must be, and cut where that is not enough.
+    /// Text that is reduced to fit, and truncated if that is not enough.
     #[expect(clippy::too_many_arguments, reason = "what to write, where, and how")]
     fn fitting(
         &self,
@@ -310,7 +310,7 @@ impl<'a> Pen<'a> {
         self.text(surface, &format!("{text}…"), at, y, smallest, color, weight);
     }
 
-    /// Writes one line. Position in millimetres, size in points.
+    /// Draws one line. The position is in millimetres, the size in points.
     #[expect(clippy::too_many_arguments, reason = "what to write, where, and how")]
     fn text(
         &self,
@@ -354,10 +354,10 @@ fn rect(area: Area) -> Option<Rect> {
     Rect::from_xywh(area.x * MM, area.y * MM, area.width * MM, area.height * MM)
 }
 
-/// A bar in the node's colour, with round ends.
+/// Draws a bar in the node's colour, with round ends.
 fn bar(surface: &mut Surface<'_>, color: Option<Rgb>, area: Area) {
     let radius = area.height / 2.0;
-    // A quarter of a circle as a curve.
+    // Approximates a quarter of a circle by a curve.
     let handle = radius * 0.552_284_7;
     let mut path = PathBuilder::new();
     let p = |x: f32, y: f32| Point::from_xy((area.x + x) * MM, (area.y + y) * MM);
@@ -381,7 +381,7 @@ fn bar(surface: &mut Surface<'_>, color: Option<Rgb>, area: Area) {
     }
 }
 
-/// The code, its margin included. All modules are one shape, so that no reader or printer puts seams between them.
+/// Draws the code with its margin. All modules are one shape, so that there are no seams between them.
 #[expect(clippy::cast_precision_loss, reason = "a code has 177 modules on a side at most")]
 fn draw_code(surface: &mut Surface<'_>, code: &Code, area: Area) {
     let module = area.width / (code.width() + 2 * QUIET) as f32;

@@ -1,8 +1,8 @@
-//! Fonts, and lines of text that any of them may be needed for.
+//! Fonts, and lines of text that use several of them.
 //!
-//! Built in are `DejaVu` Sans (Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian and more) and Noto Emoji;
-//! both licences allow embedding. What they lack, such as Chinese or Thai, comes from fonts that settings name. What
-//! none has becomes U+FFFD, the replacement mark.
+//! Built in are `DejaVu` Sans (Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian and more) and Noto Emoji, whose licences
+//! allow embedding. For other scripts, such as Chinese or Thai, settings name fonts. Characters that no font has are replaced by
+//! U+FFFD.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,17 +15,17 @@ use ttf_parser::Face;
 
 use crate::error::Error;
 
-/// What stands for what cannot be written.
+/// The replacement for characters that no font has.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// How heavy letters are.
+/// The weight of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     Regular,
     Bold,
 }
 
-/// The fonts to write with.
+/// The available fonts.
 pub struct Fonts {
     regular: Arc<Typeface>,
     bold: Arc<Typeface>,
@@ -38,7 +38,7 @@ impl fmt::Debug for Fonts {
     }
 }
 
-/// One font, for the page and for its measures.
+/// A font, for drawing and for measuring.
 struct Typeface {
     font: Font,
     face: Face<'static>,
@@ -54,7 +54,7 @@ impl Typeface {
         self.face.glyph_index(c).is_some()
     }
 
-    /// In parts of the font's size.
+    /// Relative to the font's size.
     fn advance(&self, c: char) -> f32 {
         let glyph = self.face.glyph_index(c).unwrap_or_default();
         let units = self.face.glyph_hor_advance(glyph).unwrap_or_default();
@@ -63,7 +63,7 @@ impl Typeface {
 }
 
 impl Fonts {
-    /// Those that are built in.
+    /// The built-in fonts.
     pub fn built_in() -> Self {
         let typeface = |data| Arc::new(Typeface::new(data).expect("fonts that are built in are fonts"));
         Self {
@@ -73,7 +73,7 @@ impl Fonts {
         }
     }
 
-    /// Those, and files for what they lack. The files stay in memory until the process ends.
+    /// The built-in fonts and additional files. The files stay in memory until the process ends.
     pub fn load(files: &[PathBuf]) -> Result<Self, Error> {
         let mut fonts = Self::built_in();
         for path in files {
@@ -96,11 +96,11 @@ impl Fonts {
         [first, second].into_iter().chain(&self.others).map(AsRef::as_ref)
     }
 
-    /// A line of text, with a font for each part of it.
+    /// Splits a line of text into parts with one font each.
     pub(super) fn line(&self, text: &str, weight: Weight) -> Line<'_> {
         let mut parts: Vec<Part<'_>> = vec![];
         for c in text.chars().filter(|c| !is_invisible(*c)) {
-            // Parts stay as long as they can: a space does not need the font that stands first.
+            // Parts are as long as possible: a space does not switch to the preferred font.
             let last = parts.last().map(|part| part.typeface).filter(|typeface| typeface.has(c));
             let found = if c == ' ' { last } else { None };
             let found = found.or_else(|| self.candidates(weight).find(|typeface| typeface.has(c)));
@@ -121,7 +121,7 @@ fn not_a_font(path: &Path) -> Error {
     Error::Font(path.to_owned())
 }
 
-/// What has no shape of its own and must not shape what is around it either.
+/// Characters without a shape, which must not affect their neighbours either.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -149,12 +149,12 @@ struct Part<'a> {
 }
 
 impl Line<'_> {
-    /// How wide it is at a size of one.
+    /// Its width at a font size of one.
     pub(super) fn width(&self) -> f32 {
         self.parts.iter().map(Part::width).sum()
     }
 
-    /// Writes it with its baseline at `y`. All in points.
+    /// Draws it with its baseline at `y`, in points.
     pub(super) fn draw(&self, surface: &mut Surface<'_>, mut x: f32, y: f32, size: f32) {
         for part in &self.parts {
             let start = Point::from_xy(x, y);
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_font_has_is_marked() {
+    fn characters_that_no_font_has_are_replaced() {
         let fonts = Fonts::built_in();
         let text = |text: &str| {
             let line = fonts.line(text, Weight::Bold);

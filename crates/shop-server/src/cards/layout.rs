@@ -1,15 +1,15 @@
-//! Where things are on paper. All lengths are in millimetres, from the top left corner.
+//! The layout on paper. All lengths are in millimetres, from the top left corner.
 
 use serde::Deserialize;
 
-/// What cards are printed on.
+/// The paper of cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Paper {
-    /// ISO A4, eight cards a page, to be cut.
+    /// ISO A4, eight cards per page, to be cut.
     #[default]
     A4,
-    /// US Letter, eight cards a page, to be cut.
+    /// US Letter, eight cards per page, to be cut.
     Letter,
     /// Labels of 4 by 6 inches, one card each.
     #[serde(rename = "label_4x6")]
@@ -38,14 +38,14 @@ pub(super) struct Area {
     pub(super) height: f32,
 }
 
-/// A page: its size, and how cards lie on it.
+/// The size of a page and the arrangement of its cards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Page {
     pub(super) width: f32,
     pub(super) height: f32,
     pub(super) columns: u8,
     pub(super) rows: u8,
-    /// What printers leave white, and where the cut marks are.
+    /// The margin that printers need, which has the cut marks.
     pub(super) margin: f32,
 }
 
@@ -60,24 +60,24 @@ impl Paper {
 }
 
 impl Page {
-    /// How many cards are on it.
+    /// Number of cards on a page.
     pub(super) fn cards(self) -> usize {
         usize::from(self.columns) * usize::from(self.rows)
     }
 
-    /// Where the lines between columns are, the outer edges included.
+    /// Positions of the lines between columns, including the outer edges.
     pub(super) fn column_edges(self) -> impl Iterator<Item = f32> {
         let width = (self.width - 2.0 * self.margin) / f32::from(self.columns);
         (0..=self.columns).map(move |n| self.margin + f32::from(n) * width)
     }
 
-    /// Where the lines between rows are, the outer edges included.
+    /// Positions of the lines between rows, including the outer edges.
     pub(super) fn row_edges(self) -> impl Iterator<Item = f32> {
         let height = (self.height - 2.0 * self.margin) / f32::from(self.rows);
         (0..=self.rows).map(move |n| self.margin + f32::from(n) * height)
     }
 
-    /// The areas of its cards, line by line.
+    /// The areas of its cards, row by row.
     pub(super) fn areas(self) -> Vec<Area> {
         let (xs, ys): (Vec<_>, Vec<_>) = (self.column_edges().collect(), self.row_edges().collect());
         let row = |y: &[f32]| {

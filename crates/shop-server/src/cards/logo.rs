@@ -1,4 +1,4 @@
-//! The organiser's logo: decoded within bounds, and made no larger than print can show.
+//! The organiser's logo, decoded within limits and reduced to the resolution of print.
 
 use std::fmt;
 use std::io::Cursor;
@@ -10,20 +10,20 @@ use image::{ImageFormat, ImageReader, Limits};
 
 use super::CardsError;
 
-/// The largest file, in bytes.
+/// Maximum size of the file, in bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// The most pixels on a side that are decoded.
+/// Maximum number of pixels on a side.
 const MAX_SIDE: u32 = 4096;
-/// What decoding may take of memory, in bytes: an image of that size, with what the decoder needs.
+/// Memory limit for decoding, in bytes: an image of that size and the decoder's needs.
 const MAX_MEMORY: u64 = 160 << 20;
-/// What is kept on a side: 300 dots an inch over six centimetres.
+/// Number of pixels on a side that are kept: 300 dots per inch over six centimetres.
 const KEPT_SIDE: u32 = 720;
 
 /// A picture.
 pub(super) struct Logo {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Four bytes a pixel, line by line.
+    /// Four bytes per pixel, row by row.
     pub(super) rgba: Vec<u8>,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Logo {
 }
 
 impl Logo {
-    /// Reads `data:image/png;base64,…` or `data:image/jpeg;base64,…`.
+    /// Decodes `data:image/png;base64,…` or `data:image/jpeg;base64,…`.
     pub(super) fn from_data_url(url: &str) -> Result<Self, CardsError> {
         let formats =
             [("data:image/png;base64,", ImageFormat::Png), ("data:image/jpeg;base64,", ImageFormat::Jpeg)];
@@ -52,7 +52,7 @@ impl Logo {
         reader.limits(limits);
         let image = reader.decode().map_err(|error| {
             CardsError::Logo(match error {
-                image::ImageError::Limits(_) => "has too many pixels: 4096 on a side are possible",
+                image::ImageError::Limits(_) => "has too many pixels; at most 4096 on a side are allowed",
                 _ => "is not a picture that can be read",
             })
         })?;

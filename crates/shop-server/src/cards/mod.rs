@@ -1,4 +1,4 @@
-//! Cards to print: one for each attendee, with the QR code that connects them to their node.
+//! Printed cards, one for each attendee, with a QR code that connects them to their node.
 //!
 //! ```no_run
 //! # fn example(json: &[u8]) -> Result<Vec<u8>, shop_server::cards::CardsError> {
@@ -24,54 +24,54 @@ pub use fonts::Fonts;
 pub use layout::Paper;
 use logo::Logo;
 
-/// The most cards at a time: as many as an environment has nodes.
+/// Maximum number of cards: the maximum number of nodes of an environment.
 pub const MAX_CARDS: usize = lnplaylive_core::environment::MAX_NODES as usize;
-/// The longest connection string, in bytes. A quarter more than the longest there is; a phone still reads its QR code.
+/// Maximum length of a connection string, in bytes. A quarter more than the longest one; phones can still read its QR code.
 pub const MAX_STRING: usize = 1200;
-/// The longest title, in characters.
+/// Maximum length of the title, in characters.
 pub const MAX_TITLE: usize = 80;
 
-/// What is asked for, as JSON.
+/// A request for cards, in JSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardsRequest {
     /// The connection strings, 1 to [`MAX_CARDS`], in the order of the nodes.
     pub connection_strings: Vec<String>,
-    /// What the cards are for, such as the name of the event.
+    /// The purpose of the cards, such as the name of the event.
     #[serde(default)]
     pub title: Option<String>,
     /// A PNG or JPEG picture as a `data:` URL.
     #[serde(default)]
     pub logo: Option<String>,
-    /// What they are printed on.
+    /// The paper to print on.
     #[serde(default)]
     pub paper: Paper,
 }
 
-/// Why there are no cards. Display never repeats what was asked for: connection strings are secrets.
+/// The reason why a request was rejected. Display never repeats the request, because connection strings are secrets.
 #[derive(Debug, Error)]
 pub enum CardsError {
-    /// Not the JSON that is expected.
+    /// It is not the expected JSON.
     #[error("this is not a request for cards: {0}")]
     Unreadable(String),
-    /// None, or too many.
-    #[error("{0} connection strings were given; 1 to {MAX_CARDS} are possible")]
+    /// There are no connection strings, or too many.
+    #[error("{0} connection strings were given; 1 to {MAX_CARDS} are allowed")]
     Count(usize),
-    /// One of them cannot be used.
+    /// A connection string cannot be used.
     #[error("connection string {number} {reason}")]
     String {
-        /// Which one, from 1.
+        /// Its position, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The title.
+    /// The title is too long.
     #[error("the title is longer than {MAX_TITLE} characters")]
     Title,
-    /// The logo.
+    /// The logo cannot be used.
     #[error("the logo {0}")]
     Logo(&'static str),
-    /// Nothing that the caller can help.
+    /// An internal error.
     #[error("the cards could not be drawn: {0}")]
     Drawing(String),
 }
@@ -93,16 +93,16 @@ struct Card {
 }
 
 impl CardsRequest {
-    /// Reads a request.
+    /// Parses a request.
     pub fn from_json(json: &[u8]) -> Result<Self, CardsError> {
-        // serde's own words may repeat values; where it was says as much.
+        // serde's message may repeat values, so only its position is shown.
         serde_json::from_slice(json).map_err(|error| {
-            let what = if error.is_data() { "a key is missing, unknown or wrong" } else { "it is no JSON" };
+            let what = if error.is_data() { "a key is missing, unknown or wrong" } else { "it is not JSON" };
             CardsError::Unreadable(format!("{what} (line {}, column {})", error.line(), error.column()))
         })
     }
 
-    /// Checks that all of it can be drawn.
+    /// Checks that everything can be drawn.
     pub fn check(self) -> Result<Sheet, CardsError> {
         let count = self.connection_strings.len();
         if count == 0 || count > MAX_CARDS {
@@ -128,28 +128,28 @@ impl Card {
             return Err(wrong(format!("is longer than {MAX_STRING} bytes")));
         }
         let string: ConnectionString =
-            text.parse().map_err(|_| wrong("is not the link to a node".to_owned()))?;
+            text.parse().map_err(|_| wrong("is not a link to a node".to_owned()))?;
         if !matches!(string.page.scheme(), "http" | "https") {
             return Err(wrong("does not lead to an http or https page".to_owned()));
         }
-        // The text itself, not what was read from it: what is scanned is what was sold.
+        // Encodes the text itself, not a reconstruction, so that the code contains exactly what was sold.
         let code = Code::new(text).ok_or_else(|| wrong("does not fit into a QR code".to_owned()))?;
         Ok(Self { string, code })
     }
 }
 
 impl Sheet {
-    /// How many cards there are.
+    /// Number of cards.
     pub fn len(&self) -> usize {
         self.cards.len()
     }
 
-    /// Never: a sheet has cards.
+    /// Always false: a sheet has cards.
     pub fn is_empty(&self) -> bool {
         self.cards.is_empty()
     }
 
-    /// Draws them as PDF. The same cards give the same bytes.
+    /// Draws the cards as a PDF. The same cards give the same bytes.
     pub fn draw(&self, fonts: &Fonts) -> Result<Vec<u8>, CardsError> {
         draw::pdf(self, fonts)
     }

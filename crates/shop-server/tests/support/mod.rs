@@ -1,4 +1,4 @@
-//! A site served in this process, and plain requests to it.
+//! A site served in this process, and raw requests to it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
@@ -17,8 +17,8 @@ use tokio::time::timeout;
 pub const NODE: &str = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
 pub const INDEX: &str = "<!doctype html><title>The app</title>";
 pub const SECRET: &str = "not to be served";
-/// Longer than anything here takes.
-pub const SOON: Duration = Duration::from_secs(20);
+/// Time-out for every wait.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running server.
 pub struct Served {
@@ -29,7 +29,7 @@ pub struct Served {
     task: JoinHandle<()>,
 }
 
-/// Makes a directory with a small web shop, and settings for it.
+/// Creates a directory with a small web shop, and settings for it.
 pub fn prepare() -> (TempDir, Settings) {
     let dir = tempfile::tempdir().expect("a directory");
     let dist = dir.path().join("dist");
@@ -48,7 +48,7 @@ pub fn prepare() -> (TempDir, Settings) {
     (dir, settings)
 }
 
-/// Serves with settings that `change` has changed.
+/// Serves with settings modified by `change`.
 pub async fn serve(change: impl FnOnce(&Path, &mut Settings)) -> Served {
     let (dir, mut settings) = prepare();
     change(dir.path(), &mut settings);
@@ -61,23 +61,23 @@ pub async fn serve(change: impl FnOnce(&Path, &mut Settings)) -> Served {
 }
 
 impl Served {
-    /// Tells it to stop, and waits until it has.
+    /// Stops it, and waits until it has stopped.
     pub async fn stop(mut self) {
         self.begin_stop();
-        timeout(SOON, self.task).await.expect("it stops").expect("it does not panic");
+        timeout(TIMEOUT, self.task).await.expect("it stops").expect("it does not panic");
     }
 
-    /// Tells it to stop.
+    /// Begins to stop it.
     pub fn begin_stop(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Sends bytes as they are, and gives the answer to them.
+    /// Sends raw bytes and returns the response.
     pub async fn raw(&self, request: impl AsRef<[u8]>) -> Answer {
         send(self.address, request.as_ref()).await
     }
 
-    /// A GET with more headers.
+    /// A GET with additional headers.
     pub async fn get_with(&self, path: &str, headers: &str) -> Answer {
         self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await
     }
@@ -100,15 +100,15 @@ impl Served {
 /// Sends bytes to an address and reads until it closes.
 pub async fn send(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    // It may answer before it has read all.
+    // The server may answer before it has read everything.
     drop(stream.write_all(request).await);
     let mut bytes = Vec::new();
-    // A refusal may end in a reset, after the answer.
-    drop(timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it answers and closes"));
+    // After a refusal the connection may be reset.
+    drop(timeout(TIMEOUT, stream.read_to_end(&mut bytes)).await.expect("it answers and closes"));
     Answer::read(&bytes)
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

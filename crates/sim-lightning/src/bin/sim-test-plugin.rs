@@ -1,7 +1,7 @@
-//! A plugin for the conformance tests: raw JSON over standard input and output, no library between.
+//! A plugin for the conformance tests, written with raw JSON over standard input and output, without a library.
 //!
-//! What it does besides is asked for by the environment variable `SIM_TEST_PLUGIN`: `disable-manifest`, `disable-init`,
-//! `die-manifest`, `die-init`, `method-taken`.
+//! The environment variable `SIM_TEST_PLUGIN` selects misbehaviour: `disable-manifest`, `disable-init`, `die-manifest`,
+//! `die-init`, `method-taken`.
 
 use std::io::{Read as _, Write as _};
 
@@ -83,7 +83,7 @@ impl Plugin {
             .map(method)
             .collect();
         if self.mode == "method-taken" {
-            // Not one of lightningd's own: the real one crashes on that.
+            // Not one of lightningd's methods: the real lightningd crashes on that.
             methods.push(method("pay"));
         }
         json!({

@@ -1,13 +1,15 @@
-//! A regtest chain: blocks with real headers and proof of work, the coins they leave, and a memory pool.
+//! A regtest chain: blocks with real headers and proof of work, unspent outputs, and a memory pool.
 //!
-//! Transactions are checked for what makes them useful in a test (inputs exist, are unspent and mature, amounts add up);
-//! scripts are not run.
+//! Transactions are checked as far as tests need it (inputs exist, are unspent and mature, amounts add up). Scripts are not
+//! executed.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::ensure;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::{deserialize, deserialize_partial, serialize};
@@ -22,12 +24,14 @@ use super::rpc::RpcError;
 
 /// Blocks before a coinbase output may be spent.
 const MATURITY: u32 = 100;
-/// Regtest halves the subsidy this often.
+/// Blocks between halvings of the subsidy on regtest.
 const HALVING: u32 = 150;
-/// What fits into a block beside its coinbase.
+/// Maximum weight of a block's transactions without the coinbase.
 const BLOCK_ROOM: Weight = Weight::from_wu(3_990_000);
 /// The relay fee of a default node, in satoshi per 1000 virtual bytes.
 const MIN_RELAY: u64 = 100;
+/// The most seconds that a block's time may be ahead of the daemon's.
+const MAX_FUTURE: u32 = 2 * 60 * 60;
 
 /// An unspent output.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub(super) struct Pooled {
     pub(super) fee: Amount,
 }
 
-/// The chain, its coins, and the file that keeps them.
+/// The chain, its unspent outputs, and its file.
 pub(super) struct Chain {
     blocks: Vec<(BlockHash, Block)>,
     heights: HashMap<BlockHash, u32>,
@@ -54,14 +58,16 @@ pub(super) struct Chain {
     /// The height of every mined transaction.
     mined: HashMap<Txid, u32>,
     pool: Vec<Pooled>,
-    /// What the memory pool spends, and by whom.
+    /// Outputs spent in the memory pool, with the spending transaction.
     pool_spends: HashMap<OutPoint, Txid>,
     store: File,
     pool_path: PathBuf,
+    /// The time, in unix seconds, instead of the clock's.
+    mock_time: Option<u32>,
 }
 
 impl Chain {
-    /// Opens the chain kept in `dir`, or starts one from the regtest genesis block.
+    /// Opens the chain in `dir`, or creates one from the regtest genesis block.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let genesis = bitcoin::constants::genesis_block(Network::Regtest);
         let mut store =
@@ -77,9 +83,10 @@ impl Chain {
             pool_spends: HashMap::new(),
             store,
             pool_path: dir.join("simulated-mempool.dat"),
+            mock_time: None,
         };
         let mut rest = bytes.as_slice();
-        // A block cut off by a kill in the middle of a write is dropped, with nothing after it.
+        // A block that is incomplete because of a kill during the write is dropped; nothing follows it.
         while let Ok((block, used)) = deserialize_partial::<Block>(rest) {
             chain.connect(block);
             rest = &rest[used..];
@@ -89,14 +96,36 @@ impl Chain {
         }
         if let Ok(bytes) = std::fs::read(&chain.pool_path) {
             for tx in deserialize::<Vec<Transaction>>(&bytes).unwrap_or_default() {
-                // What no longer fits the chain is forgotten, as by the real one.
+                // Transactions that no longer fit the chain are dropped, as by the real bitcoind.
                 drop(chain.accept(tx, None));
             }
         }
         Ok(chain)
     }
 
-    /// Writes the memory pool down, for the next start.
+    /// Sets the time, in unix seconds; `None` for the clock's.
+    pub(super) fn set_time(&mut self, time: Option<u32>) {
+        self.mock_time = time;
+    }
+
+    fn now(&self) -> u32 {
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.mock_time.unwrap_or_else(|| u32::try_from(clock()).unwrap_or(u32::MAX))
+    }
+
+    /// Fails, as the real daemon does at its start, if the tip is too far ahead of the time.
+    pub(super) fn check_time(&self) -> anyhow::Result<()> {
+        let tip = self.blocks[self.blocks.len() - 1].1.header.time;
+        ensure!(
+            tip <= self.now().saturating_add(MAX_FUTURE),
+            "The block database contains a block which appears to be from the future. This may be due to your \
+             computer's date and time being set incorrectly. Only rebuild the block database if you are sure that \
+             your computer's date and time are correct."
+        );
+        Ok(())
+    }
+
+    /// Saves the memory pool for the next start.
     pub(super) fn save_pool(&self) -> io::Result<()> {
         let txs: Vec<_> = self.pool.iter().map(|pooled| pooled.tx.clone()).collect();
         std::fs::write(&self.pool_path, serialize(&txs))
@@ -131,7 +160,7 @@ impl Chain {
         self.pool.iter().find(|pooled| pooled.txid == *txid).map(|pooled| (&pooled.tx, None))
     }
 
-    /// All confirmed coins that `wanted` picks by their script.
+    /// All confirmed outputs whose script `wanted` accepts.
     pub(super) fn scan(&self, wanted: impl Fn(&ScriptBuf) -> bool) -> Vec<(OutPoint, Coin)> {
         let picked = self.coins.iter().filter(|(_, coin)| wanted(&coin.out.script_pubkey));
         let mut found: Vec<_> = picked.map(|(outpoint, coin)| (*outpoint, coin.clone())).collect();
@@ -139,12 +168,12 @@ impl Chain {
         found
     }
 
-    /// How many coins there are.
+    /// The number of unspent outputs.
     pub(super) fn coin_count(&self) -> usize {
         self.coins.len()
     }
 
-    /// An unspent output; with `with_pool` one that a waiting transaction spends is gone and those it makes are there.
+    /// An unspent output; `with_pool` applies the transactions in the memory pool.
     pub(super) fn coin(&self, outpoint: &OutPoint, with_pool: bool) -> Option<Coin> {
         if with_pool && self.pool_spends.contains_key(outpoint) {
             return None;
@@ -166,7 +195,7 @@ impl Chain {
         times[times.len() / 2]
     }
 
-    /// Takes a transaction into the memory pool. `max_fee_rate`: satoshi per 1000 virtual bytes, above which it is refused.
+    /// Adds a transaction to the memory pool. `max_fee_rate` is the maximum, in satoshi per 1000 virtual bytes.
     pub(super) fn accept(&mut self, tx: Transaction, max_fee_rate: Option<u64>) -> Result<Txid, RpcError> {
         let rejected = |reason: String| RpcError::new(-26, reason);
         let txid = tx.compute_txid();
@@ -238,21 +267,24 @@ impl Chain {
         Ok(txid)
     }
 
-    /// Mines one block that pays `script` and takes all waiting transactions that fit.
-    pub(super) fn mine(&mut self, script: &ScriptBuf) -> io::Result<BlockHash> {
+    /// Mines a block that pays to `script`, with all waiting transactions that fit.
+    pub(super) fn mine(&mut self, script: &ScriptBuf) -> Result<BlockHash, RpcError> {
         let height = self.height() + 1;
         let mut room = BLOCK_ROOM;
         let mut fees = Amount::ZERO;
         let mut txdata = vec![coinbase(height)];
         for pooled in &self.pool {
-            // In the order of arrival, so parents come before their children; the first that does not fit ends the block.
+            // In order of arrival, so parents come before their children. The first transaction that does not fit ends the block.
             let Some(left) = room.checked_sub(pooled.tx.weight()) else { break };
             room = left;
             fees += pooled.fee;
             txdata.push(pooled.tx.clone());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let time = u32::try_from(now).unwrap_or(u32::MAX).max(self.median_time(height - 1) + 1);
+        let time = self.now().max(self.median_time(height - 1) + 1);
+        if time > self.now().saturating_add(MAX_FUTURE) {
+            let reason = "TestBlockValidity failed: time-too-new, block timestamp too far in the future";
+            return Err(RpcError::new(-1, reason));
+        }
         let mut block = Block {
             header: Header {
                 version: Version::from_consensus(0x2000_0000),
@@ -278,7 +310,8 @@ impl Chain {
         while !target.is_met_by(block.header.block_hash()) {
             block.header.nonce += 1;
         }
-        self.store.write_all(&serialize(&block))?;
+        let stored = self.store.write_all(&serialize(&block));
+        stored.map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
         Ok(self.connect(block))
     }
 
@@ -307,7 +340,7 @@ impl Chain {
     }
 }
 
-/// A coinbase transaction without outputs yet: height first (BIP 34), the witness nonce that BIP 141 wants.
+/// A coinbase transaction without outputs: the height (BIP 34) and the witness nonce (BIP 141).
 fn coinbase(height: u32) -> Transaction {
     let script_sig =
         bitcoin::script::Builder::new().push_int(i64::from(height)).push_slice(b"sim").into_script();

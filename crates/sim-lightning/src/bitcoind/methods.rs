@@ -1,4 +1,4 @@
-//! The methods that the stand-in knows.
+//! The supported methods.
 
 use std::collections::HashSet;
 use std::str::FromStr as _;
@@ -41,13 +41,14 @@ const METHODS: &[(&str, &[&str])] = &[
     ("gettxoutsetinfo", &["hash_type"]),
     ("scantxoutset", &["action", "scanobjects"]),
     ("sendrawtransaction", &["hexstring", "maxfeerate", "maxburnamount"]),
+    ("setmocktime", &["timestamp"]),
     ("signrawtransactionwithkey", &["hexstring", "privkeys", "prevtxs", "sighashtype"]),
     ("stop", &["wait"]),
     ("uptime", &[]),
     ("validateaddress", &["address"]),
 ];
 
-/// Parameters in their method's order; what is absent reads as null.
+/// Parameters in their method's order; missing ones are null.
 struct Args(Vec<Value>);
 
 impl Args {
@@ -85,7 +86,7 @@ impl Args {
         number.ok_or_else(|| wrong_type(index, "number", self.value(index)))
     }
 
-    /// A number where the real daemon takes a boolean too, with what absence means.
+    /// A number, for which the real daemon also accepts a boolean; `absent` is the default.
     fn level(&self, index: usize, absent: u64) -> Result<u64, RpcError> {
         match self.value(index) {
             Value::Null => Ok(absent),
@@ -153,7 +154,7 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
     Ok(match method {
         "createrawtransaction" => json!(serialize_hex(&create(&args)?)),
         "decoderawtransaction" => show::transaction(&args.transaction(0)?),
-        // What a real one says on a chain that has seen no fees.
+        // The real daemon's answer on a chain without fees.
         "estimatesmartfee" => {
             json!({"errors": ["Insufficient data or no feerate found"], "blocks": args.number::<u32>(0)?})
         }
@@ -168,7 +169,7 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
             let found = found.ok().and_then(|height| chain.at(height));
             json!(found.ok_or_else(|| RpcError::new(INVALID_PARAMETER, "Block height out of range"))?.0)
         }
-        // Callers mostly want what it does by the way on a real one: to write the coins to disk.
+        // Callers use it mostly for a side effect of the real daemon: it writes the coins to disk.
         "gettxoutsetinfo" => {
             json!({"height": chain.height(), "bestblock": chain.best(), "txouts": chain.coin_count()})
         }
@@ -215,6 +216,15 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
                 rate => amount(rate)?.to_sat(),
             };
             json!(chain.accept(args.transaction(0)?, Some(limit).filter(|limit| *limit > 0))?)
+        }
+        "setmocktime" => {
+            let time = args.value(0).as_i64().ok_or_else(|| wrong_type(0, "number", args.value(0)))?;
+            let time = u32::try_from(time).map_err(|_| {
+                let reason = format!("Mocktime must be in the range [0, 4294967295], not {time}.");
+                RpcError::new(INVALID_PARAMETER, reason)
+            })?;
+            chain.set_time(Some(time).filter(|time| *time > 0));
+            Value::Null
         }
         "signrawtransactionwithkey" => sign_with_keys(chain, &args)?,
         "stop" => {
@@ -322,14 +332,12 @@ fn generate(chain: &mut Chain, args: &Args) -> Result<Value, RpcError> {
     let script = address(args.str(1)?)?.script_pubkey();
     let mut hashes = Vec::new();
     for _ in 0..count {
-        let hash =
-            chain.mine(&script).map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
-        hashes.push(json!(hash));
+        hashes.push(json!(chain.mine(&script)?));
     }
     Ok(hashes.into())
 }
 
-/// A positive amount in bitcoin, given as a number or as text.
+/// A positive amount in bitcoin, as a number or a string.
 fn amount(value: &Value) -> Result<Amount, RpcError> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -425,7 +433,7 @@ fn sign_with_keys(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
     Ok(answer)
 }
 
-/// The script that an `addr()` or `raw()` descriptor stands for.
+/// The script of an `addr()` or `raw()` descriptor.
 fn descriptor_script(descriptor: &str) -> Result<ScriptBuf, RpcError> {
     let body = descriptor.split('#').next().unwrap_or_default();
     let inner =

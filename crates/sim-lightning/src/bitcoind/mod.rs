@@ -1,4 +1,4 @@
-//! `sim-bitcoind`: a regtest node with a real chain and no peers, no wallet and no script interpreter.
+//! `sim-bitcoind`: a regtest node with a real chain, but without peers, wallet and script interpreter.
 
 mod chain;
 mod methods;
@@ -24,7 +24,7 @@ use self::options::Options;
 /// The version in `getnetworkinfo`, in the real daemon's format.
 const VERSION: u32 = 310_000;
 
-/// Runs the daemon until `stop`, SIGTERM or SIGINT; what it would not start with is said on standard error.
+/// Runs the daemon until `stop`, SIGTERM or SIGINT. If it cannot start, it prints the reason to standard error.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(args.skip(1)) {
         Ok(options) => options,
@@ -58,8 +58,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     let log = Log { file: dir.join("debug.log"), console: options.print_to_console };
     log.line("Bitcoin Core version v31.0.0-simulated (no peers, no wallet, no script checks)");
-    let chain =
+    let mut chain =
         chain::Chain::open(&dir).with_context(|| format!("reading the blocks in {}", dir.display()))?;
+    chain.set_time(options.mock_time);
+    chain.check_time()?;
     log.line(&format!("Loaded best chain: hashBestChain={} height={}", chain.best(), chain.height()));
     let login = match &options.rpc_login {
         Some(login) => login.clone(),
@@ -94,13 +96,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
     });
     log.line("Shutdown: done");
     for name in [".cookie", "bitcoind.pid"] {
-        // The cookie is not there when a password was given.
+        // With a password there is no cookie.
         drop(std::fs::remove_file(dir.join(name)));
     }
     result
 }
 
-/// Makes a fresh password and leaves it where the real daemon does, readable by its owner.
+/// Creates a password and writes it to the cookie file, readable by its owner.
 fn write_cookie(dir: &Path) -> std::io::Result<(String, String)> {
     let password = rand::random::<[u8; 32]>().iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a String takes everything");

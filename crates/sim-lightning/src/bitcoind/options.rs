@@ -1,14 +1,15 @@
-//! Command line and `bitcoin.conf`, in bitcoind's own manner: `-name=value`, `-name`, `-noname`.
+//! Command line and `bitcoin.conf`, with bitcoind's syntax: `-name=value`, `-name`, `-noname`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Options that the stand-in acts on.
+/// Options with an effect.
 const HEEDED: &[&str] = &[
     "conf",
     "datadir",
     "debuglogfile",
+    "mocktime",
     "printtoconsole",
     "regtest",
     "chain",
@@ -22,7 +23,7 @@ const HEEDED: &[&str] = &[
     "version",
 ];
 
-/// Options of the real daemon that change nothing here and are let through.
+/// Options of the real daemon that are accepted and ignored.
 const IGNORED: &[&str] = &[
     "acceptnonstdtxn",
     "addnode",
@@ -72,25 +73,27 @@ const IGNORED: &[&str] = &[
     "zmqpubrawtx",
 ];
 
-/// What the command line and the configuration file asked for.
+/// The options from the command line and the configuration file.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) datadir: PathBuf,
     pub(super) rpc_bind: String,
     pub(super) rpc_port: u16,
-    /// Without these, a cookie file in the network's directory holds the password.
+    /// The time, in unix seconds, instead of the clock's.
+    pub(super) mock_time: Option<u32>,
+    /// User and password. Without them, the password is in a cookie file in the network's directory.
     pub(super) rpc_login: Option<(String, String)>,
-    /// Another user beside these; the last one that was given.
+    /// An additional user; the last one given.
     pub(super) rpc_auth: Option<Auth>,
-    /// The methods that this user may call, the last that was given.
+    /// The methods that this user may call; the last one given.
     pub(super) rpc_whitelist: Option<(String, Vec<String>)>,
-    /// Whether users without a whitelist may call nothing.
+    /// True if users without a whitelist may call nothing.
     pub(super) rpc_whitelist_default: bool,
     pub(super) print_to_console: bool,
     pub(super) version_only: bool,
 }
 
-/// A user as `-rpcauth` has it: `user:salt$hash`, where the hash is the HMAC-SHA256 of the password under the salt, in hex.
+/// A user in the format of `-rpcauth`: `user:salt$hash`, where the hash is the HMAC-SHA256 of the password with the salt, in hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Auth {
     pub(super) user: String,
@@ -106,7 +109,7 @@ impl Auth {
     }
 }
 
-/// Reads the arguments, without the program's name.
+/// Parses the arguments, without the program's name.
 ///
 /// The error is the sentence that the real daemon prints before it exits with status 1.
 pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, String> {
@@ -145,6 +148,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
             port.parse().map_err(|_| format!("Error: Invalid port specified in -rpcport: '{port}'"))?
         }
     };
+    let mock_time = given.get("mocktime").and_then(|time| time.parse().ok()).filter(|time| *time > 0);
     let rpc_login = match (given.get("rpcuser"), given.get("rpcpassword")) {
         (user, Some(password)) if !password.is_empty() => {
             Some((user.cloned().unwrap_or_default(), password.clone()))
@@ -167,6 +171,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Options, Str
         rpc_whitelist_default,
         rpc_bind: given.get("rpcbind").cloned().unwrap_or_else(|| "127.0.0.1".into()),
         rpc_port,
+        mock_time,
         rpc_login,
         print_to_console: !given.contains_key("printtoconsole") || is_set(&given, "printtoconsole"),
         version_only: is_set(&given, "version"),
@@ -182,7 +187,7 @@ fn is_set(given: &HashMap<String, String>, name: &str) -> bool {
     given.get(name).is_some_and(|value| value != "0")
 }
 
-/// Takes one `name=value`; the error is the unknown name.
+/// Adds a `name=value`; the error is the unknown name.
 fn set(given: &mut HashMap<String, String>, body: &str) -> Result<(), String> {
     let (name, value) = body.split_once('=').unwrap_or((body, "1"));
     let known = |name: &str| HEEDED.contains(&name) || IGNORED.contains(&name);
@@ -199,7 +204,7 @@ fn set(given: &mut HashMap<String, String>, body: &str) -> Result<(), String> {
     }
 }
 
-/// Takes what the command line left open; sections other than `[regtest]` are skipped.
+/// Adds options that the command line did not set. Sections other than `[regtest]` are skipped.
 fn read_conf(given: &mut HashMap<String, String>, text: &str) -> Result<(), String> {
     let mut from_file = HashMap::new();
     let mut ours = true;

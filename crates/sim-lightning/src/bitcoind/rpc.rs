@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP as bitcoind serves it: basic auth, batches, the 1.0 and the 2.0 shape with their status codes.
+//! JSON-RPC over HTTP like bitcoind's: basic authentication, batches, and versions 1.0 and 2.0 with their status codes.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use super::chain::Chain;
 use super::methods;
 use super::options::{Auth, Options};
 
-/// What the simulated lightningd asks beside the methods that the real one needs: it keeps no blocks of its own. A whitelist
-/// made for the real one does not keep it from them.
+/// Further methods that the simulated lightningd needs, because it stores no blocks. They are allowed even by a whitelist for the
+/// real lightningd.
 const STAND_INS_METHODS: [&str; 3] = ["getbestblockhash", "getblockheader", "scantxoutset"];
 
-/// An error as the caller gets it.
+/// An RPC error.
 #[derive(Debug)]
 pub(super) struct RpcError {
     pub(super) code: i32,
@@ -36,7 +36,7 @@ impl RpcError {
     }
 }
 
-/// What a request handler works on.
+/// The state of request handlers.
 pub(super) struct Node {
     pub(super) chain: Mutex<Chain>,
     pub(super) started: Instant,
@@ -60,7 +60,7 @@ impl Node {
         }
     }
 
-    /// The user that these headers log in; `None` for nobody.
+    /// The user that the headers authenticate, if any.
     fn user(&self, headers: &HeaderMap) -> Option<String> {
         let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
         let plain = base64::engine::general_purpose::STANDARD.decode(token).ok()?;
@@ -76,7 +76,7 @@ impl Node {
         known.then(|| user.to_owned())
     }
 
-    /// Whether the user may call the method.
+    /// Returns whether the user may call the method.
     fn permits(&self, user: &str, request: &Value) -> bool {
         match &self.whitelist {
             Some((whose, methods)) if whose == user => request["method"].as_str().is_some_and(|method| {
@@ -89,7 +89,7 @@ impl Node {
     /// Waits for `stop` to be called.
     pub(super) async fn stopped(&self) {
         self.stop.notified().await;
-        // The answer to the call that stopped us is still on its way.
+        // The answer to `stop` is still being sent.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
@@ -102,7 +102,7 @@ impl Node {
     }
 }
 
-/// The one route; the path is not looked at, as long as it names no wallet.
+/// The only route. The path is ignored unless it names a wallet.
 pub(super) fn router(node: Arc<Node>) -> Router {
     Router::new().fallback(handle).layer(DefaultBodyLimit::max(32 << 20)).with_state(node)
 }
@@ -148,7 +148,7 @@ async fn handle(
     }
 }
 
-/// One request's answer; `None` for a notification.
+/// Answers a request; `None` for a notification.
 fn answer(node: &Node, request: &Value) -> (StatusCode, Option<Value>) {
     let id = request.get("id").cloned();
     let modern = request.get("jsonrpc").and_then(Value::as_str) == Some("2.0");

@@ -1,4 +1,4 @@
-//! Blocks, transactions and scripts as bitcoind shows them in JSON.
+//! Blocks, transactions and scripts in bitcoind's JSON format.
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, Amount, Block, Network, ScriptBuf, Transaction, TxOut};
@@ -81,7 +81,7 @@ pub(super) fn header(chain: &Chain, height: u32, block: &Block) -> Value {
         "nonce": block.header.nonce,
         "bits": format!("{:08x}", block.header.bits.to_consensus()),
         "target": format!("{:x}", block.header.target()),
-        // Regtest's, fixed.
+        // The constant of regtest.
         "difficulty": 4.656_542_373_906_925e-10,
         "chainwork": format!("{:064x}", 2 * (u64::from(height) + 1)),
         "nTx": block.txdata.len(),

@@ -5,9 +5,9 @@ use bitcoin::secp256k1::{All, Message};
 use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::{PrivateKey, ScriptBuf, Transaction, TxOut, Witness, ecdsa, script, taproot};
 
-/// Signs every input whose output one of `keys` owns; returns which inputs remain open.
+/// Signs every input whose output belongs to one of `keys`. Returns which inputs are still unsigned.
 ///
-/// `prevouts` are the outputs spent, in the order of the inputs; `None` for one that is not known.
+/// `prevouts` are the spent outputs, in the order of the inputs; `None` for an unknown one.
 pub(super) fn sign(tx: &mut Transaction, prevouts: &[Option<TxOut>], keys: &[PrivateKey]) -> Vec<usize> {
     let secp = Secp256k1::new();
     let all_known: Option<Vec<TxOut>> = prevouts.iter().cloned().collect();

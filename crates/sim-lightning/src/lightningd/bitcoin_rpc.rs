@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A call that takes longer has failed.
-const LIMIT: Duration = Duration::from_secs(60);
-/// No answer that we ask for is larger.
+/// Time-out of a call.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Larger than any answer that we need.
 const MAX_ANSWER: u64 = 256 << 20;
 
-/// The login that the `bitcoin.conf` in a data directory names, as `bitcoin-cli` finds it.
+/// The login in the `bitcoin.conf` of a data directory, for `bitcoin-cli`.
 pub(super) fn configured_login(datadir: &Path) -> Option<String> {
     let text = std::fs::read_to_string(datadir.join("bitcoin.conf")).ok()?;
     let value = |name: &str| {
@@ -23,7 +23,7 @@ pub(super) fn configured_login(datadir: &Path) -> Option<String> {
     Some(format!("{}:{}", value("rpcuser")?, value("rpcpassword")?))
 }
 
-/// Why bitcoind gave no result.
+/// An error of a call to bitcoind.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BitcoinError {
     #[error("bitcoind at {address} cannot be asked for {method}: {reason}")]
@@ -32,10 +32,10 @@ pub(super) enum BitcoinError {
     Refused { method: String, code: i64, message: String },
 }
 
-/// Where bitcoind is and how to log in.
+/// The address of bitcoind and its login.
 pub(super) struct BitcoinRpc {
     pub(super) address: String,
-    /// `user:password`; otherwise the cookie file is read at every call, because each start of bitcoind writes a new one.
+    /// `user:password`. If `None`, the cookie file is read for every call, because bitcoind writes a new one at each start.
     pub(super) login: Option<String>,
     pub(super) cookie: PathBuf,
 }
@@ -47,7 +47,7 @@ impl BitcoinRpc {
             method: method.into(),
             reason,
         };
-        let exchange = tokio::time::timeout(LIMIT, self.exchange(method, &params)).await;
+        let exchange = tokio::time::timeout(TIMEOUT, self.exchange(method, &params)).await;
         let answer = exchange
             .map_err(|_| unreachable("no answer in time".into()))?
             .map_err(|error| unreachable(error.to_string()))?;

@@ -1,7 +1,7 @@
 //! Channels and payments between two simulated nodes.
 //!
-//! A channel is a real funding transaction and a balance that both sides keep; a payment is a question to the payee over the
-//! connection, which hands out the preimage. There is no routing: the payee has to be a channel's other end.
+//! A channel is a real funding transaction and a balance that both sides store. To pay, a node asks the payee over the connection,
+//! and gets the preimage. There is no routing: the payee has to be the other end of a channel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, RpcError, RpcResult, parse_msat};
 use super::store::{Change, Channel, ChannelState, Payment, PaymentStatus, Store};
-use super::wallet::Paying;
+use super::wallet::Outputs;
 use super::{Node, invoices, now, peers, wallet};
 
 pub(super) const FUND_PARAMS: &[&str] = &[
@@ -55,13 +55,13 @@ pub(super) const PAY_PARAMS: &[&str] = &[
 pub(super) const XPAY_PARAMS: &[&str] =
     &["invstring!", "amount_msat", "maxfee", "layers", "retry_for", "partial_msat", "maxdelay", "payer_note"];
 
-/// How long a payment is tried while the payee cannot be reached.
-const RETRY_FOR: Duration = Duration::from_secs(60);
+/// Time-out of a payment while the payee cannot be reached.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one simulated node asks another.
+/// A request from one simulated node to another.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-enum Question {
+enum PeerRequest {
     Open {
         channel_id: String,
         funding: OutPoint,
@@ -69,7 +69,7 @@ enum Question {
         push_msat: u64,
         private: bool,
     },
-    /// The funding transaction was not sent after all.
+    /// The funding transaction was not sent.
     Abort {
         channel_id: String,
     },
@@ -83,12 +83,12 @@ enum Question {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-enum Answer {
+enum PeerReply {
     Fine,
     Paid {
         preimage: String,
     },
-    /// In BOLT 4's words, or the other side's.
+    /// The reason, as named by BOLT 4 or by the other side.
     Failed {
         reason: String,
     },
@@ -102,7 +102,7 @@ pub(super) fn state_name(state: ChannelState) -> &'static str {
 }
 
 impl Channel {
-    /// What each side has to leave in the channel: a hundredth.
+    /// The reserve of each side: a hundredth of the channel.
     fn reserve(&self) -> u64 {
         self.total_msat / 100
     }
@@ -112,19 +112,19 @@ impl Channel {
     }
 }
 
-async fn ask(node: &Node, peer: &PublicKey, question: &Question) -> Option<Answer> {
+async fn ask(node: &Node, peer: &PublicKey, question: &PeerRequest) -> Option<PeerReply> {
     let question = serde_json::to_value(question).expect("plain data");
     serde_json::from_value(node.peers.ask(peer, &question).await?).ok()
 }
 
-/// Answers another simulated node.
+/// Answers a request of another simulated node.
 pub(super) fn answer(node: &Arc<Node>, from: PublicKey, question: &Value) -> Value {
     let answer = match serde_json::from_value(question.clone()) {
-        Err(error) => Answer::Failed { reason: format!("not understood: {error}") },
-        Ok(Question::Open { channel_id, funding, total_msat, push_msat, private }) => {
+        Err(error) => PeerReply::Failed { reason: format!("not understood: {error}") },
+        Ok(PeerRequest::Open { channel_id, funding, total_msat, push_msat, private }) => {
             accept(node, from, channel_id, funding, total_msat, push_msat, private)
         }
-        Ok(Question::Abort { channel_id }) => {
+        Ok(PeerRequest::Abort { channel_id }) => {
             let mut store = node.store();
             let open = store.channels.get(&channel_id);
             if open
@@ -132,9 +132,9 @@ pub(super) fn answer(node: &Arc<Node>, from: PublicKey, question: &Value) -> Val
             {
                 node.commit(&mut store, vec![Change::ChannelGone(channel_id)]);
             }
-            Answer::Fine
+            PeerReply::Fine
         }
-        Ok(Question::Pay { channel_id, payment_hash, payment_secret, amount_msat }) => {
+        Ok(PeerRequest::Pay { channel_id, payment_hash, payment_secret, amount_msat }) => {
             let credit = |store: &Store| {
                 let channel = store.channels.get(&channel_id).filter(|channel| channel.peer == from);
                 let mut channel = channel.ok_or("WIRE_UNKNOWN_NEXT_PEER")?.clone();
@@ -146,8 +146,8 @@ pub(super) fn answer(node: &Arc<Node>, from: PublicKey, question: &Value) -> Val
                 Ok(Change::Channel(channel))
             };
             match invoices::receive(node, from, &payment_hash, &payment_secret, amount_msat, credit) {
-                Ok(preimage) => Answer::Paid { preimage },
-                Err(reason) => Answer::Failed { reason: reason.into() },
+                Ok(preimage) => PeerReply::Paid { preimage },
+                Err(reason) => PeerReply::Failed { reason: reason.into() },
             }
         }
     };
@@ -162,10 +162,10 @@ fn accept(
     total_msat: u64,
     push_msat: u64,
     private: bool,
-) -> Answer {
+) -> PeerReply {
     let least = node.options.number("min-capacity-sat", 10_000u64).unwrap_or(10_000);
     if total_msat / 1000 < least || push_msat > total_msat {
-        return Answer::Failed {
+        return PeerReply::Failed {
             reason: format!("channel capacity is {}sat, which is below {least}sat", total_msat / 1000),
         };
     }
@@ -182,10 +182,10 @@ fn accept(
         short_channel_id: None,
     };
     node.commit(&mut node.store(), vec![Change::Channel(channel)]);
-    Answer::Fine
+    PeerReply::Fine
 }
 
-/// BOLT 2: the funding transaction's id with the output's number mixed into its last two bytes.
+/// BOLT 2: the funding transaction's id, with the output's index mixed into its last two bytes.
 fn channel_id(funding: &OutPoint) -> String {
     let mut id = funding.txid.to_byte_array();
     let [.., high, low] = funding.vout.to_be_bytes();
@@ -208,8 +208,8 @@ fn amount_or_all(params: &Params) -> Result<Option<Amount>, RpcError> {
         .ok_or_else(|| params.bad("amount", "should be a satoshi amount"))
 }
 
-/// A channel that is to be opened.
-struct Wanted {
+/// A channel to open.
+struct ChannelRequest {
     peer: PublicKey,
     push_msat: u64,
     private: bool,
@@ -220,7 +220,7 @@ fn id_of(destination: &str) -> Option<PublicKey> {
     destination.split('@').next()?.parse().ok()
 }
 
-/// The script that both ends own together.
+/// The script of the channel's output.
 fn script_with(node: &Node, peer: &PublicKey) -> ScriptBuf {
     let mut keys = [node.id.serialize(), peer.serialize()];
     keys.sort_unstable();
@@ -239,10 +239,10 @@ pub(super) async fn fund(node: &Arc<Node>, params: &Params) -> RpcResult {
     peers::ensure_connected(node, peer).await?;
     let script = script_with(node, &peer);
     let paying = match amount {
-        Some(amount) => Paying::Amounts(vec![(amount, script)]),
-        None => Paying::Everything(script),
+        Some(amount) => Outputs::Amounts(vec![(amount, script)]),
+        None => Outputs::Everything(script),
     };
-    let (tx, channels) = open(node, &[Wanted { peer, push_msat, private }], paying).await?;
+    let (tx, channels) = open(node, &[ChannelRequest { peer, push_msat, private }], paying).await?;
     let Channel { id, funding, .. } = &channels[0];
     Ok(json!({
         "tx": tx, "txid": funding.txid, "channel_id": id, "outnum": funding.vout, "channel_type": channel_type(),
@@ -253,7 +253,7 @@ fn channel_type() -> Value {
     json!({"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]})
 }
 
-/// `multifundchannel`: all of the channels or none.
+/// `multifundchannel`: opens all of the channels or none.
 pub(super) async fn fund_many(node: &Arc<Node>, params: &Params) -> RpcResult {
     let bad = |problem: &str| params.bad("destinations", problem);
     let destinations = params.value("destinations").and_then(Value::as_array);
@@ -263,10 +263,10 @@ pub(super) async fn fund_many(node: &Arc<Node>, params: &Params) -> RpcResult {
     for destination in destinations {
         let text = destination["id"].as_str().unwrap_or_default();
         let peer = id_of(text).ok_or_else(|| bad("each should have the id of a node"))?;
-        if wanted.iter().any(|other: &Wanted| other.peer == peer) {
+        if wanted.iter().any(|other: &ChannelRequest| other.peer == peer) {
             return Err(bad("each should be another node"));
         }
-        // Everything, a share of everything and a feerate are not simulated.
+        // `all`, shares and feerates are not simulated.
         let amount = destination["amount"].as_u64().map(Amount::from_sat);
         let amount = amount.ok_or_else(|| bad("each should have an amount in satoshi"))?;
         let push_msat = destination["push_msat"].as_u64().unwrap_or(0);
@@ -275,10 +275,10 @@ pub(super) async fn fund_many(node: &Arc<Node>, params: &Params) -> RpcResult {
             Some((_, address)) => peers::ensure_connected_at(node, peer, address).await?,
             None => peers::ensure_connected(node, peer).await?,
         }
-        wanted.push(Wanted { peer, push_msat, private });
+        wanted.push(ChannelRequest { peer, push_msat, private });
         outputs.push((amount, script_with(node, &peer)));
     }
-    let (tx, channels) = open(node, &wanted, Paying::Amounts(outputs)).await?;
+    let (tx, channels) = open(node, &wanted, Outputs::Amounts(outputs)).await?;
     let ids = channels.iter().map(|channel| {
         json!({
             "id": channel.peer.to_string(), "channel_id": channel.id, "outnum": channel.funding.vout,
@@ -289,28 +289,28 @@ pub(super) async fn fund_many(node: &Arc<Node>, params: &Params) -> RpcResult {
     Ok(json!({"tx": tx, "txid": txid, "channel_ids": ids.collect::<Vec<_>>(), "failed": []}))
 }
 
-/// Agrees with the other ends, sends the transaction and remembers the channels; the transaction comes back as hex.
+/// Negotiates with the other ends, sends the transaction and stores the channels; returns the transaction as hex.
 async fn open(
     node: &Arc<Node>,
-    wanted: &[Wanted],
-    paying: Paying,
+    wanted: &[ChannelRequest],
+    paying: Outputs,
 ) -> Result<(String, Vec<Channel>), RpcError> {
     let _spending = node.spending.lock().await;
     let funding = wallet::fund(node, paying).await?;
     let txid = funding.tx.compute_txid();
     let mut channels: Vec<Channel> = Vec::new();
     for ((vout, wanted), amount) in (0..).zip(wanted).zip(&funding.amounts) {
-        let &Wanted { peer, push_msat, private } = wanted;
+        let &ChannelRequest { peer, push_msat, private } = wanted;
         let (outpoint, total_msat) = (OutPoint { txid, vout }, amount.to_sat() * 1000);
         let id = channel_id(&outpoint);
         let question =
-            Question::Open { channel_id: id.clone(), funding: outpoint, total_msat, push_msat, private };
+            PeerRequest::Open { channel_id: id.clone(), funding: outpoint, total_msat, push_msat, private };
         let refused = if push_msat > total_msat {
             Some(RpcError::new(300, "push_msat is more than the channel holds"))
         } else {
             match ask(node, &peer, &question).await {
-                Some(Answer::Fine) => None,
-                Some(Answer::Failed { reason }) => {
+                Some(PeerReply::Fine) => None,
+                Some(PeerReply::Failed { reason }) => {
                     Some(RpcError::general(format!("They sent ERROR channel {id}: {reason}")))
                 }
                 _ => Some(RpcError::new(305, "Peer did not answer to the opening of the channel")),
@@ -344,15 +344,15 @@ async fn open(
     Ok((tx, channels))
 }
 
-/// Tells the other ends that nothing came of it. One that is not told keeps waiting for a transaction that does not come,
-/// as with the real one.
+/// Tells the other ends that the opening failed. As with the real daemon, an end that is not told keeps waiting for the
+/// transaction.
 async fn abort(node: &Arc<Node>, channels: Vec<Channel>) {
     for Channel { peer, id, .. } in channels {
-        drop(ask(node, &peer, &Question::Abort { channel_id: id }).await);
+        drop(ask(node, &peer, &PeerRequest::Abort { channel_id: id }).await);
     }
 }
 
-/// The funding transaction has been mined.
+/// Activates the channel when the funding transaction has been mined.
 pub(super) fn locked_in(node: &Node, channel_id: &str, short_channel_id: String) {
     let mut store = node.store();
     let Some(mut channel) = store.channels.get(channel_id).cloned() else { return };
@@ -423,7 +423,7 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
     Ok(json!({"channels": channels.collect::<Vec<_>>()}))
 }
 
-/// `listchannels`: this node's public channels, both directions; there is no gossip.
+/// `listchannels`: this node's public channels, in both directions; there is no gossip.
 pub(super) fn list_gossip(node: &Node, params: &Params) -> RpcResult {
     let scid = params.token("short_channel_id");
     let (source, destination) = (params.node_id("source")?, params.node_id("destination")?);
@@ -472,7 +472,7 @@ pub(super) async fn xpay(node: &Arc<Node>, params: &Params) -> RpcResult {
     }))
 }
 
-/// The two commands word their complaints differently.
+/// The two commands, which have different error messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Pay,
@@ -506,7 +506,7 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
         };
         return Err(RpcError::new(207, message));
     }
-    // Without a connection there is no channel to use either.
+    // Without a connection there is no usable channel either.
     drop(peers::ensure_connected(node, destination).await);
     let payment = {
         let mut store = node.store();
@@ -518,7 +518,7 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
         });
         let Some(mut channel) = usable.max_by_key(|channel| channel.our_msat).cloned() else {
             return Err(match form {
-                // The code is what the real one gives.
+                // The real daemon's code.
                 Form::Pay => RpcError::new(
                     0,
                     format!(
@@ -551,12 +551,12 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
     settle(node, payment).await
 }
 
-/// Asks the payee until it answers. Asking twice is harmless: the payee pays itself once and remembers who paid.
+/// Repeats the request until the payee answers. That is safe: the payee settles once, and remembers the payer.
 async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError> {
     let started = tokio::time::Instant::now();
     let secret =
         payment.bolt11.parse::<Bolt11Invoice>().map(|invoice| hex::encode(invoice.payment_secret().0));
-    let question = Question::Pay {
+    let question = PeerRequest::Pay {
         channel_id: payment.channel_id.clone(),
         payment_hash: payment.hash.clone(),
         payment_secret: secret.unwrap_or_default(),
@@ -564,16 +564,16 @@ async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError>
     };
     let reason = loop {
         match ask(node, &payment.destination, &question).await {
-            Some(Answer::Paid { preimage }) => {
+            Some(PeerReply::Paid { preimage }) => {
                 let bytes = hex::decode(&preimage).unwrap_or_default();
                 if sha256::Hash::hash(&bytes).to_string() == payment.hash {
                     return Ok(conclude(node, payment, Some(preimage)));
                 }
                 break "the payee sent a wrong preimage".into();
             }
-            Some(Answer::Failed { reason }) => break reason,
-            Some(Answer::Fine) => break "the payee answered something else".into(),
-            None if started.elapsed() > RETRY_FOR => {
+            Some(PeerReply::Failed { reason }) => break reason,
+            Some(PeerReply::Fine) => break "the payee answered something else".into(),
+            None if started.elapsed() > RETRY_TIMEOUT => {
                 return Err(RpcError::new(210, "Timed out after 60 seconds, the payment is still pending"));
             }
             None => {
@@ -586,11 +586,11 @@ async fn settle(node: &Arc<Node>, payment: Payment) -> Result<Payment, RpcError>
     Err(RpcError::new(203, format!("failed: {reason} (reply from remote)")))
 }
 
-/// Writes the outcome down, once; a failed payment goes back to the channel.
+/// Stores the outcome, once; a failed payment returns to the channel.
 fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment {
     let mut store = node.store();
     match store.payments.get(&payment.hash) {
-        // Somebody else waited for the same payment and was first.
+        // Another call waited for the same payment, and was first.
         Some(done) if done.status != PaymentStatus::Pending => return done.clone(),
         _ => {}
     }
@@ -608,7 +608,7 @@ fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment 
     payment
 }
 
-/// After a connection: payments that were under way when the last one, or the node, went away.
+/// Continues pending payments after a new connection.
 pub(super) fn resume(node: &Arc<Node>, peer: PublicKey) {
     let pending: Vec<_> = {
         let store = node.store();
@@ -618,7 +618,7 @@ pub(super) fn resume(node: &Arc<Node>, peer: PublicKey) {
     };
     for payment in pending {
         let node = Arc::clone(node);
-        // Nobody waits for it any more; its outcome is in the store.
+        // Nobody waits for it; the outcome is stored.
         tokio::spawn(async move { drop(settle(&node, payment).await) });
     }
 }

@@ -1,4 +1,4 @@
-//! The datastore: a tree of keys with a generation on every value.
+//! The datastore: a tree of keys, in which every value has a generation.
 
 use std::ops::Bound;
 
@@ -20,7 +20,7 @@ fn shown(key: &[String], datum: Option<&Datum>) -> Value {
     shown
 }
 
-/// Entries at `key` and below, in order.
+/// The entries at and below `key`, in order.
 fn below<'a>(store: &'a Store, key: &'a [String]) -> impl Iterator<Item = (&'a Vec<String>, &'a Datum)> {
     let from = (Bound::Included(key.to_vec()), Bound::Unbounded);
     store.data.range::<Vec<String>, _>(from).take_while(move |(found, _)| found.starts_with(key))
@@ -103,7 +103,7 @@ pub(super) fn delete(node: &Node, params: &Params) -> RpcResult {
     Ok(answer)
 }
 
-/// `listdatastore`: the key and its children; of a grandchild only that its parent exists.
+/// `listdatastore`: the key and its children. If only a grandchild exists, its parent is listed without a value.
 pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
     let key = params.key("key")?.unwrap_or_default();
     let store = node.store();

@@ -1,4 +1,4 @@
-//! Invoices: made, listed, waited for, deleted, expired by time, and paid.
+//! Invoices: creating, listing, waiting, deleting, expiring, and being paid.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,9 +31,9 @@ pub(super) const LIST_PARAMS: &[&str] =
 
 const DEFAULT_EXPIRY: u64 = 7 * 24 * 3600;
 const MAX_LABEL: usize = 128;
-/// What fits into one field of a BOLT 11 invoice.
+/// Maximum size of a field in a BOLT 11 invoice.
 const MAX_DESCRIPTION: usize = 639;
-/// Lightning's own limit, 21 million bitcoin.
+/// Lightning's maximum, 21 million bitcoin.
 const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1000;
 
 fn shown(invoice: &Invoice) -> Value {
@@ -75,7 +75,7 @@ pub(super) fn create(node: &Node, params: &Params) -> RpcResult {
     };
     let label = params.label("label")?.expect("required");
     let description = params.string("description")?.expect("required");
-    // The real one takes anything here and crashes on what does not fit into the invoice.
+    // The real daemon accepts any value, and crashes if it does not fit into the invoice.
     let expiry = params.u64("expiry")?.unwrap_or(DEFAULT_EXPIRY);
     let preimage: [u8; 32] = match params.token("preimage") {
         None => rand::random(),
@@ -168,7 +168,7 @@ pub(super) fn create(node: &Node, params: &Params) -> RpcResult {
     Ok(answer)
 }
 
-/// Marks what is overdue. Called before anything that looks at an invoice's status.
+/// Marks expired invoices. Called before any access to an invoice's status.
 fn sweep(node: &Node, store: &mut Store) {
     let overdue = store.overdue(now());
     if overdue.is_empty() {
@@ -187,7 +187,7 @@ fn sweep(node: &Node, store: &mut Store) {
     node.invoice_news.send_modify(|count| *count += 1);
 }
 
-/// Lets invoices expire while nobody asks, for those who wait.
+/// Expires invoices in the background, for waiting calls.
 pub(super) async fn expire(node: Arc<Node>) {
     let mut news = node.invoice_news.subscribe();
     loop {
@@ -199,7 +199,7 @@ pub(super) async fn expire(node: Arc<Node>) {
         news.mark_unchanged();
         match next {
             Some(at) => {
-                // Woken early when a new invoice expires sooner.
+                // Interrupted if a new invoice expires sooner.
                 let wait = Duration::from_secs(at.saturating_sub(now())).max(Duration::from_millis(100));
                 drop(tokio::time::timeout(wait, news.changed()).await);
             }
@@ -248,7 +248,7 @@ pub(super) fn list(node: &Node, params: &Params) -> RpcResult {
         Vec::new()
     } else {
         let index = |invoice: &Invoice| match by_update {
-            // What was never updated sorts with 0, as in the real one's database.
+            // Invoices that were never updated have the index 0, as in the real daemon's database.
             Some(true) => invoice.updated_index.unwrap_or(0),
             _ => invoice.created_index,
         };
@@ -349,12 +349,12 @@ pub(super) async fn wait_any(node: &Node, params: &Params) -> RpcResult {
     }
 }
 
-/// Why a payment was turned away, as BOLT 4 names it.
+/// BOLT 4's name of the failure for a rejected payment.
 pub(super) const UNKNOWN_DETAILS: &str = "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS";
 
-/// Takes a payment from `payer`: the preimage, and whether this is the first time; or the failure's name.
+/// Receives a payment from `payer`. Returns the preimage and whether this is the first time, or the name of the failure.
 ///
-/// `settle` gets the store before the commit and adds what else changes with it.
+/// `settle` gets the store before the commit and adds further changes to it.
 pub(super) fn receive(
     node: &Node,
     payer: PublicKey,
@@ -367,7 +367,7 @@ pub(super) fn receive(
     sweep(node, &mut store);
     let invoice = store.invoice_by_hash(payment_hash).ok_or(UNKNOWN_DETAILS)?;
     if let Some(receipt) = &invoice.receipt {
-        // The answer was lost on its way: the payer may have it again.
+        // The answer was lost; the payer may have it again.
         return if receipt.payer == payer { Ok(invoice.preimage.clone()) } else { Err(UNKNOWN_DETAILS) };
     }
     let wanted = invoice.amount_msat.unwrap_or(1);
@@ -450,7 +450,7 @@ fn decoded(invoice: &Bolt11Invoice) -> Value {
     }
     if let Some(features) = invoice.features() {
         let mut bytes = features.encode();
-        // Without the length that goes before them on the wire.
+        // Without the length prefix of the wire format.
         bytes.drain(..2.min(bytes.len()));
         shown["features"] = json!(hex::encode(bytes));
     }

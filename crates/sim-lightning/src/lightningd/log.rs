@@ -1,11 +1,11 @@
-//! The log, line for line in lightningd's form: time, level padded to seven, who, text.
+//! The log, in lightningd's format: time, level padded to seven characters, source, text.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-/// How much a line matters.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Io,
@@ -17,7 +17,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// The names that `--log-level` and a plugin's notifications use.
+    /// Parses the names of `--log-level` and of plugins' notifications.
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
             "io" => Self::Io,
@@ -42,14 +42,14 @@ impl Level {
     }
 }
 
-/// Where lines go: files, or standard output.
+/// The log's destination: files, or standard output.
 pub(super) struct Log {
     least: Level,
     outputs: Mutex<Vec<Box<dyn io::Write + Send>>>,
 }
 
 impl Log {
-    /// `files`: none, or `-` among them, means standard output.
+    /// Opens the log. Standard output is used if `files` is empty or contains `-`.
     pub(super) fn open(least: Level, files: &[PathBuf]) -> io::Result<Self> {
         let mut outputs: Vec<Box<dyn io::Write + Send>> = Vec::new();
         for path in files {
@@ -71,7 +71,7 @@ impl Log {
         }
         let line = format!("{:.3} {} {who}: {text}\n", jiff::Timestamp::now(), level.label());
         for output in self.outputs.lock().expect("writing does not panic").iter_mut() {
-            // There is nowhere to report that the log cannot be written.
+            // There is nowhere to report a failure.
             drop(output.write_all(line.as_bytes()).and_then(|()| output.flush()));
         }
     }

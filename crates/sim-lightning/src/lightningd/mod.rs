@@ -1,13 +1,13 @@
-//! `sim-lightningd`: a node that keeps lightningd's promises at its edges.
+//! `sim-lightningd`: a node that behaves like lightningd at its interfaces.
 //!
-//! | module | edge |
+//! | module | interface |
 //! |---|---|
 //! | `options`, `log` | command line, configuration files, log lines |
 //! | `rpc`, `params` | JSON-RPC over the unix socket |
 //! | `invoices`, `datastore`, `rune_rules`, `wallet`, `channels` | the methods themselves |
 //! | `plugins` | the plugin protocol over stdio |
 //! | `peers` | BOLT 8 over TCP and WebSocket, commando, and the messages that simulated nodes send each other |
-//! | `store` | what survives a kill |
+//! | `store` | the state that survives a kill |
 
 mod bitcoin_rpc;
 mod channels;
@@ -27,7 +27,7 @@ mod wallet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,14 +46,14 @@ use self::log::{Level, Log};
 use self::options::{Options, Refused};
 use self::store::{Change, Store};
 
-/// What `--version` and `getinfo` say: the version whose edges this keeps, and that it is not it.
+/// The version in `--version` and `getinfo`: the simulated version, marked as simulated.
 const VERSION: &str = "v26.04.1-simulated";
-/// How long the start waits for bitcoind to answer.
-const BITCOIND_LIMIT: Duration = Duration::from_secs(60);
-/// Plugins that want to know of the shutdown get this long to leave.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// Time-out for bitcoind's first answer.
+const BITCOIND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time-out for plugins that subscribed to the shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the daemon until `stop`, SIGTERM or SIGINT; what it would not start with is said on standard error.
+/// Runs the daemon until `stop`, SIGTERM or SIGINT. If it cannot start, it prints the reason to standard error.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match Options::read(args.skip(1)) {
         Ok(options) => options,
@@ -74,7 +74,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let result = runtime.block_on(run(options));
-    // Tasks that still wait for something have nothing left to say.
+    // Waiting tasks have nothing left to do.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -85,23 +85,23 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Why the daemon ends.
+/// The reason why the daemon exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum ExitReason {
     Running,
     Asked,
-    /// An important plugin is gone.
+    /// An important plugin exited.
     PluginLost,
 }
 
-/// What is known of the chain.
+/// The tip of the chain.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tip {
     height: u32,
     hash: Option<bitcoin::BlockHash>,
 }
 
-/// The node: everything that the edges share.
+/// The node, with the state that all interfaces share.
 struct Node {
     options: Options,
     developer: bool,
@@ -112,21 +112,21 @@ struct Node {
     id: PublicKey,
     secp: Secp256k1<All>,
     keys: Arc<KeysManager>,
-    /// For what is derived from the node's secret and is not the node's key.
+    /// Seed for secrets other than the node's key.
     seed: [u8; 32],
     rune_master: runes::Rune,
     store: Mutex<Store>,
     bitcoin: BitcoinRpc,
     tip: watch::Sender<Tip>,
     coins: Mutex<wallet::Coins>,
-    /// Held while coins are chosen and spent.
+    /// Held while coins are selected and spent.
     spending: tokio::sync::Mutex<()>,
     plugins: plugins::Plugins,
     peers: peers::Peers,
     bindings: Mutex<peers::Bindings>,
-    /// Counts what happened to invoices; who waits for one looks again when it moves.
+    /// Counts changes of invoices, for waiting calls.
     invoice_news: watch::Sender<u64>,
-    ending: watch::Sender<Ending>,
+    ending: watch::Sender<ExitReason>,
 }
 
 impl Node {
@@ -134,7 +134,7 @@ impl Node {
         self.store.lock().expect("nothing panics while holding it")
     }
 
-    /// Commits to the journal. A journal that cannot be written is the end: nothing must be answered that would be forgotten.
+    /// Commits to the journal. If that fails, the daemon exits, because it must not answer what it could forget.
     fn commit(&self, store: &mut Store, changes: Vec<Change>) {
         if let Err(error) = store.commit(changes) {
             self.log.broken(&format!("FATAL: writing the journal: {error}"));
@@ -142,9 +142,9 @@ impl Node {
         }
     }
 
-    fn end(&self, ending: Ending) {
+    fn end(&self, ending: ExitReason) {
         self.ending.send_if_modified(|now| {
-            let first = *now == Ending::Running;
+            let first = *now == ExitReason::Running;
             if first {
                 *now = ending;
             }
@@ -152,7 +152,7 @@ impl Node {
         });
     }
 
-    /// Whether deprecated behaviour is still shown: by default, unless in developer mode.
+    /// Returns whether deprecated behaviour is enabled: by default, but not in developer mode.
     fn allows_deprecated(&self) -> bool {
         match self.options.last("allow-deprecated-apis") {
             Some(text) => matches!(text, "true" | "1" | "yes" | "on"),
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    /// A secret of the node's for one purpose.
+    /// Derives a secret for one purpose.
     fn derive(&self, purpose: &str) -> [u8; 32] {
         derive(&self.seed, purpose)
     }
@@ -173,7 +173,7 @@ fn derive(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
     sha256::Hash::from_engine(engine).to_byte_array()
 }
 
-/// Seconds since 1970.
+/// Unix time in seconds.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -182,9 +182,9 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let developer = options.is_set("developer");
     let dir = options.network_dir();
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    // Taken before the directory changes: where plugins are found depends on where the command was given.
+    // Resolved before the directory changes, because relative paths of plugins refer to the starting directory.
     let plugin_paths = options.plugins();
-    // As the real one: plugins start in the network's directory, and the socket's path may be a short, relative one.
+    // As in the real daemon: plugins start in the network's directory, and the socket can have a short relative path.
     std::env::set_current_dir(&dir).with_context(|| format!("changing to {}", dir.display()))?;
 
     let level = options.last("log-level").map_or(Ok(Level::Info), |name| {
@@ -264,13 +264,13 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         peers: peers::Peers::default(),
         bindings: Mutex::default(),
         invoice_news: watch::Sender::new(0),
-        ending: watch::Sender::new(Ending::Running),
+        ending: watch::Sender::new(ExitReason::Running),
         dir,
         options,
     });
     let result = serve(&node, &plugin_paths, deaths, Duration::from_secs(poll.max(1))).await;
-    node.plugins.shut_down(&node, SHUTDOWN_LIMIT).await;
-    // The last answers, to `stop` above all, are on their way.
+    node.plugins.shut_down(&node, SHUTDOWN_TIMEOUT).await;
+    // The last answers, such as that to `stop`, are being sent.
     tokio::time::sleep(Duration::from_millis(20)).await;
     drop(std::fs::remove_file(rpc::socket_path(&node)));
     drop(std::fs::remove_file(&pid_path));
@@ -288,9 +288,9 @@ async fn serve(
     let mut ending = node.ending.subscribe();
     let ended = async {
         tokio::select! {
-            _ = term.recv() => Ending::Asked,
-            _ = int.recv() => Ending::Asked,
-            ending = ending.wait_for(|ending| *ending != Ending::Running) => ending.map_or(Ending::Asked, |ending| *ending),
+            _ = term.recv() => ExitReason::Asked,
+            _ = int.recv() => ExitReason::Asked,
+            ending = ending.wait_for(|ending| *ending != ExitReason::Running) => ending.map_or(ExitReason::Asked, |ending| *ending),
         }
     };
     let started = async {
@@ -299,7 +299,7 @@ async fn serve(
         node.options
             .check(|name| node.plugins.option_kind(name))
             .map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
-        wallet::wait_for_bitcoind(node, BITCOIND_LIMIT).await?;
+        wallet::wait_for_bitcoind(node, BITCOIND_TIMEOUT).await?;
         peers::listen(node).await?;
         rpc::listen(node)?;
         node.plugins.initialise(node, true).await.map_err(|Refused(sentence)| anyhow::anyhow!(sentence))?;
@@ -322,8 +322,8 @@ async fn serve(
         }
     };
     Ok(match ending {
-        Ending::PluginLost => ExitCode::FAILURE,
-        Ending::Running | Ending::Asked => ExitCode::SUCCESS,
+        ExitReason::PluginLost => ExitCode::FAILURE,
+        ExitReason::Running | ExitReason::Asked => ExitCode::SUCCESS,
     })
 }
 
@@ -337,13 +337,7 @@ fn read_or_make_seed(path: &Path) -> std::io::Result<[u8; 32]> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let seed: [u8; 32] = rand::random();
-            // Complete under its own name or not there at all.
-            let fresh = path.with_extension("new");
-            drop(std::fs::remove_file(&fresh));
-            let mut file = File::options().write(true).create_new(true).mode(0o400).open(&fresh)?;
-            file.write_all(&seed)?;
-            file.sync_all()?;
-            std::fs::rename(fresh, path)?;
+            atomic_file::create(path, &seed, 0o400)?;
             Ok(seed)
         }
         Err(error) => Err(error),

@@ -1,9 +1,9 @@
-//! Command line and configuration files, in lightningd's own manner, with room for what plugins register.
+//! Command line and configuration files, with lightningd's syntax and options of plugins.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// How an option is written.
+/// The syntax of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `--name=value` or `--name value`.
@@ -14,7 +14,7 @@ pub(super) enum Kind {
     Either,
 }
 
-/// The node's own options. Many change nothing here and are let through, because the real daemon takes them.
+/// The node's options. Many have no effect, and are accepted because the real daemon accepts them.
 const OPTIONS: &[(&str, Kind)] = &[
     ("accept-htlc-tlv-type", Kind::Value),
     ("addr", Kind::Value),
@@ -93,17 +93,17 @@ const OPTIONS: &[(&str, Kind)] = &[
     ("xpay-handle-pay", Kind::Value),
 ];
 
-/// Options that live in plugins of the real daemon that have no counterpart here; let through by their beginning.
+/// Prefixes of options of real plugins that do not exist here. They are accepted.
 const PREFIXES: &[&str] = &["clnrest-", "grpc-", "bookkeeper-", "rest-", "lsps-", "cln-lsps", "dev-"];
 
-/// One option as it was given.
+/// An option on the command line or in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
     name: String,
     value: Option<String>,
 }
 
-/// Everything that was given, with later ones overriding earlier ones where only one is wanted.
+/// All given options. Later ones override earlier ones if only one is allowed.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     given: Vec<Given>,
@@ -111,12 +111,12 @@ pub(super) struct Options {
     pub(super) base: PathBuf,
 }
 
-/// Why the daemon does not start.
+/// The reason why the daemon does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) String);
 
 impl Options {
-    /// Reads the arguments (without the program's name) and the configuration files they lead to.
+    /// Parses the arguments (without the program's name) and the configuration files that they name.
     pub(super) fn read(args: impl Iterator<Item = OsString>) -> Result<Self, Refused> {
         let mut words = Vec::new();
         for arg in args {
@@ -141,7 +141,7 @@ impl Options {
                 Err(_) => {}
             }
         }
-        // The command line comes last, and so wins.
+        // The command line is last and overrides the files.
         from_files.append(&mut options.given);
         options.given = from_files;
         if let Some(network) =
@@ -166,7 +166,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Refuses what neither the node nor one of its plugins knows. `plugin` tells how a plugin's option is written.
+    /// Refuses options that neither the node nor a plugin knows. `plugin` returns the syntax of a plugin's option.
     pub(super) fn check(&self, plugin: impl Fn(&str) -> Option<Kind>) -> Result<(), Refused> {
         for Given { name, value } in &self.given {
             let Some(kind) = kind(name).or_else(|| plugin(name)) else {
@@ -208,7 +208,7 @@ impl Options {
         self.base.join("regtest")
     }
 
-    /// Plugins in the order given, each with whether it is important, without those disabled later.
+    /// Plugins in the order given, each with whether it is important, without those that were disabled later.
     pub(super) fn plugins(&self) -> Vec<(PathBuf, bool)> {
         let mut plugins: Vec<(PathBuf, bool)> = Vec::new();
         for Given { name, value } in &self.given {
@@ -226,7 +226,7 @@ impl Options {
     }
 }
 
-/// Whether `named`, a path or a bare name, means the plugin at `path`.
+/// Returns whether `named`, a path or a file name, means the plugin at `path`.
 pub(super) fn same_plugin(path: &Path, named: &str) -> bool {
     if named.contains('/') {
         path == Path::new(named)
@@ -255,7 +255,7 @@ fn parse_words(words: &[String]) -> Result<Vec<Given>, Refused> {
         };
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
-            // Only for options known here: what a plugin's takes is not known yet.
+            // Only for options of the node: those of plugins are not known yet.
             None if kind(body) == Some(Kind::Value) => (body, words.next().cloned()),
             None => (body, None),
         };
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_nobody_knows() {
+    fn refuses_unknown_options() {
         let options = read(&["--my-option=3"]).expect("a plugin may know it");
         assert_eq!(options.check(|_| None), Err(Refused("--my-option=3: unknown option".into())));
         assert_eq!(options.check(|name| (name == "my-option").then_some(Kind::Value)), Ok(()));

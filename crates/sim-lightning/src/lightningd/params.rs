@@ -1,11 +1,11 @@
-//! Parameters of RPC methods, by name or by position, with the real daemon's error texts.
+//! Parameters of RPC methods, by name or by position, with the real daemon's error messages.
 
 use std::collections::HashMap;
 
 use bitcoin::secp256k1::PublicKey;
 use serde_json::{Value, json};
 
-/// An error as the caller gets it.
+/// An RPC error.
 #[derive(Clone, Debug)]
 pub(super) struct RpcError {
     pub(super) code: i64,
@@ -23,7 +23,7 @@ impl RpcError {
         Self::new(-32602, message)
     }
 
-    /// Code -1, what has no code of its own.
+    /// Code -1, for errors without a code of their own.
     pub(super) fn general(message: impl Into<String>) -> Self {
         Self::new(-1, message)
     }
@@ -42,17 +42,17 @@ impl RpcError {
     }
 }
 
-/// What a method returns.
+/// The result of a method.
 pub(super) type RpcResult = Result<Value, RpcError>;
 
-/// The parameters of one call. Null stands for absent.
+/// The parameters of a call. Null means absent.
 pub(super) struct Params {
     values: HashMap<&'static str, Value>,
     developer: bool,
 }
 
 impl Params {
-    /// Sorts `given` by `names`; those that end in `!` are required.
+    /// Assigns `given` to `names`; names that end in `!` are required.
     pub(super) fn parse(names: &[&'static str], given: &Value, developer: bool) -> Result<Self, RpcError> {
         let plain = |name: &'static str| name.trim_end_matches('!');
         let mut values = HashMap::new();
@@ -91,7 +91,7 @@ impl Params {
         Ok(Self { values, developer })
     }
 
-    /// The error for a parameter whose value will not do.
+    /// The error for an invalid value.
     pub(super) fn bad(&self, name: &str, problem: &str) -> RpcError {
         let shown = self.values.get(name).filter(|_| self.developer);
         RpcError::params(match shown {
@@ -104,12 +104,12 @@ impl Params {
         self.values.get(name)
     }
 
-    /// The text of a string, or of a number or boolean as it was written.
+    /// The text of a string, or of a number or boolean as written.
     pub(super) fn token(&self, name: &str) -> Option<String> {
         self.value(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
-    /// A string; a required one is empty rather than absent.
+    /// A string. A required parameter is never absent, but may be empty.
     pub(super) fn string(&self, name: &str) -> Result<Option<String>, RpcError> {
         match self.value(name) {
             None => Ok(None),
@@ -165,7 +165,7 @@ impl Params {
         self.token(name).map(parse).transpose()
     }
 
-    /// A datastore key: one string, or a list of them.
+    /// A datastore key: a string, or a list of strings.
     pub(super) fn key(&self, name: &str) -> Result<Option<Vec<String>>, RpcError> {
         let part = |value: &Value| match value {
             Value::String(text) => Ok(text.clone()),
@@ -182,7 +182,7 @@ impl Params {
     }
 }
 
-/// An amount as Core Lightning reads it: millisatoshi, or with a unit (`msat`, `sat`, `btc`).
+/// Parses an amount as Core Lightning does: millisatoshi, or with a unit (`msat`, `sat`, `btc`).
 pub(super) fn parse_msat(text: &str) -> Option<u64> {
     let scaled = |number: &str, unit: u64, decimals: usize| {
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));

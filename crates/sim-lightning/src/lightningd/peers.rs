@@ -1,4 +1,4 @@
-//! Peers: listening, dialling, who is connected, commando, and the questions that simulated nodes put to each other.
+//! Peers: listening, connecting, commando, and the requests between simulated nodes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,23 +21,23 @@ use super::{Node, channels, rpc};
 use crate::commando::{REPLY_CONTINUES, REPLY_ENDS, REQUEST_CONTINUES, REQUEST_ENDS, piece, split};
 use crate::peer::{self, Link, Message, Role, Transport};
 
-/// Regtest's port where an address names none.
+/// Regtest's port, for addresses without one.
 const DEFAULT_PORT: u16 = 19846;
-/// A question from one simulated node to another: 8 bytes of id, then JSON. Odd, so others ignore it.
+/// A request from one simulated node to another: 8 bytes of id, then JSON. The type is odd, so other nodes ignore it.
 const ASK: u16 = 0xa5a5;
-/// The answer, with the same id.
+/// The answer to such a request, with the same id.
 const ANSWER: u16 = 0xa5a7;
-/// How long a question waits for its answer.
-const ASK_LIMIT: Duration = Duration::from_secs(10);
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// The largest commando request; a larger one is dropped without an answer.
+/// Time-out for an answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum size of a commando request; larger ones are dropped without an answer.
 const MAX_REQUEST: usize = 1024 * 1024;
-/// Commando's own error: the request is not one.
+/// Commando's error for an invalid request.
 const COMMANDO_ERROR: i64 = 0x4c50;
-/// Commando's own error: the rune does not permit it.
+/// Commando's error for a request that the rune does not permit.
 const COMMANDO_AUTH: i64 = 0x4c51;
 
-/// Where the node listens, as `getinfo` shows it.
+/// The addresses on which the node listens, for `getinfo`.
 #[derive(Default)]
 pub(super) struct Bindings {
     pub(super) bound: Vec<Value>,
@@ -50,11 +50,11 @@ struct Peer {
     inbound: bool,
     address: SocketAddr,
     serial: u64,
-    /// Dropped with the entry, which ends the connection.
+    /// Dropped with the entry, which closes the connection.
     _keep: oneshot::Sender<()>,
 }
 
-/// Who is connected. The newer connection of a key wins.
+/// The connected peers. The newer connection of a key wins.
 #[derive(Default)]
 pub(super) struct Peers {
     live: Mutex<HashMap<PublicKey, Peer>>,
@@ -75,7 +75,7 @@ impl Peers {
         self.live().contains_key(id)
     }
 
-    /// Puts a question to another simulated node; `None` if it is not connected or does not answer.
+    /// Sends a request to another simulated node; `None` if it is not connected or does not answer.
     pub(super) async fn ask(&self, id: &PublicKey, question: &Value) -> Option<Value> {
         let outgoing = self.live().get(id)?.outgoing.clone();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
@@ -84,11 +84,11 @@ impl Peers {
         let body = [&serial.to_be_bytes()[..], question.to_string().as_bytes()].concat();
         let exchange = async {
             outgoing.send(Message { kind: ASK, body }).await.ok()?;
-            // The question must not keep a connection open that has been replaced.
+            // Waiting for the answer must not keep a replaced connection open.
             drop(outgoing);
             answered.await.ok()
         };
-        let answer = timeout(ASK_LIMIT, exchange).await.ok().flatten();
+        let answer = timeout(ASK_TIMEOUT, exchange).await.ok().flatten();
         self.asked.lock().expect("nothing panics while holding it").remove(&serial);
         answer
     }
@@ -123,7 +123,7 @@ async fn resolve(text: &str) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("'{host}' has no address"))
 }
 
-/// Opens every address of the options and accepts from now on.
+/// Opens all configured addresses and starts accepting.
 pub(super) async fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
     let options = &node.options;
     let mut wanted: Vec<(&str, bool)> = options.all("bind-addr").map(|text| (text, false)).collect();
@@ -157,7 +157,7 @@ pub(super) async fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
             shown["subtype"] = shown["type"].take();
             shown["type"] = json!("websocket");
         }
-        // The real one does not show it; where any port would do there is no other way to learn which.
+        // The real daemon does not show it, but with port 0 there is no other way to learn the port.
         if !websocket || address.port() == 0 {
             bindings.bound.push(shown);
         }
@@ -179,7 +179,7 @@ async fn accept(node: Arc<Node>, listener: TcpListener, websocket: bool) {
                 tokio::spawn(async move {
                     let transport = if websocket {
                         let upgrade = tokio_tungstenite::accept_async(socket);
-                        let Ok(Ok(socket)) = timeout(DIAL_LIMIT, upgrade).await else { return };
+                        let Ok(Ok(socket)) = timeout(DIAL_TIMEOUT, upgrade).await else { return };
                         Transport::websocket(socket)
                     } else {
                         Transport::tcp(socket)
@@ -243,7 +243,7 @@ fn register(node: &Arc<Node>, link: Link, inbound: bool, address: SocketAddr) {
     });
 }
 
-/// A commando request on its way in: its id, and what has come of it unless that was too much.
+/// An incomplete commando request: its id, and its content unless that is too large.
 type Partial = Option<(u64, Option<Vec<u8>>)>;
 
 fn handle(
@@ -256,7 +256,7 @@ fn handle(
     let Some((serial, bytes)) = piece(&message.body) else { return };
     match message.kind {
         REQUEST_CONTINUES | REQUEST_ENDS => {
-            // One request at a time from a peer: a new one discards what the old one had sent.
+            // A peer has one request at a time; a new one discards an incomplete one.
             if partial.as_ref().is_none_or(|(current, _)| *current != serial) {
                 *partial = Some((serial, Some(Vec::new())));
             }
@@ -293,14 +293,14 @@ fn handle(
             let body = [&serial.to_be_bytes()[..], answer.to_string().as_bytes()].concat();
             let Some(sender) = sender.upgrade() else { return };
             tokio::spawn(async move {
-                // Who has gone meanwhile asks again.
+                // A peer that has left will ask again.
                 drop(sender.send(Message { kind: ANSWER, body }).await);
             });
         }
         ANSWER => {
             let asked = node.peers.asked.lock().expect("nothing panics while holding it").remove(&serial);
             if let (Some(asked), Ok(answer)) = (asked, serde_json::from_slice(bytes)) {
-                // Whoever asked may have given up.
+                // The caller may have given up.
                 drop(asked.send(answer));
             }
         }
@@ -308,7 +308,7 @@ fn handle(
     }
 }
 
-/// Runs one commando request; the error is one of commando's own.
+/// Executes a commando request; errors are commando's own.
 async fn commando(node: &Arc<Node>, peer: PublicKey, request: &[u8]) -> Result<Value, (i64, String)> {
     let bad = |problem: &str| (COMMANDO_ERROR, problem.to_owned());
     let request: Value = serde_json::from_slice(request).map_err(|_| bad("Invalid JSON"))?;
@@ -339,11 +339,11 @@ async fn commando(node: &Arc<Node>, peer: PublicKey, request: &[u8]) -> Result<V
     Ok(rpc::answer(node, &call).await)
 }
 
-/// Dials a peer at `address` and registers the connection.
+/// Connects to a peer at `address` and registers the connection.
 async fn dial(node: &Arc<Node>, id: PublicKey, text: &str) -> Result<(), RpcError> {
     let failed = |reason: String| RpcError::new(401, format!("All addresses failed: {text}: {reason}. "));
     let address = resolve(text).await.map_err(|error| failed(format!("{error:#}")))?;
-    let socket = match timeout(DIAL_LIMIT, TcpStream::connect(address)).await {
+    let socket = match timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Err(failed(format!("Connection establishment: {error}"))),
         Err(_) => return Err(failed("Connection establishment: Connection timed out".into())),
@@ -358,7 +358,7 @@ async fn dial(node: &Arc<Node>, id: PublicKey, text: &str) -> Result<(), RpcErro
     Ok(())
 }
 
-/// Makes sure that `id` is connected, dialling where it was reached before.
+/// Ensures that `id` is connected, connecting to its last known address if needed.
 pub(super) async fn ensure_connected(node: &Arc<Node>, id: PublicKey) -> Result<(), RpcError> {
     if node.peers.is_connected(&id) {
         return Ok(());
@@ -368,7 +368,7 @@ pub(super) async fn ensure_connected(node: &Arc<Node>, id: PublicKey) -> Result<
     dial(node, id, &known).await
 }
 
-/// Makes sure that `id` is connected, dialling `address` if it is not.
+/// Ensures that `id` is connected, connecting to `address` if needed.
 pub(super) async fn ensure_connected_at(
     node: &Arc<Node>,
     id: PublicKey,
@@ -377,7 +377,7 @@ pub(super) async fn ensure_connected_at(
     if node.peers.is_connected(&id) { Ok(()) } else { dial(node, id, address).await }
 }
 
-/// Dials until the peer is there; who was only ever dialled by the peer waits for it.
+/// Connects until the peer answers. Without a known address it waits for the peer.
 async fn reconnect(node: Arc<Node>, id: PublicKey) {
     let mut pause = Duration::from_millis(500);
     while !node.peers.is_connected(&id) && node.store().peers.contains_key(&id) {
@@ -389,7 +389,7 @@ async fn reconnect(node: Arc<Node>, id: PublicKey) {
     }
 }
 
-/// At start: dials every peer that we have a channel with.
+/// At start: connects to every peer with a channel.
 pub(super) fn reconnect_all(node: &Arc<Node>) {
     let mut peers: Vec<_> = node.store().channels.values().map(|channel| channel.peer).collect();
     peers.sort();
@@ -458,12 +458,12 @@ pub(super) async fn disconnect(node: &Node, params: &Params) -> RpcResult {
         return Err(RpcError::general(format!("Peer has (at least one) channel in state {state}")));
     }
     node.peers.live().remove(&id);
-    // Its task sees that it has been let go.
+    // Lets its task see that it was released.
     tokio::task::yield_now().await;
     Ok(json!({}))
 }
 
-/// `ping`. The size of the pong alone is made up; whether the peer is there is not.
+/// `ping`. Only the size of the pong is invented; the peer's presence is real.
 pub(super) fn ping(node: &Node, params: &Params) -> RpcResult {
     let id = params.node_id("id")?.expect("required");
     let length = params.u32("len")?.unwrap_or(128);

@@ -1,4 +1,4 @@
-//! The plugin protocol: programs that speak JSON-RPC over their standard input and output.
+//! The plugin protocol: JSON-RPC over the plugin's standard input and output.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use super::log::Level;
 use super::options::{Kind, Refused, same_plugin};
 use super::params::RpcError;
 use super::rpc::{Parsed, is_own, next_json};
-use super::{Ending, Node, VERSION};
+use super::{ExitReason, Node, VERSION};
 
-/// For `getmanifest` and for `init`.
-const STARTUP_LIMIT: Duration = Duration::from_secs(60);
-/// For a plugin that `plugin stop` asked to leave.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// A frame larger than this ends the plugin.
+/// Time-out for `getmanifest` and for `init`.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time-out for a plugin to exit after `plugin stop`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// A plugin that sends a larger frame is killed.
 const MAX_FRAME: usize = 64 << 20;
 
 /// An option that a plugin registered.
@@ -62,7 +62,7 @@ impl PluginOption {
         Ok(Self { name: name.into(), kind, default, multi: option["multi"].as_bool().unwrap_or(false) })
     }
 
-    /// A value as `init` hands it over.
+    /// The value in the format of `init`.
     fn value(&self, text: &str) -> Result<Value, Refused> {
         let bad = |problem: &str| Refused(format!("--{}={text}: {problem}", self.name));
         Ok(match self.kind {
@@ -80,7 +80,7 @@ impl PluginOption {
     }
 }
 
-/// What a plugin said of itself.
+/// The manifest of a plugin.
 #[derive(Default)]
 struct Manifest {
     options: Vec<PluginOption>,
@@ -130,14 +130,14 @@ pub(super) struct Plugin {
     serial: AtomicU64,
     kill: Notify,
     gone: watch::Sender<bool>,
-    /// What `plugin start` was given with it.
+    /// The options given to `plugin start`.
     settings: Map<String, Value>,
 }
 
-/// A plugin's end; the list no longer has it.
+/// The exit of a plugin, which has been removed from the list.
 pub(super) struct Death(Arc<Plugin>);
 
-/// All of them.
+/// All plugins.
 pub(super) struct Plugins {
     list: Mutex<Vec<Arc<Plugin>>>,
     died: mpsc::UnboundedSender<Death>,
@@ -152,13 +152,13 @@ impl Plugin {
         self.waiting.lock().expect("nothing panics while holding it")
     }
 
-    /// Calls a method of the plugin's and gives its whole answer; if it dies, the answer is the error for that.
+    /// Calls a method of the plugin and returns its complete answer, or an error if the plugin dies.
     pub(super) async fn request(&self, method: &str, params: Value) -> Value {
         let id = format!("cln:{method}#{}", self.serial.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.waiting().insert(id.clone(), answer);
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        // Whoever is gone answers by being gone, below.
+        // If the plugin has exited, that is handled below.
         drop(self.to_stdin.send(format!("{request}\n\n")));
         if *self.gone.borrow() {
             self.waiting().remove(&id);
@@ -174,19 +174,19 @@ impl Plugin {
             && self.manifest().subscriptions.iter().any(|wanted| wanted == topic || wanted == "*")
     }
 
-    /// Sends a notification if the plugin wants it.
+    /// Sends a notification if the plugin subscribed to it.
     fn notify(&self, topic: &str, payload: &Value) -> bool {
         let wanted = self.subscribes(topic);
         if wanted {
             let news = json!({"jsonrpc": "2.0", "method": topic, "params": {topic: payload}});
-            // A plugin that has died is about to be taken off the list.
+            // A plugin that has died will be removed from the list.
             drop(self.to_stdin.send(format!("{news}\n\n")));
         }
         wanted
     }
 
     async fn left(&self) {
-        // An error would mean that the plugin itself is no more.
+        // An error would mean that the plugin no longer exists.
         drop(self.gone.subscribe().wait_for(|gone| *gone).await);
     }
 
@@ -204,12 +204,12 @@ impl Plugins {
         self.list.lock().expect("nothing panics while holding it").clone()
     }
 
-    /// The plugin that answers `method`.
+    /// The plugin that provides `method`.
     pub(super) fn serving(&self, method: &str) -> Option<Arc<Plugin>> {
         self.all().into_iter().find(|plugin| plugin.manifest().methods.iter().any(|(name, _)| name == method))
     }
 
-    /// How an option that a plugin registered is written.
+    /// The syntax of an option registered by a plugin.
     pub(super) fn option_kind(&self, name: &str) -> Option<Kind> {
         self.all().iter().find_map(|plugin| {
             let manifest = plugin.manifest();
@@ -218,12 +218,12 @@ impl Plugins {
         })
     }
 
-    /// All plugins' methods with their usage.
+    /// The methods of all plugins with their usage.
     pub(super) fn usages(&self) -> Vec<(String, String)> {
         self.all().iter().flat_map(|plugin| plugin.manifest().methods.clone()).collect()
     }
 
-    /// Tells those who subscribed.
+    /// Notifies all subscribers.
     pub(super) fn notify(&self, topic: &str, payload: &Value) {
         for plugin in self.all() {
             plugin.notify(topic, payload);
@@ -241,8 +241,8 @@ impl Plugins {
             .collect()
     }
 
-    /// Starts the plugins of the command line and learns what they are. A program that cannot be started is an error; one that
-    /// answers nonsense is ended and left out.
+    /// Starts the plugins of the command line and requests their manifests. A program that cannot be started is an error. One that
+    /// sends an invalid answer is killed and left out.
     pub(super) async fn load(&self, node: &Arc<Node>, paths: &[(PathBuf, bool)]) -> Result<(), Refused> {
         let mut started = Vec::new();
         for (path, important) in paths {
@@ -261,7 +261,7 @@ impl Plugins {
                 .map_err(|error| Refused(format!("error starting plugin '{}': {error}", path.display())))?;
             started.push(plugin);
         }
-        // All of them work on their manifests at the same time.
+        // All plugins work on their manifests at the same time.
         let asked: Vec<_> = started
             .into_iter()
             .map(|plugin| {
@@ -278,7 +278,7 @@ impl Plugins {
         Ok(())
     }
 
-    /// Sends `init` to all that have not had it, and waits for their answers.
+    /// Sends `init` to all new plugins, and waits for their answers.
     pub(super) async fn initialise(&self, node: &Arc<Node>, startup: bool) -> Result<(), Refused> {
         let mut asked = Vec::new();
         for plugin in self.all().into_iter().filter(|plugin| !plugin.initialised.load(Ordering::Relaxed)) {
@@ -296,7 +296,7 @@ impl Plugins {
         Ok(())
     }
 
-    /// Takes over a manifest, unless it clashes with what is there.
+    /// Registers a manifest, unless it conflicts with another.
     fn adopt(&self, plugin: &Arc<Plugin>, manifest: Manifest) -> Result<(), Problem> {
         for (method, _) in &manifest.methods {
             let taken = if is_own(method) {
@@ -359,7 +359,7 @@ impl Plugins {
         }
     }
 
-    /// `plugin stop`; gives the plugin's short name.
+    /// `plugin stop`; returns the plugin's short name.
     pub(super) async fn stop(&self, node: &Node, named: &str) -> Result<String, RpcError> {
         let plugin = self.all().into_iter().find(|plugin| same_plugin(&plugin.path, named));
         let plugin = plugin.ok_or_else(|| RpcError::params(format!("Could not find plugin {named}")))?;
@@ -368,7 +368,7 @@ impl Plugins {
         }
         plugin.important.store(false, Ordering::Relaxed);
         let told = plugin.notify("shutdown", &json!({}));
-        if !told || timeout(STOP_LIMIT, plugin.left()).await.is_err() {
+        if !told || timeout(STOP_TIMEOUT, plugin.left()).await.is_err() {
             plugin.log(node, Level::Info, "Killing plugin: stopped by lightningd via RPC");
             plugin.kill.notify_one();
             plugin.left().await;
@@ -376,7 +376,7 @@ impl Plugins {
         Ok(plugin.name.clone())
     }
 
-    /// Tells those who care that the end has come, gives them `limit`, and ends them all.
+    /// Notifies subscribers of the shutdown, waits for them up to `limit`, and kills all plugins.
     pub(super) async fn shut_down(&self, node: &Node, limit: Duration) {
         let mut leaving = Vec::new();
         for plugin in self.all() {
@@ -395,7 +395,7 @@ impl Plugins {
             }
         }
         for plugin in self.all() {
-            // Killed ones are gone at once.
+            // Killed plugins exit at once.
             drop(timeout(Duration::from_secs(1), plugin.left()).await);
         }
     }
@@ -411,7 +411,7 @@ impl Plugins {
         if node.developer {
             command.arg("--developer");
         }
-        // Standard error is the daemon's own, as with the real one.
+        // Standard error is the daemon's, as with the real one.
         let mut child = command
             .env("LIGHTNINGD_PLUGIN", "1")
             .env("LIGHTNINGD_VERSION", VERSION)
@@ -444,12 +444,12 @@ impl Plugins {
     }
 }
 
-/// Why a plugin is not kept.
+/// The reason why a plugin was not kept.
 enum Problem {
-    /// It said so itself.
+    /// It disabled itself.
     Disabled(String),
     DisabledAtInit(String),
-    /// It ended, or answered nonsense, or not in time.
+    /// It exited, sent an invalid answer, or did not answer in time.
     Broken(String),
 }
 
@@ -469,7 +469,7 @@ impl Problem {
             Self::Broken(_) => Level::Unusual,
         };
         if !matches!(self, Self::Broken(_)) {
-            // Who bows out is not missed, however important.
+            // A plugin that disables itself is not missed, even if it is important.
             plugin.important.store(false, Ordering::Relaxed);
         }
         if !*plugin.gone.borrow() {
@@ -482,7 +482,7 @@ impl Problem {
 
 async fn ask_manifest(node: &Node, plugin: &Plugin) -> Result<Manifest, Problem> {
     let answer = timeout(
-        STARTUP_LIMIT,
+        STARTUP_TIMEOUT,
         plugin.request("getmanifest", json!({"allow-deprecated-apis": node.allows_deprecated()})),
     )
     .await;
@@ -497,7 +497,7 @@ async fn ask_manifest(node: &Node, plugin: &Plugin) -> Result<Manifest, Problem>
 }
 
 async fn initialise(plugin: &Plugin, params: Value) -> Result<(), Problem> {
-    let answer = timeout(STARTUP_LIMIT, plugin.request("init", params)).await;
+    let answer = timeout(STARTUP_TIMEOUT, plugin.request("init", params)).await;
     let answer = answer.map_err(|_| Problem::Broken("timed out before replying to init".into()))?;
     if let Some(reason) = answer["result"].get("disable") {
         return Err(Problem::DisabledAtInit(reason.as_str().unwrap_or_default().into()));
@@ -509,7 +509,7 @@ async fn initialise(plugin: &Plugin, params: Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What `init` says: the options as they were given or default, and where everything is.
+/// The parameters of `init`: the options with their values, and the configuration.
 fn init_params(node: &Node, plugin: &Plugin, startup: bool) -> Result<Value, Refused> {
     let mut options = Map::new();
     for option in &plugin.manifest().options {
@@ -550,7 +550,7 @@ async fn write(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<String>
     }
 }
 
-/// Reads what a plugin says until it ends, and cleans up after it.
+/// Reads a plugin's messages until it exits, and cleans up.
 async fn attend(node: Arc<Node>, plugin: Arc<Plugin>, mut child: Child, mut stdout: ChildStdout) {
     let mut buffer = Vec::new();
     let killed = loop {
@@ -578,7 +578,7 @@ async fn attend(node: Arc<Node>, plugin: Arc<Plugin>, mut child: Child, mut stdo
         }
     };
     if !killed {
-        let ending = *node.ending.borrow() != Ending::Running;
+        let ending = *node.ending.borrow() != ExitReason::Running;
         let level = if ending { Level::Debug } else { Level::Info };
         let when = if plugin.initialised.load(Ordering::Relaxed) {
             "during normal operation"
@@ -587,7 +587,7 @@ async fn attend(node: Arc<Node>, plugin: Arc<Plugin>, mut child: Child, mut stdo
         };
         plugin.log(&node, level, &format!("Killing plugin: exited {when}"));
     }
-    // It may have ended by itself already.
+    // It may have exited.
     drop(child.kill().await);
     node.plugins
         .list
@@ -595,13 +595,13 @@ async fn attend(node: Arc<Node>, plugin: Arc<Plugin>, mut child: Child, mut stdo
         .expect("nothing panics while holding it")
         .retain(|other| !Arc::ptr_eq(other, &plugin));
     plugin.gone.send_replace(true);
-    // Whoever waits for an answer learns by this that there will be none.
+    // Tells all waiting callers that there will be no answer.
     plugin.waiting().clear();
-    // Nobody listens any more once the daemon is ending.
+    // Nobody listens during the shutdown.
     drop(node.plugins.died.send(Death(plugin)));
 }
 
-/// Takes one message from a plugin; a sentence means that it is not to be kept.
+/// Handles a message of a plugin; `Some` is the reason to kill it.
 fn hear(node: &Node, plugin: &Plugin, message: &Value) -> Option<String> {
     if let Some(id) = message.get("id") {
         let waiting = id.as_str().and_then(|id| plugin.waiting().remove(id));
@@ -629,7 +629,7 @@ fn hear(node: &Node, plugin: &Plugin, message: &Value) -> Option<String> {
                 plugin.log(node, level, line);
             }
         }
-        // Progress of a command, for callers who asked for it; none of ours does.
+        // Progress of a command, for callers that requested it; none of ours does.
         "message" | "progress" => {}
         topic => {
             let news = json!({"jsonrpc": "2.0", "method": topic, "params": {"origin": plugin.name, "payload": params}});
@@ -641,12 +641,12 @@ fn hear(node: &Node, plugin: &Plugin, message: &Value) -> Option<String> {
     None
 }
 
-/// Ends the daemon when an important plugin does.
+/// Stops the daemon when an important plugin exits.
 pub(super) async fn watch_deaths(node: Arc<Node>, mut deaths: mpsc::UnboundedReceiver<Death>) {
     while let Some(Death(plugin)) = deaths.recv().await {
-        if plugin.important.load(Ordering::Relaxed) && *node.ending.borrow() == Ending::Running {
+        if plugin.important.load(Ordering::Relaxed) && *node.ending.borrow() == ExitReason::Running {
             plugin.log(&node, Level::Broken, "Plugin marked as important, shutting down lightningd!");
-            node.end(Ending::PluginLost);
+            node.end(ExitReason::PluginLost);
         }
     }
 }

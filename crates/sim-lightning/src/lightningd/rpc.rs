@@ -1,4 +1,4 @@
-//! JSON-RPC over the unix socket: who calls, which method, and the answer's frame.
+//! JSON-RPC over the unix socket.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::options::Refused;
 use super::params::{Params, RpcError, RpcResult};
-use super::{Ending, Node, channels, datastore, info, invoices, peers, rune_rules, set_mode, wallet};
+use super::{ExitReason, Node, channels, datastore, info, invoices, peers, rune_rules, set_mode, wallet};
 
 /// A request larger than this ends the connection.
 const MAX_REQUEST: usize = 64 << 20;
@@ -65,17 +65,17 @@ const METHODS: &[(&str, &str)] = &[
     ("xpay", "invstring [amount_msat] [maxfee] [layers] [retry_for] [partial_msat] [maxdelay] [payer_note]"),
 ];
 
-/// Whether the node itself answers `method`.
+/// Returns whether `method` is one of the node's own.
 pub(super) fn is_own(method: &str) -> bool {
     METHODS.iter().any(|(name, _)| *name == method)
 }
 
-/// Where the socket is.
+/// Path of the socket.
 pub(super) fn socket_path(node: &Node) -> PathBuf {
     PathBuf::from(node.options.last("rpc-file").unwrap_or("lightning-rpc"))
 }
 
-/// Opens the socket and serves it from now on.
+/// Opens the socket and starts serving it.
 pub(super) fn listen(node: &Arc<Node>) -> anyhow::Result<()> {
     let path = socket_path(node);
     if let Err(error) = std::fs::remove_file(&path)
@@ -121,7 +121,7 @@ async fn serve(node: Arc<Node>, socket: UnixStream) {
                 let (node, answers) = (Arc::clone(&node), answers.clone());
                 tokio::spawn(async move {
                     let answer = answer(&node, &request).await;
-                    // The caller may have hung up.
+                    // The caller may have closed the connection.
                     drop(answers.send(answer).await);
                 });
             }
@@ -145,9 +145,9 @@ pub(super) enum Parsed {
     Malformed,
 }
 
-/// Takes the first JSON value off `buffer`.
+/// Removes the first JSON value from `buffer`.
 pub(super) fn next_json(buffer: &mut Vec<u8>) -> Parsed {
-    // A frame is a whole object: nothing to try before its last byte has come.
+    // A frame is a complete object, so there is nothing to parse before its last byte.
     if !buffer.trim_ascii_end().ends_with(b"}") && !buffer.trim_ascii_end().ends_with(b"]") {
         return Parsed::Incomplete;
     }
@@ -163,7 +163,7 @@ pub(super) fn next_json(buffer: &mut Vec<u8>) -> Parsed {
     }
 }
 
-/// Runs one request and frames its answer, for the socket and for commando alike.
+/// Executes a request and formats its answer, for both the socket and commando.
 pub(super) async fn answer(node: &Arc<Node>, request: &Value) -> Value {
     let fail = |id: Value, message: &str| json!({"jsonrpc": "2.0", "id": id, "error": RpcError::new(-32600, message).to_json()});
     if !request.is_object() {
@@ -183,7 +183,7 @@ pub(super) async fn answer(node: &Arc<Node>, request: &Value) -> Value {
     if !is_own(method)
         && let Some(plugin) = node.plugins.serving(method)
     {
-        // A plugin's answer goes through as it is, but for the id.
+        // A plugin's answer is passed on unchanged except for its id.
         let mut answer = plugin.request(method, params.clone()).await;
         answer["id"] = id;
         return answer;
@@ -199,7 +199,8 @@ pub(super) async fn answer(node: &Arc<Node>, request: &Value) -> Value {
     }
 }
 
-/// What of `result` the caller asked for: objects name the wanted members, an array's one element is the filter of all.
+/// Applies the caller's filter to `result`: objects name the wanted members, and an array's only element is the filter of all
+/// elements.
 fn filtered(result: &Value, filter: &Value) -> Value {
     match (result, filter) {
         (Value::Object(members), Value::Object(wanted)) => members
@@ -255,7 +256,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         "showrunes" => rune_rules::show(node, &parse(&["rune"])?),
         "stop" => {
             parse(&[])?;
-            node.end(Ending::Asked);
+            node.end(ExitReason::Asked);
             Ok(json!({"result": "Shutdown complete"}))
         }
         "waitanyinvoice" => invoices::wait_any(node, &parse(&["lastpay_index", "timeout"])?).await,

@@ -1,4 +1,4 @@
-//! Runes as RPC: made, shown, blacklisted, and held against a request.
+//! The RPC methods of runes: creating, listing, blacklisting, and checking requests.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,7 +45,7 @@ fn param_restrictions(params: &Params) -> Result<Vec<Restriction>, RpcError> {
     }
 }
 
-/// `createrune`: a new one, or one given restricted further.
+/// `createrune`: a new rune, or an existing one with more restrictions.
 pub(super) fn create(node: &Node, params: &Params) -> RpcResult {
     let given = param_rune(params)?;
     let restrictions = param_restrictions(params)?;
@@ -139,7 +139,7 @@ pub(super) fn blacklist(node: &Node, params: &Params) -> RpcResult {
         let end = end.unwrap_or(start);
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for (from, to) in store.blacklist.iter().copied() {
-            // What lies outside of the range stays as it was.
+            // The parts outside of the range stay blacklisted.
             if from < start {
                 ranges.push((from, to.min(start - 1)));
             }
@@ -179,14 +179,14 @@ pub(super) fn check_call(node: &Node, params: &Params) -> RpcResult {
     Ok(json!({"valid": true}))
 }
 
-/// What a rune is held against.
+/// The request that a rune is checked against.
 pub(super) struct Request<'a> {
     pub(super) peer: Option<&'a str>,
     pub(super) method: Option<&'a str>,
     pub(super) params: Option<&'a Value>,
 }
 
-/// Holds `rune` against a request and, if it permits it, notes that it was used.
+/// Checks whether `rune` permits a request, and if so records its use.
 pub(super) fn check(node: &Node, rune: &Rune, id: u64, request: &Request<'_>) -> Result<(), RpcError> {
     let mut store = node.store();
     if is_blacklisted(&store.blacklist, id) {
@@ -197,7 +197,7 @@ pub(super) fn check(node: &Node, rune: &Rune, id: u64, request: &Request<'_>) ->
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     let record = store.runes.get(&id);
-    // A rune that is known and was never used counts as used in 1970.
+    // A known rune that was never used counts as used in 1970.
     let last_used = record.map(|record| record.last_used.unwrap_or(0));
     let verdict = rune.test(|alternative| match alternative.field.as_str() {
         "time" => alternative.test(&Field::Int(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))),
@@ -237,7 +237,7 @@ fn text(value: Option<&str>) -> Field {
     value.map_or(Field::Missing, |value| Field::Text(value.to_owned()))
 }
 
-/// A use is fine if the last one, of this rune or any with its id, is at least `gap` nanoseconds ago.
+/// Allows a use if the last one, of this rune or of one with its id, was at least `gap` nanoseconds ago.
 fn spaced(last_used: Option<u64>, now: u64, gap: u64) -> Result<(), String> {
     match last_used {
         Some(last) if now.saturating_sub(last) < gap => Err("too soon".into()),
@@ -245,7 +245,7 @@ fn spaced(last_used: Option<u64>, now: u64, gap: u64) -> Result<(), String> {
     }
 }
 
-/// The digits at the front as a number, and what follows them.
+/// Parses the number at the beginning, and returns it with the rest.
 fn leading_number(value: &str) -> (Option<u64>, &str) {
     let value = value.trim_start();
     let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -255,7 +255,7 @@ fn leading_number(value: &str) -> (Option<u64>, &str) {
     )
 }
 
-/// Nanoseconds between uses for `rate=N`, N a minute.
+/// Nanoseconds between uses for `rate=N`, where N is per minute.
 fn rate(alternative: &Alternative) -> Result<u64, String> {
     if alternative.condition != '=' {
         return Err("rate operator must be =".into());
@@ -266,7 +266,7 @@ fn rate(alternative: &Alternative) -> Result<u64, String> {
     }
 }
 
-/// Nanoseconds between uses for `per=N` with a unit, seconds without.
+/// Nanoseconds between uses for `per=N` with an optional unit; the default is seconds.
 fn per(alternative: &Alternative) -> Result<u64, String> {
     if alternative.condition != '=' {
         return Err("per operator must be =".into());
@@ -286,7 +286,7 @@ fn per(alternative: &Alternative) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "per overflow".into())
 }
 
-/// The value that `pnameX` or `parrN` stands for; X may leave the name's punctuation out.
+/// The value of `pnameX` or `parrN`; X may omit punctuation of the name.
 fn find_parameter<'a>(field: &str, params: Option<&'a Value>) -> Option<&'a Value> {
     match params? {
         Value::Array(list) => list.get(field.strip_prefix("parr")?.parse::<usize>().ok()?),

@@ -1,8 +1,8 @@
-//! Runes: what they look like, how they are derived, and when a request meets their conditions.
+//! Runes: format, derivation, and conditions.
 //!
-//! A rune is a SHA-256 state and a list of restrictions. The master state comes from the node's secret; each restriction is
-//! hashed into it and padded as if the hash ended there, so that who holds a rune can add restrictions but never remove one.
-//! Format and conditions: the rune library that Core Lightning uses, and `lightningd/runes.c` there.
+//! A rune is a SHA-256 state and a list of restrictions. The master state is derived from the node's secret. Each restriction is
+//! hashed into it, with padding as if the hash ended there, so the holder of a rune can add restrictions but never remove one.
+//! Format and conditions are those of the rune library of Core Lightning and of its `lightningd/runes.c`.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bitcoin::hashes::HashEngine as _;
 use bitcoin::hashes::sha256::{HashEngine, Midstate};
 
-/// URL-safe base64; padding is written and not asked for.
+/// URL-safe base64. Padding is written, but not required.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -28,7 +28,7 @@ pub(super) struct Alternative {
 }
 
 impl Alternative {
-    /// Reads `field`, condition, value, as `createrune` takes them; an empty field name is for the node alone.
+    /// Parses `field`, condition, value, in the format of `createrune`. Only the node itself may use an empty field name.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (field, rest) = text.split_at(field_len(text));
         let condition = rest.chars().next().filter(|condition| CONDITIONS.contains(*condition))?;
@@ -47,7 +47,7 @@ impl Alternative {
         }
     }
 
-    /// The condition in words.
+    /// The condition in English.
     pub(super) fn english(&self) -> String {
         let words = match self.condition {
             '!' => return format!("{} is missing", self.field),
@@ -65,7 +65,7 @@ impl Alternative {
         format!("{} {words} {}", self.field, self.value)
     }
 
-    /// Holds the condition against a field's value; the error says why it does not hold.
+    /// Checks the condition against a field's value; the error says why it does not hold.
     pub(super) fn test(&self, field: &Field) -> Result<(), String> {
         let Self { field: name, condition, value } = self;
         let text = match (condition, field) {
@@ -98,7 +98,7 @@ impl Alternative {
     }
 }
 
-/// The value of a field in the request at hand.
+/// The value of a field in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Missing,
@@ -106,23 +106,23 @@ pub(super) enum Field {
     Int(i64),
 }
 
-/// Alternatives of which one has to hold.
+/// Alternatives, of which at least one has to hold.
 pub(super) type Restriction = Vec<Alternative>;
 
-/// Why a rune does not stand.
+/// The reason why a rune is not derived from the master.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotDerived(pub(super) &'static str);
 
-/// A rune, ours or not.
+/// A rune, of this node or another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rune {
     state: [u8; 32],
-    /// The first is the unique id, if the rune has one.
+    /// The first one is the unique id, if there is one.
     pub(super) restrictions: Vec<Restriction>,
 }
 
 impl Rune {
-    /// The rune that all of a node's runes derive from. `secret` is at most 55 bytes.
+    /// The rune from which all of a node's runes are derived. `secret` has at most 55 bytes.
     pub(super) fn master(secret: &[u8]) -> Self {
         let mut engine = HashEngine::default();
         engine.input(secret);
@@ -135,9 +135,9 @@ impl Rune {
         self.restricted(vec![id])
     }
 
-    /// Derives a rune that is restricted further.
+    /// Derives a rune with an additional restriction.
     pub(super) fn restricted(&self, restriction: Restriction) -> Self {
-        // The secret's block, then every restriction so far, each filled up to whole blocks.
+        // The secret's block, then every restriction, each padded to whole blocks.
         let hashed =
             self.restrictions.iter().fold(64, |sum, restriction| sum + padded(encode(restriction).len()));
         let mut engine = HashEngine::from_midstate(Midstate::from_byte_array(self.state), hashed);
@@ -147,7 +147,7 @@ impl Rune {
         Self { state: pad(engine), restrictions }
     }
 
-    /// Whether this rune comes from `master` by adding restrictions.
+    /// Returns whether this rune is derived from `master` by adding restrictions.
     pub(super) fn derives_from(&self, master: &Self) -> Result<(), NotDerived> {
         if self.unique_id().is_some_and(|id| id.contains('-')) {
             return Err(NotDerived("Version mismatch"));
@@ -159,7 +159,7 @@ impl Rune {
         if rebuilt.state == self.state { Ok(()) } else { Err(NotDerived("Not derived from master")) }
     }
 
-    /// The id that all runes derived from one share.
+    /// The id shared by all runes derived from the same one.
     pub(super) fn unique_id(&self) -> Option<&str> {
         match self.restrictions.first()?.as_slice() {
             [only] if only.field.is_empty() => Some(&only.value),
@@ -167,7 +167,7 @@ impl Rune {
         }
     }
 
-    /// The unique id as the number that a node of this kind gives.
+    /// The unique id as a number, as Core Lightning assigns them.
     pub(super) fn numeric_id(&self) -> Option<u64> {
         let id: u64 = self.unique_id()?.parse().ok()?;
         i64::try_from(id).is_ok().then_some(id)
@@ -178,7 +178,7 @@ impl Rune {
         &self.restrictions[usize::from(self.unique_id().is_some())..]
     }
 
-    /// Tests each condition with `check`, in order, until one restriction has no alternative left.
+    /// Checks every restriction with `check`, in order, until one has no alternative that holds.
     pub(super) fn test(
         &self,
         mut check: impl FnMut(&Alternative) -> Result<(), String>,
@@ -203,7 +203,7 @@ impl Rune {
         self.restrictions.iter().map(encode).collect::<Vec<_>>().join("&")
     }
 
-    /// The readable form: the state in hex, a colon, the restrictions.
+    /// The text form: the state in hex, a colon, the restrictions.
     pub(super) fn to_text(&self) -> String {
         let state = self.state.iter().fold(String::new(), |mut hex, byte| {
             write!(hex, "{byte:02x}").expect("a String takes everything");
@@ -224,7 +224,7 @@ impl Rune {
         let mut restrictions: Vec<Restriction> = Vec::new();
         while !rest.is_empty() {
             let restriction = decode(&mut rest)?;
-            // An empty field name is the unique id: alone, first, and compared for equality.
+            // An empty field name is the unique id. It must be alone, first, and compared for equality.
             let id = restriction.iter().find(|alternative| alternative.field.is_empty());
             if id.is_some_and(|id| restriction.len() != 1 || !restrictions.is_empty() || id.condition != '=')
             {
@@ -236,7 +236,7 @@ impl Rune {
     }
 }
 
-/// Where a field name ends: at the first ASCII punctuation other than an underscore.
+/// Length of a field name, which ends at the first ASCII punctuation other than an underscore.
 fn field_len(text: &str) -> usize {
     text.find(|c: char| c.is_ascii_punctuation() && c != '_').unwrap_or(text.len())
 }
@@ -252,7 +252,7 @@ fn encode(restriction: &Restriction) -> String {
     text
 }
 
-/// Reads one restriction off the front, with the `&` behind it.
+/// Decodes the first restriction, with the `&` after it.
 fn decode(rest: &mut &str) -> Option<Restriction> {
     let mut restriction = Vec::new();
     loop {
@@ -284,12 +284,12 @@ fn decode(rest: &mut &str) -> Option<Restriction> {
     }
 }
 
-/// How many bytes `length` bytes take with SHA-256's end marker: a 1 bit, zeros, the length in 8 bytes.
+/// Length of `length` bytes with SHA-256's padding: a 1 bit, zeros, the length in 8 bytes.
 fn padded(length: usize) -> usize {
     (length + 1 + 8).next_multiple_of(64)
 }
 
-/// Ends the hash as SHA-256 does and gives the state; the engine stands at a whole number of blocks after it.
+/// Applies SHA-256's padding and returns the state.
 fn pad(mut engine: HashEngine) -> [u8; 32] {
     let hashed = engine.n_bytes_hashed();
     let fill = padded(hashed % 64) - hashed % 64 - 8;
@@ -308,7 +308,7 @@ mod tests {
         Alternative::parse(text).expect("a condition")
     }
 
-    /// Vectors of the reference implementation, for a secret of 16 zero bytes.
+    /// Test vectors of the reference implementation, for a secret of 16 zero bytes.
     #[test]
     fn agrees_with_published_vectors() {
         let master = Rune::master(&[0; 16]);

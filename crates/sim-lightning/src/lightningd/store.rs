@@ -1,7 +1,7 @@
-//! What the node remembers, and the journal that keeps it over a kill.
+//! The node's state, and the journal with which it survives a kill.
 //!
-//! Every change is one line of JSON, written before it takes effect; a line holds what has to happen together. At start the
-//! lines are replayed and written anew, one per thing remembered. A line torn by a kill is the last one and is dropped.
+//! Every change is written as a line of JSON before it takes effect; changes that belong together share a line. At start the
+//! journal is replayed and rewritten without obsolete lines. If a kill leaves the last line incomplete, it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -31,13 +31,13 @@ impl InvoiceStatus {
     }
 }
 
-/// How an invoice was paid.
+/// The payment of an invoice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Receipt {
     pub(super) pay_index: u64,
     pub(super) received_msat: u64,
     pub(super) paid_at: u64,
-    /// Who paid; a payer who lost our answer may ask again.
+    /// The payer, who may ask again if the answer was lost.
     pub(super) payer: PublicKey,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Invoice {
     pub(super) payment_hash: String,
     pub(super) preimage: String,
     pub(super) payment_secret: String,
-    /// `None`: the payer chooses.
+    /// `None` if the payer chooses the amount.
     pub(super) amount_msat: Option<u64>,
     pub(super) status: InvoiceStatus,
     pub(super) receipt: Option<Receipt>,
@@ -115,7 +115,7 @@ pub(super) struct Payment {
     pub(super) index: u64,
 }
 
-/// Numbers that only grow.
+/// Counters that only grow.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counters {
     pub(super) invoices_created: u64,
@@ -124,11 +124,11 @@ pub(super) struct Counters {
     pub(super) pay_index: u64,
     pub(super) next_rune: u64,
     pub(super) payments: u64,
-    /// Wallet keys handed out.
+    /// Number of wallet keys in use.
     pub(super) keys: u32,
 }
 
-/// One thing that happened.
+/// A change of the state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Change {
     Counters(Counters),
@@ -137,26 +137,26 @@ pub(super) enum Change {
     Datum(Vec<String>, Datum),
     DatumGone(Vec<String>),
     Rune(u64, RuneRecord),
-    /// Blacklisted ids, from and to inclusive.
+    /// Ranges of blacklisted ids, both ends inclusive.
     Blacklist(Vec<(u64, u64)>),
     Channel(Channel),
     ChannelGone(String),
     Payment(Payment),
-    /// Where a peer was last reached, `HOST:PORT`.
+    /// The last known address of a peer, `HOST:PORT`.
     Peer(PublicKey, String),
-    /// A coin of ours that a transaction of ours spends.
+    /// An output of ours that a transaction of ours spends.
     Spent(OutPoint),
-    /// Change of ours that is not mined yet.
+    /// A change output of ours that is not mined yet.
     Pending(OutPoint, TxOut),
 }
 
-/// All of it.
+/// The complete state.
 pub(super) struct Store {
     journal: File,
     pub(super) counters: Counters,
     invoices: BTreeMap<String, Invoice>,
     invoice_hashes: HashMap<String, String>,
-    /// Unpaid invoices by the time that they expire.
+    /// Unpaid invoices by expiry time.
     expiries: BTreeSet<(u64, String)>,
     paid: BTreeMap<u64, String>,
     pub(super) data: BTreeMap<Vec<String>, Datum>,
@@ -166,17 +166,17 @@ pub(super) struct Store {
     pub(super) payments: BTreeMap<String, Payment>,
     pub(super) peers: BTreeMap<PublicKey, String>,
     pub(super) spent: BTreeSet<OutPoint>,
-    /// Change that was not confirmed when it was made.
+    /// Change outputs that were unconfirmed when they were created.
     pub(super) pending: BTreeMap<OutPoint, TxOut>,
 }
 
 impl Store {
-    /// Replays the journal in `dir` and writes it anew without what has been overtaken.
+    /// Replays the journal in `dir` and rewrites it without obsolete lines.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let path = dir.join("simulated-journal.jsonl");
         let fresh_path = dir.join("simulated-journal.jsonl.new");
         let mut store = Self {
-            // It holds preimages and runes.
+            // It contains preimages and runes.
             journal: File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh_path)?,
             counters: Counters::default(),
             invoices: BTreeMap::new(),
@@ -217,7 +217,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes `changes` down, then makes them. They are remembered all or none.
+    /// Writes `changes` to the journal, then applies them. Either all or none survive a kill.
     pub(super) fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
         let mut line = serde_json::to_vec(&changes)?;
         line.push(b'\n');
@@ -240,18 +240,18 @@ impl Store {
         self.invoices.values()
     }
 
-    /// The first invoice paid after the one with pay index `after`.
+    /// The first invoice paid after pay index `after`.
     pub(super) fn next_paid(&self, after: u64) -> Option<&Invoice> {
         self.paid.range(after.checked_add(1)?..).next().and_then(|(_, label)| self.invoices.get(label))
     }
 
-    /// Unpaid invoices whose time is over.
+    /// Unpaid invoices that have expired.
     pub(super) fn overdue(&self, now: u64) -> Vec<Invoice> {
         let over = self.expiries.iter().take_while(|(at, _)| *at <= now);
         over.filter_map(|(_, label)| self.invoices.get(label).cloned()).collect()
     }
 
-    /// When the next unpaid invoice expires.
+    /// Expiry time of the next unpaid invoice.
     pub(super) fn next_expiry(&self) -> Option<u64> {
         self.expiries.first().map(|(at, _)| *at)
     }

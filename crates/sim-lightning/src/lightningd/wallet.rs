@@ -1,4 +1,4 @@
-//! Coins on the chain: addresses, what bitcoind knows to be ours, spending, and following new blocks.
+//! On-chain coins: addresses, scanning, spending, and following new blocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::params::{Params, RpcError, RpcResult};
 use super::store::{Change, ChannelState};
 use super::{Node, Tip, channels};
 
-/// Satoshi per virtual byte that our transactions pay.
+/// Fee rate of our transactions, in satoshi per virtual byte.
 const FEE_RATE: u64 = 2;
 const DUST: Amount = Amount::from_sat(546);
 const MATURITY: u64 = 100;
@@ -32,7 +32,7 @@ pub(super) struct Coin {
     key: u32,
 }
 
-/// What the last scan found, and what it was asked.
+/// The result and the parameters of the last scan.
 #[derive(Default)]
 pub(super) struct Coins {
     at: Option<(BlockHash, u32)>,
@@ -58,7 +58,7 @@ fn key(node: &Node, index: u32) -> Key {
     }
 }
 
-/// Waits until bitcoind answers and is on our network.
+/// Waits until bitcoind answers, and checks its network.
 pub(super) async fn wait_for_bitcoind(node: &Node, limit: Duration) -> anyhow::Result<()> {
     let started = tokio::time::Instant::now();
     loop {
@@ -73,7 +73,7 @@ pub(super) async fn wait_for_bitcoind(node: &Node, limit: Duration) -> anyhow::R
                 return Ok(());
             }
             Err(error) if started.elapsed() > limit => return Err(error.into()),
-            // A real one takes a moment to warm up, and refuses meanwhile.
+            // The real bitcoind refuses calls while it warms up.
             Err(BitcoinError::Refused { .. } | BitcoinError::Unreachable { .. }) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -85,7 +85,7 @@ fn hash_of(value: &Value) -> Option<BlockHash> {
     value.as_str()?.parse().ok()
 }
 
-/// Looks for new blocks, tells plugins of each, and moves channels on.
+/// Follows new blocks, notifies plugins, and updates channels.
 pub(super) async fn follow_chain(node: Arc<Node>, poll: Duration) {
     let mut tick = tokio::time::interval(poll);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -110,7 +110,7 @@ async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
             node.plugins
                 .notify("block_added", &json!({"hash": hash.map(|hash| hash.to_string()), "height": height}));
         }
-        // The same height with another hash, or a shorter chain, is taken as it is.
+        // The same height with another hash, or a shorter chain, is accepted.
         node.tip.send_replace(Tip { height, hash: hash_of(&info["bestblockhash"]) });
     }
     let waiting: Vec<_> = {
@@ -144,7 +144,7 @@ async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
 /// `newaddr`.
 pub(super) fn new_address(node: &Node, params: &Params) -> RpcResult {
     let (segwit, taproot) = match params.token("addresstype").as_deref() {
-        // Both, as long as what is deprecated is allowed.
+        // Both, if deprecated behaviour is enabled.
         None if node.allows_deprecated() => (true, true),
         None | Some("p2tr") => (false, true),
         Some("bech32") => (true, false),
@@ -170,7 +170,7 @@ pub(super) fn new_address(node: &Node, params: &Params) -> RpcResult {
     Ok(answer)
 }
 
-/// Confirmed coins, asked for anew only after a block or a new address.
+/// The confirmed coins. They are read again only after a block or a new address.
 async fn coins(node: &Node) -> Result<Vec<Coin>, RpcError> {
     let keys = node.store().counters.keys;
     let tip = node.tip.borrow().hash;
@@ -281,28 +281,28 @@ pub(super) async fn list_funds(node: &Node, params: &Params) -> RpcResult {
     Ok(json!({"outputs": outputs, "channels": channels}))
 }
 
-/// A funding transaction that is signed and not sent yet.
+/// A signed funding transaction that has not been sent.
 pub(super) struct Funding {
     pub(super) tx: Transaction,
-    /// What each output pays that was asked for; they are the first ones, in the order asked.
+    /// The amounts of the requested outputs, which come first, in the requested order.
     pub(super) amounts: Vec<Amount>,
-    /// What to remember when it is sent.
+    /// Changes to store when it is sent.
     pub(super) changes: Vec<Change>,
 }
 
-/// What a transaction of ours is to pay.
+/// The outputs of a transaction.
 #[derive(Clone)]
-pub(super) enum Paying {
+pub(super) enum Outputs {
     Everything(ScriptBuf),
-    /// At least one.
+    /// At least one amount with its script.
     Amounts(Vec<(Amount, ScriptBuf)>),
 }
 
-/// Builds and signs a transaction. Call it with `spending` held.
-pub(super) async fn fund(node: &Node, paying: Paying) -> Result<Funding, RpcError> {
+/// Builds and signs a transaction. The caller must hold `spending`.
+pub(super) async fn fund(node: &Node, paying: Outputs) -> Result<Funding, RpcError> {
     let (amount, count) = match &paying {
-        Paying::Everything(_) => (None, 1),
-        Paying::Amounts(outputs) => {
+        Outputs::Everything(_) => (None, 1),
+        Outputs::Amounts(outputs) => {
             (Some(outputs.iter().map(|(amount, _)| *amount).sum::<Amount>()), outputs.len())
         }
     };
@@ -312,7 +312,7 @@ pub(super) async fn fund(node: &Node, paying: Paying) -> Result<Funding, RpcErro
         let store = node.store();
         usable.retain(|coin| coin.is_mature(height) && !store.spent.contains(&coin.outpoint));
     }
-    // Fewest inputs first: the largest coins.
+    // Largest coins first, for few inputs.
     usable.sort_by_key(|coin| std::cmp::Reverse(coin.out.value));
     let fee = |inputs: usize, outputs: usize| {
         Amount::from_sat(FEE_RATE * (11 + 68 * inputs as u64 + 43 * outputs as u64))
@@ -338,8 +338,8 @@ pub(super) async fn fund(node: &Node, paying: Paying) -> Result<Funding, RpcErro
     }
     let mut changes: Vec<_> = chosen.iter().map(|coin| Change::Spent(coin.outpoint)).collect();
     let outputs = match paying {
-        Paying::Everything(script) => vec![(value, script)],
-        Paying::Amounts(outputs) => outputs,
+        Outputs::Everything(script) => vec![(value, script)],
+        Outputs::Amounts(outputs) => outputs,
     };
     let amounts = outputs.iter().map(|(amount, _)| *amount).collect();
     let txout = |(value, script_pubkey)| TxOut { value, script_pubkey };

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::daemons::{Bench, checks};
 
-checks!(answers_and_refusals, coins_are_mined_spent_and_found);
+checks!(answers_and_refusals, coins_are_mined_spent_and_found, a_chain_that_is_hours_ahead_grows_no_more);
 
 /// A key of the tests' own, and its address.
 pub(crate) const KEY: &str = "cMahea7zqjxrtgAbB7LSGbcQUr1uX1ojuat9jZodMN87JcbXMTcA";
@@ -119,4 +119,20 @@ async fn coins_are_mined_spent_and_found(bench: Bench) {
     assert_eq!(bitcoind.refused("sendrawtransaction", json!([early])).await, -27);
     let raw = bitcoind.call("getrawtransaction", json!([sent, true])).await;
     assert_eq!((&raw["confirmations"], &raw["txid"]), (&json!(1), &sent));
+}
+
+async fn a_chain_that_is_hours_ahead_grows_no_more(bench: Bench) {
+    let bitcoind = &bench.bitcoind;
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let later = now + 5 * 3600;
+    assert_eq!(bitcoind.refused("setmocktime", json!([-1])).await, -8);
+    bitcoind.call("setmocktime", json!([later])).await;
+    bitcoind.call("generatetoaddress", json!([12, ADDRESS])).await;
+    let info = bitcoind.call("getblockchaininfo", json!([])).await;
+    assert!(info["mediantime"].as_u64() >= Some(later), "{info}");
+    bitcoind.call("setmocktime", json!([0])).await;
+    assert_eq!(bitcoind.refused("generatetoaddress", json!([1, ADDRESS])).await, -1, "too far in the future");
+    bitcoind.call("setmocktime", json!([info["mediantime"]])).await;
+    bitcoind.call("generatetoaddress", json!([1, ADDRESS])).await;
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 /// For a daemon to become usable, and for what it does by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const USER: &str = "user";
 const PASSWORD: &str = "password";
 
@@ -72,7 +72,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
         if let Some(found) = look().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
+        assert!(started.elapsed() < TIMEOUT, "waited {} s for {what}", TIMEOUT.as_secs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -288,7 +288,7 @@ impl Connection {
                 let frame: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 return Ok(serde_json::from_slice(&frame)?);
             }
-            let read = tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.buffer)).await??;
+            let read = tokio::time::timeout(TIMEOUT, self.socket.read_buf(&mut self.buffer)).await??;
             if read == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
@@ -296,7 +296,7 @@ impl Connection {
     }
 }
 
-/// What a check gets: a chain, and nodes on it as it asks for them.
+/// The environment of a check: a chain, and nodes on it as needed.
 pub(crate) struct Bench {
     pub(crate) bitcoind: Bitcoind,
     lightningd: PathBuf,
@@ -364,7 +364,7 @@ impl Bench {
         Lightningd { daemon, program, arguments, mode, dir: base.join("regtest"), log, port, ws_port }
     }
 
-    /// What a node that would not start said on standard error.
+    /// The error output of a node that did not start.
     pub(crate) fn complaint(node: &Lightningd) -> String {
         let base = node.dir.parent().expect("a network's directory is in another");
         std::fs::read_to_string(base.join("stderr")).unwrap_or_default()

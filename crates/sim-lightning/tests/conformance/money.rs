@@ -30,7 +30,7 @@ async fn state(node: &Lightningd) -> Value {
     node.call("listpeerchannels", json!({})).await["channels"][0]["state"].clone()
 }
 
-/// What lists something fits the types that callers read it with.
+/// The lists match the types with which callers parse them.
 async fn everything_reads(node: &Lightningd) {
     node.typed::<responses::GetinfoResponse>("getinfo", json!({})).await;
     node.typed::<responses::ListfundsResponse>("listfunds", json!({})).await;

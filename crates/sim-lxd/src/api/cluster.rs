@@ -35,7 +35,7 @@ pub(super) async fn read(State(shared): Ctx, Path(name): Path<String>) -> Answer
 struct NewState {
     #[serde(default)]
     action: String,
-    /// Incus only: instead of what each instance's `cluster.evacuate` says.
+    /// Incus only: overrides each instance's `cluster.evacuate`.
     #[serde(default)]
     mode: String,
 }

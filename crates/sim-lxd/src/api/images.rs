@@ -1,4 +1,4 @@
-//! Images: their fingerprints and aliases. What is in them does not matter here, so it is not kept.
+//! Images: their fingerprints and aliases. Their contents are not needed, so they are discarded.
 
 use axum::{
     body::{Body, Bytes},
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Answer, Ctx, Params, Refusal, Shared, accepted, created, not_found, ok, parse, refuse};
 use crate::model::Image;
 
-/// How the files begin that an image can be: tar (further in), gzip, xz, zstd, bzip2, squashfs, qcow2.
+/// Magic numbers of image files: tar (further in), gzip, xz, zstd, bzip2, squashfs, qcow2.
 const MAGICS: [&[u8]; 6] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh", b"hsqs", b"QFI\xfb"];
 
 pub(super) async fn list(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
@@ -36,7 +36,7 @@ pub(super) async fn read(
     }
 }
 
-/// Takes an image as one file or as a form of two. The body is hashed as it comes and not kept.
+/// Receives an image as one file or as a form with two. The body is hashed and discarded.
 pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, request: Request) -> Answer {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let received = if content_type.is_some_and(|t| t.starts_with("multipart/form-data")) {
@@ -81,7 +81,7 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
 struct Received {
     hash: Sha256,
     size: u64,
-    /// The first bytes, which tell the format.
+    /// The first bytes, from which the format is detected.
     start: Vec<u8>,
 }
 
@@ -190,7 +190,7 @@ pub(super) async fn delete_alias(
     }
 }
 
-/// The image that an alias stands for in a project.
+/// The image with this alias in a project.
 pub(super) fn alias(shared: &Shared, project: &str, name: &str) -> Option<String> {
     shared.model().owner("images", project)?.aliases.get(name).cloned()
 }

@@ -23,8 +23,8 @@ use crate::{
     rules::{Kind, Subject, When},
 };
 
-/// How long a clean stop may take if the caller does not say.
-const STOP: Duration = Duration::from_secs(30);
+/// Time-out of a clean stop, unless the caller gives one.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 pub(super) struct Listing {
@@ -47,7 +47,7 @@ pub(super) async fn list(
     }
     let project = project.unwrap_or_else(|| "default".into());
     let model = shared.model();
-    // Of a project that does not exist LXD says, too, that it has none.
+    // For a project that does not exist, LXD returns an empty list, too.
     let projects = model.projects.iter().filter(|(name, _)| all_projects || **name == project);
     let instances = projects.flat_map(|(_, p)| p.instances.values()).map(|instance| {
         let member = instance.member();
@@ -143,7 +143,7 @@ pub(super) async fn create(
             }
         }
     };
-    // Incus makes it, and refuses to start it.
+    // Incus creates it, and refuses to start it.
     if member.state().evacuated && shared.server == Server::Lxd {
         return refuse(StatusCode::FORBIDDEN, "Cluster member is evacuated");
     }
@@ -183,7 +183,7 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value,
     Ok(Value::Null)
 }
 
-/// Holds an instance against the rules of a moment.
+/// Checks an instance against the rules of a moment.
 fn check(
     shared: &Shared,
     (project, name, kind): (&str, &str, Kind),
@@ -227,12 +227,12 @@ struct Change {
     description: Option<String>,
 }
 
-/// What an update must match: all that an update can change.
+/// The `ETag` for updates, over everything that an update can change.
 fn etag(settings: &Settings) -> String {
     crate::tls::fingerprint(json!(settings).to_string().as_bytes())
 }
 
-/// Replaces all that can be changed.
+/// Replaces all settings.
 pub(super) async fn put(
     State(shared): Ctx,
     Query(params): Query<Params>,
@@ -257,7 +257,7 @@ pub(super) async fn put(
     accepted(&shared.operations.start("Updating instance", resources, work))
 }
 
-/// Changes keys and devices by name, and leaves the others; only the description is emptied if it is not given.
+/// Changes the given keys and devices and leaves the others, but removes the description if none is given.
 pub(super) async fn patch(
     State(shared): Ctx,
     Query(params): Query<Params>,
@@ -279,7 +279,7 @@ pub(super) async fn patch(
     }
 }
 
-/// Configuration without what the server keeps for itself.
+/// The configuration without the server's own keys.
 fn own_keys(mut config: ConfigMap) -> ConfigMap {
     config.retain(|key, _| !key.starts_with("volatile."));
     config
@@ -352,7 +352,7 @@ pub(super) async fn read_state(
     }))
 }
 
-/// Starts an instance, unless a rule or a taken port forbids it.
+/// Starts an instance, unless a rule or a port in use prevents it.
 pub(crate) async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(), String> {
     let settings = instance.settings();
     if !instance.is_running() {
@@ -398,7 +398,7 @@ pub(super) async fn put_state(
             let grace = match timeout.try_into() {
                 _ if force => Duration::ZERO,
                 Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-                _ => STOP,
+                _ => STOP_TIMEOUT,
             };
             instance.stop(grace).await.map(|()| Value::Null)
         }),

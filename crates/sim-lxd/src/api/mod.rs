@@ -1,6 +1,6 @@
-//! The REST API: routes, the envelope around answers, and who may call.
+//! The REST API: routes, the envelope around answers, and authorisation.
 //!
-//! Status codes and texts are those of LXD 5.0.2, seen on a real server; `tests/conformance.rs` holds both to them.
+//! Status codes and texts are those of LXD 5.0.2, as seen on a real server; `tests/conformance.rs` checks both against them.
 
 #![expect(
     clippy::unnecessary_wraps,
@@ -8,7 +8,7 @@
 )]
 
 mod cluster;
-mod handing_on;
+mod forwarding;
 mod images;
 mod instances;
 mod objects;
@@ -43,25 +43,25 @@ use crate::{
     remote::Server,
 };
 
-/// What all calls share.
+/// The common state of all calls.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) model: Mutex<Model>,
     pub(crate) operations: Operations,
     pub(crate) ground: Arc<Ground>,
-    /// Of the server's certificate, which all members of a cluster show.
+    /// Fingerprint of the server's certificate, which all members of a cluster have.
     pub(crate) fingerprint: String,
-    /// The members; a single server is the only one.
+    /// The members; a single server has one.
     pub(crate) members: Vec<Arc<Member>>,
     pub(crate) clustered: bool,
     pub(crate) server: Server,
-    /// Whether virtual machines can run here.
+    /// True if virtual machines can run here.
     pub(crate) virtual_machines: bool,
-    /// How long after its death a member is shown as online.
+    /// Time after its death during which a member is shown as online.
     pub(crate) offline_after: Mutex<Duration>,
-    /// How long a member waits for one that does not answer.
+    /// Time-out of a member for one that does not answer.
     pub(crate) peer_timeout: Duration,
-    /// Whether the members that are left can read and write the database.
+    /// True if the living members can read and write the database.
     pub(crate) quorum: watch::Sender<bool>,
 }
 
@@ -78,7 +78,7 @@ impl Shared {
         self.members.iter().find(|m| m.name == name)
     }
 
-    /// What the other members make of one.
+    /// The status of a member, as seen by the others.
     pub(crate) fn status(&self, member: &Member) -> Status {
         member.status(self.offline_after())
     }
@@ -88,14 +88,14 @@ impl Shared {
         self.members.iter().filter(|m| m.name != member.name).map(|m| m.address.ip()).collect()
     }
 
-    /// What an instance with these settings needs to know of the rest when it starts.
+    /// The rest of the state that an instance with these settings needs to start.
     pub(crate) fn start_of(&self, instance: &Instance, settings: &Settings) -> Result<Start, String> {
         let devices = self.model().expanded_devices(&instance.project, settings);
         let devices = devices.map_err(|name| format!("Requested profile {name:?} doesn't exist"))?;
         Ok(Start { devices, others: self.other_addresses(&instance.member()) })
     }
 
-    /// The text of an error, where LXD and Incus have one of their own.
+    /// An error text, where those of LXD and Incus differ.
     pub(crate) fn in_words_of(&self, lxd: &str, incus: &str) -> String {
         match self.server {
             Server::Lxd => lxd,
@@ -105,19 +105,19 @@ impl Shared {
     }
 }
 
-/// The member that a call came to.
+/// The member that received a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry(pub(crate) Arc<Member>);
 
-/// The member that carries a call out.
+/// The member that executes a call.
 #[derive(Debug, Clone)]
 pub(crate) struct At(pub(crate) Arc<Member>);
 
-/// The fingerprint of the certificate that the client of a connection showed.
+/// The fingerprint of the client's certificate.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer(pub(crate) Option<String>);
 
-pub(crate) use handing_on::least_used;
+pub(crate) use forwarding::least_used;
 pub(crate) use instances::start;
 pub(crate) use server::issue_token;
 
@@ -143,7 +143,7 @@ fn not_found<T>(text: &str) -> Result<T, Refusal> {
     refuse(StatusCode::NOT_FOUND, text)
 }
 
-/// An answer that is an error.
+/// An error answer.
 pub(crate) fn error(status: StatusCode, text: &str) -> Response {
     let envelope = json!({
         "type": "error", "status": "", "status_code": 0, "operation": "",
@@ -181,12 +181,12 @@ fn accepted(operation: &Operation) -> Answer {
     Ok((StatusCode::ACCEPTED, header, Json(envelope)).into_response())
 }
 
-/// Reads a request's body.
+/// Parses a request's body.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))
 }
 
-/// The query of most calls.
+/// The query parameters of most calls.
 #[derive(Debug, Deserialize)]
 struct Params {
     #[serde(default = "default_project")]
@@ -202,7 +202,7 @@ fn default_project() -> String {
 }
 
 impl Params {
-    /// A listing: whole objects, or addresses only.
+    /// A listing of whole objects, or only of their paths.
     fn list(&self, kind: &str, objects: Vec<(String, Value)>) -> Answer {
         let suffix =
             if self.project == "default" { String::new() } else { format!("?project={}", self.project) };
@@ -226,7 +226,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/1.0/projects/{name}",
             get(projects::read).put(projects::put).patch(projects::patch).delete(projects::delete),
         )
-        // Images are streamed, whatever their size.
+        // Images are streamed and have no size limit.
         .route("/1.0/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
         .route("/1.0/images/{fingerprint}", get(images::read).delete(images::delete))
         .route("/1.0/images/aliases", get(images::list_aliases).post(images::create_alias))
@@ -261,7 +261,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/1.0/operations", get(list_operations))
         .route("/1.0/operations/{id}", get(read_operation).delete(cancel_operation))
         .route("/1.0/operations/{id}/wait", get(wait_operation))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), handing_on::hand_on))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), forwarding::forward))
         .route_layer(middleware::from_fn_with_state(shared.clone(), require_trust));
     Router::new()
         .route("/", get(async || ok(json!(["/1.0"]))))
@@ -270,7 +270,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(trusted)
         .fallback(async || Refusal(StatusCode::NOT_FOUND, "not found".into()))
         .method_not_allowed_fallback(async || Refusal(StatusCode::NOT_IMPLEMENTED, "not implemented".into()))
-        .layer(middleware::from_fn_with_state(shared.clone(), handing_on::await_quorum))
+        .layer(middleware::from_fn_with_state(shared.clone(), forwarding::await_quorum))
         .with_state(shared)
 }
 
@@ -322,7 +322,7 @@ async fn cancel_operation(State(shared): Ctx, Path(id): Path<String>) -> Answer 
 
 #[derive(Deserialize)]
 struct Wait {
-    /// In seconds; negative is for ever.
+    /// In seconds; negative means for ever.
     #[serde(default = "for_ever")]
     timeout: i64,
 }
@@ -337,7 +337,7 @@ async fn wait_operation(State(shared): Ctx, Path(id): Path<String>, Query(wait):
     if shared.server == Server::Incus
         && let Some(text) = operation.failure()
     {
-        // It has sent the status before it knew.
+        // The status has been sent before the error was known.
         let mut answer = error(StatusCode::INTERNAL_SERVER_ERROR, &text);
         *answer.status_mut() = StatusCode::OK;
         return Ok(answer);

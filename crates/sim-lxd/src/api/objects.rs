@@ -1,4 +1,4 @@
-//! Profiles, networks and custom volumes: names that keep a project from being deleted, and little more.
+//! Profiles, networks and custom volumes, mainly as names that prevent a project from being deleted.
 
 use axum::{
     Extension,
@@ -27,7 +27,7 @@ struct New {
     devices: DeviceMap,
 }
 
-/// Adds an object to those of a kind, in the project that holds them.
+/// Adds an object of a kind to the project that holds them.
 fn add(
     shared: &Shared,
     project: &str,
@@ -48,7 +48,7 @@ fn add(
     }
 }
 
-/// Inserts what is not there yet.
+/// Inserts an object if the name is free.
 fn put<T>(all: &mut std::collections::BTreeMap<String, T>, name: String, value: T) -> bool {
     let new = !all.contains_key(&name);
     if new {
@@ -140,7 +140,7 @@ pub(super) async fn read_network(
     }
 }
 
-/// Changes keys of a network's configuration, and leaves the others.
+/// Changes the given keys of a network's configuration and leaves the others.
 pub(super) async fn patch_network(
     State(shared): Ctx,
     Query(params): Query<Params>,

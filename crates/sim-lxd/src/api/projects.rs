@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Answer, Ctx, Params, Refusal, Shared, created, not_found, ok, ok_with_etag, parse, refuse};
 use crate::{instance::ConfigMap, model::Project, proxy};
 
-/// The beginnings of the configuration keys that projects have.
+/// Prefixes of projects' configuration keys.
 const KEYS: [&str; 4] = ["features.", "limits.", "restricted", "user."];
 
 pub(super) async fn list(State(shared): Ctx, Query(params): Query<Params>) -> Answer {
@@ -78,7 +78,7 @@ pub(super) async fn put(
     change(&shared, &name, &headers, Update { description: Some(description), ..update })
 }
 
-/// As in LXD 5.0 the configuration is replaced here, too; only the description may be left out.
+/// As in LXD 5.0 this replaces the configuration; only the description can be left out.
 pub(super) async fn patch(
     State(shared): Ctx,
     Path(name): Path<String>,

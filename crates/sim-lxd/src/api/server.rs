@@ -1,4 +1,4 @@
-//! The server itself: what it is, whom it trusts, what it has.
+//! The server: description, trust, resources.
 
 use axum::{Extension, body::Bytes, extract::State, http::StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Answer, At, Ctx, Entry, Peer, Shared, accepted, created, is_trusted, ok, parse, refuse};
 use crate::member::Member;
 
-/// What of LXD 5.0.2's extensions is here.
+/// The supported extensions of LXD 5.0.2.
 const EXTENSIONS: [&str; 17] = [
     "certificate_token",
     "cloud_init",
@@ -67,7 +67,7 @@ struct NewCertificate {
     token: bool,
 }
 
-/// Takes a client in that shows a token, or makes a token for a client that is in.
+/// Enrols a client that has a token, or issues a token to a client that is trusted.
 pub(super) async fn add_certificate(
     State(shared): Ctx,
     Extension(peer): Extension<Peer>,
@@ -99,7 +99,7 @@ pub(super) async fn add_certificate(
     created(location)
 }
 
-/// Makes a token that names the address of a member, and the operation that stands for it.
+/// Issues a token that contains a member's address, with its operation.
 pub(crate) fn issue_token(
     shared: &Shared,
     member: &Member,

@@ -1,4 +1,4 @@
-//! What the tests share: a remote in a directory of its own, clients of it, instances that can be reached.
+//! Common parts of the tests: a remote in its own directory, its clients, and reachable instances.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -57,7 +57,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = SimRemoteConfig::new(dir.path().join("state"), "/bin/true");
+        let config = SimRemoteConfig::new(dir.path().join("state"), program("true"));
         let remote = SimRemote::start(config).await.expect("a remote");
         let token = Token::parse(&remote.token("test")).expect("a token");
         let client = Client::new(client_config(&remote.url(), &token)).expect("a client");
@@ -202,7 +202,7 @@ pub(crate) fn tarball(dir: &Path, name: &str, files: &[&str], boots: bool) -> (P
     (path, hash)
 }
 
-/// Whether a process runs.
+/// Returns whether a process is running.
 pub(crate) fn is_alive(pid: &str) -> bool {
     // A zombie has no environment.
     std::fs::read(format!("/proc/{}/environ", pid.trim())).is_ok_and(|environ| !environ.is_empty())
@@ -215,4 +215,11 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(std::time::Instant::now() < deadline, "waited for this in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A program that this machine has on PATH.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH"))
 }

@@ -6,6 +6,6 @@ async fn main() {
         eprintln!("plugin-shim: {error:#}");
         1
     });
-    // Returning would wait for the read of stdin that is still under way.
+    // Returning would wait for the pending read of stdin.
     std::process::exit(code);
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{Kind, unavailable};
 use crate::{Error, Result};
 
-/// Names the directory that [`emulation`] finds.
+/// Names the directory for [`emulation`].
 pub const EMULATION: &str = "TESTBED_VM_EMULATION";
 
-/// The directory that `tests/vm-emulation/build` made.
+/// A directory created by `tests/vm-emulation/build`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emulation(PathBuf);
 
@@ -18,7 +18,7 @@ impl Emulation {
     }
 }
 
-/// What servers need to run virtual machines without KVM, made by `tests/vm-emulation/build` and named by
+/// The tools with which servers run virtual machines without KVM, built by `tests/vm-emulation/build` and named by
 /// `TESTBED_VM_EMULATION`.
 pub fn emulation() -> Result<Emulation> {
     let hint = "make it with tests/vm-emulation/build, or run tests/run vm".into();
@@ -30,7 +30,7 @@ pub fn emulation() -> Result<Emulation> {
     }
 }
 
-/// Why no server with virtual machines can run on this machine, if that is so.
+/// The reason why servers with virtual machines cannot run on this machine, or `None` if they can.
 pub fn no_machines(kind: Kind) -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
         return Some("virtual machines are emulated on x86-64 only".into());

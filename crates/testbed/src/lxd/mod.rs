@@ -1,15 +1,15 @@
-//! Private LXD and Incus servers: real ones, of which nothing is the machine's own.
+//! Private instances of the real LXD and Incus servers, separate from any server of the machine.
 //!
-//! Each has a directory, a pool of the kind `dir`, a bridge that leads nowhere, and a loopback address for its API and for the
-//! ports of what runs on it. It ends with everything that it made when it is dropped, and also when this process is killed:
-//! `keeper.sh` waits for that.
+//! Each has a directory, a pool of the kind `dir`, a bridge without a route to other networks, and a loopback address for its API
+//! and for the ports of its instances. It is removed with everything that it created when it is dropped, and also when this
+//! process is killed: `keeper.sh` waits for that.
 //!
 //! A server can also be in a network namespace of its own ([`Options::own_namespace`]), joined to ours by a pair of devices; its API
 //! and ports are then on its end of it. With [`emulation`] one of these also runs virtual machines, without KVM.
 //!
-//! What the machine has to bring: root with all capabilities (the daemons mount and make bridges), cgroups, subordinate user
-//! ids for root (the packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. Neither KVM nor `AppArmor`
-//! nor a packet filter is needed, nor systemd on the machine: containers bring their own. They are unprivileged.
+//! Requirements: root with all capabilities (the daemons mount and create bridges), cgroups, subordinate user ids for root (the
+//! packages add them), and the packages `lxd`, or `incus-base`, with `dnsmasq-base`. It needs neither KVM, `AppArmor`, a packet
+//! filter, nor systemd on the machine: containers have their own. They are unprivileged.
 
 pub mod cluster;
 mod emulation;
@@ -35,26 +35,25 @@ use network::Network;
 use crate::wait::{Step, until};
 use crate::{Error, Result};
 
-/// Names the image that [`image`] finds.
+/// Names the image for [`image`].
 pub const IMAGE: &str = "TESTBED_TEST_IMAGE";
 
-/// The alias that environments' instances are made from.
+/// The alias of the image for environments.
 const ALIAS: &str = "lnplay";
 
 /// A daemon makes its database and certificate in about a second.
-const START_TIME: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest that an operation of [`Server::call`] may take.
 const OPERATION_TIME: Duration = Duration::from_secs(120);
 
 /// An upload is a quarter of a gigabyte over loopback.
-const UPLOAD_TIME: Duration = Duration::from_secs(120);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Room for a dozen environments, which is when a pool in memory is worth it: a disk makes copies in seconds, and memory in
-/// half of one.
+/// Enough for a dozen environments. A pool in memory is worth it then: a copy takes half a second, on a disk some seconds.
 const MEMORY_FOR_POOL: u64 = 12 << 30;
 
-/// Which of the two.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// LXD, as in Debian 12's package `lxd`.
@@ -64,7 +63,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name in lower case, as the server itself tells it.
+    /// Its name in lower case, as the server reports it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lxd => "lxd",
@@ -72,11 +71,11 @@ impl Kind {
         }
     }
 
-    /// Where the packages put the daemon.
+    /// Path of the daemon in its package.
     fn daemon(self) -> &'static Path {
         Path::new(match self {
             Self::Lxd => "/usr/bin/lxd",
-            // Not meant to be called by people.
+            // Not on PATH.
             Self::Incus => "/usr/libexec/incus/incusd",
         })
     }
@@ -89,7 +88,7 @@ impl Kind {
     }
 }
 
-/// Why no such server can run on this machine, if that is so.
+/// The reason why such a server cannot run on this machine, or `None` if it can.
 pub fn unavailable(kind: Kind) -> Option<String> {
     let daemon = kind.daemon();
     if !daemon.is_file() {
@@ -97,14 +96,14 @@ pub fn unavailable(kind: Kind) -> Option<String> {
             Kind::Lxd => "lxd",
             Kind::Incus => "incus-base (Debian 12: from backports)",
         };
-        return Some(format!("{} is not there: install {package}", daemon.display()));
+        return Some(format!("{} does not exist: install {package}", daemon.display()));
     }
     // CAP_NET_ADMIN is bit 12, CAP_SYS_ADMIN bit 21.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let capabilities = capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0);
     if capabilities >> 12 & capabilities >> 21 & 1 == 0 {
-        return Some("it takes root to mount and to make bridges".into());
+        return Some("only root can mount and create bridges".into());
     }
     let cgroups = ["cgroup.controllers", "systemd", "unified"];
     if !cgroups.iter().any(|name| Path::new("/sys/fs/cgroup").join(name).exists()) {
@@ -166,17 +165,17 @@ pub struct Server {
     url: String,
     network: Network,
     client: Client,
-    // Last: nothing else of this may need the daemon when it goes.
+    // The last field, so that the daemon is stopped when nothing else needs it any more.
     _keeper: Keeper,
 }
 
 impl Server {
-    /// Starts one and returns when containers can be made. Ask [`unavailable`] first.
+    /// Starts a server and returns when containers can be created. Check [`unavailable`] first.
     pub async fn start(kind: Kind) -> Result<Self> {
         Self::start_with(kind, Options::default()).await
     }
 
-    /// Starts one and returns when virtual machines can be made as well. Ask [`no_machines`] first.
+    /// Starts a server and returns when virtual machines can be created, too. Check [`no_machines`] first.
     pub async fn emulating(kind: Kind, emulation: &Emulation) -> Result<Self> {
         Self::start_with(kind, Options { emulation: Some(emulation.clone()), ..Options::default() }).await
     }
@@ -185,13 +184,13 @@ impl Server {
     pub async fn start_with(kind: Kind, options: Options) -> Result<Self> {
         let own_namespace = options.own_namespace || options.emulation.is_some();
         let dir = make_dir(&format!("lp{}-", &kind.name()[..1]))?;
-        // At most 15 characters, and unlike any other: the directory's random part.
+        // At most 15 characters, and unique: the random part of the directory's name.
         let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let network = Network::new(own_namespace);
         let uplink = own_namespace.then_some(&network);
         let keeper = Keeper::start(kind, &dir, &bridge, uplink, options.emulation.as_ref())?;
         let socket = dir.join("d/unix.socket");
-        until(&format!("{} to answer on its socket", kind.name()), START_TIME, async || {
+        until(&format!("{} to answer on its socket", kind.name()), START_TIMEOUT, async || {
             keeper.check()?;
             Ok(match socket::call(&socket, "GET", "/internal/ready", &Value::Null).await {
                 Ok(_) => Step::Done(()),
@@ -205,7 +204,7 @@ impl Server {
         Ok(Self { kind, dir, url, network, client, _keeper: keeper })
     }
 
-    /// Starts one that has the image for environments under the alias that they are made from.
+    /// Starts a server that has the image for environments, under its usual alias.
     pub async fn with_image(kind: Kind, image: &Path) -> Result<Self> {
         let server = Self::start(kind).await?;
         server.upload(image).await?;
@@ -222,12 +221,12 @@ impl Server {
         self.kind
     }
 
-    /// The API's URL. Its host is an address that no other server of this machine has.
+    /// URL of the API. No other server of this machine has its address.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where all that the server has is; the bridge has its name, and so have its processes in their arguments or environment.
+    /// The server's directory. Its bridge has the same name, and its processes have it in their arguments or environment.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -237,7 +236,7 @@ impl Server {
         self.network.server
     }
 
-    /// Addresses on the bridge that it hands out to nobody, first and last: for virtual machines.
+    /// First and last of the bridge's addresses outside its DHCP range, for virtual machines.
     pub fn static_addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
         self.network.static_addresses()
     }
@@ -309,7 +308,7 @@ impl Server {
         token(&self.dir.join("d/unix.socket"), client_name).await
     }
 
-    /// Ends the daemon at once, as a crash of the machine would: nobody answers from now on.
+    /// Kills the daemon, as a crash of the machine would. The server does not answer from then on.
     pub fn kill(&self) -> Result<()> {
         let pid = daemon_pid(&self.dir).ok_or_else(|| Error::Unusable("the daemon has no pid".into()))?;
         kill(pid, Signal::SIGKILL)
@@ -329,17 +328,17 @@ pub fn listen_in(namespace: &Path, port: u16) -> Result<TcpListener> {
     listening.join().map_err(|_| Error::Unusable("the thread panicked".into()))?.map_err(system)
 }
 
-/// Uploads the image for environments, under the alias that they are made from.
+/// Uploads the image for environments, under its usual alias.
 async fn upload(client: &Client, image: &Path) -> Result<()> {
     let files = ImageFiles::Unified(image.into());
     let upload = async {
-        let fingerprint = client.upload_image("default", &files, UPLOAD_TIME).await?;
+        let fingerprint = client.upload_image("default", &files, UPLOAD_TIMEOUT).await?;
         client.create_image_alias("default", ALIAS, &fingerprint).await
     };
     upload.await.map_err(|e| Error::Unusable(format!("giving {} its image: {e}", client.name())))
 }
 
-/// In memory if there is enough of it: an instance is a copy of the image, and disks vary.
+/// Creates the directory in memory if there is enough: each instance is a copy of the image, and disks vary in speed.
 fn make_dir(prefix: &str) -> Result<PathBuf> {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available =
@@ -353,7 +352,7 @@ fn make_dir(prefix: &str) -> Result<PathBuf> {
         .rand_bytes(8)
         .tempdir_in(&base)
         .map_err(|source| Error::File { doing: "creating a directory in", path: base, source })?;
-    // Containers' roots, whose ids are other users', have to reach what is theirs in it.
+    // The root users of containers have other ids, and must be able to reach their files in it.
     let dir = dir.keep();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
     std::fs::set_permissions(&dir, open).map_err(|source| Error::File {
@@ -364,7 +363,7 @@ fn make_dir(prefix: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Gives a fresh daemon its API address, pool, bridge and profile; returns the API's URL.
+/// Configures a new daemon's API address, pool, bridge and profile; returns the API's URL.
 async fn set_up(socket: &Path, network: &Network, bridge: &str, pool: Pool) -> Result<String> {
     let call = async |method, path: &str, body| socket::call(socket, method, path, &body).await;
     let (address, port) = (network.server, network.api_port()?);
@@ -384,7 +383,7 @@ async fn set_up(socket: &Path, network: &Network, bridge: &str, pool: Pool) -> R
     Ok(format!("https://{address}:{port}"))
 }
 
-/// What instances get: a root on the pool, and an interface on the bridge.
+/// The devices of instances: a root on the pool, and an interface on the bridge.
 fn profile(bridge: &str) -> Value {
     json!({"config": {}, "description": "", "devices": {
         "root": {"type": "disk", "path": "/", "pool": "default"},
@@ -392,7 +391,7 @@ fn profile(bridge: &str) -> Value {
     }})
 }
 
-/// A new enrolment token, put together from its parts as the server's own command-line client does.
+/// Requests an enrolment token, and assembles it from its parts as the server's command-line client does.
 async fn token(socket: &Path, client_name: &str) -> Result<String> {
     let body = json!({"type": "client", "name": client_name, "token": true});
     let operation = socket::call(socket, "POST", "/1.0/certificates", &body).await?;
@@ -407,7 +406,7 @@ async fn token(socket: &Path, client_name: &str) -> Result<String> {
     Ok(encode(&content))
 }
 
-/// A token as text.
+/// Encodes a token.
 fn encode(content: &Value) -> String {
     STANDARD.encode(content.to_string())
 }
@@ -430,7 +429,7 @@ fn daemon_pid(dir: &Path) -> Option<Pid> {
     text.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// The process that runs the daemon and takes everything down once we have let go of its stdin.
+/// The process that runs the daemon, and removes everything when our end of its stdin is closed.
 #[derive(Debug)]
 struct Keeper {
     dir: PathBuf,
@@ -456,7 +455,7 @@ impl Keeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Out of the signals that are sent to us.
+            // Signals that are sent to us must not reach it.
             .process_group(0);
         command.envs(uplink.into_iter().flat_map(Network::uplink));
         if let Some(emulation) = emulation {
@@ -473,7 +472,7 @@ impl Keeper {
         Ok(Self { dir: dir.into(), process, stdin })
     }
 
-    /// Fails if the daemon has ended.
+    /// Returns an error if the daemon has exited.
     fn check(&self) -> Result<()> {
         let Some(pid) = daemon_pid(&self.dir) else { return Ok(()) };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -494,7 +493,7 @@ impl Drop for Keeper {
         {
             eprintln!("testbed: the daemon's logs are kept in {}", self.dir.display());
         }
-        // It works through a list in which every wait has an end.
+        // It works through a list in which every wait has a time-out.
         if let Err(error) = self.process.wait() {
             eprintln!("testbed: waiting for the end of the daemon in {}: {error}", self.dir.display());
         }

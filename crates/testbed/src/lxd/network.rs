@@ -1,4 +1,4 @@
-//! The addresses of a server, its bridge, and what is on it.
+//! The addresses of a server, its bridge, and its instances.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -12,21 +12,21 @@ const API_PORT: u16 = 8443;
 /// The name of [`Network::acl`].
 const ACL: &str = "walls";
 
-/// How a server and its instances are reached.
+/// The addresses of a server and its instances.
 ///
-/// The server's bridge is a /27 from the range for measurements in laboratories (RFC 2544), which nobody's network uses, picked
-/// by the server's loopback address. In a namespace of its own the bridge has the lower half of it; the last four addresses are
-/// the devices' that join it to ours.
+/// The server's bridge is a /27 from the range for benchmarks (RFC 2544), which real networks do not use; the server's loopback
+/// address determines it. In a namespace of its own the bridge has the lower half, and the last four addresses belong to the
+/// devices that connect it to ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
-    /// Where the API and the ports of instances are.
+    /// The address of the API and of the instances' ports.
     pub(super) server: Ipv4Addr,
     subnet: Ipv4Addr,
     own_namespace: bool,
 }
 
 impl Network {
-    /// One that no other server of this machine has.
+    /// An address that no other server of this machine has.
     pub(super) fn new(own_namespace: bool) -> Self {
         let loopback = loopback_address();
         let [_, server, high, low] = loopback.octets();
@@ -35,7 +35,7 @@ impl Network {
         Self { server, subnet, own_namespace }
     }
 
-    /// A port on [`Network::server`] that is free.
+    /// A free port on [`Network::server`].
     pub(super) fn api_port(&self) -> Result<u16> {
         if self.own_namespace {
             return Ok(API_PORT);
@@ -47,15 +47,15 @@ impl Network {
     /// The configuration of the bridge.
     pub(super) fn bridge_config(&self) -> Value {
         if self.own_namespace {
-            // As servers have it by default, except that nothing goes out to the internet, and that instances of one name can
-            // be on it together.
+            // The servers' defaults, but without a route to the internet, and with `dns.mode=none`, so that instances of the same name can
+            // use it together.
             return json!({
                 "ipv4.address": format!("{}/28", at(self.subnet, 1)), "ipv4.nat": "false", "ipv6.address": "none",
                 "dns.mode": "none", "raw.dnsmasq": "port=0", "security.acls": ACL,
                 "ipv4.dhcp.ranges": format!("{}-{}", at(self.subnet, 2), at(self.subnet, 4)),
             });
         }
-        // Nothing of the machine changes: neither its packet filter nor its forwarding.
+        // Changes nothing on the machine: neither its packet filter nor its forwarding.
         json!({
             "ipv4.address": format!("{}/27", at(self.subnet, 1)), "ipv4.nat": "false", "ipv4.firewall": "false",
             "ipv4.routing": "false", "ipv6.address": "none", "dns.mode": "none",
@@ -74,12 +74,12 @@ impl Network {
         at(self.subnet, 1)
     }
 
-    /// Addresses on the bridge outside its DHCP range, first and last.
+    /// First and last address of the bridge outside its DHCP range.
     pub(super) fn static_addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
         (at(self.subnet, 5), at(self.subnet, 14))
     }
 
-    /// The addresses of the two devices, as `keeper.sh` wants them.
+    /// The addresses of the two devices, as variables for `keeper.sh`.
     pub(super) fn uplink(&self) -> [(&'static str, String); 2] {
         let address = |host| format!("{}/30", at(self.subnet, host));
         [("UPLINK_HOST", address(29)), ("UPLINK_SERVER", address(30))]

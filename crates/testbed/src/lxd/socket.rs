@@ -1,4 +1,4 @@
-//! The API over a daemon's unix socket, which trusts whoever can open it.
+//! The API on a daemon's unix socket, which trusts everybody who can open it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio::time::timeout;
 use crate::wait::{Step, until};
 use crate::{Error, Result};
 
-/// Each of the calls made here looks something up or writes a row; making a pool or a bridge takes a second at most.
-const CALL_TIME: Duration = Duration::from_secs(30);
+/// The calls made here read or write some rows; creating a pool or a bridge takes at most a second.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One call; returns the answer's `metadata`. Of a call that goes on in the background it is the operation.
+/// Makes a call and returns the answer's `metadata`. For a call that starts an operation that is the operation.
 pub(super) async fn call(socket: &Path, method: &str, path: &str, body: &Value) -> Result<Value> {
     let failed =
         |problem: String| Error::Unusable(format!("{method} {path} over {}: {problem}", socket.display()));
-    let text = match timeout(CALL_TIME, exchange(socket, method, path, body)).await {
+    let text = match timeout(CALL_TIMEOUT, exchange(socket, method, path, body)).await {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(_) => return Err(failed(format!("no answer in {} s", CALL_TIME.as_secs()))),
+        Err(_) => return Err(failed(format!("no answer in {} s", CALL_TIMEOUT.as_secs()))),
     };
     let answer = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let mut answer: Value = serde_json::from_str(answer)
@@ -36,10 +36,10 @@ pub(super) async fn call(socket: &Path, method: &str, path: &str, body: &Value) 
 pub(super) async fn read(socket: &Path, path: &str) -> Result<String> {
     let failed =
         |problem: String| Error::Unusable(format!("GET {path} over {}: {problem}", socket.display()));
-    let text = match timeout(CALL_TIME, exchange(socket, "GET", path, &Value::Null)).await {
+    let text = match timeout(CALL_TIMEOUT, exchange(socket, "GET", path, &Value::Null)).await {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(_) => return Err(failed(format!("no answer in {} s", CALL_TIME.as_secs()))),
+        Err(_) => return Err(failed(format!("no answer in {} s", CALL_TIMEOUT.as_secs()))),
     };
     match text.split_once("\r\n\r\n") {
         Some((head, body)) if head.lines().next().is_some_and(|line| line.contains(" 200 ")) => {
@@ -49,7 +49,7 @@ pub(super) async fn read(socket: &Path, path: &str) -> Result<String> {
     }
 }
 
-/// One call that starts an operation, and the wait for its end; returns what it has to say.
+/// Makes a call that starts an operation, waits until it has ended, and returns its metadata.
 pub(super) async fn carry_out(
     socket: &Path,
     method: &str,
@@ -62,7 +62,7 @@ pub(super) async fn carry_out(
     if started["status_code"].is_null() {
         return Ok(started);
     }
-    // Looked at, not waited for: Incus answers a wait that was too short with an error.
+    // Polled, because Incus answers a wait that times out with an error.
     let at = format!("/1.0/operations/{}", started["id"].as_str().unwrap_or_default());
     let mut operation = until(&format!("the end of {method} {path}"), within, async || {
         let operation = call(socket, "GET", &at, &Value::Null).await?;
@@ -76,7 +76,7 @@ pub(super) async fn carry_out(
     }
 }
 
-/// HTTP/1.0, so that the answer simply ends with the connection.
+/// Sends one request. With HTTP/1.0 the answer ends with the connection.
 async fn exchange(socket: &Path, method: &str, path: &str, body: &Value) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
     let body = if body.is_null() { String::new() } else { body.to_string() };

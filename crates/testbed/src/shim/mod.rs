@@ -1,10 +1,9 @@
-//! Kills a plugin at a chosen one of its calls, to try what it makes of every crash without a hook in its code.
+//! Kills a plugin at a chosen call, to test crashes without hooks in its code.
 //!
-//! lightningd starts the program `plugin-shim` in the plugin's place. The shim starts the plugin, hands stdin, stdout and
-//! stderr through, and points the plugin (in its `init` message) at a socket of its own, which it relays to the node's.
-//! There it sees the plugin's calls, notes those that write ([`WRITES`]), and when the [`Plan`] says so kills the plugin
-//! (SIGKILL) and ends. What it keeps is in a directory that outlives it, so calls are counted across restarts of the plugin
-//! and of the node.
+//! lightningd starts the program `plugin-shim` instead of the plugin. The shim starts the plugin, passes stdin, stdout and stderr
+//! through, and makes the plugin (in its `init` message) use the shim's socket, which it relays to the node's. There it sees the
+//! plugin's calls, records those that write ([`WRITES`]), and when the [`Plan`] says so kills the plugin (SIGKILL) and exits. Its
+//! state is in a directory that outlives it, so calls are counted across restarts of the plugin and of the node.
 //!
 //! ```no_run
 //! # async fn example(host: testbed::Host) -> testbed::Result<()> {
@@ -32,45 +31,45 @@ use serde::{Deserialize, Serialize};
 use crate::wait::{Step, until};
 use crate::{Error, Result};
 
-/// The methods that are counted: those that change what the node keeps for the plugin.
+/// The methods that are counted: those that change the plugin's data in the node.
 pub const WRITES: [&str; 4] = ["datastore", "deldatastore", "invoice", "delinvoice"];
 
 /// Names the plugin that the shim runs.
 const PLUGIN: &str = "PLUGIN_SHIM_PLUGIN";
-/// Names the directory that the shim keeps.
+/// Names the shim's directory.
 const DIR: &str = "PLUGIN_SHIM_DIR";
 
-/// On which side of the node's work the plugin dies.
+/// The moment of the kill, relative to the node's handling of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum When {
     /// The node never sees the call.
     Before,
-    /// The node has done the call, and the plugin never learns of it.
+    /// The node has executed the call, but the plugin never gets the answer.
     After,
 }
 
-/// When to kill the plugin; it happens once.
+/// A plan to kill the plugin, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The number of the call, counted from 1 over all writes since the shim's directory was made.
+    /// The number of the call, counted from 1 over all writes since the shim's directory was created.
     pub kill: usize,
-    /// Before or after the node does it.
+    /// Before or after the node executes it.
     pub when: When,
 }
 
-/// A call that the plugin made.
+/// A call of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// One of [`WRITES`].
     pub method: String,
-    /// What it was about: the datastore's key, joined by `/`, or the invoice's label.
+    /// Its object: the datastore key, joined by `/`, or the invoice's label.
     pub key: String,
-    /// The datastore's mode, such as `must-create`, where one was given.
+    /// The datastore's mode, such as `must-create`, if given.
     pub mode: Option<String>,
 }
 
-/// A shim's directory, as the tests use it.
+/// A shim's directory, for tests.
 #[derive(Clone, Debug)]
 pub struct Shim {
     dir: PathBuf,
@@ -78,7 +77,7 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Makes the directory for a shim that runs `plugin`.
+    /// Creates the directory for a shim that runs `plugin`.
     pub fn new(dir: PathBuf, plugin: &Path) -> Result<Self> {
         std::fs::create_dir_all(&dir).map_err(|source| Error::File {
             doing: "creating",
@@ -88,7 +87,7 @@ impl Shim {
         Ok(Self { dir, plugin: plugin.into() })
     }
 
-    /// What the node that runs the shim needs in its environment.
+    /// Environment variables for the node that runs the shim.
     pub fn env(&self) -> [(OsString, OsString); 2] {
         [(PLUGIN.into(), self.plugin.clone().into()), (DIR.into(), self.dir.clone().into())]
     }
@@ -98,14 +97,14 @@ impl Shim {
         let path = files::plan(&self.dir);
         let plan = Plan { kill: self.calls()?.len() + nth, when };
         let text = serde_json::to_string(&plan).expect("a plan is plain data");
-        // Renamed into place, so that the shim never reads half of it.
-        let draft = path.with_extension("draft");
-        std::fs::write(&draft, text)
-            .and_then(|()| std::fs::rename(&draft, &path))
-            .map_err(|source| Error::File { doing: "writing", path, source })
+        atomic_file::replace(&path, text.as_bytes(), 0o600).map_err(|source| Error::File {
+            doing: "writing",
+            path,
+            source,
+        })
     }
 
-    /// Withdraws the plan; the answer is whether there was one that had not been carried out.
+    /// Cancels the plan. Returns whether there was one that had not been carried out.
     pub fn disarm(&self) -> Result<bool> {
         let path = files::plan(&self.dir);
         match std::fs::remove_file(&path) {
@@ -115,13 +114,13 @@ impl Shim {
         }
     }
 
-    /// All writes so far, oldest first, including one that was never let through.
+    /// All writes so far, oldest first, including one that was not passed on.
     pub fn calls(&self) -> Result<Vec<Call>> {
         let path = files::calls(&self.dir);
         files::read_calls(&path).map_err(|source| Error::File { doing: "reading", path, source })
     }
 
-    /// Waits until the plan that was made with [`arm`](Self::arm) has been carried out.
+    /// Waits until the plan of [`arm`](Self::arm) has been carried out.
     pub async fn wait_fired(&self, within: Duration) -> Result<()> {
         let plan = files::plan(&self.dir);
         until("the shim to kill the plugin", within, async || {
@@ -135,21 +134,21 @@ impl Shim {
     }
 }
 
-/// What is kept where.
+/// The files in a shim's directory.
 mod files {
     use super::{Call, Path, PathBuf};
 
-    /// The plan that is still to be carried out.
+    /// The pending plan.
     pub(super) fn plan(dir: &Path) -> PathBuf {
         dir.join("plan.json")
     }
 
-    /// One call a line.
+    /// The calls, one per line.
     pub(super) fn calls(dir: &Path) -> PathBuf {
         dir.join("calls.jsonl")
     }
 
-    /// The socket that the plugin calls.
+    /// The socket for the plugin's calls.
     pub(super) fn socket(dir: &Path) -> PathBuf {
         dir.join("rpc")
     }
@@ -159,7 +158,7 @@ mod files {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             text => text?,
         };
-        // The last line may be half written.
+        // The last line may be incomplete.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).map_err(Into::into)).collect()
     }

@@ -1,4 +1,4 @@
-//! The shim's own work: between lightningd and the plugin, and between the plugin and lightningd's socket.
+//! The shim's program: relays between lightningd and the plugin, and between the plugin and lightningd's socket.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -16,11 +16,11 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use super::{Call, DIR, PLUGIN, Plan, WRITES, When, files};
 
-/// Both protocols end a message with an empty line, which no message contains.
+/// In both protocols messages end with an empty line, and contain none.
 const END: &[u8] = b"\n\n";
 
-/// Runs the plugin named in the environment until it ends, lightningd lets go of it, or the plan strikes; returns the exit
-/// status for the shim.
+/// Runs the plugin named in the environment until it exits, lightningd closes it, or the plan kills it; returns the shim's exit
+/// status.
 pub async fn run() -> anyhow::Result<i32> {
     let variable = |name: &str| std::env::var_os(name).with_context(|| format!("{name} is not set"));
     let (program, dir): (OsString, PathBuf) = (variable(PLUGIN)?, variable(DIR)?.into());
@@ -36,7 +36,7 @@ pub async fn run() -> anyhow::Result<i32> {
         anyhow::bail!("the plugin has no pipes")
     };
     let (strike, mut stricken) = channel(1);
-    // On its own until stdin ends: then the plugin's stdin closes, which is how lightningd tells a plugin to end.
+    // Runs until stdin ends. Then the plugin's stdin closes, which is how lightningd stops a plugin.
     let inbound = tokio::spawn(async move { relay_inbound(to_plugin, &dir, strike).await });
     let mut out = stdout();
     let outbound = async {
@@ -49,18 +49,18 @@ pub async fn run() -> anyhow::Result<i32> {
             return Ok(128 + 9);
         }
         copied = outbound => {
-            copied.context("handing on the plugin's output")?;
+            copied.context("passing on the plugin's output")?;
             plugin.wait().await?
         }
     };
-    // Whether lightningd still had something to say no longer matters, but a failure to set up does.
+    // Messages that lightningd may still have sent do not matter, but a failure to set up does.
     if inbound.is_finished() {
         inbound.await??;
     }
     Ok(ended.code().unwrap_or(1))
 }
 
-/// Hands lightningd's messages to the plugin, `init` changed so that the plugin's calls come through us.
+/// Passes lightningd's messages to the plugin, with `init` changed so that the plugin uses our socket.
 async fn relay_inbound(
     mut to_plugin: impl AsyncWrite + Unpin,
     dir: &Path,
@@ -74,7 +74,7 @@ async fn relay_inbound(
         };
         let tally = Tally::open(dir, strike)?;
         let socket = files::socket(dir);
-        // Left by the shim before us.
+        // Left by an earlier shim.
         std::fs::remove_file(&socket).or_else(|error| {
             if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
         })?;
@@ -82,7 +82,7 @@ async fn relay_inbound(
             UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
         tokio::spawn(serve(listener, node, Arc::new(tally)));
         to_plugin.write_all(&changed).await?;
-        // After `init` nothing needs a look any more.
+        // After `init` messages are passed on unread.
         to_plugin.write_all(&from.buffer).await?;
         copy(&mut from.stream, &mut to_plugin).await?;
         return Ok(());
@@ -90,9 +90,9 @@ async fn relay_inbound(
     Ok(())
 }
 
-/// `init` with our socket in place of the node's, and the node's; none for other messages.
+/// The `init` message with our socket instead of the node's, and the node's socket; `None` for other messages.
 ///
-/// `rpc-file` is taken relative to `lightning-dir`, so an absolute one does, and the plugin's own files stay where they are.
+/// `rpc-file` may be absolute, because it is resolved relative to `lightning-dir`. The plugin's own files stay where they are.
 fn redirected(message: &[u8], socket: &Path) -> Option<(Vec<u8>, PathBuf)> {
     let mut init: Value = serde_json::from_slice(message).ok()?;
     if init["method"] != "init" {
@@ -105,11 +105,11 @@ fn redirected(message: &[u8], socket: &Path) -> Option<(Vec<u8>, PathBuf)> {
 }
 
 async fn serve(listener: UnixListener, node: PathBuf, tally: Arc<Tally>) {
-    // Accepting fails only when we are out of descriptors; then the plugin's call fails, as it would at the node.
+    // Accepting fails only without free descriptors. Then the plugin's call fails, as it would at the node.
     while let Ok((plugin, _)) = listener.accept().await {
         let (node, tally) = (node.clone(), Arc::clone(&tally));
         tokio::spawn(async move {
-            // A connection that fails is closed, which is what the plugin would see of a node that fails.
+            // A connection that fails is closed, as a failing node would do.
             if let Err(error) = connection(plugin, &node, &tally).await {
                 eprintln!("plugin-shim: a call of the plugin's: {error:#}");
             }
@@ -117,7 +117,7 @@ async fn serve(listener: UnixListener, node: PathBuf, tally: Arc<Tally>) {
     }
 }
 
-/// One connection of the plugin's: a request, its answer, and so on, until either side closes.
+/// A connection of the plugin: requests and answers in turn, until either side closes.
 async fn connection(plugin: UnixStream, node: &Path, tally: &Tally) -> anyhow::Result<()> {
     let (from_plugin, mut to_plugin) = plugin.into_split();
     let (from_node, mut to_node) =
@@ -131,7 +131,7 @@ async fn connection(plugin: UnixStream, node: &Path, tally: &Tally) -> anyhow::R
         to_node.write_all(&request).await?;
         let answer = tokio::select! {
             answer = from_node.next() => answer?,
-            // The plugin no longer waits, as after a time-out of its own.
+            // The plugin stopped waiting, for example after a time-out.
             () = from_plugin.closed() => None,
         };
         if planned == Some(When::After) {
@@ -143,15 +143,15 @@ async fn connection(plugin: UnixStream, node: &Path, tally: &Tally) -> anyhow::R
     Ok(())
 }
 
-/// Counts the writes and knows the plan.
+/// Counts the writes and follows the plan.
 struct Tally {
     calls: PathBuf,
     plan: PathBuf,
     strike: Sender<()>,
-    seen: Mutex<Seen>,
+    seen: Mutex<TallyState>,
 }
 
-struct Seen {
+struct TallyState {
     count: usize,
     stricken: bool,
 }
@@ -160,15 +160,15 @@ impl Tally {
     fn open(dir: &Path, strike: Sender<()>) -> anyhow::Result<Self> {
         let (calls, plan) = (files::calls(dir), files::plan(dir));
         let count = files::read_calls(&calls).context("reading the calls before this start")?.len();
-        Ok(Self { calls, plan, strike, seen: Mutex::new(Seen { count, stricken: false }) })
+        Ok(Self { calls, plan, strike, seen: Mutex::new(TallyState { count, stricken: false }) })
     }
 
-    /// Notes a request if it writes; the answer says whether the plugin is to die of it.
+    /// Records a request if it writes. Returns whether the plugin is to be killed at it.
     async fn note(&self, request: &[u8]) -> anyhow::Result<Option<When>> {
         let Some(call) = written(request) else { return Ok(None) };
         let mut seen = self.seen.lock().await;
         if seen.stricken {
-            // The plugin dies this moment: whatever it still sends in parallel must not get through.
+            // The plugin is being killed: nothing that it sends in parallel may get through.
             std::future::pending::<()>().await;
         }
         let mut file = std::fs::File::options().append(true).create(true).open(&self.calls)?;
@@ -179,12 +179,12 @@ impl Tally {
         if plan.kill != seen.count {
             return Ok(None);
         }
-        // Stops the calls that come after this one. Those before it may still be on their way, as they might in any crash.
+        // Stops later calls. Earlier ones may still be in progress, as in any crash.
         seen.stricken = true;
         Ok(Some(plan.when))
     }
 
-    /// Has the plugin killed. The plan goes first, so that it is carried out once.
+    /// Kills the plugin. The plan is removed first, so that it is carried out once.
     async fn strike(&self) -> anyhow::Result<()> {
         std::fs::remove_file(&self.plan).context("withdrawing the plan")?;
         self.strike.send(()).await?;
@@ -192,7 +192,7 @@ impl Tally {
     }
 }
 
-/// The call, if it is one that writes.
+/// The call, if it writes.
 fn written(request: &[u8]) -> Option<Call> {
     let request: Value = serde_json::from_slice(request).ok()?;
     let method = request["method"].as_str().filter(|method| WRITES.contains(method))?;
@@ -216,11 +216,11 @@ fn written(request: &[u8]) -> Option<Call> {
     Some(Call { method: method.into(), key, mode: mode.map(Into::into) })
 }
 
-/// Messages off a stream, each with the empty line that ends it.
+/// Reads messages from a stream, each with the empty line at its end.
 struct Messages<R> {
     stream: R,
     buffer: Vec<u8>,
-    /// How much of the buffer is known not to end a message.
+    /// Length of the part of the buffer that contains no end of a message.
     searched: usize,
 }
 
@@ -229,7 +229,7 @@ impl<R: AsyncRead + Unpin> Messages<R> {
         Self { stream, buffer: Vec::new(), searched: 0 }
     }
 
-    /// The next message, or none at the end. Nothing is lost if this is given up half-way.
+    /// The next message, or `None` at the end. Cancelling this loses nothing.
     async fn next(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         loop {
             let rest = &self.buffer[self.searched..];
@@ -245,7 +245,7 @@ impl<R: AsyncRead + Unpin> Messages<R> {
         }
     }
 
-    /// Waits for the end of the stream; what comes before it stays for [`next`](Self::next).
+    /// Waits for the end of the stream. Messages before it stay for [`next`](Self::next).
     async fn closed(&mut self) {
         while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0) {}
     }

@@ -1,9 +1,9 @@
-/** What an attendee's page shows of a node. */
+/** The data of an attendee's page. */
 import { readMsat } from '../money';
 import { list, maybeText, numberOr, object, text, type Json } from '../shape';
 import type { Link } from './link';
 
-/** A channel, from this node's side. Amounts in msat. */
+/** A channel, seen from this node. Amounts are in msat. */
 export interface Channel {
   readonly id: string;
   readonly peerId: string;
@@ -22,18 +22,18 @@ export interface Neighbour {
   readonly isConnected: boolean;
 }
 
-/** A node as it is now. */
+/** The current state of a node. */
 export interface NodeView {
   readonly nodeId: string;
   readonly alias: string;
   readonly color: string | null;
   readonly blockHeight: number;
   readonly network: string;
-  /** Confirmed coins on chain, msat. */
+  /** Confirmed on-chain coins, in msat. */
   readonly onChain: number;
-  /** Coins on chain that wait for a block, msat. */
+  /** Unconfirmed on-chain coins, in msat. */
   readonly pending: number;
-  /** What can be sent over channels, reserves not deducted, msat. */
+  /** Spendable amount in channels, without deducting reserves, in msat. */
   readonly inChannels: number;
   readonly channels: readonly Channel[];
   readonly neighbours: readonly Neighbour[];
@@ -43,7 +43,7 @@ function objects(from: unknown, key: string): Json[] {
   return list(object(from, key), key).map((item) => object(item, key));
 }
 
-/** States of a channel, in words. */
+/** The states of a channel in words. */
 export function channelState(state: string): string {
   if (state === 'CHANNELD_NORMAL') return 'open';
   if (state === 'CHANNELD_AWAITING_LOCKIN' || state.startsWith('DUALOPEND') || state === 'OPENINGD')
@@ -57,7 +57,7 @@ function hexColor(from: Json, key: string): string | null {
   return color !== null && /^[0-9a-fA-F]{6}$/.test(color) ? `#${color.toLowerCase()}` : null;
 }
 
-/** Puts the answers of `getinfo`, `listfunds`, `listpeerchannels` and `listnodes` together. */
+/** Combines the answers of `getinfo`, `listfunds`, `listpeerchannels` and `listnodes`. */
 export function nodeView(info: unknown, funds: unknown, peerChannels: unknown, nodes: unknown): NodeView {
   const self = object(info, 'getinfo');
   const nodeId = text(self, 'id');
@@ -105,7 +105,7 @@ export function nodeView(info: unknown, funds: unknown, peerChannels: unknown, n
   };
 }
 
-/** Asks a node for all of it. */
+/** Requests all of it from a node. */
 export async function lookAt(link: Link, signal: AbortSignal): Promise<NodeView> {
   const options = { signal };
   const [info, funds, channels, nodes] = await Promise.all([

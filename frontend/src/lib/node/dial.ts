@@ -1,4 +1,4 @@
-/** Dialling a node in a worker; see `worker.ts` for why. */
+/** Connects to a node in a worker; `worker.ts` explains why. */
 import { LinkError, RpcError, type NodeAddress, type Session } from './node';
 import type { Report, Request } from './worker';
 
@@ -7,10 +7,10 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
-/** Time for the worker to load and to connect, in milliseconds; the handshake has a limit of its own. */
+/** Time-out for the worker to load and connect, in milliseconds. The handshake has its own time-out. */
 const LIMIT = 20_000;
 
-/** Opens a connection. It lives as long as its worker. */
+/** Opens a connection, which lives as long as its worker. */
 export function dial(address: NodeAddress): Promise<Session> {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   const send = (request: Request) => {
@@ -62,14 +62,14 @@ export function dial(address: NodeAddress): Promise<Session> {
           break;
         case 'error':
           settle(data.id, (call) => {
-            call.reject(new RpcError(data.code, data.message));
+            call.reject(new RpcError(data.code, data.message, data.data));
           });
           break;
         case 'ended':
           end();
       }
     });
-    // The script could not be loaded: the network is away, or the shop was updated.
+    // The script could not be loaded: there is no network, or the shop was updated.
     worker.addEventListener('error', () => {
       end();
       reject(new LinkError('unreachable'));

@@ -12,7 +12,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** A session that answers with the name of the method, and can be cut. */
+/** A session that answers with the name of the method, and can be disconnected. */
 function session(answer: (method: string) => Promise<unknown> = (method) => Promise.resolve(method)) {
   let cut: () => void = () => undefined;
   const ended = new Promise<void>((resolve) => (cut = resolve));

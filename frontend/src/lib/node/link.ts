@@ -1,4 +1,4 @@
-/** A connection that stays: dials again when it is lost, and gives every call a time limit. */
+/** A lasting connection: it reconnects when it is lost, and gives every call a time-out. */
 import {
   LinkError,
   type Dial,
@@ -9,24 +9,24 @@ import {
   type Session,
 } from './node';
 
-/** Time for an answer to an ordinary call, in milliseconds, connecting included. */
+/** Default time-out of a call, in milliseconds, including connecting. */
 const CALL_LIMIT = 20_000;
 
-/** How long to wait before trying again for the `failures`-th time, in milliseconds: 0.5 s, doubling up to 30 s. */
+/** Delay before the next attempt after `failures` failures, in milliseconds: 0.5 s, doubling up to 30 s. */
 export function backoff(failures: number, random: number): number {
   const longest = Math.min(30_000, 500 * 2 ** Math.max(0, failures - 1));
-  // Half of it at random, so that a restarted node is not hit by everybody at once.
+  // Half of it is random, so that not everybody connects to a restarted node at once.
   return Math.round(longest / 2 + (longest / 2) * random);
 }
 
-/** How a call is made. */
+/** Options of a call. */
 export interface CallOptions {
-  /** Milliseconds. */
+  /** In milliseconds. */
   readonly limit?: number;
   readonly signal?: AbortSignal;
 }
 
-/** A lasting connection to one node. */
+/** A lasting connection to a node. */
 export class Link {
   readonly #address: NodeAddress;
   readonly #dial: Dial;
@@ -46,19 +46,19 @@ export class Link {
     return this.#state;
   }
 
-  /** Calls the listener with the state, now and at each change; returns how to stop that. */
+  /** Calls the listener with the current state and at each change; returns a function that stops this. */
   subscribe(listener: (state: LinkState) => void): () => void {
     this.#listeners.add(listener);
     listener(this.#state);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Ends a wait between two attempts, for instance because the network is back. */
+  /** Ends the delay between two attempts, for example because the network is back. */
   retryNow(): void {
     this.#wake();
   }
 
-  /** Ends all of it. */
+  /** Closes the connection. */
   close(): void {
     this.#stop.abort();
     this.#session?.end();
@@ -66,8 +66,8 @@ export class Link {
   }
 
   /**
-   * Calls a method. Rejects with an `RpcError` if the node says no, with a `LinkError` if there was no answer; then
-   * nobody knows whether it was done.
+   * Calls a method. Rejects with an `RpcError` if the node refuses, and with a `LinkError` if there was no answer; then
+   * it is unknown whether the call was executed.
    */
   async call(
     method: string,
@@ -101,7 +101,7 @@ export class Link {
       try {
         return await Promise.race([session.call(method, params), lost, stopped]);
       } catch (error) {
-        // A silent connection may be a dead one: the next call gets another.
+        // A silent connection may be dead, so the next call gets a new one.
         if (error instanceof LinkError && error.fault === 'timeout') session.end();
         throw error;
       }

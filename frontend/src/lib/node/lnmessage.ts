@@ -1,23 +1,24 @@
-/** Dialling a node with `lnmessage`: BOLT 8 and commando over a WebSocket. */
+/** Connects to a node with `lnmessage`: BOLT 8 and commando over a WebSocket. */
 import LnMessage from 'lnmessage';
 import { LinkError, RpcError, type NodeAddress, type Params, type Session } from './node';
 
-/** Time from dialling to the end of the handshake, in milliseconds. */
+/** Time-out until the end of the handshake, in milliseconds. */
 const HANDSHAKE_LIMIT = 10_000;
 
 function asRpcError(error: unknown): Error {
   if (error instanceof Error) return error;
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const { code, message, data } = (error ?? {}) as { code?: unknown; message?: unknown; data?: unknown };
   return new RpcError(
     typeof code === 'number' ? code : 0,
     typeof message === 'string' ? message : 'unknown error',
+    data ?? null,
   );
 }
 
-/** Dials. The library has no time-outs and reconnects with stale keys, so both are done outside of it. */
+/** Connects. The library has no time-outs, and reconnects with stale keys, so both are handled outside of it. */
 export async function dial({ nodeId, url, rune, runeFor = {} }: NodeAddress): Promise<Session> {
   const node = new LnMessage({ remoteNodePublicKey: nodeId, ip: 'localhost', port: 443 });
-  // It can put together host and port only; a node behind a gateway has a path.
+  // The library supports only host and port, but a node behind the gateway has a path.
   node.wsUrl = url;
 
   let opened = false;
@@ -30,12 +31,12 @@ export async function dial({ nodeId, url, rune, runeFor = {} }: NodeAddress): Pr
     expired = true;
     node.disconnect();
   }, HANDSHAKE_LIMIT);
-  // It throws if the browser refuses the address.
+  // It throws if the browser refuses the URL.
   const connected = await connecting.catch(() => false);
   clearTimeout(limit);
   if (!connected) {
     node.disconnect();
-    // Who hears a handshake that is meant for another hangs up without a word: that is how the protocol goes.
+    // By the protocol, a node that receives a handshake for another node closes the connection without an answer.
     throw new LinkError(opened && !expired ? 'stranger' : 'unreachable');
   }
 

@@ -1,23 +1,23 @@
-/** A Core Lightning node as pages see it: something that takes calls, behind a connection that comes and goes. */
+/** A Core Lightning node from a page's point of view: it takes calls over a connection that comes and goes. */
 
-/** Whom to talk to, where, and by what right. */
+/** The node, its address, and the rune for it. */
 export interface NodeAddress {
-  /** 66 hex digits; whoever answers must prove that it is this one. */
+  /** 66 hex digits; the node must prove that it has this key. */
   readonly nodeId: string;
   /** `ws:` or `wss:`. */
   readonly url: string;
   readonly rune: string;
-  /** Runes for methods that want one of their own. */
+  /** Runes for particular methods. */
   readonly runeFor?: Readonly<Record<string, string>>;
 }
 
 /**
- * What is wrong with a connection: nobody answers; somebody does, who is not the node; it was there and is gone; an
- * answer did not come in time; this side is done with it.
+ * The problem of a connection: nobody answers; another node answers; the connection was lost; there was no answer in
+ * time; this side has closed it.
  */
 export type Fault = 'unreachable' | 'stranger' | 'lost' | 'timeout' | 'closed';
 
-/** A call failed on its way. */
+/** A call failed in transit. */
 export class LinkError extends Error {
   override name = 'LinkError';
   constructor(readonly fault: Fault) {
@@ -25,18 +25,20 @@ export class LinkError extends Error {
   }
 }
 
-/** The node answered a call with an error. */
+/** The node answered a call with an error. The message is for people; programs read the code and the data. */
 export class RpcError extends Error {
   override name = 'RpcError';
   constructor(
     readonly code: number,
     message: string,
+    /** The shop's errors have an object here, with a `kind`. */
+    readonly data: unknown = null,
   ) {
     super(message);
   }
 }
 
-/** How the connection is. */
+/** The state of a connection. */
 export type LinkState =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'connected' }
@@ -45,14 +47,14 @@ export type LinkState =
 /** Parameters by name or by position. */
 export type Params = Record<string, unknown> | readonly unknown[];
 
-/** One connection, from its handshake to its end. */
+/** A connection, from its handshake to its end. */
 export interface Session {
-  /** Rejects with `RpcError`, or not at all if the connection ends first. */
+  /** Rejects with `RpcError`; never settles if the connection ends first. */
   call(method: string, params: Params): Promise<unknown>;
   /** Settles when the connection has ended. */
   readonly ended: Promise<void>;
   end(): void;
 }
 
-/** Opens a connection; rejects with a `LinkError`. Bounded in time. */
+/** Opens a connection, with a time-out; rejects with a `LinkError`. */
 export type Dial = (address: NodeAddress) => Promise<Session>;

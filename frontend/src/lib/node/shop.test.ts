@@ -23,7 +23,7 @@ const status = (revision: number, invoice_status: string) => ({
 });
 const tooSoon = new RpcError(19537, 'Invalid rune: Not permitted: too soon');
 
-/** A link that gives these answers, one a call. */
+/** A link that gives these answers, one per call. */
 function link(...answers: unknown[]) {
   const call = vi.fn((method: string, params: unknown) => {
     void method;
@@ -50,7 +50,7 @@ it('gives up at some point, and at once on any other error', async () => {
   const expectation = expect(busy).rejects.toBe(tooSoon);
   await vi.advanceTimersByTimeAsync(60_000);
   await expectation;
-  // It may have been made: nobody orders twice by accident.
+  // The order may have been created, and must not be created twice.
   const { call, link: node } = link(new LinkError('lost'), ORDER);
   await expect(createOrder(node, { nodeCount: 8, hours: 1 }, vi.fn())).rejects.toBeInstanceOf(LinkError);
   expect(call).toHaveBeenCalledTimes(1);
@@ -89,7 +89,7 @@ it('goes on after trouble, and does not hammer a node that answers at once', asy
 });
 
 it('says when there is no such order', async () => {
-  const { link: node } = link(new RpcError(7000, 'no such order'));
+  const { link: node } = link(new RpcError(7000, 'no such order', { kind: 'no_such_order' }));
   const watcher = { onStatus: vi.fn(), onTrouble: vi.fn(), onMissing: vi.fn() };
   await watchOrder(node, 'i', watcher, new AbortController().signal);
   expect(watcher.onMissing).toHaveBeenCalledTimes(1);

@@ -7,21 +7,21 @@ import {
   isFinal,
   type Invoice,
   type Status,
-  type Wish,
+  type OrderRequest,
 } from '../order';
 import { readCatalogue, type Catalogue } from '../products';
 import type { Link } from './link';
 
-/** What the node may take at most to say that nothing has changed, in seconds; it allows 60. */
+/** Seconds that the node may wait for a change; the maximum is 60. */
 const LONG_POLL = 50;
 
-/** The method that makes orders: it has a rune of its own. */
+/** The method that creates orders, which has its own rune. */
 export const CREATE_ORDER = 'lnplaylive-createorder';
 
-/** Attempts at an order, a good second apart: as many seconds as somebody might wait for a button. */
+/** Number of attempts to order, a second apart: as many seconds as somebody may wait for a button. */
 const ORDER_ATTEMPTS = 12;
 
-/** Waits, or ends early when the signal says so. */
+/** Waits, or returns early when aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
@@ -32,19 +32,19 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Reads the offer. */
+/** Requests the catalogue. */
 export async function products(link: Link): Promise<Catalogue> {
   return readCatalogue(await link.call('lnplaylive-products', {}));
 }
 
 /**
- * Makes an order. The whole world may make one a second, so "too soon" is nobody's fault: it is tried again, and
- * `onBusy` is told, to say so.
+ * Creates an order. The whole world shares a limit of one per second, so "too soon" is not an error: the call is
+ * repeated, and `onBusy` is called.
  */
-export async function createOrder(link: Link, wish: Wish, onBusy: () => void): Promise<Invoice> {
+export async function createOrder(link: Link, request: OrderRequest, onBusy: () => void): Promise<Invoice> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return readInvoice(await link.call(CREATE_ORDER, orderParams(wish)));
+      return readInvoice(await link.call(CREATE_ORDER, orderParams(request)));
     } catch (error) {
       if (!isTooSoon(error) || attempt >= ORDER_ATTEMPTS) throw error;
       onBusy();
@@ -53,16 +53,16 @@ export async function createOrder(link: Link, wish: Wish, onBusy: () => void): P
   }
 }
 
-/** What is heard of an order that is watched. */
+/** Events of a watched order. */
 export interface Watcher {
   readonly onStatus: (status: Status) => void;
-  /** It goes on by itself; null when it is fine again. */
+  /** A temporary problem; null when it is over. */
   readonly onTrouble: (error: unknown) => void;
-  /** There is no such order: the end of it. */
+  /** There is no such order; watching ends. */
   readonly onMissing: () => void;
 }
 
-/** Follows an order until it cannot change any more. Asks at once, then only when something has changed. */
+/** Watches an order until it cannot change any more. Asks at once, and then waits for changes. */
 export async function watchOrder(
   link: Link,
   invoiceId: string,
@@ -85,7 +85,7 @@ export async function watchOrder(
             { signal, limit: (LONG_POLL + 10) * 1000 },
           );
       const status = readStatus(value);
-      // The node answers at once when it has too many of us waiting.
+      // The node answers at once if too many calls are waiting.
       const early = status.revision === revision;
       revision = status.revision;
       watcher.onStatus(status);

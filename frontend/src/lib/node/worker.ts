@@ -1,24 +1,30 @@
 /**
- * The other side of `dial.ts`: a connection in a thread of its own.
+ * The other side of `dial.ts`: a connection in its own thread.
  *
- * The handshake is elliptic curves in JavaScript, a tenth of a second on a laptop and most of one on a cheap phone, in
- * which the page would neither scroll nor answer. And browsers slow down the timers of pages in the background, which
- * would starve the pings that keep a connection alive.
+ * The handshake is elliptic-curve cryptography in JavaScript. It takes a tenth of a second on a laptop and most of a
+ * second on a cheap phone, during which the page would neither scroll nor respond. Browsers also slow down the timers of
+ * background pages, which would delay the pings that keep a connection alive.
  */
 import { dial } from './lnmessage';
 import { LinkError, RpcError, type NodeAddress, type Params, type Session } from './node';
 
-/** From the page to the connection. */
+/** Messages from the page. */
 export type Request =
   | { readonly kind: 'dial'; readonly address: NodeAddress }
   | { readonly kind: 'call'; readonly id: number; readonly method: string; readonly params: Params };
 
-/** From the connection to the page. */
+/** Messages to the page. */
 export type Report =
   | { readonly kind: 'connected' }
   | { readonly kind: 'failed'; readonly fault: LinkError['fault'] }
   | { readonly kind: 'answer'; readonly id: number; readonly result: unknown }
-  | { readonly kind: 'error'; readonly id: number; readonly code: number; readonly message: string }
+  | {
+      readonly kind: 'error';
+      readonly id: number;
+      readonly code: number;
+      readonly message: string;
+      readonly data: unknown;
+    }
   | { readonly kind: 'ended' };
 
 let session: Session | null = null;
@@ -43,8 +49,9 @@ async function call(id: number, method: string, params: Params): Promise<void> {
   try {
     report({ kind: 'answer', id, result: await session?.call(method, params) });
   } catch (error) {
-    const { code, message } = error instanceof RpcError ? error : { code: 0, message: 'unknown error' };
-    report({ kind: 'error', id, code, message });
+    const { code, message, data } =
+      error instanceof RpcError ? error : { code: 0, message: 'unknown error', data: null };
+    report({ kind: 'error', id, code, message, data });
   }
 }
 

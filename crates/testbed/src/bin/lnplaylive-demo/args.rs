@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use lnplaylive_core::catalogue::Selection;
 use lnplaylive_core::{Catalogue, Terms};
 use testbed::{Daemons, Flavor, Remotes};
 use url::Url;
 
-/// Runs the whole business on this machine: a shop's node, a customer, and a server for the environments.
+/// Runs the whole shop on this machine: the shop's node, a customer, and a server for environments.
 ///
-/// Without options everything is started and stays until Ctrl-C. Nothing of it is left behind. What --once has bought runs
-/// on for some minutes.
+/// Without options it runs until Ctrl-C and leaves nothing behind. An environment bought with --once keeps running for some
+/// minutes.
 #[derive(Debug, Parser)]
 #[command(name = "lnplaylive-demo", bin_name = "cargo demo --", version)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -22,51 +23,51 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Buy one environment in the terminal, dial its nodes, and end
+    /// Buy one environment in the terminal, connect to its nodes, and exit
     #[arg(long)]
     once: bool,
-    /// With --once: print one JSON document on stdout and nothing else there; the nodes have been dialled when it appears
+    /// With --once: print one JSON document on stdout, after connecting to the nodes, and everything else on stderr
     #[arg(long, requires = "once")]
     json: bool,
-    /// With --once: after the purchase, keep everything running until Ctrl-C
+    /// With --once: keep everything running until Ctrl-C
     #[arg(long, requires = "once")]
     keep: bool,
-    /// With --once: for how many minutes what was bought keeps running in the background, if its server is simulated
+    /// With --once: how many minutes the environment keeps running in the background, if its server is simulated
     #[arg(long, value_name = "MINUTES", default_value_t = 10, requires = "once", conflicts_with = "keep")]
     linger: u32,
-    /// How many nodes to buy
+    /// Number of nodes to buy
     #[arg(long, value_name = "N", default_value_t = 8, requires = "once")]
     node_count: u32,
-    /// For how many hours
+    /// Number of hours to buy
     #[arg(long, value_name = "N", default_value_t = 48, requires = "once")]
     hours: u32,
     #[command(flatten)]
     lightning: LightningArg,
-    /// Where environments are provisioned: the https URL of an LXD or Incus server that has an image `lnplay`, or
-    /// simulated (auto is the same)
+    /// The server for environments: simulated, or the https URL of an LXD or Incus server that has an image `lnplay`
+    /// (auto is the same as simulated)
     #[arg(long, value_name = "auto|simulated|URL", default_value = "auto")]
     remote: RemoteArg,
-    /// With --remote URL: a file with an enrolment token (`lxc config trust add`, `incus config trust add`)
+    /// With --remote URL: file with an enrolment token (`lxc config trust add`, `incus config trust add`)
     #[arg(long, value_name = "FILE")]
     remote_token_file: Option<PathBuf>,
-    /// The built web shop. Default: the directory `frontend-dist` here, or in the source tree under `cargo demo`
+    /// The built web shop. Default: `frontend-dist` in this directory, or in the source tree with `cargo demo`
     #[arg(long, value_name = "DIR", conflicts_with = "once")]
     frontend_dist: Option<PathBuf>,
-    /// Where the shop is served, and where attendees' links lead; with --once, only the latter
+    /// The address of the shop, and of attendees' links; with --once, only of the links
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a simulated LXD server alone: prints one line, `{"url":…,"token":…}`, and serves until it is stopped
+    /// Run only a simulated LXD server: prints one line, `{"url":…,"token":…}`, and runs until it is stopped
     Remote {
-        /// Where its API listens; port 0 for any
+        /// Address of its API; port 0 for any free port
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
         #[command(flatten)]
         lightning: LightningArg,
-        /// End after so many seconds
+        /// Exit after this many seconds
         #[arg(long = "for", value_name = "SECONDS")]
         seconds: Option<u64>,
     },
@@ -74,8 +75,8 @@ enum Command {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct LightningArg {
-    /// Which lightningd and bitcoind to run: those on PATH or named by LIGHTNINGD and BITCOIND, or stand-ins. auto: the
-    /// real ones if they are there
+    /// Run the lightningd and bitcoind on PATH or named by LIGHTNINGD and BITCOIND, or stand-ins. auto: the real ones if
+    /// they exist
     #[arg(
         long,
         value_enum,
@@ -86,19 +87,19 @@ struct LightningArg {
     lightning: Lightning,
 }
 
-/// Which daemons to run.
+/// The choice of daemons.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Lightning {
-    /// The real ones if they are there.
+    /// The real ones if they exist, otherwise the stand-ins.
     Auto,
-    /// `lightningd` and `bitcoind`.
+    /// The real `lightningd` and `bitcoind`.
     Real,
     /// The stand-ins.
     Simulated,
 }
 
 impl Lightning {
-    /// The word on the command line.
+    /// The value on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -107,7 +108,7 @@ impl Lightning {
         }
     }
 
-    /// Finds them; the stand-ins must have been built.
+    /// Finds the daemons. The stand-ins must have been built.
     pub(crate) fn daemons(self) -> testbed::Result<Daemons> {
         match self {
             Self::Auto => Daemons::auto(),
@@ -137,49 +138,49 @@ impl FromStr for RemoteArg {
     }
 }
 
-/// What to do: the command line, understood.
+/// The parsed command line.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Start everything and stay, with the web shop in this directory if one was named.
+    /// Run the shop until Ctrl-C, with the web shop in this directory if one was given.
     Serve(Business, Option<PathBuf>),
     /// Buy one environment.
     Once {
         business: Business,
-        /// What to buy.
+        /// The terms of the order.
         terms: Terms,
-        /// Whether stdout is for the JSON document.
+        /// True if stdout is for the JSON document.
         json: bool,
-        /// What becomes of it after.
+        /// Action after the purchase.
         after: After,
     },
-    /// Only a simulated LXD server, for so long if it is not to be stopped.
+    /// Run only a simulated LXD server, with an optional time limit.
     Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration> },
 }
 
-/// What becomes of what was bought.
+/// Actions after a purchase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// All is stopped.
+    /// Stop everything.
     Stop,
-    /// A simulated server runs on by itself for so long.
+    /// Let the simulated server run for this time.
     Linger(Duration),
-    /// All keeps running until Ctrl-C.
+    /// Keep everything running until Ctrl-C.
     Keep,
 }
 
-/// What the business runs on.
+/// The daemons and servers of the shop.
 #[derive(Debug)]
 pub(crate) struct Business {
     pub(crate) lightning: Lightning,
     pub(crate) remotes: Remotes,
-    /// Whether the remote is only a simulated one.
+    /// True if the remote is simulated.
     pub(crate) simulated: bool,
-    /// Where the shop is, or would be.
+    /// The address of the shop.
     pub(crate) listen: SocketAddr,
 }
 
 impl Plan {
-    /// Reads the command line. What makes no sense ends the program with status 2 and a sentence.
+    /// Parses the command line. If it is invalid, exits with status 2 and a sentence.
     pub(crate) fn from_command_line() -> Self {
         // The alias ends in `--`, so that `cargo demo --once` works; `cargo demo -- --once` brings a second one.
         let mut words: Vec<_> = std::env::args_os().collect();
@@ -200,7 +201,7 @@ impl Args {
         let remotes = match (self.remote, self.remote_token_file) {
             (RemoteArg::Simulated, None) => Remotes::Simulated(1),
             (RemoteArg::Simulated, Some(_)) => {
-                let sentence = "--remote-token-file goes with --remote URL; a simulated server needs none";
+                let sentence = "--remote-token-file needs --remote URL; a simulated server needs no token";
                 return Err((ErrorKind::ArgumentConflict, sentence.into()));
             }
             (RemoteArg::At(url), None) => {
@@ -223,9 +224,9 @@ impl Args {
         if !self.once {
             return Ok(Plan::Serve(business, self.frontend_dist));
         }
-        // The shop checks this as well; here it is said before anything was started.
+        // The shop checks this as well, but only after everything has started.
         let terms = Catalogue::default()
-            .quote(self.node_count.into(), self.hours.into())
+            .quote(Selection::NodeCount(self.node_count.into()), self.hours.into())
             .map_err(|error| (ErrorKind::ValueValidation, error.to_string()))?;
         let after = match self.linger {
             _ if self.keep => After::Keep,

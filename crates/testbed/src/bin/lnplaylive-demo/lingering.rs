@@ -1,4 +1,4 @@
-//! A simulated server that outlives the demo, so that what was bought can be used.
+//! A simulated server that outlives the demo, so that the environment can be used.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -15,17 +15,17 @@ use tokio::time::timeout;
 
 use crate::args::Lightning;
 
-/// A server that does not even say where it is by then never will.
-const STARTS_WITHIN: Duration = Duration::from_secs(20);
+/// Time-out for the server's announcement.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the command `remote` prints.
+/// The announcement of the command `remote`.
 #[derive(Deserialize)]
-struct About {
+struct Announcement {
     url: String,
     token: String,
 }
 
-/// A simulated server in a process of its own, which ends by itself when its time is up. Dropping this ends it at once.
+/// A simulated server in a process of its own, which exits when its time is over. Dropping this stops it at once.
 pub(crate) struct Lingering {
     child: Option<Child>,
     url: String,
@@ -33,9 +33,9 @@ pub(crate) struct Lingering {
 }
 
 impl Lingering {
-    /// Starts one that runs for `time`.
+    /// Starts a server that runs for `time`.
     pub(crate) async fn start(lightning: Lightning, time: Duration) -> anyhow::Result<Self> {
-        // What it would miss is said better here.
+        // Reports missing daemons better than the server would.
         lightning.daemons()?;
         let workdir = Workdir::new("lingering")?;
         let (sender, receiver) = pipe::pipe().context("making a pipe")?;
@@ -44,7 +44,7 @@ impl Lingering {
             .args(["--lightning", lightning.name(), "--for", &time.as_secs().to_string()])
             .stdin(Stdio::null())
             .stdout(sender.into_blocking_fd().context("making a pipe")?)
-            // Whoever reads our output must not have to wait for its end.
+            // A reader of our output must not have to wait until the server exits.
             .stderr(Stdio::null())
             // Out of reach of the terminal's Ctrl-C.
             .process_group(0)
@@ -52,12 +52,13 @@ impl Lingering {
             .context("starting a simulated server")?;
         let mut lingering = Self { child: Some(child), url: String::new(), workdir };
         let mut line = String::new();
-        let read = timeout(STARTS_WITHIN, BufReader::new(receiver).read_line(&mut line)).await;
+        let read = timeout(START_TIMEOUT, BufReader::new(receiver).read_line(&mut line)).await;
         ensure!(
             matches!(read, Ok(Ok(1..))),
             "the simulated server did not start; `cargo demo -- remote` shows why"
         );
-        let About { url, token } = serde_json::from_str(&line).context("reading what the server prints")?;
+        let Announcement { url, token } =
+            serde_json::from_str(&line).context("reading what the server prints")?;
         std::fs::write(lingering.token_file(), token).context("writing the server's token")?;
         lingering.url = url;
         Ok(lingering)
@@ -67,12 +68,12 @@ impl Lingering {
         self.workdir.join("token")
     }
 
-    /// How a shop reaches it.
+    /// The settings of the remote, for a shop.
     pub(crate) fn remotes(&self) -> Remotes {
         Remotes::Existing { url: self.url.clone(), token_file: self.token_file() }
     }
 
-    /// Lets it run on; gives its process id.
+    /// Lets the server run on; returns its process id.
     pub(crate) fn leave(mut self) -> u32 {
         self.child.take().map_or(0, |child| child.id())
     }
@@ -82,7 +83,7 @@ impl Drop for Lingering {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let pid = Pid::from_raw(child.id().try_into().expect("process ids fit"));
-        // It ends its instances first; gone already is as good.
+        // The server stops its instances first. If it has already exited, there is nothing to do.
         kill(pid, Signal::SIGTERM).ok();
         child.wait().ok();
     }

@@ -1,8 +1,7 @@
-//! The demo: starts the whole business on this machine, and buys an environment in the terminal if asked to.
+//! The demo: runs the whole shop on this machine, and can buy an environment in the terminal.
 //!
-//! `cargo demo` starts everything and stays; `cargo demo -- --once` buys one environment and ends. Everything that a
-//! visitor sees on the way is the real code path, from the order to nodes that answer; only daemons and servers that the
-//! machine does not have are simulated.
+//! `cargo demo` runs until Ctrl-C; `cargo demo -- --once` buys one environment and exits. A visitor sees the real code paths,
+//! from the order to nodes that answer. Only daemons and servers that the machine lacks are simulated.
 
 mod args;
 mod lingering;
@@ -35,7 +34,7 @@ use timeline::Timeline;
 
 /// The programs that the demo runs.
 const PROGRAMS: [Binary; 4] = [Binary::Plugin, Binary::Lnplay, Binary::SimLightningd, Binary::SimBitcoind];
-/// What a shell reports of a program that Ctrl-C ended.
+/// Exit status of a program ended by Ctrl-C, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -52,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: Plan) -> anyhow::Result<ExitCode> {
-    // Before there is a runtime and signals are handled: a build ends with Ctrl-C like any other.
+    // Before the runtime and the signal handlers exist, so that Ctrl-C interrupts a build as usual.
     testbed::binaries::ensure_built(&PROGRAMS, |_| ())?;
     let start = Instant::now();
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
@@ -68,7 +67,7 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Starts everything and stays.
+/// Runs the shop until it is stopped.
 async fn serve(
     business: Business,
     dist: Option<PathBuf>,
@@ -113,7 +112,7 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// For people who want to play the buyer by hand.
+/// Instructions for buying by hand.
 fn how_to_buy(shop: &Shop) -> String {
     let (host, customer) = (shop.host.node.dir().display(), shop.host.customer.dir().display());
     let by_hand = match shop.daemons().flavor() {
@@ -138,7 +137,7 @@ fn how_to_buy(shop: &Shop) -> String {
     )
 }
 
-/// Buys one environment, and keeps running after it what is wanted.
+/// Buys one environment, then does what the options say.
 async fn once(
     mut business: Business,
     terms: &Terms,
@@ -209,7 +208,7 @@ async fn once(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--json` prints.
+/// The document printed by `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     order: &'a Value,
@@ -219,7 +218,7 @@ struct Report<'a> {
     remote: RemoteKind,
 }
 
-/// Shows a person what was bought.
+/// Prints the connection strings.
 fn hand_over(purchase: &Purchase, screen: &Screen) {
     let details = &purchase.status["deployment_details"];
     screen.line("\nConnection strings, one for each attendee:\n");
@@ -229,7 +228,7 @@ fn hand_over(purchase: &Purchase, screen: &Screen) {
     screen.line("");
 }
 
-/// Runs a simulated LXD server and nothing else, until it is stopped or its time is up.
+/// Runs only a simulated LXD server, until it is stopped or its time is over.
 async fn remote(
     listen: SocketAddr,
     lightning: Lightning,
@@ -241,7 +240,7 @@ async fn remote(
     let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
     print_json(&json!({"url": remote.url(), "token": remote.token("lnplaylive")}))?;
     match time {
-        // Stopped before or not, the end is the same.
+        // Whether it was stopped or its time is over makes no difference.
         Some(time) => drop(signals.unless_stopped(tokio::time::sleep(time)).await),
         None => signals.stopped().await,
     }
@@ -249,7 +248,7 @@ async fn remote(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the business.
+/// Starts the shop.
 async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::Result<Shop> {
     let daemons = business.lightning.daemons()?;
     let server = match &business.remotes {
@@ -268,7 +267,7 @@ async fn open(business: Business, site: SocketAddr, screen: &Screen) -> anyhow::
     Ok(shop)
 }
 
-/// Where a browser on this machine finds a listener.
+/// The URL of a listener, for a browser on this machine.
 fn site_url(listener: SocketAddr) -> String {
     let port = listener.port();
     if listener.ip().is_unspecified() {

@@ -15,23 +15,23 @@ use tokio::task::JoinSet;
 use crate::screen::Screen;
 use crate::timeline::Timeline;
 
-/// Many times what an environment takes on a slow machine, a virtual machine's boot included.
-const PROVISIONED_WITHIN: Duration = Duration::from_secs(600);
-/// A node that is up answers in milliseconds.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
-/// JSON-RPC's code for a method that does not exist.
+/// Many times what an environment needs on a slow machine, including the boot of a virtual machine.
+const PROVISIONING_TIMEOUT: Duration = Duration::from_secs(600);
+/// A running node answers in milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// JSON-RPC's code for an unknown method.
 const UNKNOWN_METHOD: i32 = -32601;
 
-/// What was bought.
+/// A completed purchase.
 #[derive(Debug)]
 pub(crate) struct Purchase {
-    /// `lnplaylive-createorder`'s answer.
+    /// The answer of `lnplaylive-createorder`.
     pub(crate) order: Value,
-    /// `lnplaylive-invoicestatus`'s answer in the end.
+    /// The last answer of `lnplaylive-invoicestatus`.
     pub(crate) status: Value,
 }
 
-/// Orders, pays as the customer, follows the order as a buyer's page does, and dials what came of it.
+/// Orders, pays as the customer, follows the order as a buyer's page does, and connects to the nodes.
 pub(crate) async fn buy(
     shop: &Shop,
     terms: &Terms,
@@ -42,9 +42,9 @@ pub(crate) async fn buy(
         let refused = match error.code {
             Some(UNKNOWN_METHOD) => {
                 let log = shop.host.node.log_path();
-                format!("the plugin is not running; why not is in {}, near its name", log.display())
+                format!("the plugin is not running; {} shows why, near its name", log.display())
             }
-            _ => "the shop did not take the order".into(),
+            _ => "the shop refused the order".into(),
         };
         anyhow::Error::new(error).context(refused)
     })?;
@@ -62,7 +62,7 @@ pub(crate) async fn buy(
         async { shop.host.customer.pay(bolt11).await.context("the customer could not pay the invoice") };
     let follow = async {
         let seen = |status: &Value| watch(status, screen, timeline);
-        shop.follow(id, PROVISIONED_WITHIN, seen).await.context("the order did not get to its end")
+        shop.follow(id, PROVISIONING_TIMEOUT, seen).await.context("the order did not get to its end")
     };
     let (_, followed) = tokio::try_join!(pay, follow)?;
     timeline.span("paid_to_provisioned", "paid", "provisioned");
@@ -88,7 +88,7 @@ pub(crate) async fn buy(
     Ok(Purchase { order, status })
 }
 
-/// Notes and shows what is new in a status.
+/// Records and shows the news in a status.
 fn watch(status: &Value, screen: &mut Screen, timeline: &mut Timeline) {
     if status["invoice_status"] != "paid" {
         return;
@@ -114,7 +114,7 @@ fn connection_strings(status: &Value) -> anyhow::Result<Vec<ConnectionString>> {
     list.iter().map(parse).collect()
 }
 
-/// Dials all at a time, each with its own rune: the node that answers must be the one that stands in the string.
+/// Connects to all nodes at the same time, each with its own rune. The node's id must be the one in the string.
 async fn dial_all(strings: &[ConnectionString]) -> anyhow::Result<()> {
     let mut calls: JoinSet<_> = strings.iter().cloned().map(dial).collect();
     let mut failures = Vec::new();
@@ -130,9 +130,9 @@ async fn dial_all(strings: &[ConnectionString]) -> anyhow::Result<()> {
 async fn dial(string: ConnectionString) -> anyhow::Result<()> {
     let (node, address) = (string.node_id.as_str(), string.endpoint.to_string());
     let call = async {
-        let client = Client::connect(&address, node).await?.with_limit(ANSWERS_WITHIN);
+        let client = Client::connect(&address, node).await?.with_limit(ANSWER_TIMEOUT);
         let info = client.call(&string.rune, "getinfo", json!({})).await?;
-        ensure!(info["id"] == node, "it says that it is {}", info["id"]);
+        ensure!(info["id"] == node, "the node's id is {}", info["id"]);
         Ok(())
     };
     call.await.with_context(|| format!("{node} at {address}"))

@@ -1,4 +1,4 @@
-//! What a person sees: lines with the time, and below them a progress bar.
+//! Terminal output: lines with the time, and a progress bar below them.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -8,15 +8,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lnplaylive_core::progress::Progress;
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
-/// Where a person's lines go.
+/// The stream for human-readable lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Out {
     Stdout,
-    /// When stdout is for a program.
+    /// Used if stdout is for a program.
     Stderr,
 }
 
-/// The terminal, or whatever is in its place. The bar shows on terminals only.
+/// The terminal, or a file or pipe in its place. Only terminals show the bar.
 #[derive(Debug)]
 pub(crate) struct Screen {
     out: Out,
@@ -33,28 +33,28 @@ impl Screen {
         Self { out, start, bar, step: String::new() }
     }
 
-    /// A line as it is.
+    /// Prints a line.
     pub(crate) fn line(&self, text: impl Display) {
-        // Nobody may be listening; the work goes on.
+        // A closed stream must not stop the work.
         self.bar.suspend(|| match self.out {
             Out::Stdout => writeln!(std::io::stdout(), "{text}").ok(),
             Out::Stderr => writeln!(std::io::stderr(), "{text}").ok(),
         });
     }
 
-    /// A line with the time since the start in front.
+    /// Prints a line with the time since the start.
     pub(crate) fn event(&self, text: impl Display) {
         self.line(format_args!("{:>5.1} s  {text}", self.start.elapsed().as_secs_f64()));
     }
 
-    /// An invoice, to be scanned. Light modules are drawn, dark ones left out: right for light text on a dark terminal.
+    /// Prints an invoice with a QR code. Light modules are drawn and dark ones left blank, for light text on a dark terminal.
     pub(crate) fn invoice(&self, bolt11: &str) {
         if self.out == Out::Stderr {
-            // It is in what goes to stdout.
+            // The JSON on stdout contains it.
             return;
         }
         self.line(format_args!("\n{bolt11}\n"));
-        // In capitals, which QR codes have a denser alphabet for.
+        // QR codes encode capitals more densely.
         match QrCode::with_error_correction_level(bolt11.to_uppercase(), EcLevel::L) {
             Ok(code) => self.line(
                 code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build()
@@ -64,7 +64,7 @@ impl Screen {
         }
     }
 
-    /// How far the work is; a line for each new step.
+    /// Updates the progress bar; prints a line for each new step.
     pub(crate) fn progress(&mut self, progress: &Progress) {
         if self.bar.is_hidden() && self.step.is_empty() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -78,7 +78,7 @@ impl Screen {
         self.bar.set_message(progress.message.clone());
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn end_progress(&self) {
         self.bar.finish_and_clear();
     }

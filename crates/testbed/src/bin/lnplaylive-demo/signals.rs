@@ -1,8 +1,8 @@
-//! Being told to stop: Ctrl-C, `kill`, a terminal that is closed.
+//! Signals that stop the program: Ctrl-C, `kill`, a closed terminal.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Catches the signals that ask a program to end.
+/// Catches the signals that stop a program.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -11,7 +11,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals do nothing but what is asked for here.
+    /// Installs the handlers. From now on these signals have no other effect.
     pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -20,7 +20,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one.
+    /// Waits for a signal.
     pub(crate) async fn stopped(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -29,7 +29,7 @@ impl Signals {
         }
     }
 
-    /// Does the work and gives what comes of it, or drops it and gives nothing when one comes first.
+    /// Completes the work and returns its result, or drops it and returns `None` if a signal comes first.
     pub(crate) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             outcome = work => Some(outcome),

@@ -1,10 +1,10 @@
-//! When what happened.
+//! The times of events.
 
 use std::time::Instant;
 
 use serde::{Serialize, Serializer};
 
-/// Milliseconds from a start, by name, in the order in which they were noted.
+/// Milliseconds since the start, by name, in the order in which they were recorded.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     start: Instant,
@@ -16,7 +16,7 @@ impl Timeline {
         Self { start, marks: Vec::new() }
     }
 
-    /// Notes the time; only the first time counts.
+    /// Records the time of an event; only its first time counts.
     pub(crate) fn mark(&mut self, name: &str) {
         if self.at(name).is_none() {
             let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -24,7 +24,7 @@ impl Timeline {
         }
     }
 
-    /// Notes the time between two others.
+    /// Records the time between two events.
     pub(crate) fn span(&mut self, name: &str, from: &str, to: &str) {
         if let (Some(from), Some(to)) = (self.at(from), self.at(to)) {
             self.marks.push((name.to_owned(), to.saturating_sub(from)));

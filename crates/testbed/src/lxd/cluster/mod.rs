@@ -1,11 +1,11 @@
-//! Private LXD and Incus clusters: real ones, each member with a network of its own, as on machines of their own.
+//! Private clusters of the real LXD and Incus servers, in which each member has a network of its own, like separate machines.
 //!
-//! A member is a daemon in a network, process and mount namespace and a cgroup of its own. A bridge joins the members and this
-//! machine, and nothing else: each has an address there, under which its API answers and its instances' ports are open, and no
-//! route any further. Instances are on a managed bridge inside their member's namespace. Members can lose their power or their
-//! network, and be started again with what was on their disk.
+//! A member is a daemon in its own network, process and mount namespaces and its own cgroup. A bridge connects the members and this
+//! machine only: each member has an address there, for its API and its instances' ports, and no other route. Instances are on a
+//! managed bridge inside their member's namespace. Members can lose power or network, and can be started again with the contents
+//! of their disk.
 //!
-//! What the machine has to bring is what a single server needs (see [`super`]), and `ip`, `unshare` and `nsenter`.
+//! The requirements are those of a single server (see [`super`]), and `ip`, `unshare` and `nsenter`.
 
 use std::fmt;
 use std::io::Write as _;
@@ -19,77 +19,77 @@ use std::time::Duration;
 use lxd_client::{Client, ClientConfig, Fingerprint, Identity, Token};
 use serde_json::{Value, json};
 
-use super::{Kind, START_TIME, make_dir, socket, token, upload};
+use super::{Kind, START_TIMEOUT, make_dir, socket, token, upload};
 use crate::wait::{Step, until};
 use crate::{Error, Result};
 
 /// The port of every member's API; each has its own address.
 const PORT: u16 = 8443;
 
-/// The length of the prefix of a cluster's network: this machine and up to thirteen members.
+/// Prefix length of a cluster's network: this machine and up to thirteen members.
 const PREFIX: u8 = 28;
 
-/// The range that clusters' networks are from: for measurements in laboratories (RFC 2544), so nobody's own.
+/// The range of clusters' networks, reserved for benchmarks (RFC 2544), so real networks do not use it.
 const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 
-/// The managed bridge that instances are on, the same on each member and seen by it alone.
+/// The managed bridge of instances. It is the same on each member, and only visible to that member.
 const INSTANCES: &str = "198.51.100.1/24";
 
-/// How many clusters this process has started.
+/// Number of clusters that this process has started.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// Joining takes a second or two.
-const JOIN_TIME: Duration = Duration::from_secs(60);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A member counts as offline after 20 s without a heartbeat (`cluster.offline_threshold`); a new leader first has to be found
-/// and needs as long again.
-const STATUS_TIME: Duration = Duration::from_secs(90);
+/// A member counts as offline after 20 s without a heartbeat (`cluster.offline_threshold`); electing a new leader takes as long
+/// again.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Evacuating stops instances, which have half a minute each, and copies those that move.
-const EVACUATION_TIME: Duration = Duration::from_secs(180);
+/// Evacuation stops instances, which have half a minute each, and copies those that move.
+const EVACUATION_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A process that was killed is gone in milliseconds; its namespaces and cgroups follow.
-const KILL_TIME: Duration = Duration::from_secs(15);
+/// A killed process disappears in milliseconds, and its namespaces and cgroups soon after.
+const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A member of a [`Cluster`], by its place in it, from 0.
+/// A member of a [`Cluster`], by its index from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member(pub usize);
 
 impl Member {
-    /// Finds it by the name that the cluster has for it.
+    /// The member with this name in the cluster.
     pub fn named(name: &str) -> Option<Self> {
         Some(Self(name.strip_prefix('m')?.parse::<usize>().ok()?.checked_sub(1)?))
     }
 }
 
-/// The name that the cluster has for it: `m1` and so on.
+/// Its name in the cluster: `m1` and so on.
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "m{}", self.0 + 1)
     }
 }
 
-/// A running cluster. Everything of it ends when it is dropped, and also when this process is killed.
+/// A running cluster. It is removed when it is dropped, and also when this process is killed.
 #[derive(Debug)]
 pub struct Cluster {
     kind: Kind,
     dir: PathBuf,
     network: Ipv4Addr,
-    /// Whether each member has power.
+    /// True for each member that has power.
     on: Vec<bool>,
     identity: Identity,
-    /// Known once the cluster is formed.
+    /// Set once the cluster is formed.
     certificate: Option<Fingerprint>,
-    // Last: nothing else of this may need a daemon when it goes.
+    // The last field, so that the daemons are stopped when nothing else needs them any more.
     keeper: Keeper,
 }
 
 impl Cluster {
-    /// Starts one of that many members and returns when instances can be made on each. Ask [`super::unavailable`] first.
+    /// Starts a cluster of that many members and returns when instances can be created on each. Check [`super::unavailable`] first.
     pub async fn start(kind: Kind, members: usize) -> Result<Self> {
         let dir = make_dir(&format!("l{}c-", &kind.name()[..1]))?;
         let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        // Apart from other processes', and from those that this one starts at the same time.
+        // Different from other processes, and from clusters that this process starts at the same time.
         let started = STARTED.fetch_add(1, Ordering::Relaxed);
         let seed = std::process::id().wrapping_mul(7919).wrapping_add(started.wrapping_mul(613));
         let network = free_network(&routes, seed)
@@ -114,7 +114,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts one that has the image for environments under the alias that they are made from.
+    /// Starts a cluster that has the image for environments, under its usual alias.
     pub async fn with_image(kind: Kind, members: usize, image: &Path) -> Result<Self> {
         let cluster = Self::start(kind, members).await?;
         upload(&cluster.client(Member(0))?, image).await?;
@@ -126,18 +126,17 @@ impl Cluster {
         self.kind
     }
 
-    /// Where all that the cluster has is. The bridge has the directory's name, and so has the cgroup; each member's veth begins
-    /// with it.
+    /// The cluster's directory. The bridge and the cgroup have the same name; the names of the members' veth devices begin with it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// All members, those that are off included.
+    /// All members, including those that are off.
     pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
         (0..self.on.len()).map(Member)
     }
 
-    /// A member's address, which is the host of its URL and of its instances' ports.
+    /// A member's address, which is the host in its URL and the address of its instances' ports.
     pub fn address(&self, member: Member) -> Ipv4Addr {
         host(self.network, member.0 + 2)
     }
@@ -152,7 +151,7 @@ impl Cluster {
         format!("https://{}:{PORT}", self.address(member))
     }
 
-    /// A client that the cluster trusts, asking that member.
+    /// A client that the cluster trusts, connected to that member.
     pub fn client(&self, member: Member) -> Result<Client> {
         let url = self.url(member).parse().map_err(|e| self.unusable(&e))?;
         let name = format!("{}-{member}", self.kind.name());
@@ -161,22 +160,22 @@ impl Cluster {
         Client::new(config).map_err(|e| self.unusable(&e))
     }
 
-    /// A new enrolment token of a member. LXD 5.0 takes it only there; who has enrolled is trusted by all.
+    /// A new enrolment token of a member. LXD 5.0 accepts it only on that member; all members trust an enrolled client.
     pub async fn token(&self, member: Member, client_name: &str) -> Result<String> {
         token(&self.socket(member), client_name).await
     }
 
-    /// One call to whichever member lives, with all that the daemon lets its own machine do; returns the answer's `metadata`.
+    /// Makes a call to any live member, with the rights of its local socket; returns the answer's `metadata`.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         socket::call(&self.socket(self.living()?), method, path, body).await
     }
 
-    /// As [`Cluster::call`], for a call that starts an operation: waits for its end.
+    /// As [`Cluster::call`], for a call that starts an operation: waits until it has ended.
     pub async fn carry_out(&self, method: &str, path: &str, body: &Value, within: Duration) -> Result<Value> {
         socket::carry_out(&self.socket(self.living()?), method, path, body, within).await
     }
 
-    /// The member that decides for the others, if there is one now.
+    /// The current leader, if there is one.
     pub async fn leader(&self) -> Result<Option<Member>> {
         let members = self.call("GET", "/1.0/cluster/members?recursion=1", &Value::Null).await?;
         let leads =
@@ -185,7 +184,7 @@ impl Cluster {
         Ok(leader.and_then(|m| Member::named(m["server_name"].as_str()?)))
     }
 
-    /// Each of the instances of all projects: its project, its status, and where it is.
+    /// The instances of all projects, with project, status and location.
     pub async fn instances(&self) -> Result<Vec<Instance>> {
         let all = self.call("GET", "/1.0/instances?recursion=1&all-projects=true", &Value::Null).await?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -197,55 +196,55 @@ impl Cluster {
         Ok(all.as_array().into_iter().flatten().map(instance).collect())
     }
 
-    /// Ends a member as a power failure does, with all that runs on it. The others find out when its heartbeat does not come.
+    /// Kills a member and its instances, as a power failure would. The others notice the missing heartbeat.
     pub async fn kill(&mut self, member: Member) -> Result<()> {
         self.keeper.tell(&format!("kill {member}"))?;
         self.on[member.0] = false;
         let veth = Path::new("/sys/class/net").join(format!("{}{member}", self.keeper.bridge));
-        until(&format!("the end of {member}"), KILL_TIME, async || {
+        until(&format!("the end of {member}"), KILL_TIMEOUT, async || {
             Ok(if veth.exists() { Step::NotYet("its network is there".into()) } else { Step::Done(()) })
         })
         .await
     }
 
-    /// Starts a member again with what is on its disk, and waits until its daemon answers.
+    /// Starts a member again with the contents of its disk, and waits until its daemon answers.
     pub async fn boot_again(&mut self, member: Member) -> Result<()> {
         self.boot(member)?;
         self.ready(member).await
     }
 
-    /// Takes a member's network cable out: it runs on, and nobody reaches it.
+    /// Disconnects a member's network. It keeps running, but cannot be reached.
     pub fn cut(&mut self, member: Member) -> Result<()> {
         self.keeper.tell(&format!("cut {member}"))
     }
 
-    /// Puts a member's network cable back.
+    /// Reconnects a member's network.
     pub fn mend(&mut self, member: Member) -> Result<()> {
         self.keeper.tell(&format!("mend {member}"))
     }
 
-    /// Has a member's instances moved away, or stopped where they do not move, and keeps new ones off it.
+    /// Evacuates a member: its instances move away, or are stopped if they cannot, and it gets no new ones.
     pub async fn evacuate(&self, member: Member) -> Result<()> {
         self.set_state(member, "evacuate").await
     }
 
-    /// Undoes [`Cluster::evacuate`]: the instances come back.
+    /// Undoes [`Cluster::evacuate`]: the instances return.
     pub async fn restore(&self, member: Member) -> Result<()> {
         self.set_state(member, "restore").await
     }
 
     async fn set_state(&self, member: Member, action: &str) -> Result<()> {
         let path = format!("/1.0/cluster/members/{member}/state");
-        self.carry_out("POST", &path, &json!({"action": action}), EVACUATION_TIME).await.map(drop)
+        self.carry_out("POST", &path, &json!({"action": action}), EVACUATION_TIMEOUT).await.map(drop)
     }
 
-    /// Sets whether a member gets instances only when it is named for them (`scheduler.instance`).
+    /// Sets whether a member gets instances only if they are targeted at it (`scheduler.instance`).
     pub async fn set_manual(&self, member: Member, manual: bool) -> Result<()> {
         let scheduler = if manual { "manual" } else { "all" };
         self.change(member, |now| now["config"]["scheduler.instance"] = scheduler.into()).await
     }
 
-    /// Puts a member in these groups and no others; those that are not there are made.
+    /// Puts a member in these groups only; missing groups are created.
     pub async fn set_groups(&self, member: Member, groups: &[&str]) -> Result<()> {
         let there = self.call("GET", "/1.0/cluster/groups?recursion=1", &Value::Null).await?;
         for group in groups {
@@ -263,14 +262,14 @@ impl Cluster {
         self.call("PUT", &path, &now).await.map(drop)
     }
 
-    /// Waits until the cluster says `status` of a member: `Online`, `Offline`, `Evacuated`.
+    /// Waits until the cluster reports this status of a member: `Online`, `Offline`, `Evacuated`.
     pub async fn wait_for_status(&self, member: Member, status: &str) -> Result<()> {
         let path = format!("/1.0/cluster/members/{member}");
-        until(&format!("{member} to be {status}"), STATUS_TIME, async || {
+        until(&format!("{member} to be {status}"), STATUS_TIMEOUT, async || {
             Ok(match self.call("GET", &path, &Value::Null).await {
                 Ok(now) if now["status"] == status => Step::Done(()),
                 Ok(now) => Step::NotYet(format!("{}: {}", now["status"], now["message"])),
-                // While a new leader is found nobody answers.
+                // Nobody answers while a leader is elected.
                 Err(error) => Step::NotYet(error.to_string()),
             })
         })
@@ -297,29 +296,33 @@ impl Cluster {
     /// Waits until a member's daemon answers.
     async fn ready(&self, member: Member) -> Result<()> {
         let (socket, home) = (self.socket(member), self.home(member));
-        until(&format!("{member} of {} to answer on its socket", self.kind.name()), START_TIME, async || {
-            if let Ok(status) = std::fs::read_to_string(home.join("ended")) {
-                let log = std::fs::read_to_string(home.join("daemon.log")).unwrap_or_default();
-                return Err(Error::Unusable(format!(
-                    "the daemon of {member} ended with status {}; its log: {}",
-                    status.trim(),
-                    log.trim_end()
-                )));
-            }
-            Ok(match socket::call(&socket, "GET", "/internal/ready", &Value::Null).await {
-                Ok(_) => Step::Done(()),
-                Err(error) => {
+        until(
+            &format!("{member} of {} to answer on its socket", self.kind.name()),
+            START_TIMEOUT,
+            async || {
+                if let Ok(status) = std::fs::read_to_string(home.join("ended")) {
                     let log = std::fs::read_to_string(home.join("daemon.log")).unwrap_or_default();
-                    let keeper = std::fs::read_to_string(self.dir.join("keeper.log")).unwrap_or_default();
-                    let last = |log: &str| log.lines().last().unwrap_or_default().to_owned();
-                    Step::NotYet(format!("{error}; {}; {}", last(&log), last(&keeper)))
+                    return Err(Error::Unusable(format!(
+                        "the daemon of {member} ended with status {}; its log: {}",
+                        status.trim(),
+                        log.trim_end()
+                    )));
                 }
-            })
-        })
+                Ok(match socket::call(&socket, "GET", "/internal/ready", &Value::Null).await {
+                    Ok(_) => Step::Done(()),
+                    Err(error) => {
+                        let log = std::fs::read_to_string(home.join("daemon.log")).unwrap_or_default();
+                        let keeper = std::fs::read_to_string(self.dir.join("keeper.log")).unwrap_or_default();
+                        let last = |log: &str| log.lines().last().unwrap_or_default().to_owned();
+                        Step::NotYet(format!("{error}; {}; {}", last(&log), last(&keeper)))
+                    }
+                })
+            },
+        )
         .await
     }
 
-    /// Makes a cluster of fresh daemons, with a pool, a bridge for instances and a profile.
+    /// Forms a cluster of new daemons, with a pool, a bridge for instances and a profile.
     async fn form(&self) -> Result<()> {
         let first = Member(0);
         let call =
@@ -327,7 +330,7 @@ impl Cluster {
         let address = |member| format!("{}:{PORT}", self.address(member));
         call("PATCH", "/1.0", json!({"config": {"core.https_address": address(first)}})).await?;
         let bootstrap = json!({"server_name": first.to_string(), "enabled": true});
-        socket::carry_out(&self.socket(first), "PUT", "/1.0/cluster", &bootstrap, JOIN_TIME).await?;
+        socket::carry_out(&self.socket(first), "PUT", "/1.0/cluster", &bootstrap, JOIN_TIMEOUT).await?;
         for member in self.members().skip(1) {
             let name = member.to_string();
             let operation = call("POST", "/1.0/cluster/members", json!({"server_name": name})).await?;
@@ -353,7 +356,7 @@ impl Cluster {
                 field: token,
                 "member_config": [],
             });
-            socket::carry_out(&self.socket(member), "PUT", "/1.0/cluster", &join, JOIN_TIME).await?;
+            socket::carry_out(&self.socket(member), "PUT", "/1.0/cluster", &join, JOIN_TIMEOUT).await?;
         }
         // On each member first, then for all.
         let bridge = bridge(self.kind);
@@ -398,18 +401,18 @@ impl Cluster {
     }
 }
 
-/// An instance, as the cluster lists it.
+/// An instance, as listed by the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its project.
     pub project: String,
-    /// `Running`, `Stopped`, or `Error` when its member does not answer.
+    /// `Running`, `Stopped`, or `Error` if its member does not answer.
     pub status: String,
-    /// Where it is.
+    /// The member that it is on.
     pub member: Option<Member>,
 }
 
-/// The name of the managed bridge that instances are on, as the packages' own first set-up calls it.
+/// Name of the managed bridge of instances, as the packages' setup names it.
 pub fn bridge(kind: Kind) -> &'static str {
     match kind {
         Kind::Lxd => "lxdbr0",
@@ -417,13 +420,13 @@ pub fn bridge(kind: Kind) -> &'static str {
     }
 }
 
-/// The address of a host of a network.
+/// The address of a host in a network.
 fn host(network: Ipv4Addr, number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(network.to_bits() + u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// A network that this machine has no route into; where the search begins depends on `seed`, so that those who search at the
-/// same time find different ones. `routes` is `/proc/net/route`.
+/// Finds a network to which this machine has no route. `seed` is where the search begins, so that concurrent searches find
+/// different networks. `routes` is `/proc/net/route`.
 fn free_network(routes: &str, seed: u32) -> Option<Ipv4Addr> {
     let hex = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::swap_bytes);
     let taken: Vec<(u32, u32)> = routes
@@ -432,7 +435,7 @@ fn free_network(routes: &str, seed: u32) -> Option<Ipv4Addr> {
             let words: Vec<_> = line.split_whitespace().collect();
             Some((hex(words.get(1)?)?, hex(words.get(7)?)?))
         })
-        // The default route leads everywhere.
+        // Ignore the default route.
         .filter(|(_, mask)| *mask != 0)
         .collect();
     let (range, length) = RANGE;
@@ -443,7 +446,7 @@ fn free_network(routes: &str, seed: u32) -> Option<Ipv4Addr> {
         .map(Ipv4Addr::from_bits)
 }
 
-/// The process that runs the members and takes everything down once we have let go of its stdin.
+/// The process that runs the members, and removes everything when our end of its stdin is closed.
 #[derive(Debug)]
 struct Keeper {
     dir: PathBuf,
@@ -454,7 +457,7 @@ struct Keeper {
 
 impl Keeper {
     fn start(dir: &Path, network: Ipv4Addr) -> Result<Self> {
-        // With a member's name at most 15 characters, and unlike any other.
+        // Unique, and short enough for 15 characters together with a member's name.
         let bridge = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = |name: &str| dir.join(name);
         let failed = |doing, path| move |source| Error::File { doing, path, source };
@@ -471,7 +474,7 @@ impl Keeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
-            // Out of the signals that are sent to us.
+            // Signals that are sent to us must not reach it.
             .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn { program: "/bin/sh".into(), source })?;
@@ -494,7 +497,7 @@ impl Drop for Keeper {
             eprintln!("testbed: the members' logs are kept in {}", self.dir.display());
         }
         drop(self.stdin.take());
-        // It works through a list in which every wait has an end.
+        // It works through a list in which every wait has a time-out.
         if let Err(error) = self.process.wait() {
             eprintln!("testbed: waiting for the end of the cluster in {}: {error}", self.dir.display());
         }

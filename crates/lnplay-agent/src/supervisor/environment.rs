@@ -1,0 +1,188 @@
+//! The environment that is supervised, as all rooms of the supervisor share it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use lnplaylive_core::EnvironmentSpec;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bitcoind::{self, Bitcoind, Login};
+use crate::child::{Arguments, Child, Recipe};
+use crate::confine::{self, Confinement, Disk, Limits, Users};
+use crate::node::{self, Identity, InnerPorts, Node};
+use crate::settings::Settings;
+use crate::state::StateDir;
+use crate::{chain, lock};
+
+use super::journal::Journal;
+
+/// The time-out of each wait while a new environment comes up. Less than that of the whole, so that the error names the
+/// daemon that was waited for.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A node that runs and answers.
+pub(super) struct Started {
+    pub(super) node: Node,
+    pub(super) child: Child,
+    pub(super) identity: Identity,
+    /// An address of its wallet, if it is to be funded.
+    pub(super) address: Option<String>,
+}
+
+/// An environment and its daemons.
+pub(super) struct Environment {
+    pub(super) settings: Settings,
+    pub(super) users: Option<Users>,
+    pub(super) dir: StateDir,
+    pub(super) spec: EnvironmentSpec,
+    pub(super) nodes: Vec<Node>,
+    pub(super) bitcoind: Bitcoind,
+    pub(super) journal: Journal,
+    /// bitcoind, then the nodes, as they were started.
+    children: Mutex<Vec<Child>>,
+    /// The nodes stop first, while bitcoind still answers them.
+    node_group: Group,
+    bitcoind_group: Group,
+}
+
+/// Children that are stopped together.
+#[derive(Default)]
+struct Group {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Group {
+    async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Environment {
+    /// The environment in the state directory. Starts nothing.
+    pub(super) fn load(settings: Settings, users: Option<Users>, dir: StateDir) -> anyhow::Result<Self> {
+        let spec = dir.stored_spec()?.context("there is no environment here; begin with `lnplay up SPEC`")?;
+        spec.validate().context("the stored spec")?;
+        let nodes = node::plan(&spec, &dir, settings.address)?;
+        let rpc = (settings.address, InnerPorts::of(&spec).bitcoin_rpc).into();
+        let login = users.map(|users| Login::load_or_make(dir.bitcoin_client(), users.group()));
+        let login = login.transpose().context("the nodes' login at bitcoind")?;
+        Ok(Self {
+            bitcoind: Bitcoind::new(dir.bitcoin(), rpc, login),
+            journal: Journal::new(),
+            children: Mutex::default(),
+            node_group: Group::default(),
+            bitcoind_group: Group::default(),
+            settings,
+            users,
+            dir,
+            spec,
+            nodes,
+        })
+    }
+
+    fn children_mut(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The children, bitcoind first, then the nodes, as far as they were started.
+    pub(super) fn children(&self) -> Vec<Child> {
+        self.children_mut().clone()
+    }
+
+    /// Starts bitcoind and keeps it running.
+    pub(super) fn start_bitcoind(&self) -> Child {
+        let (bitcoind, dir) = (self.bitcoind.clone(), self.dir.clone());
+        // It would refuse to start on a chain that is hours ahead of the clock.
+        let arguments = move || {
+            let tip = chain::stored_tip(&dir);
+            bitcoind.arguments(tip.and_then(|tip| chain::mock_time(tip.time, chain::clock())))
+        };
+        let recipe = Recipe {
+            grace: bitcoind::GRACE,
+            ..self.recipe(
+                "bitcoind",
+                &self.settings.bitcoind,
+                Arc::new(arguments),
+                &self.bitcoind.datadir,
+                |users| (users.bitcoind(), confine::BITCOIND),
+            )
+        };
+        self.keep(recipe, &self.bitcoind_group)
+    }
+
+    /// Starts a node and keeps it running.
+    pub(super) fn start_node(&self, node: &Node) -> Child {
+        let arguments: Vec<OsString> = node.arguments(&self.spec, &self.settings, &self.bitcoind);
+        let recipe = Recipe {
+            variables: node::VARIABLES.to_vec(),
+            ..self.recipe(
+                &node.child_name(),
+                &self.settings.lightningd,
+                Arc::new(move || arguments.clone()),
+                node.dir(),
+                |users| (users.node(node.index), confine::NODE),
+            )
+        };
+        self.keep(recipe, &self.node_group)
+    }
+
+    fn recipe(
+        &self,
+        name: &str,
+        program: &OsStr,
+        arguments: Arguments,
+        dir: &Path,
+        confined: impl Fn(Users) -> (u32, Limits),
+    ) -> Recipe {
+        let log = self.dir.log(name);
+        let confined = self.users.map(|users| (users, confined(users)));
+        Recipe {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            arguments,
+            lock: self.dir.child_lock(name),
+            dir: dir.to_owned(),
+            variables: Vec::new(),
+            confinement: confined.map(|(users, (uid, limits))| Confinement::new(users, uid, limits)),
+            disk: confined.map(|(_, (_, Limits { disk, .. }))| Disk {
+                dir: dir.to_owned(),
+                log: log.clone(),
+                limit: disk,
+            }),
+            log,
+            grace: node::GRACE,
+        }
+    }
+
+    fn keep(&self, recipe: Recipe, group: &Group) -> Child {
+        let child = Child::keep(recipe, group.stop.clone(), &group.tasks);
+        self.children_mut().push(child.clone());
+        child
+    }
+
+    /// Ends the children of a supervisor that was killed. They got SIGTERM when it died; this waits for them.
+    pub(super) async fn end_leftovers(&self) -> anyhow::Result<()> {
+        let mut leaving = JoinSet::new();
+        for path in self.dir.child_locks()? {
+            leaving.spawn(async move { lock::evict(&path, node::GRACE).await });
+        }
+        while let Some(done) = leaving.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+
+    /// Stops all daemons.
+    pub(super) async fn stop(&self) {
+        self.node_group.stop().await;
+        self.bitcoind_group.stop().await;
+    }
+}

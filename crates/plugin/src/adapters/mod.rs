@@ -1,0 +1,21 @@
+//! The core's surroundings: the node, its datastore, the remotes, the route table's file, and JSON-RPC.
+
+pub mod datastore;
+pub mod node;
+pub mod remotes;
+pub mod route_file;
+pub mod rpc;
+
+use jiff::Timestamp;
+
+use crate::core::interfaces::Clock;
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

@@ -1,0 +1,195 @@
+//! The node's RPC, as far as we call it. Each call has its own connection and is bounded in time.
+
+use std::path::PathBuf;
+
+use cln_rpc::model::requests::{
+    DatastoreMode, DatastoreRequest, DeldatastoreRequest, DelinvoiceRequest, DelinvoiceStatus,
+    InvoiceRequest, ListdatastoreRequest, ListinvoicesRequest,
+};
+use cln_rpc::model::responses::{ListdatastoreDatastore, ListinvoicesInvoicesStatus};
+use cln_rpc::primitives::{Amount, AmountOrAny};
+use cln_rpc::{RpcError, TypedRequest};
+use daemon_rpc::Lightningd;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::core::interfaces::{InvoiceStatus, Invoices, NewInvoice, NodeError, Removal, RemoveIf};
+
+/// lightningd's error codes (`common/jsonrpc_errors.h`).
+mod code {
+    pub(super) const INVOICE_NOT_FOUND: i32 = 905;
+    pub(super) const INVOICE_STATUS_UNEXPECTED: i32 = 906;
+    pub(super) const DATASTORE_DEL_DOES_NOT_EXIST: i32 = 1200;
+    pub(super) const DATASTORE_DEL_WRONG_GENERATION: i32 = 1201;
+    pub(super) const DATASTORE_UPDATE_ALREADY_EXISTS: i32 = 1202;
+    pub(super) const DATASTORE_UPDATE_DOES_NOT_EXIST: i32 = 1203;
+    pub(super) const DATASTORE_UPDATE_WRONG_GENERATION: i32 = 1204;
+}
+
+/// A call that failed.
+#[derive(Debug, Error)]
+enum CallError {
+    /// No answer: the call may or may not have been carried out.
+    #[error("lightningd did not answer {method}: {reason}")]
+    NoAnswer { method: String, reason: String },
+    /// lightningd refused.
+    #[error("lightningd refused {method}: {message} (code {code})")]
+    Refused { method: String, code: i32, message: String },
+}
+
+impl CallError {
+    fn has_code(&self, codes: &[i32]) -> bool {
+        matches!(self, Self::Refused { code, .. } if codes.contains(code))
+    }
+}
+
+impl From<CallError> for NodeError {
+    fn from(error: CallError) -> Self {
+        let text = error.to_string();
+        match error {
+            CallError::NoAnswer { .. } => Self::NoAnswer(text),
+            CallError::Refused {
+                code:
+                    code::DATASTORE_DEL_DOES_NOT_EXIST
+                    | code::DATASTORE_DEL_WRONG_GENERATION
+                    | code::DATASTORE_UPDATE_ALREADY_EXISTS
+                    | code::DATASTORE_UPDATE_DOES_NOT_EXIST
+                    | code::DATASTORE_UPDATE_WRONG_GENERATION,
+                ..
+            } => Self::Conflict(text),
+            CallError::Refused { .. } => Self::Refused(text),
+        }
+    }
+}
+
+/// The node that the plugin runs in.
+#[derive(Debug)]
+pub struct Node {
+    rpc: Lightningd,
+}
+
+impl Node {
+    /// The node whose RPC socket is `rpc_file`.
+    pub fn new(rpc_file: PathBuf) -> Self {
+        Self { rpc: Lightningd::new(rpc_file) }
+    }
+
+    async fn call<R>(&self, request: &R) -> Result<R::Response, CallError>
+    where
+        R: TypedRequest + Serialize + std::fmt::Debug + Sync,
+        R::Response: DeserializeOwned + std::fmt::Debug,
+    {
+        let method = request.method();
+        self.rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
+            Some(code) => CallError::Refused { method: method.to_owned(), code, message },
+            None => CallError::NoAnswer { method: method.to_owned(), reason: message },
+        })
+    }
+
+    /// Writes a datastore key that must be new; returns its generation.
+    pub(super) async fn create_data(&self, key: Vec<String>, value: String) -> Result<u64, NodeError> {
+        self.write_data(key, value, DatastoreMode::MUST_CREATE, None).await
+    }
+
+    /// Replaces the value of a datastore key that must have this generation; returns the new one.
+    pub(super) async fn replace_data(
+        &self,
+        key: Vec<String>,
+        value: String,
+        generation: u64,
+    ) -> Result<u64, NodeError> {
+        self.write_data(key, value, DatastoreMode::MUST_REPLACE, Some(generation)).await
+    }
+
+    /// Writes a datastore key, replacing any value that it has.
+    pub(super) async fn put_data(&self, key: Vec<String>, value: String) -> Result<u64, NodeError> {
+        self.write_data(key, value, DatastoreMode::CREATE_OR_REPLACE, None).await
+    }
+
+    async fn write_data(
+        &self,
+        key: Vec<String>,
+        value: String,
+        mode: DatastoreMode,
+        generation: Option<u64>,
+    ) -> Result<u64, NodeError> {
+        let request = DatastoreRequest { key, string: Some(value), hex: None, mode: Some(mode), generation };
+        Ok(self.call(&request).await?.generation.unwrap_or(0))
+    }
+
+    /// Removes a datastore key, of this generation only if one is given.
+    pub(super) async fn delete_data(
+        &self,
+        key: Vec<String>,
+        generation: Option<u64>,
+    ) -> Result<(), NodeError> {
+        self.call(&DeldatastoreRequest { key, generation }).await?;
+        Ok(())
+    }
+
+    /// The datastore entry with this key, or the entries right below it.
+    pub(super) async fn list_data(&self, key: Vec<String>) -> Result<Vec<ListdatastoreDatastore>, NodeError> {
+        Ok(self.call(&ListdatastoreRequest { key: Some(key) }).await?.datastore)
+    }
+}
+
+impl Invoices for Node {
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
+        async move {
+            let request = InvoiceRequest {
+                label: invoice.label.to_owned(),
+                description: invoice.description.to_owned(),
+                amount_msat: AmountOrAny::Amount(Amount::from_msat(invoice.amount_msat)),
+                expiry: Some(invoice.expiry_secs.into()),
+                cltv: None,
+                deschashonly: None,
+                preimage: None,
+                exposeprivatechannels: None,
+                fallbacks: None,
+            };
+            Ok(self.call(&request).await?.bolt11)
+        }
+        .boxed()
+    }
+
+    fn status<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<InvoiceStatus, NodeError>> {
+        async move {
+            let request = ListinvoicesRequest {
+                label: Some(label.to_owned()),
+                index: None,
+                invstring: None,
+                limit: None,
+                offer_id: None,
+                payment_hash: None,
+                start: None,
+            };
+            let answer = self.call(&request).await?;
+            Ok(match answer.invoices.first().map(|i| i.status) {
+                Some(ListinvoicesInvoicesStatus::UNPAID) => InvoiceStatus::Unpaid,
+                Some(ListinvoicesInvoicesStatus::PAID) => InvoiceStatus::Paid,
+                Some(ListinvoicesInvoicesStatus::EXPIRED) => InvoiceStatus::Expired,
+                None => InvoiceStatus::Missing,
+            })
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>> {
+        async move {
+            let status = match when {
+                RemoveIf::Unpaid => DelinvoiceStatus::UNPAID,
+                RemoveIf::Expired => DelinvoiceStatus::EXPIRED,
+            };
+            let request = DelinvoiceRequest { label: label.to_owned(), status, desconly: None };
+            match self.call(&request).await {
+                Ok(_) => Ok(Removal::Removed),
+                Err(error) if error.has_code(&[code::INVOICE_NOT_FOUND]) => Ok(Removal::Missing),
+                Err(error) if error.has_code(&[code::INVOICE_STATUS_UNEXPECTED]) => Ok(Removal::OtherState),
+                Err(error) => Err(error.into()),
+            }
+        }
+        .boxed()
+    }
+}

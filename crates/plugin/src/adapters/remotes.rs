@@ -1,0 +1,69 @@
+//! The remotes, through the provisioner.
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
+use lnplaylive_core::order::{Leftover, Placement};
+use lnplaylive_core::{Order, OrderId, ProjectName};
+use provisioner::{Deployed, Provisioner, RemoteReport};
+
+use crate::core::interfaces::{OnProgress, RemoteError, Remotes};
+
+fn remote_error(error: &provisioner::Error) -> RemoteError {
+    RemoteError { severity: error.severity(), reason: error.chain() }
+}
+
+impl Remotes for Provisioner {
+    fn poll(&self) -> BoxFuture<'_, Vec<RemoteReport>> {
+        self.survey().boxed()
+    }
+
+    fn follow_moves<'a>(&'a self, reports: &'a [RemoteReport]) -> BoxFuture<'a, ()> {
+        self.follow_moves(reports).boxed()
+    }
+
+    fn bring_up<'a>(
+        &'a self,
+        order: &'a Order,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.bring_up(order, placement).await.map_err(|e| remote_error(&e)) }.boxed()
+    }
+
+    fn deploy<'a>(
+        &'a self,
+        order: &'a Order,
+        placement: &'a Placement,
+        on_progress: OnProgress<'a>,
+    ) -> BoxFuture<'a, Result<Deployed, RemoteError>> {
+        async move { self.deploy(order, placement, on_progress).await.map_err(|e| remote_error(&e)) }.boxed()
+    }
+
+    fn hand_over<'a>(
+        &'a self,
+        order: OrderId,
+        placement: &'a Placement,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.hand_over(order, placement, expires_at).await.map_err(|e| remote_error(&e)) }
+            .boxed()
+    }
+
+    fn extend<'a>(
+        &'a self,
+        order: OrderId,
+        remote: &'a str,
+        project: ProjectName,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.extend(order, remote, project, expires_at).await.map_err(|e| remote_error(&e)) }
+            .boxed()
+    }
+
+    fn take_down<'a>(
+        &'a self,
+        order: OrderId,
+        leftover: &'a Leftover,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.take_down(order, leftover).await.map_err(|e| remote_error(&e)) }.boxed()
+    }
+}

@@ -1,0 +1,187 @@
+//! The operator's methods, `lnplayops-…`, which the public rune does not reach. `docs/operator.md` has every field.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use provisioner::{Load, Member};
+use serde_json::{Value, json};
+
+use super::error::{Answer, Failure};
+use super::params::Params;
+use super::view;
+use crate::core::interfaces::{DamagedRecord, OrderList};
+use crate::core::operator::Cancelled;
+use crate::core::{Shop, Snapshot};
+
+/// Orders that are listed if the caller sets no limit. A thousand make about a megabyte.
+const DEFAULT_LIMIT: i64 = 1000;
+/// Most hours that one call adds to an environment's life: a year.
+const MAX_EXTENSION_HOURS: i64 = 8760;
+/// Most characters of a note about a refund. Enough for a preimage, an invoice, or the address of a ticket.
+const MAX_NOTE_CHARS: usize = 1000;
+
+/// Selects the orders to be listed.
+struct Filter<'a> {
+    state: Option<&'a str>,
+    /// Earliest creation.
+    after: Option<Timestamp>,
+    /// Latest creation.
+    before: Option<Timestamp>,
+}
+
+impl<'a> Filter<'a> {
+    fn read(params: &'a Params, now: Timestamp) -> Result<Self, Failure> {
+        let state = params.text("state")?;
+        if let Some(name) = state
+            && !view::STATES.contains(&name)
+        {
+            let message = format!("state must be one of {}", view::STATES.join(", "));
+            return Err(Failure::invalid_param("state", message).allowing(view::STATES));
+        }
+        let ago =
+            |name: &str| {
+                let hours = params.optional_integer(name)?;
+                // Longer ago than the beginning of time is no bound.
+                Ok::<_, Failure>(hours.and_then(|h| {
+                    now.checked_sub(SignedDuration::from_hours(h.min(i64::from(u32::MAX)))).ok()
+                }))
+            };
+        Ok(Self { state, after: ago("newer_than")?, before: ago("older_than")? })
+    }
+
+    fn is_any(&self) -> bool {
+        self.state.is_none() && self.after.is_none() && self.before.is_none()
+    }
+
+    fn matches(&self, shown: &Snapshot, now: Timestamp) -> bool {
+        let created = shown.order.created_at;
+        self.state.is_none_or(|state| shown.state(now) == state)
+            && self.after.is_none_or(|after| created >= after)
+            && self.before.is_none_or(|before| created <= before)
+    }
+}
+
+pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["which", "state", "older_than", "newer_than", "limit"])?;
+    let now = shop.clock.now();
+    let filter = Filter::read(&params, now)?;
+    let limit = usize::try_from(params.integer_or("limit", DEFAULT_LIMIT)?).unwrap_or(usize::MAX);
+    let lists: &[OrderList] = match params.text("which")? {
+        None if filter.is_any() => &[OrderList::Open],
+        Some("open") => &[OrderList::Open],
+        Some("closed") => &[OrderList::Closed],
+        None | Some("all") => &[OrderList::Open, OrderList::Closed],
+        Some(_) => {
+            let message = "which must be open, closed or all";
+            return Err(Failure::invalid_param("which", message).allowing(["open", "closed", "all"]));
+        }
+    };
+    let (mut listed, damaged) = shop.operator.list(lists).await?;
+    listed.retain(|shown| filter.matches(shown, now));
+    // Creation is recorded to the second only.
+    listed.sort_by_key(|shown| (shown.order.created_at, shown.order.state.paid_at()));
+    // The newest are kept.
+    let left_out = listed.len().saturating_sub(limit);
+    let orders: Vec<_> = listed[left_out..].iter().map(|shown| view::operator_summary(shown, now)).collect();
+    let damaged: Vec<_> = damaged
+        .iter()
+        .map(|DamagedRecord { key, error }| json!({ "invoice_id": key, "error": error }))
+        .collect();
+    Ok(json!({ "orders": orders, "left_out": left_out, "damaged": damaged }))
+}
+
+pub(super) async fn order(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id"])?;
+    let found = shop.orders.find(params.order_id()?).await?;
+    Ok(view::operator_detail(&found.snapshot(), shop.clock.now()))
+}
+
+pub(super) async fn retry(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id"])?;
+    let snapshot = shop.operator.retry(params.order_id()?).await?;
+    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+}
+
+pub(super) async fn cancel(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id"])?;
+    let id = params.order_id()?;
+    Ok(match shop.operator.cancel(id).await? {
+        Cancelled::Paid(snapshot) => view::operator_detail(&snapshot, shop.clock.now()),
+        Cancelled::Removed => json!({ "invoice_id": id, "state": "removed" }),
+    })
+}
+
+pub(super) async fn refunded(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id", "note"])?;
+    let note = params.text("note")?.map(str::trim).filter(|note| !note.is_empty());
+    if note.is_some_and(|note| note.chars().count() > MAX_NOTE_CHARS || note.chars().any(char::is_control)) {
+        let message = format!("note must be at most {MAX_NOTE_CHARS} characters, in one line");
+        return Err(Failure::invalid_param("note", message));
+    }
+    let snapshot = shop.operator.refunded(params.order_id()?, note.map(str::to_owned)).await?;
+    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+}
+
+pub(super) async fn extend(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id", "hours"])?;
+    let hours = params.integer("hours")?.filter(|hours| (1..=MAX_EXTENSION_HOURS).contains(hours));
+    let hours = hours.and_then(|hours| u32::try_from(hours).ok()).ok_or_else(|| {
+        let message = format!("hours must be a whole number from 1 to {MAX_EXTENSION_HOURS}");
+        Failure::invalid_param("hours", message).allowing(json!({ "min": 1, "max": MAX_EXTENSION_HOURS }))
+    })?;
+    let snapshot = shop.operator.extend(params.order_id()?, hours).await?;
+    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+}
+
+pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
+    Params::read(params, &[])?;
+    let reports = shop.availability.poll_remotes().await;
+    let states = shop.availability.remote_states();
+    let remotes: Vec<_> = reports
+        .into_iter()
+        .map(|report| {
+            let known = states.get(&report.name);
+            let last = known.and_then(|s| s.last.as_ref());
+            let last_error = known.and_then(|s| s.last_error.as_ref());
+            let load = last.and_then(|answer| answer.load());
+            json!({
+                "name": report.name,
+                "healthy": report.load.is_ok(),
+                "error": report.load.err(),
+                "last_seen": last.map(|answer| answer.at),
+                "last_error": last_error.map(|(at, error)| json!({ "at": at, "error": error })),
+                "environments": load.map(|l| l.environments.len()),
+                "being_made": load.map(|l| l.coming().count()),
+                "memory_total_bytes": load.map(|l| l.memory().total),
+                "memory_used_bytes": load.map(|l| l.memory().used),
+                "cpus": load.map(|l| l.machines().map(|machine| machine.cpus).sum::<u64>()),
+                "cpu_load": load.and_then(|l| l.machines().map(|machine| machine.cpu_load).sum::<Option<f64>>()),
+                "warnings": load.map(|l| &l.warnings),
+                "members": load.filter(|l| l.clustered).map(members),
+            })
+        })
+        .collect();
+    Ok(json!({ "remotes": remotes }))
+}
+
+/// The members of a cluster, each with its resources or the reason why it takes no environments.
+fn members(load: &Load) -> Vec<Value> {
+    let environments = |name: &Option<String>| load.environments.iter().filter(|e| e.member == *name).count();
+    let member = |member: &Member| {
+        let machine = member.machine.as_ref().ok();
+        json!({
+            "name": member.name,
+            "host": member.host,
+            "takes_environments": machine.is_some(),
+            "reason": member.machine.as_ref().err(),
+            "environments": environments(&member.name),
+            "memory_total_bytes": machine.map(|m| m.memory.total),
+            "memory_used_bytes": machine.map(|m| m.memory.used),
+            "storage_total_bytes": machine.and_then(|m| m.storage).map(|s| s.total),
+            "storage_used_bytes": machine.and_then(|m| m.storage).map(|s| s.used),
+            "cpus": machine.map(|m| m.cpus),
+            "cpu_load": machine.and_then(|m| m.cpu_load),
+        })
+    };
+    load.members.iter().map(member).collect()
+}

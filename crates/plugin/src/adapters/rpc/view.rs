@@ -1,0 +1,210 @@
+//! Orders and offers as JSON, for buyers and for the operator.
+
+use jiff::Timestamp;
+use lnplaylive_core::progress::{Progress, Step};
+use lnplaylive_core::{Order, State};
+use serde_json::{Value, json};
+
+use crate::core::Snapshot;
+use crate::core::sales::Offer;
+
+/// The plugin's version, as buyers see it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The percentages between which `lnplay up` lies.
+const UP: (u32, u32) = (25, 99);
+
+/// Names of the states that operators can filter by.
+pub(super) const STATES: [&str; 9] = [
+    "created",
+    "queued",
+    "placing",
+    "deploying",
+    "provisioned",
+    "expired",
+    "failed",
+    "cancelled",
+    "refunded",
+];
+
+/// Percentage of the whole when `done` of `total` units of a step of `lnplay up` are done.
+fn share(step: &str, done: u32, total: u32) -> u32 {
+    let (from, to) = UP;
+    from + Step::from_name(step).map_or(0, |step| step.overall(done, total, to - from))
+}
+
+/// A product and its availability: an entry of `lnplaylive-products`.
+pub(super) fn offer(offer: &Offer) -> Value {
+    let Offer { product, available_count, next_available_at } = offer;
+    json!({
+        "sku": product.sku,
+        "node_count": product.node_count,
+        "msat_per_node_hour": product.msat_per_node_hour,
+        "available": *available_count > 0,
+        "available_count": available_count,
+        "next_available_at": next_available_at,
+    })
+}
+
+/// An order for its buyer: the answer of `lnplaylive-invoicestatus`. `contact` is whom to ask about an order that failed.
+pub(super) fn buyer_status(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value {
+    let Order { id, terms, state, .. } = &shown.order;
+    let invoice_status = match state {
+        State::Created if shown.order.invoice_expires_at <= now => "expired",
+        State::Created => "unpaid",
+        _ => "paid",
+    };
+    let chosen = &terms.customisation;
+    json!({
+        "invoice_id": id,
+        "sku": terms.sku,
+        "node_count": terms.node_count,
+        "hours": terms.hours,
+        "coin_distribution": chosen.coin_distribution,
+        "channel_setup": chosen.channel_setup,
+        "node_access": chosen.node_access,
+        "title": chosen.title,
+        "payment_type": "bolt11",
+        "invoice_status": invoice_status,
+        "deployment_details": deployment(shown, now, contact),
+        "revision": shown.revision(now),
+    })
+}
+
+fn deployment(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value {
+    let nothing = Vec::new();
+    let (status, expires, strings) = match &shown.order.state {
+        State::Created => return "not_deployed".into(),
+        State::Queued { .. } => ("queued", None, &nothing),
+        State::Placing { placement, .. } | State::Deploying { placement, .. } => {
+            ("starting_deployment", Some(placement.project.expires()), &nothing)
+        }
+        State::Provisioned { handover, .. } if handover.expires_at <= now => {
+            ("expired", Some(handover.expires_at), &nothing)
+        }
+        State::Provisioned { handover, .. } => {
+            ("provisioned", Some(handover.expires_at), &handover.connection_strings)
+        }
+        State::Failed { .. } => ("failed", None, &nothing),
+    };
+    let mut details = json!({
+        "status": status,
+        "vm_expiration_date": expires,
+        "lnlive_plugin_version": VERSION,
+        "progress": overall(shown),
+        "connection_strings": strings,
+    });
+    if let State::Failed { cancelled, refunded_at, .. } = shown.order.state {
+        details["contact"] = json!(contact);
+        details["message"] = json!(failure_message(cancelled, refunded_at, contact));
+        details["refunded_at"] = json!(refunded_at);
+    }
+    details
+}
+
+/// Progress over all steps, in percent. The steps' shares are the times that they took when measured.
+fn overall(shown: &Snapshot) -> Progress {
+    let at = |step: &str, done: u32, message: &str| Progress {
+        step: step.to_owned(),
+        done,
+        total: 100,
+        message: message.to_owned(),
+    };
+    match &shown.order.state {
+        State::Created => at("unpaid", 0, "Waiting for the payment"),
+        State::Queued { attempts, .. } if attempts.faults + attempts.failed > 0 => {
+            at("queued", 0, "Paid. No server could take it yet; trying again")
+        }
+        State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
+        State::Placing { .. } => at("placing", 5, "Starting a server of your own"),
+        State::Deploying { .. } => match &shown.progress {
+            Some(Progress { step, done, total, message }) => at(step, share(step, *done, *total), message),
+            None => at("booting", 20, "Your server is booting"),
+        },
+        State::Provisioned { .. } => at("provisioned", 100, "Ready"),
+        State::Failed { refunded_at: Some(_), .. } => at("failed", 100, "Paid back by the operator"),
+        State::Failed { cancelled: true, .. } => at("failed", 100, "Cancelled by the operator"),
+        State::Failed { .. } => at("failed", 100, "It could not be deployed; the operator has been told"),
+    }
+}
+
+/// An order in a list for the operator.
+pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
+    let Order { id, terms, created_at, invoice_expires_at, state, leftovers, history, .. } = &shown.order;
+    let (remote, project) = match state {
+        State::Provisioned { handover, .. } => (Some(&handover.remote), Some(handover.project)),
+        _ => (state.placement().map(|p| &p.remote), state.placement().map(|p| p.project)),
+    };
+    let expires_at = match state {
+        State::Provisioned { handover, .. } => Some(handover.expires_at),
+        _ => project.map(|p| p.expires()),
+    };
+    let leftovers: Vec<_> =
+        leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
+    let (owed, refunded_at) = match state {
+        State::Failed { refunded_at: None, .. } => (Some(terms.amount_msat), None),
+        State::Failed { refunded_at, .. } => (None, *refunded_at),
+        _ => (None, None),
+    };
+    json!({
+        "invoice_id": id,
+        "state": shown.state(now),
+        "sku": terms.sku,
+        "node_count": terms.node_count,
+        "hours": terms.hours,
+        "amount_msat": terms.amount_msat,
+        "to_pay_back_msat": owed,
+        "refunded_at": refunded_at,
+        "created_at": created_at,
+        "invoice_expires_at": invoice_expires_at,
+        "paid_at": state.paid_at(),
+        "remote": remote,
+        "project": project,
+        "expires_at": expires_at,
+        "leftovers": leftovers,
+        "last_event": history.last(),
+    })
+}
+
+/// An order with all its details for the operator. Connection strings are the buyer's and left out.
+pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
+    let Order { terms, state, history, .. } = &shown.order;
+    let chosen = &terms.customisation;
+    let attempts = state.attempts();
+    let ports = state.placement().map(|p| p.ports);
+    let mut detail = operator_summary(shown, now);
+    let more = json!({
+        "coin_distribution": chosen.coin_distribution,
+        "channel_setup": chosen.channel_setup,
+        "node_access": chosen.node_access,
+        "names": chosen.names,
+        "title": chosen.title,
+        "progress": overall(shown),
+        "failed_placements": attempts.map(|a| a.failed),
+        "faults_in_a_row": attempts.map(|a| a.faults),
+        "next_try_at": attempts.map(|a| a.not_before),
+        "first_port": ports.map(|p| p.first),
+        "port_count": ports.map(|p| p.count),
+        "history": history,
+    });
+    if let (Value::Object(detail), Value::Object(more)) = (&mut detail, more) {
+        detail.remove("last_event");
+        detail.extend(more);
+    }
+    detail
+}
+
+/// Text for the buyer of an order that failed.
+fn failure_message(cancelled: bool, refunded_at: Option<Timestamp>, contact: Option<&str>) -> String {
+    let what = if cancelled { "The operator has cancelled this order." } else { "It could not be deployed." };
+    let whom = contact.unwrap_or("the shop's operator");
+    if let Some(at) = refunded_at {
+        let day = at.strftime("%-d %B %Y");
+        return format!(
+            "{what} Your payment was paid back on {day}. If it has not arrived, ask {whom} and name this order's id."
+        );
+    }
+    format!(
+        "{what} It will not be tried again by itself. Your payment is on record: ask {whom} for a new try or your money back, and name this order's id."
+    )
+}

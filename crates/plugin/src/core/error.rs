@@ -1,0 +1,89 @@
+//! The domain error of the shop.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lnplaylive_core::catalogue::QuoteError;
+use lnplaylive_core::customisation::CustomisationError;
+use lnplaylive_core::order::Refused;
+use thiserror::Error;
+
+use super::interfaces::{NodeError, RemoteError};
+
+/// A request that was not carried out.
+///
+/// The sentences are for people. What a program needs is in the variants' fields; the JSON-RPC adapter sends both.
+#[derive(Debug, Error)]
+pub enum ShopError {
+    /// The size, product or hours are not for sale.
+    #[error(transparent)]
+    Quote(#[from] QuoteError),
+    /// A customisation is not accepted.
+    #[error(transparent)]
+    Customisation(#[from] CustomisationError),
+    /// Unknown or malformed order id.
+    #[error("no such order")]
+    NoSuchOrder,
+    /// The settings name no remote.
+    #[error("nothing can be sold now: no remote is configured to provision it on")]
+    NoRemotes,
+    /// The open orders have not been read yet, or no remote has been asked yet.
+    #[error("the shop is starting, try again")]
+    Starting,
+    /// Too many unpaid orders are open.
+    #[error("busy, try again in {retry_after_secs} seconds")]
+    Busy {
+        /// Seconds until the next unpaid order is removed, at least 1.
+        retry_after_secs: i64,
+    },
+    /// The order's record cannot be read.
+    #[error("this order's record is damaged; the operator has been told")]
+    DamagedRecord,
+    /// The order's state does not allow what was asked for.
+    #[error("{reason}")]
+    InvalidState {
+        /// The order's state, as operators see it.
+        state: &'static str,
+        /// The refusal, in a sentence.
+        reason: String,
+    },
+    /// No remote has room for the order.
+    #[error("sold out{}", next_available_at.map_or_else(String::new, |at| format!(", next one frees up at {at}")))]
+    SoldOut {
+        /// Time at which enough room may be free; `None` if nothing that ends would make enough.
+        next_available_at: Option<Timestamp>,
+    },
+    /// No remote has answered lately, so nobody knows whether there is room.
+    #[error(
+        "nothing can be sold now: no remote has answered for {} seconds; try again later",
+        silent_for.as_secs()
+    )]
+    AvailabilityUnknown {
+        /// Time without an answer from any remote, at least.
+        silent_for: Duration,
+    },
+    /// A remote did not do its part.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The node did not do its part. The details are for the log.
+    #[error("the node cannot do this now, try again")]
+    Node(#[from] NodeError),
+}
+
+impl ShopError {
+    /// The state does not allow what was asked for; `reason` says so in a sentence.
+    pub fn invalid_state(state: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidState { state, reason: reason.into() }
+    }
+
+    /// The remotes have been silent for at least `silent_for`.
+    pub fn availability_unknown(silent_for: Duration) -> Self {
+        Self::AvailabilityUnknown { silent_for }
+    }
+}
+
+impl From<Refused> for ShopError {
+    fn from(refused: Refused) -> Self {
+        Self::invalid_state(refused.state(), refused.to_string())
+    }
+}

@@ -1,0 +1,222 @@
+//! The core's surroundings, as traits over plain data.
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::progress::Progress;
+use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
+use provisioner::{Deployed, RemoteReport};
+use thiserror::Error;
+
+/// A call to the node that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NodeError {
+    /// No answer: the call may or may not have been carried out.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// The record was not in the state that the caller expected. Nothing was changed.
+    #[error("{0}")]
+    Conflict(String),
+    /// The node refused. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// State of an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceStatus {
+    /// It can still be paid.
+    Unpaid,
+    /// It has been paid.
+    Paid,
+    /// It can no longer be paid, and was not.
+    Expired,
+    /// No invoice has this label.
+    Missing,
+}
+
+/// State that an invoice must have to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveIf {
+    /// Remove it only while it is unpaid.
+    Unpaid,
+    /// Remove it only once it has expired.
+    Expired,
+}
+
+/// Result of removing an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The invoice is gone.
+    Removed,
+    /// There was no such invoice.
+    Missing,
+    /// The invoice is in another state; it may have been paid.
+    OtherState,
+}
+
+/// An invoice to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewInvoice<'a> {
+    /// Its label, the order's id.
+    pub label: &'a str,
+    /// Text that the buyer's wallet shows.
+    pub description: &'a str,
+    /// Amount in millisatoshi.
+    pub amount_msat: u64,
+    /// Seconds until it expires.
+    pub expiry_secs: u32,
+}
+
+/// The node's invoices.
+pub trait Invoices: Debug + Send + Sync {
+    /// Makes an invoice and returns it as BOLT 11 text.
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>>;
+
+    /// State of the invoice with this label.
+    fn status<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<InvoiceStatus, NodeError>>;
+
+    /// Removes an invoice if it has the given state, in one step: an invoice that was paid meanwhile stays.
+    fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>>;
+}
+
+/// The two lists of order records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OrderList {
+    /// Orders with work left to do.
+    Open,
+    /// Orders with nothing left to do.
+    Closed,
+}
+
+/// An order as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The order.
+    pub order: Order,
+    /// Counts the writes of this record; a write names the generation that it replaces.
+    pub generation: u64,
+}
+
+/// A record that cannot be read. It is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRecord {
+    /// Last part of its key; the order's id, unless the key is damaged too.
+    pub key: String,
+    /// The problem with it.
+    pub error: String,
+}
+
+/// All records of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Those that can be read.
+    pub readable: Vec<Record>,
+    /// Those that cannot.
+    pub damaged: Vec<DamagedRecord>,
+}
+
+/// One record of a list, if it is there.
+pub type Lookup = Option<Result<Record, DamagedRecord>>;
+
+/// Stored orders. Each method is one write or one read; [`super::order_book`] combines them.
+pub trait OrderStore: Debug + Send + Sync {
+    /// All records of a list.
+    fn list(&self, list: OrderList) -> BoxFuture<'_, Result<Records, NodeError>>;
+
+    /// One record of a list.
+    fn find(&self, list: OrderList, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>>;
+
+    /// Adds an open record. [`NodeError::Conflict`] if there is one already.
+    fn insert(&self, order: Order) -> BoxFuture<'_, Result<Record, NodeError>>;
+
+    /// Replaces an open record. [`NodeError::Conflict`] if its generation is no longer the one given.
+    fn replace<'a>(&'a self, record: &'a Record, order: Order) -> BoxFuture<'a, Result<Record, NodeError>>;
+
+    /// Removes an open record. [`NodeError::Conflict`] if its generation is no longer the one given.
+    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), NodeError>>;
+
+    /// Writes a closed record, replacing any that is there.
+    fn put_closed<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), NodeError>>;
+
+    /// Removes a closed record. [`NodeError::Conflict`] if there is none.
+    fn remove_closed(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>>;
+}
+
+/// A step on a remote that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct RemoteError {
+    /// Severity: the same step may work later, or not.
+    pub severity: Severity,
+    /// The failed step, the remote, and the cause.
+    pub reason: String,
+}
+
+/// Receives the progress of a deployment.
+pub type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + Send);
+
+/// The remotes and the steps that are done on them. Every step is idempotent.
+pub trait Remotes: Debug + Send + Sync {
+    /// Asks every remote for its load, each bounded in time.
+    fn poll(&self) -> BoxFuture<'_, Vec<RemoteReport>>;
+
+    /// Opens the ports of environments that a cluster has moved on the member that they are on now.
+    fn follow_moves<'a>(&'a self, reports: &'a [RemoteReport]) -> BoxFuture<'a, ()>;
+
+    /// Makes the project and the instance of a placement, and starts the instance.
+    fn bring_up<'a>(
+        &'a self,
+        order: &'a Order,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Brings up the network in the instance.
+    fn deploy<'a>(
+        &'a self,
+        order: &'a Order,
+        placement: &'a Placement,
+        on_progress: OnProgress<'a>,
+    ) -> BoxFuture<'a, Result<Deployed, RemoteError>>;
+
+    /// Marks the project as handed over, ending no earlier than `expires_at`.
+    fn hand_over<'a>(
+        &'a self,
+        order: OrderId,
+        placement: &'a Placement,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Moves the end of an environment that was handed over.
+    fn extend<'a>(
+        &'a self,
+        order: OrderId,
+        remote: &'a str,
+        project: ProjectName,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Removes whatever is left of an abandoned placement; succeeds if nothing is.
+    fn take_down<'a>(
+        &'a self,
+        order: OrderId,
+        leftover: &'a Leftover,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+}
+
+/// The route table's file.
+pub trait RouteFile: Debug + Send + Sync {
+    /// The table as it was written last; `None` if there is none that can be read.
+    fn read(&self) -> BoxFuture<'_, Option<RouteTable>>;
+
+    /// Replaces the table. The error is a sentence.
+    fn write(&self, table: RouteTable) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// The wall clock. Waits and time-outs use tokio's.
+pub trait Clock: Debug + Send + Sync {
+    /// The current time.
+    fn now(&self) -> Timestamp;
+}

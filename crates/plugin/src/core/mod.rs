@@ -1,0 +1,34 @@
+//! The shop without its surroundings: orders, availability, and the provisioning of paid orders.
+//!
+//! The core speaks [`ShopError`] and reaches the node, the datastore, the remotes and the clock through the traits in
+//! [`interfaces`]. It knows nothing of JSON-RPC, Core Lightning or LXD, so tests run all of it on fakes.
+//!
+//! Files import each other in one direction only, from the bottom of this list to its top:
+//!
+//! ```text
+//! error, interfaces, snapshot      plain data and traits
+//! order_handle                     one open order and its record
+//! order_book                       all open orders; closing and reopening
+//! availability                     the remotes' answers, and what is reserved on them
+//! routes                           the gateway's route table
+//! worker                           takes a paid order through its steps
+//! sales, operator, status_watch    the callers' actions
+//! shop                             puts it together and runs the background tasks
+//! ```
+
+pub mod availability;
+pub mod error;
+pub mod interfaces;
+pub mod operator;
+pub mod order_book;
+pub mod order_handle;
+pub mod routes;
+pub mod sales;
+pub mod shop;
+pub mod snapshot;
+pub mod status_watch;
+pub mod worker;
+
+pub use error::ShopError;
+pub use shop::{Backends, Shop};
+pub use snapshot::Snapshot;

@@ -1,0 +1,175 @@
+//! The operator's actions on orders.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::{Event, OrderId, State};
+use tokio::sync::Mutex;
+
+use super::availability::Availability;
+use super::error::ShopError;
+use super::interfaces::{Clock, DamagedRecord, OrderList, Remotes, RemoveIf};
+use super::order_book::{Found, OrderBook};
+use super::order_handle::{ApplyError, OrderHandle};
+use super::snapshot::Snapshot;
+
+/// The operator's actions.
+#[derive(Debug)]
+pub struct Operator {
+    orders: Arc<OrderBook>,
+    availability: Arc<Availability>,
+    remotes: Arc<dyn Remotes>,
+    clock: Arc<dyn Clock>,
+    /// Held by every action: two at a time might extend from the same end, or refund what is retried.
+    acting: Mutex<()>,
+}
+
+/// Result of a cancellation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The order was unpaid; it and its invoice are gone.
+    Removed,
+    /// The order was paid; its price is to be refunded.
+    Paid(Box<Snapshot>),
+}
+
+impl Operator {
+    /// The operator of this order book.
+    pub fn new(
+        orders: Arc<OrderBook>,
+        availability: Arc<Availability>,
+        remotes: Arc<dyn Remotes>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { orders, availability, remotes, clock, acting: Mutex::new(()) }
+    }
+
+    /// Orders of these lists, and the records among them that cannot be read.
+    pub async fn list(&self, lists: &[OrderList]) -> Result<(Vec<Snapshot>, Vec<DamagedRecord>), ShopError> {
+        self.orders.ready().await?;
+        let (mut listed, mut damaged) = (Vec::new(), Vec::new());
+        if lists.contains(&OrderList::Open) {
+            listed.extend(self.orders.handles().iter().map(|handle| handle.snapshot()));
+            damaged.extend(self.orders.damaged());
+        }
+        if lists.contains(&OrderList::Closed) {
+            let closed = self.orders.closed().await?;
+            listed.extend(closed.readable.into_iter().map(|record| Snapshot::of(record.order)));
+            damaged.extend(closed.damaged);
+        }
+        Ok((listed, damaged))
+    }
+
+    /// Tries again to provision an order that failed or waits.
+    pub async fn retry(&self, id: OrderId) -> Result<Snapshot, ShopError> {
+        let _acting = self.acting.lock().await;
+        let handle = loop {
+            match self.orders.find_to_change(id).await? {
+                Found::Open(handle) => {
+                    if self.apply_open(&handle, Event::Retry).await? {
+                        break handle;
+                    }
+                }
+                Found::Closed(order) => {
+                    let order = self.orders.after(&order, Event::Retry)?;
+                    break self.orders.reopen(order).await?;
+                }
+            }
+        };
+        handle.wake();
+        self.orders.request_work(&handle);
+        Ok(handle.snapshot())
+    }
+
+    /// Cancels an order that is not provisioned yet.
+    pub async fn cancel(&self, id: OrderId) -> Result<Cancelled, ShopError> {
+        let _acting = self.acting.lock().await;
+        loop {
+            let handle = match self.orders.find_to_change(id).await? {
+                Found::Open(handle) => handle,
+                Found::Closed(order) => return Err(cannot_cancel(order.state.name())),
+            };
+            if handle.is_unpaid() {
+                let removed =
+                    self.orders.remove_unpaid(&handle, &[RemoveIf::Unpaid, RemoveIf::Expired]).await?;
+                if removed && handle.is_unpaid() {
+                    tracing::info!("order {handle}: cancelled by the operator before it was paid");
+                    return Ok(Cancelled::Removed);
+                }
+                // It was paid in this moment.
+                self.orders.find_payment(&handle).await?;
+            }
+            if self.apply_open(&handle, Event::Cancel).await? {
+                tracing::warn!("order {handle}: cancelled by the operator; refund its price to the buyer");
+                handle.wake();
+                self.orders.request_work(&handle);
+                return Ok(Cancelled::Paid(Box::new(handle.snapshot())));
+            }
+        }
+    }
+
+    /// Adds hours to the life of an environment.
+    pub async fn extend(&self, id: OrderId, hours: u32) -> Result<Snapshot, ShopError> {
+        let _acting = self.acting.lock().await;
+        let order = self.orders.find_to_change(id).await?.snapshot().order;
+        let State::Provisioned { handover, .. } = &order.state else {
+            let state = order.state.name();
+            return Err(ShopError::invalid_state(state, format!("cannot extend an order that is {state}")));
+        };
+        if handover.expires_at <= self.clock.now() {
+            let reason = format!("cannot extend an environment that ended at {}", handover.expires_at);
+            return Err(ShopError::invalid_state("expired", reason));
+        }
+        let hours = SignedDuration::from_hours(hours.into());
+        let expires_at = handover.expires_at.checked_add(hours).unwrap_or(Timestamp::MAX);
+        // The remote first: an end that it does not know must not be promised. If the record is not written, the same
+        // call leads to the same end.
+        self.remotes.extend(id, &handover.remote, handover.project, expires_at).await?;
+        let snapshot = self.record(id, Event::Extended { expires_at }).await?;
+        // The route to it ends later, too.
+        self.availability.poll_now();
+        Ok(snapshot)
+    }
+
+    /// Records that the buyer of an order that failed was refunded.
+    pub async fn refunded(&self, id: OrderId, note: Option<String>) -> Result<Snapshot, ShopError> {
+        let _acting = self.acting.lock().await;
+        self.record(id, Event::Refunded { note }).await
+    }
+
+    /// Records an event that leaves nothing to do.
+    async fn record(&self, id: OrderId, event: Event) -> Result<Snapshot, ShopError> {
+        loop {
+            match self.orders.find_to_change(id).await? {
+                Found::Open(handle) => {
+                    if self.apply_open(&handle, event.clone()).await? {
+                        return Ok(handle.snapshot());
+                    }
+                }
+                Found::Closed(order) => {
+                    let order = self.orders.after(&order, event)?;
+                    self.orders.rewrite_closed(&order).await?;
+                    return Ok(Snapshot::of(order));
+                }
+            }
+        }
+    }
+
+    /// Records an event of an open order. False if its record was closed meanwhile: look for it again.
+    async fn apply_open(&self, handle: &OrderHandle, event: Event) -> Result<bool, ShopError> {
+        match self.orders.apply(handle, event).await {
+            Ok(()) => Ok(true),
+            Err(ApplyError::Refused(refused)) => Err(refused.into()),
+            Err(ApplyError::Store(error)) => Err(error.into()),
+            Err(ApplyError::Gone) if !self.orders.is_open(handle.id()) => Ok(false),
+            Err(ApplyError::Gone) => {
+                let state = handle.with_order(|order| order.state.name());
+                Err(ShopError::invalid_state(state, ApplyError::Gone.to_string()))
+            }
+        }
+    }
+}
+
+fn cannot_cancel(state: &'static str) -> ShopError {
+    ShopError::invalid_state(state, format!("cannot cancel an order that is {state}"))
+}

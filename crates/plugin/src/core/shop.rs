@@ -1,0 +1,173 @@
+//! The shop as a whole: its parts, and the tasks that run in the background.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use lnplaylive_core::Settings;
+use lnplaylive_core::settings::SettingsError;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::availability::Availability;
+use super::interfaces::{Clock, Invoices, NodeError, OrderStore, Remotes, RouteFile};
+use super::operator::Operator;
+use super::order_book::OrderBook;
+use super::order_handle::{OrderHandle, Recorder};
+use super::routes::RoutesPublisher;
+use super::sales::Sales;
+use super::status_watch::StatusWatch;
+use super::worker::Workers;
+
+/// Pause between two sweeps. A sweep costs nothing unless an invoice has expired.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two attempts to read the datastore at start-up.
+const START_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The shop's surroundings.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    /// The node's invoices.
+    pub invoices: Arc<dyn Invoices>,
+    /// The stored orders.
+    pub store: Arc<dyn OrderStore>,
+    /// The remotes.
+    pub remotes: Arc<dyn Remotes>,
+    /// The route table's file, if one is to be written.
+    pub route_file: Option<Arc<dyn RouteFile>>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The shop.
+#[derive(Debug)]
+pub struct Shop {
+    /// All open orders, and the way to closed ones.
+    pub orders: Arc<OrderBook>,
+    /// Room on the remotes, and what is reserved there.
+    pub availability: Arc<Availability>,
+    /// New orders.
+    pub sales: Sales,
+    /// The operator's actions.
+    pub operator: Operator,
+    /// Waits for changes of orders.
+    pub status_watch: StatusWatch,
+    /// Contact for buyers of failed orders.
+    pub contact: Option<String>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The shop's background tasks.
+#[derive(Debug)]
+pub struct Background {
+    orders: Arc<OrderBook>,
+    availability: Arc<Availability>,
+    workers: Arc<Workers>,
+    routes: Arc<RoutesPublisher>,
+    remotes: Arc<dyn Remotes>,
+    to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
+}
+
+impl Shop {
+    /// Puts the shop together. Nothing happens before [`Background::run`]. Fails on settings that describe no catalogue.
+    pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
+        let Backends { invoices, store, remotes, route_file, clock } = backends;
+        let catalogue = settings.catalogue()?;
+        let (request_work, to_work) = mpsc::unbounded_channel();
+        let orders = Arc::new(OrderBook::new(
+            Recorder { store, clock: Arc::clone(&clock), policy: settings.policy() },
+            Arc::clone(&invoices),
+            SignedDuration::from_secs(settings.shop.unpaid_retention_secs.into()),
+            usize::try_from(settings.shop.max_unpaid_orders).unwrap_or(Semaphore::MAX_PERMITS),
+            request_work,
+        ));
+        let availability = Arc::new(Availability::new(
+            Arc::clone(&remotes),
+            Arc::clone(&clock),
+            Arc::clone(&orders),
+            settings.remotes.clone(),
+            Duration::from_secs(settings.provisioning.survey_secs.into()),
+        ));
+        let routes = Arc::new(RoutesPublisher::new(
+            route_file,
+            Arc::clone(&clock),
+            Arc::clone(&availability),
+            settings.remotes.iter().map(|remote| remote.name.clone()).collect(),
+        ));
+        let background = Background {
+            orders: Arc::clone(&orders),
+            availability: Arc::clone(&availability),
+            workers: Arc::new(Workers::new(
+                Arc::clone(&orders),
+                Arc::clone(&availability),
+                Arc::clone(&routes),
+                Arc::clone(&remotes),
+                Arc::clone(&clock),
+                settings.provisioning.clone(),
+            )),
+            routes,
+            remotes: Arc::clone(&remotes),
+            to_work,
+        };
+        let shop = Self {
+            sales: Sales::new(
+                Arc::clone(&orders),
+                Arc::clone(&availability),
+                invoices,
+                Arc::clone(&clock),
+                catalogue,
+                settings.shop.clone(),
+            ),
+            operator: Operator::new(
+                Arc::clone(&orders),
+                Arc::clone(&availability),
+                remotes,
+                Arc::clone(&clock),
+            ),
+            status_watch: StatusWatch::new(Arc::clone(&orders), Arc::clone(&clock)),
+            contact: settings.shop.contact.clone(),
+            orders,
+            availability,
+            clock,
+        };
+        Ok((shop, background))
+    }
+}
+
+impl Background {
+    /// Reads the open orders, finds missed payments, sweeps, provisions and polls, for as long as the runtime lives.
+    pub async fn run(self) {
+        let Self { orders, availability, workers, routes, remotes, to_work } = self;
+        tokio::join!(workers.run(to_work), poll(&availability, &routes, &*remotes), sweep(&orders));
+    }
+}
+
+/// Polls the remotes, follows environments that were moved, and publishes routes, for ever.
+async fn poll(availability: &Availability, routes: &RoutesPublisher, remotes: &dyn Remotes) {
+    loop {
+        let reports = availability.poll_remotes().await;
+        remotes.follow_moves(&reports).await;
+        routes.publish().await;
+        availability.next_poll().await;
+    }
+}
+
+/// Reads the open orders, finds missed payments, and removes unpaid orders, for ever.
+async fn sweep(orders: &OrderBook) {
+    until_it_works("read the open orders", || orders.load()).await;
+    until_it_works("look for payments", || orders.find_payments()).await;
+    let mut ticks = interval(SWEEP_PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        orders.sweep().await;
+    }
+}
+
+async fn until_it_works<F: Future<Output = Result<(), NodeError>>>(what: &str, attempt: impl Fn() -> F) {
+    while let Err(error) = attempt().await {
+        tracing::warn!("cannot {what}, trying again: {error}");
+        sleep(START_RETRY_PAUSE).await;
+    }
+}

@@ -1,0 +1,313 @@
+//! Takes a paid order through its steps until there is nothing left to do.
+//!
+//! Everything that a step needs is in the record before the step runs, so a worker can be killed at any time: after the
+//! next start another one goes on from the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::order::{Placement, Severity};
+use lnplaylive_core::settings::Provisioning;
+use lnplaylive_core::{Event, Order, ProjectName, State, Work, expiry};
+use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::availability::Availability;
+use super::interfaces::{Clock, RemoteError, Remotes};
+use super::order_book::OrderBook;
+use super::order_handle::{ApplyError, OrderHandle};
+use super::routes::RoutesPublisher;
+use super::snapshot::Snapshot;
+
+/// Pause after a worker has panicked: the bug is still there, and trying at once would not help.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+
+/// The workers of all orders.
+#[derive(Debug)]
+pub struct Workers {
+    orders: Arc<OrderBook>,
+    availability: Arc<Availability>,
+    routes: Arc<RoutesPublisher>,
+    remotes: Arc<dyn Remotes>,
+    clock: Arc<dyn Clock>,
+    settings: Provisioning,
+    /// One permit for each step that may run at the same time.
+    slots: Semaphore,
+    /// Locked from choosing a remote until the choice is recorded, so that no two orders choose the same ports.
+    choosing: Mutex<()>,
+}
+
+impl Workers {
+    /// Workers for paid orders; `settings` says how many steps run at a time and how long to wait after failures.
+    pub fn new(
+        orders: Arc<OrderBook>,
+        availability: Arc<Availability>,
+        routes: Arc<RoutesPublisher>,
+        remotes: Arc<dyn Remotes>,
+        clock: Arc<dyn Clock>,
+        settings: Provisioning,
+    ) -> Self {
+        let slots = usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            orders,
+            availability,
+            routes,
+            remotes,
+            clock,
+            settings,
+            slots: Semaphore::new(slots),
+            choosing: Mutex::new(()),
+        }
+    }
+
+    /// Starts a worker for each order that comes in and has none.
+    pub async fn run(self: Arc<Self>, mut to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>) {
+        while let Some(handle) = to_work.recv().await {
+            let unpaid = handle.with_order(|order| order.work() == Work::AwaitPayment);
+            if !unpaid && handle.claim() {
+                tokio::spawn(Arc::clone(&self).supervise(handle));
+            }
+        }
+    }
+
+    /// Runs a worker, and again if it panics.
+    async fn supervise(self: Arc<Self>, handle: Arc<OrderHandle>) {
+        let run = || {
+            let worker = Worker { shared: Arc::clone(&self), handle: Arc::clone(&handle) };
+            tokio::spawn(worker.run())
+        };
+        while let Err(error) = run().await {
+            tracing::error!("order {handle}: its worker failed: {error}");
+            sleep(AFTER_PANIC).await;
+        }
+        handle.release();
+    }
+}
+
+struct Worker {
+    shared: Arc<Workers>,
+    handle: Arc<OrderHandle>,
+}
+
+impl Worker {
+    async fn run(self) {
+        let handle = &self.handle;
+        let mut backoff = Backoff::new(&self.shared.settings);
+        loop {
+            let order = handle.order();
+            let result = match order.work() {
+                Work::AwaitPayment => return,
+                Work::Close => match self.shared.orders.close(handle).await {
+                    Ok(true) => return,
+                    Ok(false) => Ok(()),
+                    Err(error) => {
+                        tracing::warn!("order {handle}: cannot close it, trying again: {error}");
+                        backoff.wait().await;
+                        Ok(())
+                    }
+                },
+                Work::CleanUp => {
+                    let result = self.clean_up(&order).await;
+                    // There may be room again.
+                    self.shared.availability.poll_now();
+                    if !handle.with_order(|order| order.leftovers.is_empty()) {
+                        backoff.wait().await;
+                    }
+                    result
+                }
+                Work::Place(not_before) => self.step(not_before, Box::pin(self.place(&order))).await,
+                Work::BringUp(placement, not_before) => {
+                    self.step(not_before, Box::pin(self.bring_up(&order, placement))).await
+                }
+                Work::Deploy(placement, not_before) => {
+                    self.step(not_before, Box::pin(self.deploy(&order, placement))).await
+                }
+            };
+            match result {
+                // Refused: the operator has changed the order meanwhile. Look again.
+                Ok(()) | Err(ApplyError::Refused(_) | ApplyError::Store(_)) => {}
+                Err(ApplyError::Gone) => {
+                    tracing::error!(
+                        "order {handle}: its record is gone from the datastore; nothing more is done for it"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until `not_before` and for a slot, then runs the step. Returns early, having done nothing, when the order is
+    /// woken: it has changed. Drops the step, as a crash would, when the order is cancelled.
+    async fn step(
+        &self,
+        not_before: Timestamp,
+        step: impl Future<Output = Result<(), ApplyError>>,
+    ) -> Result<(), ApplyError> {
+        let wait = not_before.duration_since(self.shared.clock.now());
+        if let Ok(wait @ Duration { .. }) = Duration::try_from(wait)
+            && !wait.is_zero()
+            && timeout(wait, self.handle.woken()).await.is_ok()
+        {
+            return Ok(());
+        }
+        let _slot = self.shared.slots.acquire().await.expect("never closed");
+        tokio::select! {
+            result = step => result,
+            () = self.cancelled() => Ok(()),
+        }
+    }
+
+    /// Returns once the operator has cancelled the order.
+    async fn cancelled(&self) {
+        let cancelled = |shown: &Snapshot| matches!(shown.order.state, State::Failed { cancelled: true, .. });
+        // We hold the handle, so its sender lives.
+        drop(self.handle.watch().wait_for(cancelled).await);
+    }
+
+    async fn apply(&self, event: Event) -> Result<(), ApplyError> {
+        self.shared.orders.apply(&self.handle, event).await
+    }
+
+    /// Chooses a remote and records the choice.
+    async fn place(&self, order: &Order) -> Result<(), ApplyError> {
+        // Sites of failed placements, to be avoided even if nothing is left there in a moment.
+        let failed_sites = &order.leftovers;
+        self.clean_up(order).await?;
+        let Workers { orders, availability, choosing, .. } = &*self.shared;
+        // Ports that were reserved before the remotes were asked, or are when the choice is made.
+        let mut reserved = orders.placed();
+        let reports = availability.poll_remotes().await;
+        let choosing = choosing.lock().await;
+        reserved.extend(orders.placed());
+        let order = self.handle.order();
+        let avoid = failed_sites.iter().chain(&order.leftovers);
+        let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
+        let failed = order.state.attempts().map_or(0, |a| a.failed);
+        let candidates = availability.candidates(&reports);
+        let event = match choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed) {
+            Ok(choice) => {
+                let placement = Placement {
+                    project: self.project_name(&order),
+                    remote: choice.remote,
+                    member: choice.member,
+                    address: choice.address,
+                    ports: choice.ports,
+                    access: keys::generate(),
+                };
+                tracing::info!(
+                    "order {}: placed on {} in {}",
+                    self.handle,
+                    placement.site(),
+                    placement.project
+                );
+                Event::Placed(placement)
+            }
+            Err(no_room) => {
+                tracing::warn!("order {}: no remote can take it now: {no_room}", self.handle);
+                Event::NotPlaced { reason: no_room.to_string() }
+            }
+        };
+        let result = self.apply(event).await;
+        drop(choosing);
+        result
+    }
+
+    /// Name of a new project for the order, which differs from every project that may still be on a remote.
+    fn project_name(&self, order: &Order) -> ProjectName {
+        let allowance = SignedDuration::from_mins(self.shared.settings.allowance_mins.into());
+        let taken: Vec<_> = order.leftovers.iter().map(|leftover| leftover.project).collect();
+        expiry::project_name(order.id, order.terms.hours, allowance, &taken, self.shared.clock.now())
+    }
+
+    async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
+        match self.shared.remotes.bring_up(order, placement).await {
+            Ok(()) => self.apply(Event::InstanceRuns).await,
+            Err(error) => self.step_failed(error).await,
+        }
+    }
+
+    async fn deploy(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
+        match self.try_deploy(order, placement).await {
+            Ok(handed_over) => {
+                tracing::info!("order {}: provisioned on {}", self.handle, placement.remote);
+                self.apply(handed_over).await
+            }
+            Err(error) => self.step_failed(error).await,
+        }
+    }
+
+    async fn try_deploy(&self, order: &Order, placement: &Placement) -> Result<Event, RemoteError> {
+        let Workers { remotes, availability, routes, clock, .. } = &*self.shared;
+        let mut show = |progress| self.handle.show_progress(progress);
+        let Deployed { host, connection_strings } = remotes.deploy(order, placement, &mut show).await?;
+        let expires_at = expiry::handover_end(placement.project, order.terms.hours, clock.now());
+        remotes.hand_over(order.id, placement, expires_at).await?;
+        let environment = Environment {
+            project: placement.project,
+            expires_at,
+            hours: order.terms.hours,
+            ports: placement.ports,
+            address: placement.address,
+            provisioned: true,
+            moved_from: None,
+            member: placement.member.clone(),
+            host: Some(host),
+        };
+        availability.note_hand_over(&placement.remote, environment);
+        // Before anybody has the connection strings.
+        routes.publish().await;
+        Ok(Event::HandedOver { expires_at, connection_strings })
+    }
+
+    async fn step_failed(&self, error: RemoteError) -> Result<(), ApplyError> {
+        let RemoteError { severity, reason } = error;
+        match severity {
+            Severity::Passing => tracing::warn!("order {}: trying again: {reason}", self.handle),
+            Severity::Final => tracing::warn!("order {}: abandoning this placement: {reason}", self.handle),
+        }
+        self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
+        if self.handle.with_order(|order| matches!(order.state, State::Failed { .. })) {
+            tracing::error!(
+                "order {}: FAILED after all attempts; remove the cause and call lnplayops-retry, or refund the buyer: \
+                 {reason}",
+                self.handle
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what abandoned placements have left, as far as the remotes answer.
+    async fn clean_up(&self, order: &Order) -> Result<(), ApplyError> {
+        for leftover in &order.leftovers {
+            match self.shared.remotes.take_down(order.id, leftover).await {
+                Ok(()) => self.apply(Event::LeftoverGone(leftover.project)).await?,
+                Err(error) => {
+                    tracing::warn!("order {}: cannot remove {} yet: {error}", self.handle, leftover.project);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits that double up to a limit.
+struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    fn new(settings: &Provisioning) -> Self {
+        Self {
+            next: Duration::from_millis(settings.backoff_ms.into()),
+            longest: Duration::from_millis(settings.max_backoff_ms.into()),
+        }
+    }
+
+    async fn wait(&mut self) {
+        sleep(self.next).await;
+        self.next = (self.next * 2).min(self.longest);
+    }
+}

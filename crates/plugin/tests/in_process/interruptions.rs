@@ -1,0 +1,215 @@
+//! Every scenario again, with something in between at every single call: a crash, a lost answer, a refusal, or the
+//! operator. Whatever it is, an order that was paid is delivered once, or owed once; never both, never neither.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lnplaylive_core::OrderId;
+use lnplaylive_plugin::core::Shop;
+use tokio::time::sleep;
+
+use crate::world::{Fault, World, order, pay, until};
+
+/// Fate of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is delivered.
+    Delivered,
+    /// The first placement does not work; the second does.
+    SecondAttempt,
+    /// No placement works.
+    Failed,
+}
+
+const FATES: [Fate; 3] = [Fate::Delivered, Fate::SecondAttempt, Fate::Failed];
+
+impl Fate {
+    fn world(self) -> Arc<World> {
+        let world = World::new();
+        let failures = match self {
+            Self::Delivered => 0,
+            Self::SecondAttempt => 1,
+            Self::Failed => 2,
+        };
+        world.fail_times("remote.deploy", 0, failures, Fault::Final);
+        world
+    }
+
+    /// Orders, pays and waits until there is nothing left to do.
+    async fn take(self, world: &World, shop: &Shop) {
+        // What cannot be ordered because of a fault is ordered again.
+        let mut made = order(shop).await;
+        while made.is_err() {
+            sleep(Duration::from_secs(1)).await;
+            made = order(shop).await;
+        }
+        let id = made.expect("an order");
+        pay(world, shop, id).await;
+        world.closed(id).await;
+    }
+
+    /// Number of calls between the start and the end.
+    fn calls(self) -> usize {
+        let world = self.world();
+        world.run_whole(async |shop| self.take(&world, &shop).await);
+        world.check_books();
+        world.data().calls.len()
+    }
+}
+
+#[test]
+fn a_crash_at_any_call_loses_nothing() {
+    for fate in FATES {
+        for nth in 0..fate.calls() {
+            for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+                let world = fate.world();
+                world.fail_times("", nth, 1, fault.clone());
+                let whole = world.run(async |shop| fate.take(&world, &shop).await);
+                let call = world.data().calls.get(nth).cloned();
+                // A call after which nothing ends: it went on in the background.
+                assert!(whole.is_none() || call.is_some(), "{fate:?} {nth}");
+                world.run_whole(async |_| world.settled().await);
+                world.check_books();
+            }
+        }
+    }
+}
+
+#[test]
+fn two_crashes_lose_nothing() {
+    let fate = Fate::SecondAttempt;
+    for nth in 0..fate.calls() {
+        for later in (0..20).step_by(3) {
+            let world = fate.world();
+            world.fail_times("", nth, 1, Fault::CrashAfter);
+            world.run(async |shop| fate.take(&world, &shop).await);
+            world.fail_times("", later, 1, Fault::CrashAfter);
+            world.run(async |_| world.settled().await);
+            world.heal();
+            world.run_whole(async |_| world.settled().await);
+            world.check_books();
+        }
+    }
+}
+
+#[test]
+fn a_call_without_an_answer_loses_nothing() {
+    for fate in FATES {
+        for nth in 0..fate.calls() {
+            for fault in [Fault::Lost, Fault::AnswerLost, Fault::Refused] {
+                let world = fate.world();
+                world.fail_times("", nth, 1, fault.clone());
+                world.run_whole(async |shop| fate.take(&world, &shop).await);
+                // A new order whose record was written without an answer is read at the next start, and swept.
+                world.run_whole(async |_| world.settled().await);
+                world.check_books();
+            }
+        }
+    }
+}
+
+/// The operator's action in between.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Retry,
+    Cancel,
+    Refunded,
+    Extend,
+}
+
+impl Action {
+    /// Does it, or is refused.
+    async fn run(self, shop: &Shop, id: OrderId) {
+        match self {
+            Self::Retry => drop(shop.operator.retry(id).await),
+            Self::Cancel => drop(shop.operator.cancel(id).await),
+            Self::Refunded => drop(shop.operator.refunded(id, None).await),
+            Self::Extend => drop(shop.operator.extend(id, 1).await),
+        }
+    }
+}
+
+/// Runs an order with the operator's actions at its `nth` call, while that call is under way. `fault` happens to the
+/// first write or read after that.
+fn interleave(fate: Fate, actions: &[Action], nth: usize, fault: Option<Fault>) {
+    let world = fate.world();
+    world.run_whole(async |shop| {
+        let id = order(&shop).await.expect("an order");
+        let hold = world.hold_nth(nth);
+        let order = async {
+            pay(&world, &shop, id).await;
+            world.settled().await;
+        };
+        let operator = async {
+            // The remotes are polled for ever, so that it comes at last.
+            hold.reached().await;
+            if let Some(fault) = fault {
+                world.fail("store", fault);
+            }
+            let acting = async {
+                for action in actions {
+                    action.run(&shop, id).await;
+                }
+            };
+            let release = async {
+                sleep(Duration::from_millis(1)).await;
+                hold.release();
+            };
+            tokio::join!(acting, release);
+        };
+        tokio::join!(order, operator);
+        world.heal();
+        world.settled().await;
+        until("nothing in memory", || shop.orders.handles().is_empty()).await;
+    });
+    world.check_books();
+    // And nothing is left that a restart would find.
+    world.run_whole(async |_| {
+        sleep(Duration::from_secs(5)).await;
+        world.settled().await;
+    });
+    world.check_books();
+}
+
+/// Runs an order once for each of its calls and each of these actions, which come at that call.
+fn interleave_all(fate: Fate, actions: &[&[Action]], faults: &[Option<Fault>]) {
+    let calls = fate.calls();
+    assert!(calls > 20, "{calls}");
+    for actions in actions {
+        for nth in 0..calls {
+            for fault in faults {
+                interleave(fate, actions, nth, fault.clone());
+            }
+        }
+    }
+}
+
+const ACTIONS: &[&[Action]] = &[
+    &[Action::Retry],
+    &[Action::Cancel],
+    &[Action::Extend],
+    &[Action::Retry, Action::Refunded],
+    &[Action::Cancel, Action::Retry],
+    &[Action::Cancel, Action::Refunded, Action::Retry],
+];
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_is_delivered() {
+    interleave_all(Fate::Delivered, ACTIONS, &[None]);
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_is_placed_twice() {
+    interleave_all(Fate::SecondAttempt, ACTIONS, &[None]);
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_fails() {
+    interleave_all(Fate::Failed, ACTIONS, &[None]);
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_and_get_no_answer() {
+    let actions: &[&[Action]] = &[&[Action::Retry, Action::Refunded], &[Action::Cancel, Action::Retry]];
+    interleave_all(Fate::Failed, actions, &[Some(Fault::Lost), Some(Fault::AnswerLost)]);
+}

@@ -1,0 +1,11 @@
+//! The shop's core on fakes: every branch in seconds, and each scenario again with a crash, a lost answer or the operator
+//! in between at every single call.
+
+mod availability;
+mod interruptions;
+mod layers;
+mod operator;
+mod payments;
+mod provisioning;
+mod status;
+mod world;

@@ -1,0 +1,779 @@
+//! A fake node, fake remotes and a fake clock, which outlive the shops that are started on them.
+//!
+//! Time is tokio's, paused: it passes only while every task waits, so a test that spans days takes milliseconds.
+
+use std::collections::BTreeMap;
+use std::panic;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::catalogue::Selection;
+use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::progress::Progress;
+use lnplaylive_core::{
+    ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Settings, State,
+};
+use lnplaylive_plugin::core::interfaces::{
+    Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress, OrderList,
+    OrderStore, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
+};
+use lnplaylive_plugin::core::sales::{NewOrder, Wish};
+use lnplaylive_plugin::core::shop::Background;
+use lnplaylive_plugin::core::{Backends, Shop, ShopError};
+use provisioner::{Deployed, Environment, Load, Machine, Member, Memory, RemoteReport};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// Virtual time after which a test gives up waiting: longer than any order is worked on.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// Duration of a deployment on a remote.
+const DEPLOYMENT: Duration = Duration::from_secs(20);
+
+/// Fault of a call.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// No answer, and the call was not carried out.
+    Lost,
+    /// No answer, although the call was carried out.
+    AnswerLost,
+    /// The call is refused.
+    Refused,
+    /// The remote answers that this will never work.
+    Final,
+    /// Nobody answers, and time passes: a hung remote.
+    Hangs,
+    /// The code under test panics.
+    Panics,
+    /// Everything ends before the call is carried out.
+    CrashBefore,
+    /// Everything ends once the call is carried out.
+    CrashAfter,
+    /// The call waits, before it is carried out, until the test lets it go on.
+    Held(Arc<Hold>),
+}
+
+/// A call that the test holds back.
+#[derive(Debug, Default)]
+pub(crate) struct Hold {
+    reached: Notify,
+    released: Notify,
+}
+
+impl Hold {
+    /// Returns once the call has come.
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets the call go on.
+    pub(crate) fn release(&self) {
+        self.released.notify_one();
+    }
+}
+
+/// A fault and the calls that it happens to.
+#[derive(Debug)]
+struct Rule {
+    /// Beginning of the call's name.
+    call: &'static str,
+    /// Number of such calls that go well before.
+    after: usize,
+    /// Number of calls that it happens to.
+    times: usize,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Invoice {
+    amount_msat: u64,
+    expires_at: Timestamp,
+    paid: bool,
+}
+
+/// A project on a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Project {
+    pub(crate) order: OrderId,
+    pub(crate) ports: PortBlock,
+    pub(crate) runs: bool,
+    pub(crate) handed_over: bool,
+    pub(crate) expires_at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Data {
+    invoices: BTreeMap<String, Invoice>,
+    pub(crate) open: BTreeMap<OrderId, (Order, u64)>,
+    pub(crate) closed: BTreeMap<OrderId, Order>,
+    damaged: Vec<DamagedRecord>,
+    generation: u64,
+    /// Projects by remote and name.
+    pub(crate) projects: BTreeMap<(String, ProjectName), Project>,
+    /// The route table's file.
+    pub(crate) routes: Option<RouteTable>,
+    rules: Vec<Rule>,
+    /// Names of all calls so far.
+    pub(crate) calls: Vec<String>,
+}
+
+/// Everything that the shop needs, faked.
+#[derive(Debug)]
+pub(crate) struct World {
+    data: Mutex<Data>,
+    settings: Mutex<(Value, Settings)>,
+    time: Mutex<(Timestamp, Option<Instant>)>,
+    crashed: Notify,
+}
+
+/// Settings with one remote and a product T of one node.
+fn settings() -> Value {
+    json!({
+        "products": [{"sku": "T", "node_count": 1, "msat_per_node_hour": 1000}],
+        "shop": {"routes_file": "/routes.json", "invoice_expiry_secs": 600, "unpaid_retention_secs": 60},
+        "provisioning": {"max_attempts": 2, "patience": 2},
+        "remotes": [remote("a")],
+    })
+}
+
+fn read(settings: &Value) -> Settings {
+    Settings::deserialize(settings).expect("settings")
+}
+
+/// Settings of a remote.
+pub(crate) fn remote(name: &str) -> Value {
+    json!({
+        "name": name, "url": "https://192.0.2.1:8443", "instance_type": "container",
+        "ports": {"first": 20000, "last": 20099},
+    })
+}
+
+impl World {
+    pub(crate) fn new() -> Arc<Self> {
+        let start = Timestamp::from_second(1_700_000_000).expect("in range");
+        Arc::new(Self {
+            data: Mutex::default(),
+            settings: Mutex::new((settings(), read(&settings()))),
+            time: Mutex::new((start, None)),
+            crashed: Notify::new(),
+        })
+    }
+
+    /// Changes a setting, named by a JSON pointer.
+    pub(crate) fn set(&self, pointer: &str, value: Value) {
+        let mut settings = self.settings.lock().expect("not poisoned");
+        let (table, key) = pointer.rsplit_once('/').expect("a pointer");
+        settings.0.pointer_mut(table).expect("a table")[key] = value;
+        settings.1 = read(&settings.0);
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.lock().expect("not poisoned").1.clone()
+    }
+
+    /// Everything that is stored. A panic of the code under test leaves it as it is.
+    pub(crate) fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the next call with this name go wrong.
+    pub(crate) fn fail(&self, call: &'static str, fault: Fault) {
+        self.fail_times(call, 0, 1, fault);
+    }
+
+    /// Has `times` calls with this name go wrong after the next `after` ones.
+    pub(crate) fn fail_times(&self, call: &'static str, after: usize, times: usize, fault: Fault) {
+        self.data().rules.push(Rule { call, after, times, fault });
+    }
+
+    /// Holds the next call with this name back.
+    pub(crate) fn hold(&self, call: &'static str) -> Arc<Hold> {
+        let hold = Arc::new(Hold::default());
+        self.fail(call, Fault::Held(Arc::clone(&hold)));
+        hold
+    }
+
+    /// Holds the call back that comes after `nth` others, whatever it is.
+    pub(crate) fn hold_nth(&self, nth: usize) -> Arc<Hold> {
+        let hold = Arc::new(Hold::default());
+        self.fail_times("", nth, 1, Fault::Held(Arc::clone(&hold)));
+        hold
+    }
+
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        self.data().rules.clear();
+    }
+
+    /// Number of calls with this name so far.
+    pub(crate) fn count(&self, call: &str) -> usize {
+        self.data().calls.iter().filter(|name| name.starts_with(call)).count()
+    }
+
+    pub(crate) fn backends(self: &Arc<Self>) -> Backends {
+        Backends {
+            invoices: Arc::clone(self) as _,
+            store: Arc::clone(self) as _,
+            remotes: Arc::clone(self) as _,
+            route_file: Some(Arc::clone(self) as _),
+            clock: Arc::clone(self) as _,
+        }
+    }
+
+    fn shop(self: &Arc<Self>) -> (Arc<Shop>, Background) {
+        let (shop, background) = Shop::new(&self.settings(), self.backends()).expect("a shop");
+        (Arc::new(shop), background)
+    }
+
+    /// Starts a shop, runs the test's part, and ends everything in the middle of whatever it does: with the test's part,
+    /// or at the first crash. Returns the result of the test's part, if it got to its end.
+    pub(crate) fn run<T>(self: &Arc<Self>, test: impl AsyncFnOnce(Arc<Shop>) -> T) -> Option<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let result = runtime.block_on(async {
+            self.time.lock().expect("not poisoned").1 = Some(Instant::now());
+            let (shop, background) = self.shop();
+            tokio::spawn(background.run());
+            let result = tokio::select! {
+                biased;
+                () = self.crashed.notified() => None,
+                result = test(shop) => Some(result),
+            };
+            // The clock goes on from here in the next run.
+            let now = self.now();
+            *self.time.lock().expect("not poisoned") = (now, None);
+            result
+        });
+        drop(runtime);
+        result
+    }
+
+    /// As [`World::run`], for a run without a crash.
+    pub(crate) fn run_whole<T>(self: &Arc<Self>, test: impl AsyncFnOnce(Arc<Shop>) -> T) -> T {
+        self.run(test).expect("nothing crashes")
+    }
+
+    /// Waits until an order is closed, or gone.
+    pub(crate) async fn closed(&self, id: OrderId) {
+        until("the order is closed", || !self.data().open.contains_key(&id)).await;
+    }
+
+    /// Waits until there are no open orders.
+    pub(crate) async fn settled(&self) {
+        until("no open orders", || self.data().open.is_empty()).await;
+    }
+
+    /// Marks an invoice as paid, unless it has expired or is gone. The shop is not told.
+    pub(crate) fn pay(&self, id: OrderId) -> bool {
+        let now = self.now();
+        let mut data = self.data();
+        let Some(invoice) = data.invoices.get_mut(&id.to_string()) else { return false };
+        invoice.paid |= invoice.expires_at > now;
+        invoice.paid
+    }
+
+    /// Marks an invoice as paid, however late.
+    pub(crate) fn pay_late(&self, id: OrderId) {
+        self.data().invoices.get_mut(&id.to_string()).expect("an invoice").paid = true;
+    }
+
+    /// True if there is an invoice for this order.
+    pub(crate) fn has_invoice(&self, id: OrderId) -> bool {
+        self.data().invoices.contains_key(&id.to_string())
+    }
+
+    /// Removes an invoice, as somebody with access to the node could.
+    pub(crate) fn drop_invoice(&self, id: OrderId) {
+        self.data().invoices.remove(&id.to_string());
+    }
+
+    /// Stores a record that cannot be read.
+    pub(crate) fn damage(&self, id: OrderId) {
+        let damaged = DamagedRecord { key: id.to_string(), error: "half a record".into() };
+        self.data().damaged.push(damaged);
+    }
+
+    /// The order as it is stored: the open record counts.
+    pub(crate) fn stored(&self, id: OrderId) -> Option<Order> {
+        let data = self.data();
+        data.open.get(&id).map(|(order, _)| order).or(data.closed.get(&id)).cloned()
+    }
+
+    /// Name of the order's state, as it is stored.
+    pub(crate) fn state(&self, id: OrderId) -> &'static str {
+        self.stored(id).map_or("none", |order| order.state.name())
+    }
+
+    /// Number of this order's projects on all remotes.
+    pub(crate) fn projects(&self, id: OrderId) -> usize {
+        self.data().projects.values().filter(|p| p.order == id).count()
+    }
+
+    /// Checks the books once nothing is left to do: an order that was paid was delivered once, or is owed or refunded
+    /// once; one that was not paid is gone. Nothing is on a remote without an owner.
+    pub(crate) fn check_books(&self) {
+        let data = self.data();
+        assert!(data.open.is_empty(), "{:?}", data.open);
+        for (label, invoice) in &data.invoices {
+            let id: OrderId = label.parse().expect("an order's label");
+            assert!(invoice.paid, "an unpaid invoice without an order: {label}");
+            let order = data.closed.get(&id).expect("a paid order has a record");
+            let handed_over: Vec<_> = data.projects.values().filter(|p| p.order == id).collect();
+            match &order.state {
+                State::Provisioned { handover, .. } => {
+                    let [project] = handed_over[..] else { panic!("one project: {handed_over:?}") };
+                    assert!(project.handed_over && project.runs, "{project:?}");
+                    assert_eq!(handover.connection_strings.len(), order.terms.node_count as usize);
+                    assert!(project.expires_at >= handover.expires_at, "the remote keeps what was promised");
+                }
+                State::Failed { .. } => {
+                    assert!(handed_over.is_empty(), "owed and delivered: {handed_over:?}");
+                }
+                other => panic!("{other:?} is closed"),
+            }
+        }
+        for id in data.closed.keys() {
+            assert!(data.invoices.contains_key(&id.to_string()), "a record without an invoice");
+        }
+        for project in data.projects.values() {
+            assert!(data.closed.contains_key(&project.order), "nobody's project: {project:?}");
+        }
+    }
+
+    async fn begin(&self, call: &str) -> Option<Fault> {
+        let fault = {
+            let mut data = self.data();
+            data.calls.push(call.to_owned());
+            let mut found = None;
+            for rule in data.rules.iter_mut().filter(|rule| call.starts_with(rule.call)) {
+                if rule.after > 0 {
+                    rule.after -= 1;
+                } else if rule.times > 0 && found.is_none() {
+                    rule.times -= 1;
+                    found = Some(rule.fault.clone());
+                }
+            }
+            found
+        };
+        match &fault {
+            Some(Fault::CrashBefore) => self.crash().await,
+            Some(Fault::Panics) => panic!("the test says so"),
+            Some(Fault::Hangs) => sleep(Duration::from_secs(30)).await,
+            Some(Fault::Held(hold)) => {
+                hold.reached.notify_one();
+                hold.released.notified().await;
+            }
+            _ => {}
+        }
+        // Others get their turn here, as they would while a call is under way.
+        tokio::task::yield_now().await;
+        fault
+    }
+
+    async fn crash(&self) -> ! {
+        self.crashed.notify_one();
+        std::future::pending::<()>().await;
+        unreachable!()
+    }
+
+    async fn end(&self, fault: Option<&Fault>) {
+        if let Some(Fault::CrashAfter) = fault {
+            self.crash().await;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    /// A call to the node.
+    async fn node<T>(
+        &self,
+        call: &str,
+        action: impl FnOnce(&mut Data) -> Result<T, NodeError>,
+    ) -> Result<T, NodeError> {
+        let fault = self.begin(call).await;
+        match fault {
+            Some(Fault::Lost | Fault::Hangs) => {
+                return Err(NodeError::NoAnswer(format!("no answer: {call}")));
+            }
+            Some(Fault::Refused) => return Err(NodeError::Refused(format!("refused: {call}"))),
+            _ => {}
+        }
+        let result = action(&mut self.data());
+        self.end(fault.as_ref()).await;
+        match fault {
+            Some(Fault::AnswerLost) => Err(NodeError::NoAnswer(format!("answer lost: {call}"))),
+            _ => result,
+        }
+    }
+
+    /// A step on a remote.
+    async fn step<T>(
+        &self,
+        call: &str,
+        action: impl FnOnce(&mut Data) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        let fault = self.begin(call).await;
+        let error = |severity| RemoteError { severity, reason: format!("{call} failed") };
+        match fault {
+            Some(Fault::Lost | Fault::Hangs) => return Err(error(Severity::Passing)),
+            Some(Fault::Refused | Fault::Final) => return Err(error(Severity::Final)),
+            _ => {}
+        }
+        let result = action(&mut self.data());
+        self.end(fault.as_ref()).await;
+        match fault {
+            Some(Fault::AnswerLost) => Err(error(Severity::Passing)),
+            _ => result,
+        }
+    }
+}
+
+/// Waits until something holds, looking every few milliseconds of virtual time, then less and less often.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came: {what}");
+        sleep(pause).await;
+        pause = (pause * 11 / 10).min(Duration::from_secs(1));
+    }
+}
+
+/// A wish for one hour of product T.
+pub(crate) fn wish() -> Wish<'static> {
+    Wish {
+        selection: Selection::NodeCount(1),
+        hours: 1,
+        customisation: Customisation::default(),
+        names: Vec::new(),
+    }
+}
+
+/// Orders one hour of product T.
+pub(crate) async fn order(shop: &Shop) -> Result<OrderId, ShopError> {
+    let NewOrder { order, .. } = shop.sales.create_order(wish()).await?;
+    Ok(order.id)
+}
+
+/// Pays an order, and the shop is told.
+pub(crate) async fn pay(world: &World, shop: &Shop, id: OrderId) {
+    if world.pay(id) {
+        shop.orders.on_payment(&id.to_string()).await;
+    }
+}
+
+/// Orders one hour of product T and pays.
+pub(crate) async fn buy(world: &World, shop: &Shop) -> OrderId {
+    let id = order(shop).await.expect("an order");
+    pay(world, shop, id).await;
+    id
+}
+
+fn conflict(what: &str) -> NodeError {
+    NodeError::Conflict(what.to_owned())
+}
+
+impl Clock for World {
+    fn now(&self) -> Timestamp {
+        let (start, since) = *self.time.lock().expect("not poisoned");
+        let passed = since.map_or(Duration::ZERO, |since| since.elapsed());
+        start.checked_add(SignedDuration::try_from(passed).expect("not long")).expect("in range")
+    }
+}
+
+impl Invoices for World {
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
+        let lasts = SignedDuration::from_secs(invoice.expiry_secs.into());
+        let expires_at = self.now().checked_add(lasts).expect("in range");
+        self.node("invoice.create", move |data| {
+            let amount_msat = invoice.amount_msat;
+            let entry = Invoice { amount_msat, expires_at, paid: false };
+            data.invoices.insert(invoice.label.to_owned(), entry);
+            Ok("lnbcrt1".to_owned())
+        })
+        .boxed()
+    }
+
+    fn status<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<InvoiceStatus, NodeError>> {
+        let now = self.now();
+        self.node("invoice.status", move |data| {
+            Ok(match data.invoices.get(label) {
+                None => InvoiceStatus::Missing,
+                Some(invoice) if invoice.paid => InvoiceStatus::Paid,
+                Some(invoice) if invoice.expires_at <= now => InvoiceStatus::Expired,
+                Some(_) => InvoiceStatus::Unpaid,
+            })
+        })
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>> {
+        self.node("invoice.remove", move |data| {
+            let Some(invoice) = data.invoices.get(label) else { return Ok(Removal::Missing) };
+            let expired = invoice.expires_at <= self.now();
+            if invoice.paid || expired != (when == RemoveIf::Expired) {
+                return Ok(Removal::OtherState);
+            }
+            data.invoices.remove(label);
+            Ok(Removal::Removed)
+        })
+        .boxed()
+    }
+}
+
+impl OrderStore for World {
+    fn list(&self, list: OrderList) -> BoxFuture<'_, Result<Records, NodeError>> {
+        self.node("store.list", move |data| {
+            let record = |order: &Order, generation| Record { order: order.clone(), generation };
+            Ok(match list {
+                OrderList::Open => Records {
+                    readable: data
+                        .open
+                        .values()
+                        .map(|(order, generation)| record(order, *generation))
+                        .collect(),
+                    damaged: data.damaged.clone(),
+                },
+                OrderList::Closed => Records {
+                    readable: data.closed.values().map(|order| record(order, 0)).collect(),
+                    damaged: Vec::new(),
+                },
+            })
+        })
+        .boxed()
+    }
+
+    fn find(&self, list: OrderList, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>> {
+        self.node("store.find", move |data| {
+            let found = match list {
+                OrderList::Open => data.open.get(&id).map(|(order, generation)| (order, *generation)),
+                OrderList::Closed => data.closed.get(&id).map(|order| (order, 0)),
+            };
+            Ok(found.map(|(order, generation)| Ok(Record { order: order.clone(), generation })))
+        })
+        .boxed()
+    }
+
+    fn insert(&self, order: Order) -> BoxFuture<'_, Result<Record, NodeError>> {
+        self.node("store.insert", move |data| {
+            if data.open.contains_key(&order.id) {
+                return Err(conflict("it is there already"));
+            }
+            data.generation += 1;
+            data.open.insert(order.id, (order.clone(), data.generation));
+            Ok(Record { order, generation: data.generation })
+        })
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, record: &'a Record, order: Order) -> BoxFuture<'a, Result<Record, NodeError>> {
+        self.node("store.replace", move |data| {
+            data.generation += 1;
+            let generation = data.generation;
+            match data.open.get_mut(&order.id) {
+                Some(entry) if entry.1 == record.generation => *entry = (order.clone(), generation),
+                _ => return Err(conflict("wrong generation")),
+            }
+            Ok(Record { order, generation })
+        })
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), NodeError>> {
+        self.node("store.remove", move |data| match data.open.get(&record.order.id) {
+            Some((_, generation)) if *generation == record.generation => {
+                data.open.remove(&record.order.id);
+                Ok(())
+            }
+            _ => Err(conflict("wrong generation")),
+        })
+        .boxed()
+    }
+
+    fn put_closed<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), NodeError>> {
+        self.node("store.put_closed", move |data| {
+            data.closed.insert(order.id, order.clone());
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn remove_closed(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
+        self.node("store.remove_closed", move |data| {
+            data.closed.remove(&id).map(drop).ok_or_else(|| conflict("there is none"))
+        })
+        .boxed()
+    }
+}
+
+/// A connection string for each node of a placement.
+fn strings(placement: &Placement) -> Vec<ConnectionString> {
+    let string = |port| {
+        let id = "02".to_owned() + &"00".repeat(32);
+        format!("http://x/#address={id}@192.0.2.1:{port}&type=direct&value=ws:&rune=r")
+            .parse()
+            .expect("a link")
+    };
+    placement.ports.nodes().map(string).collect()
+}
+
+impl Remotes for World {
+    fn poll(&self) -> BoxFuture<'_, Vec<RemoteReport>> {
+        async move {
+            let mut reports = Vec::new();
+            let names: Vec<_> = self.settings().remotes.into_iter().map(|remote| remote.name).collect();
+            for name in names {
+                let load = self.step("remote.poll", |data| {
+                    let on_it = data.projects.iter().filter(|((remote, _), _)| *remote == name);
+                    let environments = on_it.map(|((_, project), p)| Environment {
+                        project: *project,
+                        expires_at: p.expires_at,
+                        hours: 1,
+                        ports: p.ports,
+                        address: None,
+                        provisioned: p.handed_over,
+                        member: None,
+                        moved_from: None,
+                        host: Some("192.0.2.1".into()),
+                    });
+                    let memory = Memory { total: 64 << 30, used: 1 << 30 };
+                    let machine = Machine { memory, cpus: 8, cpu_load: None, storage: None };
+                    Ok(Load {
+                        environments: environments.collect(),
+                        members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
+                        clustered: false,
+                        malformed: Vec::new(),
+                        warnings: Vec::new(),
+                    })
+                });
+                let load = load.await.map_err(|e| e.reason);
+                reports.push(RemoteReport { name, load });
+            }
+            reports
+        }
+        .boxed()
+    }
+
+    fn follow_moves<'a>(&'a self, _: &'a [RemoteReport]) -> BoxFuture<'a, ()> {
+        self.begin("remote.follow_moves").map(drop).boxed()
+    }
+
+    fn bring_up<'a>(
+        &'a self,
+        order: &'a Order,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.bring_up", move |data| {
+            let key = (placement.remote.clone(), placement.project);
+            let project = data.projects.entry(key).or_insert_with(|| Project {
+                order: order.id,
+                ports: placement.ports,
+                runs: false,
+                handed_over: false,
+                expires_at: placement.project.expires(),
+            });
+            project.runs = true;
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn deploy<'a>(
+        &'a self,
+        _: &'a Order,
+        placement: &'a Placement,
+        on_progress: OnProgress<'a>,
+    ) -> BoxFuture<'a, Result<Deployed, RemoteError>> {
+        async move {
+            let progress = |done| Progress {
+                step: "start-nodes".into(),
+                done,
+                total: 2,
+                message: "Starting the nodes".into(),
+            };
+            on_progress(progress(1));
+            sleep(DEPLOYMENT / 2).await;
+            on_progress(progress(2));
+            sleep(DEPLOYMENT / 2).await;
+            self.step("remote.deploy", |data| {
+                let key = (placement.remote.clone(), placement.project);
+                if !data.projects.get(&key).is_some_and(|project| project.runs) {
+                    let reason = "there is no instance".to_owned();
+                    return Err(RemoteError { severity: Severity::Final, reason });
+                }
+                let connection_strings = strings(placement);
+                Ok(Deployed { host: "192.0.2.1".into(), connection_strings })
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn hand_over<'a>(
+        &'a self,
+        order: OrderId,
+        placement: &'a Placement,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.hand_over", move |data| {
+            let key = (placement.remote.clone(), placement.project);
+            let project = data.projects.get_mut(&key).expect("a deployed project");
+            assert_eq!(project.order, order);
+            project.handed_over = true;
+            project.expires_at = project.expires_at.max(expires_at);
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn extend<'a>(
+        &'a self,
+        order: OrderId,
+        remote: &'a str,
+        project: ProjectName,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.extend", move |data| {
+            let project = data.projects.get_mut(&(remote.to_owned(), project)).expect("a project");
+            assert_eq!(project.order, order);
+            project.expires_at = expires_at;
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn take_down<'a>(
+        &'a self,
+        order: OrderId,
+        leftover: &'a Leftover,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.take_down", move |data| {
+            let gone = data.projects.remove(&(leftover.remote.clone(), leftover.project));
+            assert!(gone.is_none_or(|project| project.order == order), "another order's project");
+            Ok(())
+        })
+        .boxed()
+    }
+}
+
+impl RouteFile for World {
+    fn read(&self) -> BoxFuture<'_, Option<RouteTable>> {
+        async move { self.node("routes.read", |data| Ok(data.routes.clone())).await.ok().flatten() }.boxed()
+    }
+
+    fn write(&self, table: RouteTable) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            let written = self.node("routes.write", |data| {
+                data.routes = Some(table);
+                Ok(())
+            });
+            written.await.map_err(|e| e.to_string())
+        }
+        .boxed()
+    }
+}
