@@ -120,14 +120,13 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
 /// Nothing is sent where they do.
 pub(crate) async fn relocate(client: &Client, project: ProjectName, listen: IpAddr) -> Result<(), Error> {
     let (project, mut name) = (project.to_string(), name(project));
-    let instance = match client.instance(&project, &name).await.found()? {
-        Some(instance) => instance,
-        None => {
-            name = PREFIX.to_owned();
-            client.instance(&project, &name).await?
-        }
-    };
-    let moved = relocated(&instance.devices, listen);
+    let mut found = client.instance(&project, &name).await.found()?;
+    if found.is_none() {
+        name = PREFIX.into();
+        found = Some(client.instance(&project, &name).await?);
+    }
+    let devices = found.map(|instance| instance.devices).unwrap_or_default();
+    let moved = relocated(&devices, listen);
     if !moved.is_empty() {
         client.merge_instance_devices(&project, &name, &moved, RELOCATE_TIMEOUT).await?;
     }

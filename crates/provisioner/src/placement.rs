@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn what_would_not_leave_the_reserve_is_refused() {
-        // A virtual machine for 8 nodes is given 1280 MiB.
+        // A virtual machine for 8 nodes is given 1344 MiB for an hour.
         let memory = |used| Memory { total: 10 << 30, used };
-        let limit = (9 << 30) - (1280 << 20);
+        let limit = (9 << 30) - (1344 << 20);
         let fits = with("a", |load| machine(load).memory = memory(limit));
         pick(&[fits], &[], &[]).expect("room");
         let coming = with("a", |load| {
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn members_have_no_room_together_that_none_has_alone() {
-        // A virtual machine for 64 nodes is given 6656 MiB; each of the two has 5.4 GiB below its 90 %.
+        // A virtual machine for 64 nodes is given 6720 MiB for an hour; each of the two has 5.4 GiB below its 90 %.
         let report = cluster(&[("m1", 9), ("m2", 9)], &[]);
         let error = pick_member(&report, 64, &[], &[]).expect_err("no member has it").to_string();
         assert!(error.contains("member m1: has 9216 of 16384 MiB"), "{error}");

@@ -14,6 +14,9 @@ const GIB: u64 = 1024 * MIB;
 /// Blocks that an environment mines in an hour, at the default `provisioning.block_time_secs` of 5.
 const BLOCKS_PER_HOUR: u64 = 720;
 
+/// Memory is given in pieces of so many MiB: firmware and kernels of virtual machines like even sizes.
+const MEMORY_STEP_MIB: u64 = 64;
+
 /// Bytes of memory that a block costs bitcoind for good (0.7 kB, rounded up).
 const BITCOIND_MEMORY_PER_BLOCK: u64 = 768;
 /// Bytes of memory that a block costs each node (0.33 kB).
@@ -72,7 +75,8 @@ impl Size {
     /// The most memory that its instance may use, in MiB. A node has 94 MB resident with what it shares with others; the rest
     /// is for the system and bitcoind.
     pub(crate) fn memory_limit_mib(self) -> u64 {
-        512 + 96 * self.nodes() + self.memory_growth().div_ceil(MIB)
+        let mib = 512 + 96 * self.nodes() + self.memory_growth().div_ceil(MIB);
+        mib.next_multiple_of(MEMORY_STEP_MIB)
     }
 
     /// The same in bytes.
@@ -127,7 +131,7 @@ mod tests {
         // As measured: after 504 hours of a block each five seconds bitcoind has grown by a quarter of a GB and a node by 112 MB.
         let grown = size(8, 504).memory_limit_mib() - size(8, 0).memory_limit_mib();
         assert!((1100..1400).contains(&grown), "{grown} MiB");
-        assert_eq!(size(8, 1).memory_limit_mib(), 512 + 8 * 96 + 3);
+        assert_eq!(size(8, 1).memory_limit_mib(), 1344, "512 + 8 * 96 + 3, in steps");
         let kind = InstanceType::Container;
         assert!(size(8, 504).disk_limit(kind, 0) > size(8, 48).disk_limit(kind, 0) + 500 * MIB);
     }

@@ -202,6 +202,12 @@ async fn description(client: &Client) {
     let resources = client.resources().await.expect("resources");
     assert!(resources.cpu_total > 0 && resources.memory_used < resources.memory_total, "{resources:?}");
     assert!(!server.environment.server_clustered);
+    let pool = client.storage_pool("default").await.expect("a pool");
+    assert!(pool.name == "default" && !pool.driver.is_empty(), "{pool:?}");
+    expect_not_found(client.storage_pool("conformance-missing").await);
+    expect_not_found(client.network_acl("conformance-missing").await);
+    // What there is differs from machine to machine.
+    client.warnings().await.expect("a list");
     expect_kind(
         client.cluster_members().await,
         |k| matches!(k, ErrorKind::Rejected { text, .. } if text == "Server is not clustered"),

@@ -44,7 +44,7 @@ msat_per_node_hour = 1000
 "#;
 
 /// The limits of such an environment, for an hour: provisioner's `Size`.
-const MEMORY_MIB: u64 = 512 + 96 + 1;
+const MEMORY_MIB: u64 = 640;
 const DISK_MIB: u64 = 1024 + 512 + 32 + 1;
 const PROCESSES: u64 = 512 + 48;
 const OPEN_FILES: u64 = 16_384;
@@ -209,7 +209,7 @@ async fn root_in_a_container(kind: Kind) {
     let nic = format!("nic={static_address}/28,{}", server.gateway());
 
     // Root tries everything, while a neighbour's node is asked and somebody buys.
-    let (stop, watching) = watch(bought[1][0].clone());
+    let (ended, watching) = watch(bought[1][0].clone());
     let order = shop.buy(1, 1).await.expect("paid");
     let walls = walls(kind, &nic, &targets);
     let mut cells = 0;
@@ -237,7 +237,7 @@ async fn root_in_a_container(kind: Kind) {
     let status = shop.follow(text(&order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
     assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
     dial(&strings(&status)).await;
-    stop.store(true, Ordering::Relaxed);
+    ended.store(true, Ordering::Relaxed);
     let (asked, longest) = watching.await.expect("the neighbour was there all the time");
     assert!(asked > 0 && longest < NEIGHBOUR_LIMIT, "{asked} answers, the longest after {longest:?}");
     figure(&format!(
