@@ -127,7 +127,7 @@ impl RemoteReport {
 }
 
 impl Report {
-    /// Whether everything that was due is gone, on all remotes.
+    /// True if everything that was due is gone, on all remotes.
     pub(crate) fn is_good(&self) -> bool {
         self.remotes_failed() == 0 && self.counts().failed == 0
     }

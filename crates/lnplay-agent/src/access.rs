@@ -299,7 +299,7 @@ pub fn decide(method: &str) -> Option<Decision> {
     family.map(|family| family.decision)
 }
 
-/// Whether a condition of [`CONDITIONS`] matches a method, as lightningd evaluates it.
+/// True if a condition of [`CONDITIONS`] matches a method, as lightningd evaluates it.
 fn passes(condition: &str, method: &str) -> bool {
     let test = condition.strip_prefix("method").and_then(|rest| rest.split_at_checked(1));
     match test {
@@ -328,7 +328,7 @@ mod tests {
         FAMILIES.iter().flat_map(|family| family.methods.iter().map(|name| (*name, family.decision)))
     }
 
-    /// Whether the restrictions permit a method: one alternative of each must match.
+    /// True if the restrictions permit a method: one alternative of each must match.
     fn permits(restrictions: &[Vec<String>], method: &str) -> bool {
         restrictions.iter().all(|alternatives| {
             alternatives.iter().any(|text| match text.strip_prefix("method/") {

@@ -224,7 +224,7 @@ impl Bitcoind {
         }
     }
 
-    /// Whether the output exists and is unspent, in the mempool or in the chain.
+    /// True if the output exists and is unspent, in the mempool or in the chain.
     pub async fn has_output(&self, transaction: &bitcoin::Txid, output: u32) -> Result<bool, RpcError> {
         let found: Value = self.rpc.call("gettxout", json!([transaction, output, true])).await?;
         Ok(!found.is_null())

@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 64;
 /// lightningd's general error code.
 const GENERAL_ERROR: i32 = -1;
 
-/// Whether lightningd started this process, as a plugin.
+/// True if lightningd started this process, as a plugin.
 pub fn is_requested() -> bool {
     std::env::var_os("LIGHTNINGD_PLUGIN").is_some()
 }

@@ -101,7 +101,7 @@ pub struct Status {
 
 /// The error of an attempt that may be worth repeating.
 pub trait Attempt: Into<anyhow::Error> {
-    /// Whether the same attempt may succeed later.
+    /// True if the same attempt may succeed later.
     fn may_pass(&self) -> bool;
 }
 

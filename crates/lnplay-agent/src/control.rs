@@ -53,7 +53,7 @@ pub enum Phase {
 pub struct Status {
     /// Its phase.
     pub phase: Phase,
-    /// Whether it is up and every daemon answers.
+    /// True if it is up and every daemon answers.
     pub ready: bool,
     /// Its name; `None` if there is no environment.
     pub environment: Option<String>,

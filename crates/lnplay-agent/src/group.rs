@@ -27,7 +27,7 @@ pub async fn clear(leader: Pid) {
     }
 }
 
-/// Whether a process of the group is alive. Zombies do not count: they can still be signalled, and stay until the
+/// True if a process of the group is alive. Zombies do not count: they can still be signalled, and stay until the
 /// machine's first process reaps them.
 fn lives(group: Pid) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return true };

@@ -54,7 +54,7 @@ pub fn acquire(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether a process holds the lock.
+/// True if a process holds the lock.
 fn is_held(path: &Path) -> io::Result<bool> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -224,17 +224,17 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Whether this end opened it.
+    /// True if this end opened it.
     pub fn is_ours(&self) -> bool {
         self.opener == "local"
     }
 
-    /// Whether its funding transaction is still to be confirmed.
+    /// True if its funding transaction is still to be confirmed.
     pub fn is_waiting(&self) -> bool {
         self.state == "CHANNELD_AWAITING_LOCKIN"
     }
 
-    /// Whether it is open.
+    /// True if it is open.
     pub fn is_open(&self) -> bool {
         self.state == "CHANNELD_NORMAL"
     }

@@ -1,4 +1,4 @@
-//! Which projects on a remote are removed, and by which clock.
+//! The decisions of the culler: the projects to remove from a remote, and the clock to decide by.
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,7 @@ pub const MAX_NAME_BYTES: usize = 32;
 /// The longest title, in characters: one line on a printed card.
 pub const MAX_TITLE_CHARS: usize = 80;
 
-/// Why a customisation was rejected. Each names the parameter and what is allowed.
+/// A rejected customisation. The message names the parameter and the allowed values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CustomisationError {
     /// An unknown coin distribution.
@@ -174,7 +174,7 @@ impl Customisation {
         Ok(self)
     }
 
-    /// Whether the buyer chose nothing.
+    /// True if the buyer chose nothing.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -136,7 +136,7 @@ impl NodeAccess {
         name.parse().ok()
     }
 
-    /// Whether it is the default.
+    /// True if it is the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -45,7 +45,7 @@ impl OrderId {
         [a, b, c, d]
     }
 
-    /// Whether an invoice's label has our prefix, whether or not there is such an order.
+    /// True if an invoice's label has our prefix, whether or not there is such an order.
     pub fn is_label_of_ours(label: &str) -> bool {
         label.starts_with(PREFIX)
     }

@@ -12,12 +12,12 @@ use crate::settings::PortRange;
 pub struct PortBlock {
     /// The SSH port.
     pub first: u16,
-    /// How many ports, the SSH port included.
+    /// The number of ports, the SSH port included.
     pub count: u16,
 }
 
 impl PortBlock {
-    /// How many ports an environment of `node_count` nodes takes.
+    /// The number of ports that an environment of `node_count` nodes takes.
     pub fn size_for(node_count: u32) -> u32 {
         node_count.saturating_add(1)
     }
@@ -28,7 +28,7 @@ impl PortBlock {
         block.is_valid().then_some(block)
     }
 
-    /// Whether there is an SSH port and a node's port, and all of them are from 1 to 65535.
+    /// True if there is an SSH port and a node's port, and all of them are from 1 to 65535.
     pub fn is_valid(self) -> bool {
         self.first > 0 && self.count > 1 && self.end() <= 1 << 16
     }

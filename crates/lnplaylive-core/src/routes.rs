@@ -154,7 +154,7 @@ impl RouteTable {
         self.environments.len()
     }
 
-    /// Whether there are no environments.
+    /// True if there are no environments.
     pub fn is_empty(&self) -> bool {
         self.environments.is_empty()
     }

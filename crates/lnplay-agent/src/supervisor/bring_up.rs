@@ -40,7 +40,7 @@ pub(super) async fn run(
     begin.await.with_context(|| format!("the environment was not up after {NEW_TIMEOUT:?}"))?
 }
 
-/// Whether the environment was up before: its nodes are funded and their channels open. From then on it belongs to its
+/// True if the environment was up before: its nodes are funded and their channels open. From then on it belongs to its
 /// attendees, and one daemon that fails is no reason to stop the others.
 fn was_handed_over(environment: &Environment) -> anyhow::Result<bool> {
     let is_funded = funding::stored(environment)?.is_some_and(|funding| funding.height.is_some());

@@ -22,12 +22,12 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// payment over three hops that is stuck in such a channel times out after 10 + 2 * 6 (`cltv-final`, `cltv-delta`).
 const FOLLOWING_BLOCKS: u32 = 24;
 
-/// What was observed at a tick, one each block time.
+/// Observations at a tick, one each block time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Observed {
     /// Transactions in the mempool.
     waiting_transactions: u64,
-    /// Whether somebody asked for a block.
+    /// True if somebody asked for a block.
     asked: bool,
 }
 
@@ -45,7 +45,7 @@ impl Pace {
         Self { last_block: now, following: FOLLOWING_BLOCKS }
     }
 
-    /// Whether nobody waits for a block.
+    /// True if nobody waits for a block.
     fn is_idle(&self, observed: Observed) -> bool {
         observed.waiting_transactions == 0 && !observed.asked && self.following == 0
     }

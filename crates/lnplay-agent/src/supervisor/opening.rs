@@ -46,7 +46,7 @@ fn openings(environment: &Environment) -> Vec<Opening> {
     channels::openings(environment.spec.channel_setup, environment.spec.node_count)
 }
 
-/// Whether the channels of the spec were opened, or there are none.
+/// True if the channels of the spec were opened, or there are none.
 pub(super) fn is_done(environment: &Environment) -> anyhow::Result<bool> {
     Ok(openings(environment).is_empty() || state::read_json::<Opened>(&environment.dir.channels())?.is_some())
 }
