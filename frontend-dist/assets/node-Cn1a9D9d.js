@@ -1,0 +1,1 @@
+var e=class extends Error{fault;name=`LinkError`;constructor(e){super(`connection: ${e}`),this.fault=e}},t=class extends Error{code;data;raw;name=`RpcError`;constructor(e,t,n=null,r=null){super(t),this.code=e,this.data=n,this.raw=r}};export{t as n,e as t};

@@ -1,1 +1,0 @@
-var e=class extends Error{fault;name=`LinkError`;constructor(e){super(`connection: ${e}`),this.fault=e}},t=class extends Error{code;raw;name=`RpcError`;constructor(e,t,n=null){super(t),this.code=e,this.raw=n}};export{t as n,e as t};

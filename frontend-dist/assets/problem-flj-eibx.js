@@ -1,1 +1,0 @@
-import{n as e,t}from"./node-Doj6Gkr3.js";import{o as n}from"./Connect-CUCiZe1V.js";function r(r){return r instanceof e?{kind:`refused`,trouble:n(r)}:r instanceof t?{kind:`no-answer`}:{kind:`odd`}}export{r as t};
