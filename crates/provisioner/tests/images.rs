@@ -78,7 +78,7 @@ async fn an_upload_that_fails_is_tried_again_by_the_next() {
     let full = Fault::FailOperation("no space left on device".into());
     world.remote().faults().on("POST", "/1.0/images", 1, full);
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("no space");
-    names(&error, &["sim-0", "upload image", "image.tar", "no room left"]);
+    names(&error, &["sim-0", "upload image", "image.tar", "no space left"]);
     assert_eq!(world.remote().projects().len(), 1, "nothing was made yet");
     world.provisioner.bring_up(&order, &placement).await.expect("it runs");
 }
