@@ -98,7 +98,7 @@ async fn half_way(flavor: Flavor) {
     let config = HostConfig::new(daemons).option("no-such-option=1");
     let error = Host::start(config).await.expect_err("lightningd refuses that");
     let text = error.to_string();
-    assert!(text.starts_with("host ended") && text.contains("no-such-option"), "{text}");
+    assert!(text.starts_with("host exited") && text.contains("no-such-option"), "{text}");
     // The customer's node and bitcoind may be running by now.
     let testbed::Error::Ended { log, .. } = error else { panic!("{text}") };
     let dir = log.parent().expect("the log is in the host's directory");
