@@ -69,7 +69,7 @@ test("can be done with the keyboard alone", async ({ page, stage }) => {
     throw new Error(`${key} did not lead there`);
   };
   const isOn = (selector: string) => page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector);
-  await press("Tab", () => isOn("input[name=nodes]"));
+  await press("Tab", () => isOn("input[name=product]"));
   await page.keyboard.press("ArrowRight");
   await expect(page.getByRole("radio", { name: "16 nodes" })).toBeChecked();
   await page.keyboard.press("ArrowLeft");
