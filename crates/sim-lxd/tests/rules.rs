@@ -144,7 +144,8 @@ static EXAMPLES: &[Example] = &[
     Example { what: "a NIC of the profile switched off", devices: &[("eth0", &[("type", "none")])], starts: true, ..PLAIN },
     Example { what: "something that is not there switched off", devices: &[("gpu", &[("type", "none")])], ..PLAIN },
     Example { what: "an option of nothing", rule: Some("none-option"), devices: &[("eth0", &[("type", "none"), ("network", "{bridge}")])], ..PLAIN },
-    Example { what: "a root disk with a size", devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "default"), ("size", "1536MiB")])], ..PLAIN },
+    // Larger than the 10 GiB of a new virtual machine: a block volume cannot shrink.
+    Example { what: "a root disk with a size", devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "default"), ("size", "12GiB")])], ..PLAIN },
     Example { what: "a size that is none", rule: Some("disk-size"), devices: &[("root", &[("type", "disk"), ("path", "/"), ("pool", "default"), ("size", "big")])], ..PLAIN },
     Example { what: "a size of another disk", rule: Some("disk-size-not-root"), devices: &[("d", &[("type", "disk"), ("path", "/mnt"), ("source", "/tmp"), ("size", "1MiB")])], ..PLAIN },
     Example { what: "no root disk", rule: Some("root-missing"), bare: true, ..PLAIN },
