@@ -159,7 +159,10 @@ async fn a_pool_without_space_is_said_so() {
     let text = "Failed creating instance from image: write /pool/rootfs/usr: no space left on device";
     world.remote().faults().on("POST", "/1.0/instances", 1, Fault::FailOperation(text.into()));
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("no space");
-    names(&error, &["sim-0", "create instance lnplay", &placement.project.to_string(), "no space left", text]);
+    names(
+        &error,
+        &["sim-0", "create instance lnplay", &placement.project.to_string(), "no space left", text],
+    );
     world.take_down(&order, &placement).await;
 }
 
