@@ -71,7 +71,13 @@ fn main() -> ExitCode {
         return become_child(parent, &lock, confinement, &command);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    // A full disk may hold the log: what cannot be written is lost, rather than the supervisor.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
     // A single thread, since children get SIGTERM when the *thread* that started them ends.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -360,6 +360,9 @@ fn an_environment_comes_back_from_a_full_disk(daemons: &Daemons) {
     let full =
         fs::File::create(&filler).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
     assert!(full.is_err(), "the disk is never full");
+    // The last page of the supervisor's own log too: it cannot even write that.
+    let mut log = fs::File::options().append(true).open(path.join("logs/supervisor.log")).expect("a log");
+    assert!(std::io::copy(&mut std::io::repeat(b'\n'), &mut log).is_err(), "the log is never full");
     let mut supervisor = environment.supervise();
     // With or without bitcoind: some daemons can do without more space for a while.
     environment.until("at work on a full disk", |status| {
