@@ -97,7 +97,7 @@ impl Size {
 
     /// Processors that its instance may keep busy.
     pub(crate) fn cpu_limit(self) -> u64 {
-        1 + self.nodes().div_ceil(8)
+        1 + self.nodes() / 8
     }
 
     /// Processes and threads that its instance may have. A node is 15 to 20 of them and `lnplay` lets one have 256; bitcoind is
