@@ -45,7 +45,7 @@ const OPEN_FILES: u32 = 16_384;
 /// `_SUBVOL_CREATE` and their second versions in `linux/btrfs.h`). A new subvolume is not under the root disk's limit, and whoever
 /// owns a directory can make one. The kernel looks at the lower half of the argument only, so the mask does.
 const NO_SUBVOLUMES: [&str; 4] = ["0x50009401", "0x5000940e", "0x50009417", "0x50009418"];
-/// Reading the kernel's log, which names other environments (AppArmor's messages do). It does not rely on the server's
+/// Reading the kernel's log, which names other environments (`AppArmor` logs their names). It does not rely on the server's
 /// `kernel.dmesg_restrict`, and its error (`ENOSYS`) is not the one of that setting.
 const NO_KERNEL_LOG: &str = "syslog errno 38";
 
