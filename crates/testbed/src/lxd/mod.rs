@@ -45,7 +45,7 @@ const ALIAS: &str = "lnplay";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest that an operation of [`Server::call`] may take.
-const OPERATION_TIME: Duration = Duration::from_secs(120);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An upload is a quarter of a gigabyte over loopback.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -277,7 +277,7 @@ impl Server {
         let socket = self.dir.join("d/unix.socket");
         match method {
             "GET" => socket::call(&socket, method, path, body).await,
-            _ => socket::carry_out(&socket, method, path, body, OPERATION_TIME).await,
+            _ => socket::carry_out(&socket, method, path, body, OPERATION_TIMEOUT).await,
         }
     }
 
