@@ -5,6 +5,7 @@
 //! be read and tested by itself.
 
 pub mod addresses;
+pub mod breaker;
 pub mod catalogue;
 pub mod connection;
 pub mod culling;
@@ -20,6 +21,7 @@ pub mod secret;
 pub mod settings;
 pub mod tags;
 
+pub use breaker::Breaker;
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use customisation::Customisation;

@@ -100,7 +100,7 @@ async fn a_missing_one_that_cannot_be_brought_is_said_so() {
     world.remote().remove_image_alias("lnplay");
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("gone again");
     assert!(matches!(error, Error::NoImage { .. }), "{error}");
-    assert_eq!(error.severity(), Severity::Final);
+    assert_eq!(error.severity(), Severity::Remote);
     names(&error, &["sim-0", "lnplay"]);
     world.take_down(&order, &placement).await;
     let reports = world.provisioner.survey().await;

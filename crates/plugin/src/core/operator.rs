@@ -76,6 +76,8 @@ impl Operator {
                 }
             }
         };
+        // The operator may have mended what was wrong with a remote.
+        self.availability.try_now();
         handle.wake();
         self.orders.request_work(&handle);
         Ok(handle.snapshot())

@@ -179,12 +179,17 @@ impl Worker {
         // Ports that were reserved before the remotes were asked, or are when the choice is made.
         let mut reserved = orders.placed();
         let reports = availability.poll_remotes().await;
+        let reports = availability.usable(reports);
         let choosing = choosing.lock().await;
         reserved.extend(orders.placed());
         let order = self.handle.order();
         let avoid = failed_sites.iter().chain(&order.leftovers);
-        let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
-        let failed = order.state.attempts().map_or(0, |a| a.failed);
+        let mut avoid: Vec<_> =
+            avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
+        let attempts = order.state.attempts();
+        let broken = attempts.into_iter().flat_map(|attempts| attempts.remote_faults.keys());
+        avoid.extend(broken.map(|remote| Avoid { remote, member: None }));
+        let failed = attempts.map_or(0, |attempts| attempts.failed);
         let candidates = availability.candidates(&reports);
         let event = match choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed) {
             Ok(choice) => {
@@ -224,7 +229,7 @@ impl Worker {
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
         match self.shared.remotes.bring_up(order, placement).await {
             Ok(()) => self.apply(Event::InstanceRuns).await,
-            Err(error) => self.step_failed(error).await,
+            Err(error) => self.step_failed(order, placement, error).await,
         }
     }
 
@@ -232,9 +237,10 @@ impl Worker {
         match self.try_deploy(order, placement).await {
             Ok(handed_over) => {
                 tracing::info!("order {}: provisioned on {}", self.handle, placement.remote);
+                self.shared.availability.note_works(&placement.remote);
                 self.apply(handed_over).await
             }
-            Err(error) => self.step_failed(error).await,
+            Err(error) => self.step_failed(order, placement, error).await,
         }
     }
 
@@ -261,11 +267,26 @@ impl Worker {
         Ok(Event::HandedOver { expires_at, connection_strings })
     }
 
-    async fn step_failed(&self, error: RemoteError) -> Result<(), ApplyError> {
-        let RemoteError { severity, reason } = error;
+    async fn step_failed(
+        &self,
+        order: &Order,
+        placement: &Placement,
+        error: RemoteError,
+    ) -> Result<(), ApplyError> {
+        let RemoteError { mut severity, reason } = error;
         match severity {
             Severity::Passing => tracing::warn!("order {}: trying again: {reason}", self.handle),
-            Severity::Final => tracing::warn!("order {}: abandoning this placement: {reason}", self.handle),
+            Severity::Final | Severity::Remote => {
+                tracing::warn!("order {}: abandoning this placement: {reason}", self.handle);
+            }
+        }
+        if severity == Severity::Remote {
+            let availability = &self.shared.availability;
+            availability.note_fault(&placement.remote, &reason);
+            // Others work there, so it may be the order.
+            if order.state.paid_at().is_some_and(|at| availability.worked_since(&placement.remote, at)) {
+                severity = Severity::Final;
+            }
         }
         self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
         if self.handle.with_order(|order| matches!(order.state, State::Failed { .. })) {

@@ -181,6 +181,7 @@ pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
         "title": chosen.title,
         "progress": overall(shown),
         "failed_placements": attempts.map(|a| a.failed),
+        "remote_faults": attempts.map(|a| &a.remote_faults),
         "faults_in_a_row": attempts.map(|a| a.faults),
         "next_try_at": attempts.map(|a| a.not_before),
         "first_port": ports.map(|p| p.first),
