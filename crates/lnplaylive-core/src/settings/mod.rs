@@ -113,7 +113,7 @@ impl Default for Shop {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provisioning {
-    /// Orders that are provisioned at the same time.
+    /// Orders that are provisioned at the same time on each remote.
     pub concurrency: u32,
     /// Placements that may be abandoned before an order has failed.
     pub max_attempts: u32,

@@ -3,6 +3,7 @@
 //! Everything that a step needs is in the record before the step runs, so a worker can be killed at any time: after the
 //! next start another one goes on from the record.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::availability::Availability;
 use super::interfaces::{Clock, RemoteError, Remotes};
 use super::order_book::OrderBook;
-use super::order_handle::{ApplyError, OrderHandle};
+use super::order_handle::{ApplyError, OrderHandle, lock};
 use super::routes::RoutesPublisher;
 use super::snapshot::Snapshot;
 
@@ -33,8 +34,9 @@ pub struct Workers {
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
-    /// One permit for each step that may run at the same time.
-    slots: Semaphore,
+    /// For each remote, one permit for each step that may run there at the same time. A remote whose steps hang holds no
+    /// other's.
+    slots: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Locked from choosing a remote until the choice is recorded, so that no two orders choose the same ports.
     choosing: Mutex<()>,
 }
@@ -49,7 +51,6 @@ impl Workers {
         clock: Arc<dyn Clock>,
         settings: Provisioning,
     ) -> Self {
-        let slots = usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             orders,
             availability,
@@ -57,9 +58,15 @@ impl Workers {
             remotes,
             clock,
             settings,
-            slots: Semaphore::new(slots),
+            slots: std::sync::Mutex::default(),
             choosing: Mutex::new(()),
         }
+    }
+
+    fn slots(&self, remote: &str) -> Arc<Semaphore> {
+        let permits = usize::try_from(self.settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
+        let mut slots = lock(&self.slots);
+        Arc::clone(slots.entry(remote.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(permits))))
     }
 
     /// Starts a worker for each order that comes in and has none.
@@ -117,12 +124,14 @@ impl Worker {
                     }
                     result
                 }
-                Work::Place(not_before) => self.step(not_before, Box::pin(self.place(&order))).await,
+                Work::Place(not_before) => self.step(not_before, None, Box::pin(self.place(&order))).await,
                 Work::BringUp(placement, not_before) => {
-                    self.step(not_before, Box::pin(self.bring_up(&order, placement))).await
+                    let step = Box::pin(self.bring_up(&order, placement));
+                    self.step(not_before, Some(placement), step).await
                 }
                 Work::Deploy(placement, not_before) => {
-                    self.step(not_before, Box::pin(self.deploy(&order, placement))).await
+                    let step = Box::pin(self.deploy(&order, placement));
+                    self.step(not_before, Some(placement), step).await
                 }
             };
             match result {
@@ -138,11 +147,12 @@ impl Worker {
         }
     }
 
-    /// Waits until `not_before` and for a slot, then runs the step. Returns early, having done nothing, when the order is
-    /// woken: it has changed. Drops the step, as a crash would, when the order is cancelled.
+    /// Waits until `not_before` and for a slot on the placement's remote, then runs the step. Returns early, having done
+    /// nothing, when the order is woken: it has changed. Drops the step, as a crash would, when the order is cancelled.
     async fn step(
         &self,
         not_before: Timestamp,
+        placement: Option<&Placement>,
         step: impl Future<Output = Result<(), ApplyError>>,
     ) -> Result<(), ApplyError> {
         let wait = not_before.duration_since(self.shared.clock.now());
@@ -152,9 +162,17 @@ impl Worker {
         {
             return Ok(());
         }
-        let _slot = self.shared.slots.acquire().await.expect("never closed");
+        let slots = placement.map(|placement| self.shared.slots(&placement.remote));
+        let run = async {
+            let _slot = match &slots {
+                Some(slots) => Some(slots.acquire().await.expect("never closed")),
+                // Choosing a remote holds nobody up, so it needs none.
+                None => None,
+            };
+            step.await
+        };
         tokio::select! {
-            result = step => result,
+            result = run => result,
             () = self.cancelled() => Ok(()),
         }
     }
