@@ -20,6 +20,7 @@ pub mod routes;
 pub mod secret;
 pub mod settings;
 pub mod tags;
+pub mod version;
 
 pub use breaker::Breaker;
 pub use catalogue::{Catalogue, Product, Sku, Terms};
