@@ -182,6 +182,9 @@ pub struct Handover {
     pub expires_at: Timestamp,
     /// One for each node, node 0 first.
     pub connection_strings: Vec<ConnectionString>,
+    /// When the operator recorded a refund. The environment stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunded_at: Option<Timestamp>,
 }
 
 /// State of an order.
@@ -492,7 +495,8 @@ impl Order {
                 let Placement { remote, project, .. } = placement;
                 let expires_at = expires_at.max(project.expires());
                 let what = format!("handed over, until {expires_at}");
-                let handover = Handover { remote, project, expires_at, connection_strings };
+                let handover =
+                    Handover { remote, project, expires_at, connection_strings, refunded_at: None };
                 (State::Provisioned { paid_at, handover }, what)
             }
 
@@ -522,8 +526,13 @@ impl Order {
             }
 
             (State::Failed { paid_at, reason, cancelled, refunded_at: None }, Event::Refunded { note }) => {
-                let what = note.map_or_else(|| "paid back".to_owned(), |note| format!("paid back: {note}"));
-                (State::Failed { paid_at, reason, cancelled, refunded_at: Some(now) }, what)
+                (State::Failed { paid_at, reason, cancelled, refunded_at: Some(now) }, paid_back(note))
+            }
+            (State::Provisioned { paid_at, mut handover }, Event::Refunded { note })
+                if handover.refunded_at.is_none() =>
+            {
+                handover.refunded_at = Some(now);
+                (State::Provisioned { paid_at, handover }, paid_back(note))
             }
 
             (State::Provisioned { paid_at, mut handover }, Event::Extended { expires_at })
@@ -600,6 +609,11 @@ impl Event {
             Self::Extended { .. } => "extend",
         }
     }
+}
+
+/// A refund, for the history.
+fn paid_back(note: Option<String>) -> String {
+    note.map_or_else(|| "paid back".to_owned(), |note| format!("paid back: {note}"))
 }
 
 /// `now + wait`, or the end of time.

@@ -131,6 +131,7 @@ proptest! {
                 let first: &mut Handover = handed_over.get_or_insert(handover.clone());
                 prop_assert!(handover.expires_at >= first.expires_at);
                 first.expires_at = handover.expires_at;
+                first.refunded_at = first.refunded_at.or(handover.refunded_at);
                 prop_assert_eq!(first, handover);
                 prop_assert_eq!(handover.connection_strings.len(), 8);
             } else {
