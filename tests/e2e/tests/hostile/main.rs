@@ -275,7 +275,7 @@ async fn root_in_a_container(kind: Kind) {
     ));
 }
 
-/// What is in one environment says nothing of another.
+/// Nothing in one environment says anything of another.
 async fn nothing_is_learnt(
     server: &Server,
     hostile: &Project,
