@@ -472,4 +472,8 @@ fn a_request_for_the_next_block_is_held_until_it_is_there() {
     let block = asked.join().expect("no panic");
     assert_eq!(block["blockhash"], pair.bitcoind("getblockhash", json!([next])));
     pair.until_all_are_at_the_tip();
+    // The one after it is not held at first: lightningd tells of a block only when it knows that there are no more.
+    pair.mine(1);
+    let told = json!({"blockheight": next + 1, "timeout": 20});
+    pair.node(Backend::Lnplay, "waitblockheight", &told).expect("the block");
 }

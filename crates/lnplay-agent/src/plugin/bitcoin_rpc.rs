@@ -296,6 +296,38 @@ mod tests {
         }
     }
 
+    /// Calls a server that gives each connection so many answers, each the number of the connection.
+    fn answers(per_connection: usize, calls: usize) -> Vec<String> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.expect("a connection");
+                for _ in 0..per_connection {
+                    let mut chunk = [0; 4096];
+                    // Short requests arrive whole.
+                    if stream.read(&mut chunk).unwrap_or(0) == 0 {
+                        break;
+                    }
+                    let body = format!("{{\"result\":\"{number}\",\"error\":null}}");
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    stream.write_all(format!("{head}{body}").as_bytes()).expect("sent");
+                }
+            }
+        });
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("bitcoin.conf"), "rpcuser=a\nrpcpassword=b\n").expect("written");
+        let mut rpc = BitcoinRpc::new("127.0.0.1".to_owned(), address.port(), dir.path().to_owned());
+        let mut call = || rpc.call("getbestblockhash", &json!([])).expect("an answer");
+        (0..calls).map(|_| call().text().expect("text").to_owned()).collect()
+    }
+
+    #[test]
+    fn a_connection_is_used_for_all_calls_and_replaced_when_it_is_closed() {
+        assert_eq!(answers(9, 3), ["0", "0", "0"]);
+        assert_eq!(answers(2, 5), ["0", "0", "1", "1", "2"]);
+    }
+
     #[test]
     fn the_login_is_that_of_the_configuration_or_else_the_cookie() {
         let dir = tempfile::tempdir().expect("a directory");
