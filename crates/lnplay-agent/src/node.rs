@@ -313,10 +313,14 @@ pub fn stored_identity(dir: &StateDir, index: u32) -> anyhow::Result<Option<Iden
     state::read_json(&dir.identity(index))
 }
 
-/// The seconds between two polls for new blocks. Each poll costs a process, so in a large environment they are rarer; a node
-/// never lags behind by more than a block.
-fn poll_seconds(spec: &EnvironmentSpec) -> u32 {
-    (1 + spec.node_count / 32).min(spec.block_time)
+/// The seconds between two polls for new blocks. With lnplay's backend a poll costs next to nothing, and the node has the next
+/// block at once unless it comes within this time after another. With `bcli` each poll costs processes, so in a large
+/// environment they are rarer; a node never lags behind by more than a block.
+fn poll_seconds(spec: &EnvironmentSpec, backend: ChainBackend) -> u32 {
+    match backend {
+        ChainBackend::Lnplay => 1,
+        ChainBackend::Bcli => (1 + spec.node_count / 32).min(spec.block_time),
+    }
 }
 
 impl Node {
@@ -379,7 +383,7 @@ impl Node {
                 "--developer".to_owned(),
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
-                format!("--dev-bitcoind-poll={}", poll_seconds(spec)),
+                format!("--dev-bitcoind-poll={}", poll_seconds(spec, settings.chain_backend)),
                 // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
                 "--dev-fast-gossip".to_owned(),
             ]

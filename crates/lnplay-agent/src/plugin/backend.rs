@@ -6,8 +6,8 @@
 //!   soon as it is there. The first such request after a block is answered at once, since lightningd finishes its work on a
 //!   block with it.
 //! - Fee estimates are asked for anew after [`FEES_MAX_AGE`] only.
-//! - While bitcoind restarts, `getchaininfo` and `getutxout` are tried again for [`DEFAULT_RETRY`] (`bcli` ends the node, or
-//!   tells it that the output is spent).
+//! - While bitcoind restarts, `getchaininfo` and `getutxout` are tried again for the retry time, after which they fail and
+//!   lightningd ends. (`bcli` fails at once, or says that the output is spent.)
 //! - Regtest only. Pruned blocks are not fetched from peers: the environment's bitcoind has neither.
 
 use std::io;
