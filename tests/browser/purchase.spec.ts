@@ -111,6 +111,16 @@ test("goes on after a reload, and in a second tab, at every step", async ({ page
   await expect(third).toHaveURL(url);
 });
 
+test("orders again while another order is watched", async ({ page, stage }) => {
+  const first = await order(page, stage);
+  // Without a reload, so that the page keeps its connections.
+  await page.getByRole("banner").getByRole("link").first().click();
+  await orderButton(page).click();
+  await expect(page).toHaveURL(`${stage.url}/order`);
+  await expect(page.getByTestId("bolt11")).not.toHaveText(first);
+  expect(await invoice(page)).not.toBe(first);
+});
+
 test("sells what was asked for under more options", async ({ page, stage }) => {
   await visit(page, stage);
   await page.getByText("More options").click();

@@ -52,7 +52,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether bitcoind is down or still starts.
+    /// True if bitcoind is down or still starting.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code == IN_WARMUP,

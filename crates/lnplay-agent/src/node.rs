@@ -443,7 +443,7 @@ impl Node {
         Ok(identity)
     }
 
-    /// What the room's directory says of it, given its id.
+    /// Its entry in the room's directory, given its id.
     pub fn entry(&self, id: NodeId) -> room::Entry {
         room::Entry { id, name: self.name.clone(), color: self.color, address: self.p2p.to_string() }
     }

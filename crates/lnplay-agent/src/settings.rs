@@ -25,7 +25,7 @@ pub enum Supervision {
     Process,
 }
 
-/// Who keeps the supervisor running.
+/// The program that keeps the supervisor running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper {
     /// The unit `lnplay.service`.
@@ -92,7 +92,7 @@ impl Settings {
         out
     }
 
-    /// Who keeps the supervisor of this environment running.
+    /// The program that keeps this environment's supervisor running.
     pub fn keeper(&self) -> Keeper {
         let root = nix::unistd::geteuid().is_root();
         decide(self.supervision, Machine { systemd: systemd::is_running(), root }, &self.dir)

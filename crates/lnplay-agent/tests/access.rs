@@ -1,4 +1,4 @@
-//! What an attendee's connection string allows: exactly what [`lnplay_agent::access`] has decided, on the daemon at hand.
+//! An attendee's connection string allows exactly what [`lnplay_agent::access`] has decided, on the daemon at hand.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn nonsense() -> Value {
     json!({"no-such-parameter": 1})
 }
 
-/// Whether a connection string's rune permits a call, as the node itself says.
+/// True if a connection string's rune permits a call, as the node itself says.
 async fn permitted(client: &Client, rune: &str, method: &str) -> bool {
     match client.call(rune, method, nonsense()).await {
         Ok(_) => true,

@@ -118,7 +118,7 @@ fn spec_with(nodes: u32, setup: &str, distribution: &str) -> Value {
     spec
 }
 
-/// What a node opened: the other ends, each with the channel's state and size in sat.
+/// The channels that a node opened: their other ends, each with the channel's state and size in sat.
 fn opened(environment: &Environment, node: u32) -> Vec<(String, String, u64)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let channels = environment.rpc(node, "listpeerchannels");

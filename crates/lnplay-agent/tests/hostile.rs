@@ -26,7 +26,7 @@ checks!(
 
 /// The neighbours' answer may take so long while the machine is busy with the attack; it takes milliseconds.
 const NEIGHBOUR_LIMIT: Duration = Duration::from_secs(10);
-/// How long an attendee's calls of a method may take before they are let go of: some wait for what never comes.
+/// An attendee's calls of a method are dropped after this: some wait for what never comes.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 /// So many calls are on their way at a time; a node throws out who sends many more.
 const AT_ONCE: usize = 16;

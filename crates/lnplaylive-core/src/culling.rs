@@ -46,7 +46,7 @@ pub enum Reason {
     /// It was never handed over.
     #[error("it was created at {created} and never handed over")]
     NeverHandedOver {
-        /// When it was created.
+        /// The time of its creation.
         created: Timestamp,
     },
 }

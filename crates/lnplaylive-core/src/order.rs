@@ -173,14 +173,14 @@ pub enum State {
     Created,
     /// Paid; to be placed on a remote.
     Queued {
-        /// When the payment was seen.
+        /// The time at which the payment was seen.
         paid_at: Timestamp,
         /// Failures so far.
         attempts: Attempts,
     },
     /// The project and the instance are being made.
     Placing {
-        /// When the payment was seen.
+        /// The time at which the payment was seen.
         paid_at: Timestamp,
         /// Failures so far.
         attempts: Attempts,
@@ -189,7 +189,7 @@ pub enum State {
     },
     /// The instance runs; the network in it is being brought up.
     Deploying {
-        /// When the payment was seen.
+        /// The time at which the payment was seen.
         paid_at: Timestamp,
         /// Failures so far.
         attempts: Attempts,
@@ -198,14 +198,14 @@ pub enum State {
     },
     /// Handed over. The environment may have expired since.
     Provisioned {
-        /// When the payment was seen.
+        /// The time at which the payment was seen.
         paid_at: Timestamp,
         /// The environment.
         handover: Handover,
     },
     /// Provisioning failed or was cancelled; the operator has to retry or refund.
     Failed {
-        /// When the payment was seen.
+        /// The time at which the payment was seen.
         paid_at: Timestamp,
         /// The last failure.
         reason: String,
@@ -233,7 +233,7 @@ impl State {
         }
     }
 
-    /// When the payment was seen; `None` of an unpaid order.
+    /// The time at which the payment was seen; `None` of an unpaid order.
     pub fn paid_at(&self) -> Option<Timestamp> {
         match self {
             Self::Created => None,

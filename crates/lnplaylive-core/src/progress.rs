@@ -96,7 +96,7 @@ pub enum Line {
     },
     /// The run failed; its last line. The exit status is not 0.
     Failed {
-        /// What was tried, on what, and what to do next.
+        /// A sentence for people: the action, its target, and a remedy.
         message: String,
     },
 }

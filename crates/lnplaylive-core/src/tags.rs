@@ -81,7 +81,7 @@ pub struct ProjectTags {
     pub stage: Stage,
     /// When the project was created, unless it is older than that key.
     pub created: Option<Timestamp>,
-    /// When its removal began.
+    /// The time at which its removal began.
     pub removing: Option<Timestamp>,
 }
 

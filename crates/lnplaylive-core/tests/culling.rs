@@ -1,4 +1,4 @@
-//! What is culled, and what never is.
+//! The rules of culling: which projects are removed, and which never are.
 
 use std::collections::BTreeMap;
 
@@ -285,7 +285,7 @@ proptest! {
         }
     }
 
-    /// What is to be removed stays so as time goes by, so that an interrupted removal is gone on with.
+    /// A project that is to be removed stays so as time goes by, so that an interrupted removal continues.
     #[test]
     fn a_verdict_to_remove_lasts((name, config) in anything(), now in 1..2 * NOW, more in 0..NOW) {
         if let Verdict::Remove(_) = judge(&name, &config, at(now), GRACE) {

@@ -122,7 +122,7 @@ fn a_wrong_setting_is_refused_by_its_name() {
     assert!(error.to_string().contains("/nonexistent/lnplaylive.toml"), "{error}");
 }
 
-/// What the culler makes of `toml`.
+/// `toml` as the culler reads it.
 #[expect(clippy::result_large_err, reason = "the closure's type is given by figment")]
 fn culler(toml: &str, environment: &[(&str, &str)]) -> Result<CullerSettings, String> {
     let mut result = None;

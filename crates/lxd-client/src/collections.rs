@@ -46,7 +46,7 @@ pub struct Item {
 pub struct StoragePool {
     /// Its name.
     pub name: String,
-    /// How it stores: `dir`, `btrfs`, `zfs`, `lvm`, `ceph` and so on.
+    /// Its storage driver: `dir`, `btrfs`, `zfs`, `lvm`, `ceph` and so on.
     pub driver: String,
 }
 

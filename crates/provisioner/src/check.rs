@@ -1,4 +1,4 @@
-//! What is wrong with a remote, seen before anything is sold on it: plain functions over what it says.
+//! Checks of a remote before anything is sold on it: plain functions over its own report.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,11 +9,11 @@ use lxd_client::{ImageInfo, Item, NetworkAcl, ServerWarning, StoragePool};
 
 use crate::profiles::Profiles;
 
-/// How far a remote's clock may differ from ours: expiries are written by our clock and culled by theirs, and more
+/// The largest difference between a remote's clock and ours: expiries are written by our clock and culled by theirs, and more
 /// would eat into the allowance that every environment has.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// What a remote says about itself, as far as it is checked.
+/// The parts of a remote's own report that are checked.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub(crate) profiles: Profiles,
@@ -27,12 +27,12 @@ pub(crate) struct Facts {
     pub(crate) image: Option<ImageInfo>,
     /// Its size as a file, in bytes.
     pub(crate) image_size: u64,
-    /// What the server has noticed about itself.
+    /// The server's own warnings.
     pub(crate) noticed: Vec<ServerWarning>,
     pub(crate) clock_ahead: Option<SignedDuration>,
 }
 
-/// What is wrong with a remote.
+/// The problems of a remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Sentences. While there is one, nothing is sold on the remote.
@@ -42,7 +42,7 @@ pub struct Findings {
 }
 
 impl Facts {
-    /// What is wrong with the remote as a whole.
+    /// Problems of the remote as a whole.
     pub(crate) fn findings(&self, settings: &settings::Remote) -> Findings {
         let mut found = Findings::default();
         if self.profiles.pool().is_none() {
@@ -100,7 +100,7 @@ impl Facts {
         }
     }
 
-    /// What the server's kernel cannot do for containers the server notices when it starts, and goes on without.
+    /// A server notices at its start which limits for containers its kernel lacks, and continues without them.
     fn check_kernel(&self, found: &mut Findings) {
         for ServerWarning { kind, status, location, .. } in &self.noticed {
             let at = match location.as_str() {
@@ -126,7 +126,7 @@ impl Facts {
         }
     }
 
-    /// What virtual machines may reach is up to their network: LXD 5.0 has access control lists on networks only. They do not
+    /// Their network decides what virtual machines may reach: LXD 5.0 has access control lists on networks only. They do not
     /// keep a machine from the server's DHCP and DNS, and DNS leads anywhere.
     fn check_egress(&self, found: &mut Findings) {
         let Some(network) = &self.network else { return };
@@ -230,7 +230,7 @@ impl Facts {
         }
     }
 
-    /// What is wrong with one server.
+    /// The problems of one server.
     pub(crate) fn of_server(&self, settings: &settings::Remote, server: Server<'_>) -> Option<String> {
         let Server { architecture, driver, listen } = server;
         if let Some(image) = &self.image
@@ -261,7 +261,7 @@ impl Facts {
 pub(crate) struct Server<'a> {
     /// In its own word, for example `x86_64`; empty where it does not tell.
     pub(crate) architecture: &'a str,
-    /// How it runs instances, where that was asked: `lxc`, or `lxc | qemu`.
+    /// The drivers with which it runs instances, if they were asked for: `lxc`, or `lxc | qemu`.
     pub(crate) driver: Option<&'a str>,
     /// The address that the ports of environments are opened on.
     pub(crate) listen: IpAddr,

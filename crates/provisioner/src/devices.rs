@@ -24,7 +24,7 @@ const SEED: &str = "lnplay-seed";
 /// The NIC's name where the profiles have none.
 const DEFAULT_NIC: &str = "eth0";
 
-/// What a virtual machine's NIC is held to, on both servers: its own MAC address, its own IP addresses, and nothing from or to
+/// The filters of a virtual machine's NIC, on both servers: its own MAC address, its own IP addresses, and nothing from or to
 /// other ports of the bridge.
 const FILTERS: [&str; 4] = [
     "security.ipv4_filtering",
@@ -33,7 +33,7 @@ const FILTERS: [&str; 4] = [
     "security.port_isolation",
 ];
 
-/// What the devices of an environment's instance depend on, next to its ports and the size of its root disk.
+/// The facts that decide the devices of an environment's instance, apart from its ports and the size of its root disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wiring {
     /// A container.
@@ -59,7 +59,7 @@ pub(crate) enum Wiring {
 }
 
 impl Wiring {
-    /// How the instance of a placement is to be wired; `host` is where its ports are reached.
+    /// The wiring of a placement's instance; `host` is where its ports are reached.
     pub(crate) fn of(
         profiles: &Profiles,
         remote: &settings::Remote,

@@ -15,7 +15,7 @@ use crate::devices::{Wiring, devices, relocated, root};
 use crate::profiles::Profiles;
 use crate::{Error, Size, cloud_init};
 
-/// What the names of all instances of ours begin with. Some that earlier versions made have no more than that.
+/// The prefix of our instances' names. Some that earlier versions made are named by it alone.
 const PREFIX: &str = "lnplay";
 
 /// The name of an environment's instance.
@@ -26,37 +26,40 @@ pub fn name(project: ProjectName) -> String {
     format!("{PREFIX}-{:08x}", u32::from_be_bytes(project.order_short()))
 }
 
-/// Whether an instance in a project of ours is an environment's, by its name.
+/// True if an instance in a project of ours is an environment's, by its name.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The longest that creating may take: a large image has to be unpacked the first time.
-const CREATE_TIME: Duration = Duration::from_secs(300);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest that starting may take.
-const START_TIME: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that changing proxies may take; they are rules of a packet filter or small processes.
 const RELOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Open files of each process in a container, sockets included. A node may have 4096.
 const OPEN_FILES: u32 = 16_384;
 
-/// What containers' processes may not call: the ways to make a subvolume or a snapshot on btrfs (`BTRFS_IOC_SNAP_CREATE`,
+/// Calls denied to containers: the ways to make a subvolume or a snapshot on btrfs (`BTRFS_IOC_SNAP_CREATE`,
 /// `_SUBVOL_CREATE` and their second versions in `linux/btrfs.h`). A new subvolume is not under the root disk's limit, and whoever
 /// owns a directory can make one. The kernel looks at the lower half of the argument only, so the mask does.
 const NO_SUBVOLUMES: [&str; 4] = ["0x50009401", "0x5000940e", "0x50009417", "0x50009418"];
+/// Reading the kernel's log, which names other environments (`AppArmor` logs their names). It does not rely on the server's
+/// `kernel.dmesg_restrict`, and its error (`ENOSYS`) is not the one of that setting.
+const NO_KERNEL_LOG: &str = "syslog errno 38";
 
-/// What an instance is made of, next to its placement.
+/// The parts of an instance, apart from its placement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan<'a> {
     pub(crate) settings: &'a settings::Remote,
     pub(crate) profiles: &'a Profiles,
-    /// What the server calls itself: `lxd` or `incus`.
+    /// The server's name for itself: `lxd` or `incus`.
     pub(crate) server: &'a str,
     /// The size of the image as a file, in bytes.
     pub(crate) image: u64,
     pub(crate) size: Size,
-    /// Where the instance's ports are reached.
+    /// The host at which the instance's ports are reached.
     pub(crate) host: &'a str,
 }
 
@@ -79,7 +82,7 @@ pub(crate) async fn create(client: &Client, plan: Plan<'_>, placement: &Placemen
         profiles: Some(settings.profiles.clone()),
         target: placement.member.clone(),
     };
-    match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIME).await {
+    match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIMEOUT).await {
         // The project is this order's, so the instance in it is as well.
         Err(error) if error.is_conflict() => Ok(()),
         Err(error) if lacks_ids(&error.to_string()) => {
@@ -89,7 +92,7 @@ pub(crate) async fn create(client: &Client, plan: Plan<'_>, placement: &Placemen
     }
 }
 
-/// Whether a server says that it has no user ids left, or none at all, for a container of its own. It says so in words only:
+/// True if a server says that it has no user ids left, or none at all, for a container of its own. It says so in words only:
 /// LXD's and Incus's `driver_lxc.go`, `findIdmap`.
 fn lacks_ids(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
@@ -101,7 +104,7 @@ fn lacks_ids(text: &str) -> bool {
 /// Starts the instance, unless it runs.
 pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), Error> {
     let (project, name) = (placement.project.to_string(), name(placement.project));
-    let Err(error) = client.start_instance(&project, &name, START_TIME).await else { return Ok(()) };
+    let Err(error) = client.start_instance(&project, &name, START_TIMEOUT).await else { return Ok(()) };
     // The servers have no code of their own for "it runs already": look.
     let runs = client.instance(&project, &name).await.is_ok_and(|i| i.status == Status::Running);
     if runs {
@@ -159,8 +162,11 @@ fn config(kind: InstanceType, server: &str, size: Size, placement: &Placement) -
             set("security.idmap.isolated", "true".into());
             set("security.nesting", "false".into());
             set("security.privileged", "false".into());
-            let deny =
-                NO_SUBVOLUMES.map(|call| format!("ioctl errno 1 [1,{call},SCMP_CMP_MASKED_EQ,0xffffffff]"));
+            let deny: Vec<_> = NO_SUBVOLUMES
+                .iter()
+                .map(|call| format!("ioctl errno 1 [1,{call},SCMP_CMP_MASKED_EQ,0xffffffff]"))
+                .chain([NO_KERNEL_LOG.to_owned()])
+                .collect();
             set("security.syscalls.deny", deny.join("\n"));
         }
     }

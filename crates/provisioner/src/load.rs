@@ -1,4 +1,4 @@
-//! How loaded a remote is: plain data, from what it says.
+//! The load of a remote: plain data, from its report.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use lnplaylive_core::PortBlock;
 use lnplaylive_core::ProjectName;
 use lnplaylive_core::tags::TagError;
 
-/// How a remote is, or why that is not known.
+/// A remote's load, or the reason why it is not known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteReport {
     /// Its name.
@@ -16,7 +16,7 @@ pub struct RemoteReport {
     pub load: Result<Load, String>,
 }
 
-/// How loaded a remote is.
+/// The load of a remote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
     /// Our environments on it, those that are being made included.
@@ -25,9 +25,9 @@ pub struct Load {
     pub malformed: Vec<Malformed>,
     /// The members of a cluster; a single server is its own only member, without a name.
     pub members: Vec<Member>,
-    /// Whether it is a cluster.
+    /// True of a cluster.
     pub clustered: bool,
-    /// What may go wrong there, in sentences.
+    /// Warnings about it, in sentences.
     pub warnings: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ pub struct Malformed {
 pub struct Environment {
     /// The project that it is in.
     pub project: ProjectName,
-    /// When it ends: the later of what the project's name and its key say.
+    /// Its end: the later of the times in the project's name and in its key.
     pub expires_at: Timestamp,
     /// The hours from its creation to its end; the most that can be bought, if they are unknown.
     pub hours: u32,
@@ -80,13 +80,13 @@ pub struct Environment {
     pub ports: PortBlock,
     /// Its virtual machine's static address; `None` for a container.
     pub address: Option<Ipv4Addr>,
-    /// Whether it was handed over.
+    /// True once it was handed over.
     pub provisioned: bool,
     /// The member that it is on now; `None` on a single server, or if that is not known.
     pub member: Option<String>,
     /// The member that its ports were last opened on, if the cluster has moved it since.
     pub moved_from: Option<String>,
-    /// Where its ports are reached, without brackets; `None` if its member is not known.
+    /// The host at which its ports are reached, without brackets; `None` if its member is not known.
     pub host: Option<String>,
 }
 
@@ -95,13 +95,13 @@ pub struct Environment {
 pub struct Member {
     /// Its name in the cluster; `None` of a single server.
     pub name: Option<String>,
-    /// Where its ports are reached, without brackets.
+    /// The host at which its ports are reached, without brackets.
     pub host: String,
-    /// What it has, or why it takes no environments now.
+    /// Its resources, or the reason why it takes no environments now.
     pub machine: Result<Machine, String>,
 }
 
-/// What a server has.
+/// The resources of a server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// Its memory.
@@ -117,18 +117,18 @@ pub struct Machine {
 /// Memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// How much there is.
+    /// The total.
     pub total: u64,
-    /// How much of it is used.
+    /// The part of it that is used.
     pub used: u64,
 }
 
 /// A storage pool, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Storage {
-    /// How much there is.
+    /// The total.
     pub total: u64,
-    /// How much of it is used.
+    /// The part of it that is used.
     pub used: u64,
     /// The size of the image as a file.
     pub image: u64,

@@ -20,17 +20,17 @@ use crate::devices::listen_address;
 use crate::instance::is_ours;
 use crate::load::{Environment, Machine, Member, Memory, Storage};
 
-/// How long what a member said about its machine is good: asking is two calls each.
+/// The time for which a member's report about its machine is used: asking takes two calls each.
 const MACHINE_MAX_AGE: Duration = Duration::from_secs(10);
-/// How long one member may take to tell; the survey goes on without those that need longer.
+/// Time-out of one member's report; the poll continues without those that need longer.
 const MACHINE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long environments are taken to be where they were. Clusters move instances when a member is evacuated or
+/// The time for which environments are assumed to be where they were. Clusters move instances when a member is evacuated or
 /// restored, and then ask again at once, because a member's status has changed.
 const LOCATIONS_MAX_AGE: Duration = Duration::from_secs(60);
-/// How long a cluster may take to tell where instances are.
+/// Time-out of a cluster's answer about where instances are.
 const LOCATIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is known of the servers behind one remote.
+/// The servers behind one remote, as far as they are known.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     known: Mutex<Known>,
@@ -38,7 +38,7 @@ pub(crate) struct Members {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What each member said of its machine, and when.
+    /// Each member's report about its machine, and its time.
     machines: BTreeMap<String, (Instant, Machine)>,
     /// Of each member its status and its URL, when the cluster last told.
     listed: BTreeMap<String, (String, String)>,
@@ -150,7 +150,7 @@ impl Members {
         }
     }
 
-    /// Where a member's ports are reached, without brackets; `None` where the cluster has not told of it.
+    /// The host at which a member's ports are reached, without brackets; `None` where the cluster has not told of it.
     pub(crate) async fn host(&self, settings: &settings::Remote, member: &str) -> Option<String> {
         let known = self.known.lock().await;
         known.listed.contains_key(member).then(|| known.host(settings, member))
@@ -182,7 +182,7 @@ impl Known {
     }
 }
 
-/// Why a member takes no environments, as far as the cluster's own list tells.
+/// The reason why a member takes no environments, from the cluster's own list.
 fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String> {
     if !member.is_online() {
         return Some(format!("is {}", member.status));
@@ -207,7 +207,7 @@ fn closed(member: &ClusterMember, settings: &settings::Remote) -> Option<String>
     }
 }
 
-/// Where the API of a cluster is served: the URL in the settings, then each member, those that are online first. A
+/// The addresses of a cluster's API: the URL in the settings, then each member, those that are online first. A
 /// member that has a host in the settings is asked there.
 ///
 /// Right after its leader was lost a cluster lists all members as offline, those too that answer.
@@ -225,7 +225,7 @@ pub(crate) fn endpoints(settings: &settings::Remote, listed: &[ClusterMember]) -
     endpoints
 }
 
-/// What a member has, or why it takes no environments, as far as it tells itself.
+/// A member's resources, or the reason why it takes no environments, from its own report.
 async fn member_machine(
     client: &Client,
     settings: &settings::Remote,

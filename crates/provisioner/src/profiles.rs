@@ -1,4 +1,4 @@
-//! What the profiles that instances get say about their disk and network.
+//! The disk and the network in the profiles that instances get.
 
 use std::collections::BTreeMap;
 

@@ -14,18 +14,18 @@ use tokio::time::{Instant, sleep};
 use crate::{Environment, Error, Malformed};
 
 /// The longest that stopping an instance by force may take, if the caller does not say.
-const STOP_TIME: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that deleting an instance may take, if the caller does not say: its disk has to go.
-const DELETE_TIME: Duration = Duration::from_secs(120);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that an instance may change between running and stopped after a start that failed, as Incus has it do.
-const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// For how long a removal is tried again that the server refuses, as it does while another one is at it.
-const REPEAT_TIME: Duration = Duration::from_secs(5);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A removal that the server refuses, as it does while another one is under way, is tried again for this long.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at something that is about to change.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// As much of a malformed project's name is shown.
 const MAX_SHOWN_NAME: usize = 100;
-/// How often a change is written anew after somebody else has changed the project in the same moment.
+/// Attempts to write a change while others change the project at the same moment.
 const CHANGE_TRIES: u32 = 3;
 
 /// The most hours that an environment can be bought for.
@@ -170,10 +170,10 @@ pub(crate) async fn remove(client: &Client, order: OrderId, leftover: &Leftover)
         tracing::warn!("{}; left alone", not_ours(client, &name));
         return Ok(());
     }
-    empty_and_delete(client, &project, STOP_TIME, DELETE_TIME).await
+    empty_and_delete(client, &project, STOP_TIMEOUT, DELETE_TIMEOUT).await
 }
 
-/// How [`remove_if`] ended well.
+/// The successful outcomes of [`remove_if`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// It was there, and is not any more.
@@ -211,7 +211,7 @@ pub(crate) async fn remove_if(
             Err(error) => return Err(error.into()),
         }
     };
-    let deadline = Instant::now() + REPEAT_TIME;
+    let deadline = Instant::now() + REMOVAL_TIMEOUT;
     loop {
         let Err(error) = empty_and_delete(client, &project, operation_time, operation_time).await else {
             return Ok(Removal::Removed);
@@ -281,7 +281,7 @@ async fn remove_instance(
     stop_time: Duration,
     delete_time: Duration,
 ) -> Result<(), Error> {
-    let deadline = Instant::now() + SETTLE_TIME;
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     loop {
         match client.stop_instance(project, name, Stop::Force, stop_time).await {
             Err(error) if error.is_not_found() => return Ok(()),

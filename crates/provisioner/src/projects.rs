@@ -16,16 +16,16 @@ pub struct Projects {
     remote: Remote,
 }
 
-/// What a remote says that there is.
+/// The projects of a remote.
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// All projects that we may see, ours or not.
     pub projects: Vec<Seen>,
-    /// How far the remote's clock is ahead of this machine's; `None` if it does not tell.
+    /// The lead of the remote's clock over this machine's; `None` if it does not tell.
     pub clock_ahead: Option<SignedDuration>,
 }
 
-/// What a remote says of a project.
+/// A project as a remote reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Its name.

@@ -1,4 +1,4 @@
-//! What an environment takes, and the most that it may take: plain functions of its nodes, its hours and its kind of instance.
+//! An environment's expected use and its limits: plain functions of its nodes, its hours and its kind of instance.
 //!
 //! Measured with Core Lightning 26.04 and Bitcoin Core 31. A node has 17 MB of its own at the start, 25 MB with its part of what
 //! nodes share, and 47 MB once its ring of debug messages is full, after 24,000 blocks; from then on it grows with each block, as
@@ -28,17 +28,17 @@ const NODE_DISK_PER_BLOCK: u64 = 128;
 
 /// The least that is reckoned for the image in a container's root.
 const MIN_IMAGE: u64 = GIB;
-/// How many times its size as a file an image may take once it is unpacked; `xz` does not do better with programs.
+/// The factor between an image's size as a file and unpacked; `xz` does not do better with programs.
 const UNPACKED: u64 = 4;
-/// What both servers give a virtual machine's root disk by default.
+/// The default size of a virtual machine's root disk, on both servers.
 const MACHINE_DISK: u64 = 10 * GIB;
 /// Room for a node that has run wild, up to its own limit in `lnplay`: it must not fill the others' disk.
 const SPARE_DISK: u64 = 512 * MIB;
 
-/// How many processors' worth of limits a processor bears. Eight nodes that idle take a sixth of one and may use two.
+/// The sum of processor limits that are admitted for each processor. Eight nodes that idle take a sixth of one and may use two.
 pub(crate) const CPU_OVERCOMMIT: u64 = 12;
 
-/// How large an environment is.
+/// The size of an environment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Size {
     /// Its nodes.
@@ -54,7 +54,7 @@ impl From<&Terms> for Size {
 }
 
 impl Size {
-    /// Whether it is as large as another in every respect.
+    /// True if it is as large as another in every respect.
     pub(crate) fn covers(self, other: Self) -> bool {
         self.node_count >= other.node_count && self.hours >= other.hours
     }
@@ -97,7 +97,7 @@ impl Size {
 
     /// Processors that its instance may keep busy.
     pub(crate) fn cpu_limit(self) -> u64 {
-        1 + self.nodes().div_ceil(8)
+        1 + self.nodes() / 8
     }
 
     /// Processes and threads that its instance may have. A node is 15 to 20 of them and `lnplay` lets one have 256; bitcoind is

@@ -1,4 +1,4 @@
-//! How much room there is on one remote, as far as it tells and we know.
+//! The room on one remote, from its report and our own reservations.
 
 use std::net::Ipv4Addr;
 
@@ -11,11 +11,11 @@ use crate::Size;
 use crate::load::{Load, Machine, Memory, Storage};
 use crate::size::CPU_OVERCOMMIT;
 
-/// How loaded a machine is, less is better: memory or processors in percent, whichever is scarcer, then its
+/// The load of a machine, less is better: memory or processors in percent, whichever is scarcer, then its
 /// environments. Whole percents, because less is chance.
 pub(crate) type Rank = (u64, u32);
 
-/// Where an environment fits: the member, its ports and address. These are counted over the whole remote, so that an
+/// A place for an environment: the member, its ports and address. These are counted over the whole remote, so that an
 /// environment that a cluster moves meets no other on its new member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fit {
@@ -27,7 +27,7 @@ pub(crate) struct Fit {
     pub(crate) address: Option<Ipv4Addr>,
 }
 
-/// What is reserved on a remote and may not be in its report yet.
+/// Reservations on a remote that may not be in its report yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reserved<'a> {
     /// The cluster's member.
@@ -51,7 +51,7 @@ impl Reserved<'_> {
 pub(crate) struct Space<'a> {
     pub(crate) settings: &'a settings::Remote,
     ports: FreePorts,
-    /// Where environments are virtual machines.
+    /// Set if environments are virtual machines.
     addresses: Option<FreeAddresses>,
     environments: u32,
     machines: Vec<MachineSpace>,
@@ -74,11 +74,11 @@ struct MachineSpace {
     storage_promised: u64,
     cpus: u64,
     busy_percent: u64,
-    /// What all environments on it may come to use together.
+    /// The expected use of all environments on it together.
     limits: Limits,
 }
 
-/// What environments may use at most: whoever is root in one takes all of it.
+/// The limits of environments: whoever is root in one takes all of it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Limits {
     /// Bytes.
@@ -315,7 +315,7 @@ impl<'a> Space<'a> {
         Ok(fits.into_iter().map(fit).collect())
     }
 
-    /// Whether an environment of that size would have a place on the machine if there was nothing else.
+    /// True if an environment of that size had a place on the empty machine.
     pub(crate) fn could_hold(&self, machine: usize, size: Size) -> bool {
         let Self { settings, .. } = self;
         let machine = &self.machines[machine];
@@ -357,7 +357,7 @@ fn size(ports: PortBlock, hours: u32) -> Size {
     Size { node_count: ports.node_count(), hours }
 }
 
-/// How busy the processors are, where the server tells.
+/// The load of the processors, if the server reports it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -21,18 +21,18 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::{Error, cloud_init};
 
 /// One try to connect.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// How long a connection lasts that nobody uses: the end of those that could not be closed, because we were killed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lifetime of an unused connection: the end of those that could not be closed, because we were killed.
 const IDLE_SECS: NonZeroUsize = NonZeroUsize::new(30).expect("not 0");
 /// Between two tries.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// All of `lnplay up`: 64 nodes take 20 s on two processors.
-const UP_TIME: Duration = Duration::from_secs(600);
+const UP_TIMEOUT: Duration = Duration::from_secs(600);
 /// `lnplay up` prints a line at least this often.
 const SILENCE: Duration = Duration::from_secs(120);
 /// All that `lnplay up` may print: 64 connection strings are 30 kB.
 const OUTPUT_LIMIT: u64 = 1024 * 1024;
-/// How much of its log is kept for an error message.
+/// The length of the log that is kept for an error message.
 const LOG_LIMIT: u64 = 4 * 1024;
 
 /// Runs `lnplay up` with `spec` in the placement's instance, whose ports are reached at `host`, and returns its
@@ -49,16 +49,16 @@ pub(crate) async fn lnplay_up(
     let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
     let keys = Arc::new(keys);
     let session = target.connect(&keys).await?;
-    let result = match timeout(UP_TIME, run(&target, &session, spec, progress)).await {
+    let result = match timeout(UP_TIMEOUT, run(&target, &session, spec, progress)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::lnplay(placement, format!("no end after {} s", UP_TIME.as_secs()))),
+        Err(_) => Err(Error::lnplay(placement, format!("no end after {} s", UP_TIMEOUT.as_secs()))),
     };
     close(session).await;
     result
 }
 
 async fn close(session: Session) {
-    if let Ok(Err(error)) = timeout(CONNECT_TIME, session.close()).await {
+    if let Ok(Err(error)) = timeout(CONNECT_TIMEOUT, session.close()).await {
         tracing::debug!("closing an SSH connection: {error}");
     }
 }
@@ -80,7 +80,7 @@ async fn attempt(
     receiver.await.unwrap_or_else(|_| Err(openssh::Error::Connect(ErrorKind::Interrupted.into())))
 }
 
-/// What the directories of keys are called; the process id and random letters follow.
+/// Prefix of the directories of keys; the process id and random letters follow.
 const KEYS_PREFIX: &str = "lnplaylive-ssh-";
 
 /// Removes the keys that a process left which was killed while it had a connection.
@@ -156,7 +156,7 @@ impl Target<'_> {
             .user_known_hosts_file(keys.path().join("known_hosts"))
             .control_directory(keys.path())
             .control_persist(ControlPersist::IdleFor(IDLE_SECS))
-            .connect_timeout(CONNECT_TIME.min(boot_time))
+            .connect_timeout(CONNECT_TIMEOUT.min(boot_time))
             .server_alive_interval(Duration::from_secs(15))
             // Nothing of the user's own configuration.
             .config_file("/dev/null");
@@ -166,7 +166,7 @@ impl Target<'_> {
         while Instant::now() < deadline {
             let attempt = attempt(builder.clone(), self.host.to_owned(), Arc::clone(keys));
             // The time-out of ssh itself covers TCP and the first words only.
-            let limit = deadline.min(Instant::now() + 2 * CONNECT_TIME);
+            let limit = deadline.min(Instant::now() + 2 * CONNECT_TIMEOUT);
             match timeout_at(limit, attempt).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) if host_key_differs(&error) => {
@@ -186,12 +186,12 @@ impl Target<'_> {
     }
 }
 
-/// Whether there is no such program; what ssh itself says never has this kind.
+/// True if there is no such program; errors of ssh itself never have this kind.
 fn is_missing(error: &openssh::Error) -> bool {
     matches!(error, openssh::Error::Connect(e) if e.kind() == ErrorKind::NotFound)
 }
 
-/// What ssh says is all that there is to go by.
+/// Only ssh's own words tell the cause.
 fn host_key_differs(error: &openssh::Error) -> bool {
     let openssh::Error::Connect(error) = error else { return false };
     let text = error.to_string();
@@ -267,7 +267,7 @@ async fn run(
     if output.get_ref().limit() == 0 {
         return Err(failed(format!("it printed more than {OUTPUT_LIMIT} bytes")));
     }
-    let status = match timeout(CONNECT_TIME, child.wait()).await {
+    let status = match timeout(CONNECT_TIMEOUT, child.wait()).await {
         Ok(Ok(status)) => status,
         Ok(Err(openssh::Error::Remote(error))) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(failed("there is no lnplay in the image".into()));
@@ -279,7 +279,7 @@ async fn run(
         (Some(strings), None) if status.success() => Ok(strings),
         (_, Some(message)) => Err(failed(message)),
         _ => {
-            let log = timeout(CONNECT_TIME, log).await.ok().and_then(Result::ok).unwrap_or_default();
+            let log = timeout(CONNECT_TIMEOUT, log).await.ok().and_then(Result::ok).unwrap_or_default();
             Err(failed(format!("it ended with {status} before everything was up; its log ends: {log}")))
         }
     }

@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout};
 
 use crate::{Candidate, Error, Findings, Member, Provisioner, Size, choose, keys};
 
-/// How long a node's port may take to accept a connection.
+/// Time-out of connecting to a node's port.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Blocks of ports that are passed over where there are so many: a shop that runs takes the lowest.
 const SKIPPED_BLOCKS: u32 = 100;
 
-/// What was found out about a remote before anything is sold on it.
+/// The findings about a remote before anything is sold on it.
 #[derive(Debug, Clone)]
 pub struct Checkup {
-    /// What is wrong with the remote as a whole.
+    /// Problems of the remote as a whole.
     pub findings: Findings,
     /// Its members; a single server is one without a name. None, if something is wrong with the whole.
     pub members: Vec<Member>,

@@ -12,7 +12,7 @@ use support::{GOOD, World, leftover, names, nodes, order, placement};
 /// The bars of what one environment may cost in REST calls.
 const UP: usize = 15;
 const DOWN: usize = 10;
-/// What the first one may cost beside: enrolment, and what is checked before anything is sold.
+/// The extra calls of the first one: enrolment, and the checks before anything is sold.
 const FIRST: usize = 4;
 
 #[tokio::test]

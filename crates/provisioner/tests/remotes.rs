@@ -18,7 +18,7 @@ use support::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// Why no remote can take an environment.
+/// The reason why no remote can take an environment.
 async fn refusal(provisioner: &Provisioner) -> String {
     let reports = provisioner.survey().await;
     let result: Result<_, NoRoom> = choose(&provisioner.candidates(&reports), nodes(8), &[], &[], 0);
@@ -85,7 +85,7 @@ async fn cluster(names: &[&str]) -> World {
     .await
 }
 
-/// What the cluster says of an environment.
+/// An environment as the cluster reports it.
 async fn environment(world: &World, placement: &Placement) -> Environment {
     let reports = world.provisioner.survey().await;
     let load = reports[0].load.as_ref().expect("a report");

@@ -1,4 +1,4 @@
-//! What can go wrong between an instance that runs and connection strings, and that nothing stays behind.
+//! The faults between a running instance and its connection strings, none of which leaves anything behind.
 
 mod support;
 

@@ -21,7 +21,7 @@ pub(crate) struct Model {
     /// Unused tokens: client name and operation, by secret.
     pub(crate) tokens: HashMap<String, (String, Uuid)>,
     pub(crate) projects: BTreeMap<String, Project>,
-    /// How the storage pool stores, as the API says it.
+    /// The storage pool's driver, as the API names it.
     pub(crate) pool_driver: String,
     /// The network ACLs of the project `default`: the actions of their egress rules by name.
     pub(crate) acls: BTreeMap<String, Vec<String>>,

@@ -1069,7 +1069,7 @@ const BOOLEANS: &[&str] = &[
     "security.idmap.isolated",
 ];
 
-/// Whether it is a number of bytes as `ParseByteSizeString` of both servers reads it.
+/// True if `ParseByteSizeString` of both servers reads it as a number of bytes.
 fn is_size(value: &str) -> bool {
     let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
     let known = ["", "B", "kB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

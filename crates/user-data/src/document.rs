@@ -232,7 +232,7 @@ impl LightningdOptions {
         "testnet",
         "wallet",
     ];
-    /// What the names of further ones begin with.
+    /// The prefix of the names of further ones.
     const RESERVED_PREFIXES: [&str; 2] = ["autoclean-", "bitcoin-"];
 
     fn line(name: &str, value: &Value) -> Result<String, String> {

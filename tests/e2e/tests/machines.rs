@@ -184,16 +184,16 @@ async fn bought_rebooted_and_taken_down(kind: Kind) {
     provisioner.take_down(order, &leftover).await.expect("there is nothing left to do");
 }
 
-/// What an attack of `hostile/attacks.py` ends with: it went through, or a wall held.
+/// Exit statuses of `hostile/attacks.py`: the attack went through, or a wall held.
 const THROUGH: Option<i32> = Some(0);
 const HELD: Option<i32> = Some(3);
 
-/// What clouds have for their metadata, and a public address for documentation: the test gives both to the server's network
+/// The address of clouds' metadata, and a public one for documentation: the test gives both to the server's network
 /// namespace.
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
-/// Where the root file system begins on the disk that `tests/image/disk` makes.
+/// The offset at which the root file system begins on the disk that `tests/image/disk` makes.
 const ROOT_OFFSET: u64 = 49 << 20;
 
 /// Runs a command of the machine; it must succeed.

@@ -7,7 +7,7 @@ use std::process::Command;
 /// All that is in it, in Debian's package `busybox-static`.
 const BUSYBOX: &str = "/bin/busybox";
 
-/// Why it cannot be made here, if that is so.
+/// The reason why it cannot be made here, if there is one.
 pub(crate) fn missing() -> Option<String> {
     (!Path::new(BUSYBOX).exists()).then(|| format!("there is no {BUSYBOX} to make an image from"))
 }

@@ -1,4 +1,4 @@
-//! What the tests share: the culler as a process, projects to cull, and the thirty of them that end as the rule says.
+//! Shared by the tests: the culler as a process, projects to cull, and the thirty of them that end as the rule says.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -199,7 +199,7 @@ pub(crate) struct Culler {
     dir: TempDir,
 }
 
-/// How a run of it ended.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -239,7 +239,7 @@ impl Culler {
         self.dir.path()
     }
 
-    /// Where the settings are.
+    /// The settings file.
     pub(crate) fn settings(&self) -> PathBuf {
         self.dir.path().join("lnplaylive.toml")
     }

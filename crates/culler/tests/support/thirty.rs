@@ -8,12 +8,12 @@ use lxd_client::{Client, Stop};
 
 use super::{Culler, HOUR, Project, create, furnish, now, snapshot, start};
 
-/// What the counts of the first pass have to be. `default` is foreign, too.
+/// The expected counts of the first pass. `default` is foreign, too.
 const FIRST: [u64; 6] = [31, 10, 12, 0, 4, 5];
-/// What those of all later passes have to be.
+/// The expected counts of all later passes.
 const LATER: [u64; 6] = [19, 10, 0, 0, 4, 5];
 
-/// What is to be removed, by name.
+/// The names of the projects to remove.
 async fn make_due(client: &Client) -> Vec<String> {
     let mut due = Vec::new();
     // Ended: some with more in them than we put there.
@@ -60,7 +60,7 @@ async fn make_due(client: &Client) -> Vec<String> {
     due.into_iter().map(|project| project.name).collect()
 }
 
-/// What is to stay.
+/// The names of the projects to keep.
 async fn make_others(client: &Client) {
     let other = OrderId::random().to_string();
     let ended = || Project::ending(-HOUR);

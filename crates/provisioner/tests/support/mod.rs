@@ -1,4 +1,4 @@
-//! What the tests share: simulated remotes, a provisioner of them, orders, and a stand-in for `lnplay`.
+//! Shared by the tests: simulated remotes, a provisioner of them, orders, and a stand-in for `lnplay`.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -103,7 +103,7 @@ impl World {
         &self.remotes[0]
     }
 
-    /// What the remotes say, and the choice that follows, as the plugin does it.
+    /// The remotes' reports, and the choice that follows, as the plugin makes it.
     pub(crate) async fn place(&self, order: &Order) -> Placement {
         let reports = self.provisioner.survey().await;
         let candidates = self.provisioner.candidates(&reports);
@@ -145,7 +145,7 @@ impl World {
         self.provisioner.take_down(order.id, &leftover).await.expect("gone already");
     }
 
-    /// How many calls `work` makes, on all remotes together.
+    /// The number of calls that `work` makes, on all remotes together.
     pub(crate) async fn count<T>(&self, work: impl Future<Output = T>) -> (T, usize) {
         let calls = || self.remotes.iter().map(|r| r.faults().calls().len()).sum::<usize>();
         let before = calls();
@@ -153,7 +153,7 @@ impl World {
         (result, calls() - before)
     }
 
-    /// How many calls of this method and path the remote was asked.
+    /// The number of calls of this method and path that the remote got.
     pub(crate) fn calls(&self, method: &str, path: &str) -> usize {
         let calls = self.remote().faults().calls();
         calls.iter().filter(|c| c.method == method && c.path == path).count()

@@ -151,15 +151,6 @@ impl Chain {
         &self.pool
     }
 
-    /// A transaction, mined (with its block's height) or waiting.
-    pub(super) fn transaction(&self, txid: &Txid) -> Option<(&Transaction, Option<u32>)> {
-        if let Some(height) = self.mined.get(txid) {
-            let (_, block) = &self.blocks[*height as usize];
-            return block.txdata.iter().find(|tx| tx.compute_txid() == *txid).map(|tx| (tx, Some(*height)));
-        }
-        self.pool.iter().find(|pooled| pooled.txid == *txid).map(|pooled| (&pooled.tx, None))
-    }
-
     /// All confirmed outputs whose script `wanted` accepts.
     pub(super) fn scan(&self, wanted: impl Fn(&ScriptBuf) -> bool) -> Vec<(OutPoint, Coin)> {
         let picked = self.coins.iter().filter(|(_, coin)| wanted(&coin.out.script_pubkey));

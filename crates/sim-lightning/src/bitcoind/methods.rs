@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{
     Address, Amount, Block, BlockHash, Network, OutPoint, PrivateKey, ScriptBuf, Sequence, Transaction, TxIn,
-    TxOut, Txid, Witness, absolute, transaction,
+    TxOut, Witness, absolute, transaction,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,6 @@ const DEFAULT_MAX_FEE_RATE: u64 = 10_000_000;
 /// Every method with the names of its parameters, in order.
 const METHODS: &[(&str, &[&str])] = &[
     ("createrawtransaction", &["inputs", "outputs", "locktime", "replaceable"]),
-    ("decoderawtransaction", &["hexstring", "iswitness"]),
     ("estimatesmartfee", &["conf_target", "estimate_mode"]),
     ("generatetoaddress", &["nblocks", "address", "maxtries"]),
     ("getbestblockhash", &[]),
@@ -36,7 +35,6 @@ const METHODS: &[(&str, &[&str])] = &[
     ("getmempoolinfo", &[]),
     ("getnetworkinfo", &[]),
     ("getrawmempool", &["verbose"]),
-    ("getrawtransaction", &["txid", "verbosity", "blockhash"]),
     ("gettxout", &["txid", "n", "include_mempool"]),
     ("gettxoutsetinfo", &["hash_type"]),
     ("scantxoutset", &["action", "scanobjects"]),
@@ -44,8 +42,6 @@ const METHODS: &[(&str, &[&str])] = &[
     ("setmocktime", &["timestamp"]),
     ("signrawtransactionwithkey", &["hexstring", "privkeys", "prevtxs", "sighashtype"]),
     ("stop", &["wait"]),
-    ("uptime", &[]),
-    ("validateaddress", &["address"]),
 ];
 
 /// Parameters in their method's order; missing ones are null.
@@ -153,7 +149,6 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
     let chain = &mut *guard;
     Ok(match method {
         "createrawtransaction" => json!(serialize_hex(&create(&args)?)),
-        "decoderawtransaction" => show::transaction(&args.transaction(0)?),
         // The real daemon's answer on a chain without fees.
         "estimatesmartfee" => {
             json!({"errors": ["Insufficient data or no feerate found"], "blocks": args.number::<u32>(0)?})
@@ -203,7 +198,6 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
         },
-        "getrawtransaction" => raw_transaction(chain, &args)?,
         "gettxout" => {
             let outpoint = OutPoint { txid: args.hash(0, "txid")?, vout: args.number(1)? };
             let found = chain.coin(&outpoint, args.level(2, 1)? != 0);
@@ -231,8 +225,6 @@ pub(super) fn call(node: &Node, method: &str, params: &Value) -> Result<Value, R
             node.stop();
             json!("Bitcoin Core stopping")
         }
-        "uptime" => json!(node.started.elapsed().as_secs()),
-        "validateaddress" => validate_address(args.str(0)?),
         _ => unreachable!("every method of the table has an arm"),
     })
 }
@@ -263,41 +255,6 @@ fn block(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
     })
 }
 
-fn raw_transaction(chain: &Chain, args: &Args) -> Result<Value, RpcError> {
-    let txid: Txid = args.hash(0, "parameter 1")?;
-    let mut found = chain.transaction(&txid);
-    if !args.value(2).is_null() {
-        let hash: BlockHash = args.hash(2, "parameter 3")?;
-        let height = chain
-            .height_of(&hash)
-            .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block hash not found"))?;
-        found = found.filter(|(_, mined)| *mined == Some(height));
-        if found.is_none() {
-            return Err(RpcError::new(
-                INVALID_ADDRESS_OR_KEY,
-                "No such transaction found in the provided block. Use gettransaction for wallet transactions.",
-            ));
-        }
-    }
-    let (tx, height) = found.ok_or_else(|| {
-        RpcError::new(
-            INVALID_ADDRESS_OR_KEY,
-            "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
-        )
-    })?;
-    if args.level(1, 0)? == 0 {
-        return Ok(json!(serialize_hex(tx)));
-    }
-    let mut shown = show::transaction(tx);
-    if let Some((height, (hash, block))) = height.and_then(|height| Some((height, chain.at(height)?))) {
-        shown["blockhash"] = json!(hash);
-        shown["confirmations"] = json!(chain.height() - height + 1);
-        shown["time"] = json!(block.header.time);
-        shown["blocktime"] = json!(block.header.time);
-    }
-    Ok(shown)
-}
-
 fn tx_out(chain: &Chain, coin: &Coin) -> Value {
     json!({
         "bestblock": chain.best(),
@@ -312,19 +269,6 @@ fn address(text: &str) -> Result<Address, RpcError> {
     let parsed =
         Address::from_str(text).ok().and_then(|address| address.require_network(Network::Regtest).ok());
     parsed.ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))
-}
-
-fn validate_address(text: &str) -> Value {
-    match address(text) {
-        Ok(address) => json!({
-            "isvalid": true, "address": address.to_string(), "scriptPubKey": address.script_pubkey().to_hex_string(),
-            "isscript": address.script_pubkey().is_p2sh() || address.script_pubkey().is_p2wsh(),
-            "iswitness": address.script_pubkey().is_witness_program(),
-        }),
-        Err(_) => {
-            json!({"isvalid": false, "error_locations": [], "error": "Invalid or unsupported Segwit (Bech32) or Base58 encoding."})
-        }
-    }
 }
 
 fn generate(chain: &mut Chain, args: &Args) -> Result<Value, RpcError> {

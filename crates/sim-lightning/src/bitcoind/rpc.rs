@@ -1,7 +1,7 @@
 //! JSON-RPC over HTTP like bitcoind's: basic authentication, batches, and versions 1.0 and 2.0 with their status codes.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use std::sync::Arc;
 
@@ -39,7 +39,6 @@ impl RpcError {
 /// The state of request handlers.
 pub(super) struct Node {
     pub(super) chain: Mutex<Chain>,
-    pub(super) started: Instant,
     login: (String, String),
     auth: Option<Auth>,
     whitelist: Option<(String, Vec<String>)>,
@@ -51,7 +50,6 @@ impl Node {
     pub(super) fn new(chain: Chain, login: (String, String), options: &Options) -> Self {
         Self {
             chain: Mutex::new(chain),
-            started: Instant::now(),
             login,
             auth: options.rpc_auth.clone(),
             whitelist: options.rpc_whitelist.clone(),

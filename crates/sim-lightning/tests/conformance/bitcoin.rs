@@ -29,12 +29,9 @@ async fn answers_and_refusals(bench: Bench) {
     assert_eq!(bitcoind.refused("getblockhash", json!([2])).await, -8);
     assert_eq!(bitcoind.refused("getblock", json!(["00"])).await, -8);
     assert_eq!(bitcoind.refused("getblock", json!(["00".repeat(32)])).await, -5);
-    assert_eq!(bitcoind.refused("getrawtransaction", json!(["00".repeat(32)])).await, -5);
     assert_eq!(bitcoind.refused("sendrawtransaction", json!(["00"])).await, -22);
     assert_eq!(bitcoind.refused("generatetoaddress", json!([1, "nonsense"])).await, -5);
     assert_eq!(bitcoind.call("gettxout", json!(["00".repeat(32), 0])).await, Value::Null);
-    assert_eq!(bitcoind.call("validateaddress", json!([ADDRESS])).await["isvalid"], true);
-    assert_eq!(bitcoind.call("validateaddress", json!(["nonsense"])).await["isvalid"], false);
     assert!(bitcoind.call("estimatesmartfee", json!([6])).await["errors"].is_array());
     assert_eq!(bitcoind.call("getnetworkinfo", json!([])).await["localrelay"], true);
 
@@ -117,8 +114,6 @@ async fn coins_are_mined_spent_and_found(bench: Bench) {
     assert!(found.iter().any(|coin| coin["height"] == 1 && coin["coinbase"] == true));
     assert_eq!(scan["height"], height);
     assert_eq!(bitcoind.refused("sendrawtransaction", json!([early])).await, -27);
-    let raw = bitcoind.call("getrawtransaction", json!([sent, true])).await;
-    assert_eq!((&raw["confirmations"], &raw["txid"]), (&json!(1), &sent));
 }
 
 async fn a_chain_that_is_hours_ahead_grows_no_more(bench: Bench) {

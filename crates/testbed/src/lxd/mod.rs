@@ -45,7 +45,7 @@ const ALIAS: &str = "lnplay";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest that an operation of [`Server::call`] may take.
-const OPERATION_TIME: Duration = Duration::from_secs(120);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An upload is a quarter of a gigabyte over loopback.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -126,7 +126,7 @@ pub fn image() -> Result<PathBuf> {
     }
 }
 
-/// How a server's storage pool keeps instances.
+/// The driver of a server's storage pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pool {
     /// As directories, of any size.
@@ -137,23 +137,23 @@ pub enum Pool {
     Btrfs,
 }
 
-/// What is special about a server.
+/// Options of a server that is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Its storage pool.
     pub pool: Pool,
-    /// Whether it has a network namespace of its own, and a bridge with an ACL.
+    /// Gives it a network namespace of its own, and a bridge with an ACL.
     pub own_namespace: bool,
-    /// How it runs virtual machines, if it does. Implies a network namespace of its own.
+    /// The way in which it runs virtual machines, if it does. Implies a network namespace of its own.
     pub emulation: Option<Emulation>,
 }
 
-/// How a command in an instance ended.
+/// The result of a command in an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
     /// Its exit status; 128 and a signal's number if that ended it.
     pub status: i64,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub output: String,
 }
 
@@ -277,7 +277,7 @@ impl Server {
         let socket = self.dir.join("d/unix.socket");
         match method {
             "GET" => socket::call(&socket, method, path, body).await,
-            _ => socket::carry_out(&socket, method, path, body, OPERATION_TIME).await,
+            _ => socket::carry_out(&socket, method, path, body, OPERATION_TIMEOUT).await,
         }
     }
 

@@ -40,6 +40,19 @@ describe('Link', () => {
     link.close();
   });
 
+  it('forks into connections that wait, retry and close with it', async () => {
+    const dial = vi.fn(() =>
+      Promise.resolve(session((method) => (method === 'wait' ? never() : Promise.resolve(1)))),
+    );
+    const link = new Link(ADDRESS, dial);
+    const fork = link.fork();
+    const waiting = fault(fork.call('wait', {}, { limit: Infinity }));
+    await expect(link.call('getinfo', {})).resolves.toBe(1);
+    expect(dial).toHaveBeenCalledTimes(2);
+    link.close();
+    await expect(waiting).resolves.toBe('closed');
+  });
+
   it('dials again when nobody answers, and says why it waits', async () => {
     const faults: Fault[] = ['unreachable', 'stranger'];
     const dial = vi.fn(() => {

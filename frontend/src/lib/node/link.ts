@@ -32,6 +32,7 @@ export class Link {
   readonly #dial: Dial;
   readonly #stop = new AbortController();
   readonly #listeners = new Set<(state: LinkState) => void>();
+  readonly #forks = new Set<Link>();
   #state: LinkState = { kind: 'connecting' };
   #session: Session | null = null;
   #wake: () => void = () => undefined;
@@ -53,9 +54,22 @@ export class Link {
     return () => this.#listeners.delete(listener);
   }
 
+  /**
+   * A second connection to the same node, for calls that wait: Core Lightning answers the calls of a connection one after
+   * the other, so a call that waits for a minute holds up those behind it. Close it after use; it closes with this one.
+   */
+  fork(): Link {
+    const fork = new Link(this.#address, this.#dial);
+    this.#forks.add(fork);
+    fork.#stop.signal.addEventListener('abort', () => this.#forks.delete(fork));
+    if (this.#stop.signal.aborted) fork.close();
+    return fork;
+  }
+
   /** Ends the delay between two attempts, for example because the network is back. */
   retryNow(): void {
     this.#wake();
+    for (const fork of this.#forks) fork.retryNow();
   }
 
   /** Closes the connection. */
@@ -63,6 +77,7 @@ export class Link {
     this.#stop.abort();
     this.#session?.end();
     this.#wake();
+    for (const fork of this.#forks) fork.close();
   }
 
   /**

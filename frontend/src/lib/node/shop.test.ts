@@ -25,14 +25,22 @@ const tooSoon = new RpcError(19537, 'Invalid rune: Not permitted: too soon');
 
 /** A link that gives these answers, one per call. */
 function link(...answers: unknown[]) {
-  const call = vi.fn((method: string, params: unknown) => {
+  const call = vi.fn((method: string, params: unknown, options?: { signal?: AbortSignal }) => {
     void method;
     void params;
     const answer = answers.shift();
-    if (answer === undefined) return new Promise<never>(() => undefined);
+    if (answer === undefined) {
+      return new Promise<never>((_, reject) => {
+        options?.signal?.addEventListener('abort', () => {
+          reject(new LinkError('closed'));
+        });
+      });
+    }
     return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
   });
-  return { call, link: { call } as unknown as Link };
+  const close = vi.fn();
+  const fork = vi.fn(() => ({ call, close }) as unknown as Link);
+  return { call, fork, close, link: { call, fork } as unknown as Link };
 }
 
 it('orders again by itself when the world was faster', async () => {
@@ -57,7 +65,7 @@ it('gives up at some point, and at once on any other error', async () => {
 });
 
 it('asks once, then waits for news, until there can be none', async () => {
-  const { call, link: node } = link(status(1, 'unpaid'), status(2, 'expired'));
+  const { call, fork, close, link: node } = link(status(1, 'unpaid'), status(2, 'expired'));
   const seen: Status[] = [];
   const watcher = { onStatus: (s: Status) => void seen.push(s), onTrouble: vi.fn(), onMissing: vi.fn() };
   await watchOrder(node, 'i', watcher, new AbortController().signal);
@@ -67,6 +75,22 @@ it('asks once, then waits for news, until there can be none', async () => {
     'lnplaylive-waitstatus',
   ]);
   expect(call.mock.calls[1]?.[1]).toMatchObject({ invoice_id: 'i', revision: 1 });
+  expect(fork).toHaveBeenCalledTimes(1);
+  expect(close).toHaveBeenCalledTimes(1);
+});
+
+it('closes the connection that waits when nobody watches any more', async () => {
+  const { fork, close, link: node } = link(status(1, 'unpaid'));
+  const stop = new AbortController();
+  const watcher = { onStatus: vi.fn(), onTrouble: vi.fn(), onMissing: vi.fn() };
+  const watching = watchOrder(node, 'i', watcher, stop.signal);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(fork).toHaveBeenCalledTimes(1);
+  expect(close).not.toHaveBeenCalled();
+  stop.abort();
+  await watching;
+  expect(close).toHaveBeenCalledTimes(1);
+  expect(watcher.onTrouble).not.toHaveBeenCalled();
 });
 
 it('goes on after trouble, and does not hammer a node that answers at once', async () => {

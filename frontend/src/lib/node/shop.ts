@@ -62,43 +62,51 @@ export interface Watcher {
   readonly onMissing: () => void;
 }
 
-/** Watches an order until it cannot change any more. Asks at once, and then waits for changes. */
+/**
+ * Watches an order until it cannot change any more. Asks at once, and then waits for changes, over a connection of its
+ * own: other calls do not wait with it.
+ */
 export async function watchOrder(
   link: Link,
   invoiceId: string,
   watcher: Watcher,
   signal: AbortSignal,
 ): Promise<void> {
+  let waits: Link | null = null;
   let revision = -1;
-  while (!signal.aborted) {
-    try {
-      const first = revision < 0;
-      const value = first
-        ? await link.call(
-            'lnplaylive-invoicestatus',
-            { payment_type: 'bolt11', invoice_id: invoiceId },
-            { signal },
-          )
-        : await link.call(
-            'lnplaylive-waitstatus',
-            { invoice_id: invoiceId, revision, timeout: LONG_POLL },
-            { signal, limit: (LONG_POLL + 10) * 1000 },
-          );
-      const status = readStatus(value);
-      // The node answers at once if too many calls are waiting.
-      const early = status.revision === revision;
-      revision = status.revision;
-      watcher.onStatus(status);
-      if (isFinal(status.stage)) return;
-      if (early) await sleep(2000, signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      if (isNoSuchOrder(error)) {
-        watcher.onMissing();
-        return;
+  try {
+    while (!signal.aborted) {
+      try {
+        const value =
+          revision < 0
+            ? await link.call(
+                'lnplaylive-invoicestatus',
+                { payment_type: 'bolt11', invoice_id: invoiceId },
+                { signal },
+              )
+            : await (waits ??= link.fork()).call(
+                'lnplaylive-waitstatus',
+                { invoice_id: invoiceId, revision, timeout: LONG_POLL },
+                { signal, limit: (LONG_POLL + 10) * 1000 },
+              );
+        const status = readStatus(value);
+        // The node answers at once if too many calls are waiting.
+        const early = status.revision === revision;
+        revision = status.revision;
+        watcher.onStatus(status);
+        if (isFinal(status.stage)) return;
+        if (early) await sleep(2000, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isNoSuchOrder(error)) {
+          watcher.onMissing();
+          return;
+        }
+        watcher.onTrouble(error);
+        await sleep(2000, signal);
       }
-      watcher.onTrouble(error);
-      await sleep(2000, signal);
     }
+  } finally {
+    waits?.close();
   }
 }

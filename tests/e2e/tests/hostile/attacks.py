@@ -148,6 +148,45 @@ def busy(processes, seconds):
     end(THROUGH, f"{len(children)} busy processes")
 
 
+def processors(count):
+    """Runs on so many processors, one after the other: whoever can may keep all of them busy at once."""
+    allowed = 0
+    for processor in range(os.cpu_count() or 1):
+        try:
+            os.sched_setaffinity(0, {processor})
+            allowed += 1
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                end(1, error)
+    end(THROUGH if allowed >= int(count) else HELD, f"{allowed} processors")
+
+
+def swap():
+    """Looks whether the kernel would move its memory to the server's swap, where it takes the others' disk time."""
+    # The limit of cgroup v2, or what LXD and Incus set with v1 without swap accounting.
+    for path, wanted in (("/sys/fs/cgroup/memory.swap.max", "max"), ("/sys/fs/cgroup/memory/memory.swappiness", "60")):
+        if not os.path.exists(path):
+            continue
+        try:
+            with open(path, "w") as file:
+                file.write(wanted)
+        except OSError:
+            pass
+        with open(path) as file:
+            allowed = file.read().strip()
+        end(HELD if allowed == "0" else THROUGH, f"{path} is {allowed}")
+    end(1, "no limit is to be seen")
+
+
+def kernel_log():
+    """Asks for the kernel's log. That the server's kernel.dmesg_restrict refuses it is luck, not a wall of the environment."""
+    read_all = 3
+    buffer = ctypes.create_string_buffer(1 << 18)
+    length = libc.klogctl(read_all, buffer, len(buffer))
+    held = length < 0 and ctypes.get_errno() == errno.ENOSYS
+    end(HELD if held else THROUGH, os.strerror(ctypes.get_errno()) if length < 0 else f"{length} bytes")
+
+
 def connect(*targets):
     """Connects to any of these, HOST:PORT each, with a NIC put up by hand if there is one: `nic=ADDRESS/LENGTH,GATEWAY`."""
     if targets[0].startswith("nic="):
@@ -229,19 +268,19 @@ def device():
 
 
 def search(*needles):
-    """Looks for any of these in all that the kernel and the instance's own files tell."""
+    """Looks for any of these in all that the kernel and the instance's own files tell, and names each that it finds."""
     wanted = [needle.encode() for needle in needles]
-    found, looked = set(), 0
+    found, looked = {}, 0
 
     def look(path, data):
         for needle in wanted:
             if needle in data:
-                found.add(f"{needle.decode()} in {path}")
+                found.setdefault(needle.decode(), path)
 
     # Of processes what each of them has; of the rest every file that ends.
     skip = ("/proc/kcore", "/proc/kmsg", "/proc/kpage", "/proc/sysrq-trigger", "/sys/kernel/tracing", "/sys/kernel/debug")
     mine = f"/proc/{os.getpid()}/"
-    for top in ("/proc", "/sys", "/dev", "/run", "/etc", "/var/lib/cloud", "/var/log"):
+    for top in ("/proc", "/sys", "/dev", "/run", "/etc", "/var/lib/cloud", "/var/lib/lnplay", "/var/log", "/tmp"):
         for directory, directories, files in os.walk(top):
             directories[:] = [d for d in directories if not d.startswith("task") and d not in ("fd", "fdinfo", "map_files", "attr")]
             if directory.startswith(skip) or (directory + "/").startswith(mine):
@@ -269,7 +308,7 @@ def search(*needles):
     length = libc.klogctl(read_all, buffer, len(buffer))
     if length > 0:
         look("the kernel's log", buffer.raw[:length])
-    end(THROUGH if found else HELD, f"{looked} files, found {sorted(found)[:20]}")
+    end(THROUGH if found else HELD, f"{looked} files, found {sorted(found.items())}")
 
 
 if __name__ == "__main__":
