@@ -52,6 +52,16 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ;
   };
 
+  # Each unit's limits leave room for the sockets that the web shop's server lets in.
+  unit-limits = import (root + "/tests/nix/unit-limits.nix") {
+    inherit
+      self
+      nixpkgs
+      lib
+      pkgs
+      ;
+  };
+
   # The host's units: complete, and sandboxed well according to systemd-analyze.
   units = import (root + "/tests/nix/units.nix") { inherit self lib pkgs; };
 

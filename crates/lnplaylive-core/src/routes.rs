@@ -176,6 +176,12 @@ impl RouteTable {
         }
     }
 
+    /// The end of an environment in the table.
+    pub fn expires_at(&self, environment: &str) -> Option<Timestamp> {
+        let name = ProjectName::from_environment(environment).ok()?;
+        self.environments.get(&Name(name)).map(Route::expires_at)
+    }
+
     /// Parses the content of a file.
     pub fn from_json(text: &str) -> Result<Self, RouteTableError> {
         if text.len() as u64 > MAX_BYTES {

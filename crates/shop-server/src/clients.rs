@@ -1,9 +1,8 @@
 //! Identifies visitors, and limits their use of the server.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -13,23 +12,11 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::settings::Limits;
+use crate::pool::{Client, NoPlace, Place, Pool};
+use crate::settings::{Limits, Places};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-
-/// The unit of limits: an IPv4 address, or an IPv6 /64 network, which is what a household gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key(IpAddr);
-
-impl From<IpAddr> for Key {
-    fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-            v4 @ IpAddr::V4(_) => v4,
-        })
-    }
-}
 
 /// The reason why a visitor has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -40,6 +27,9 @@ pub(crate) enum Refusal {
     /// The client has too many connections.
     #[error("there are too many connections from your address")]
     TooMany,
+    /// The client's network has too many connections.
+    #[error("there are too many connections from the network of your address")]
+    Network,
     /// The client opens connections too fast.
     #[error("too many new connections from your address in the last minute")]
     TooFast,
@@ -51,7 +41,18 @@ impl Refusal {
         match self {
             Self::Full => "full",
             Self::TooMany => "client_connections",
+            Self::Network => "network_connections",
             Self::TooFast => "client_rate",
+        }
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(reason: NoPlace) -> Self {
+        match reason {
+            NoPlace::Full => Self::Full,
+            NoPlace::Client => Self::TooMany,
+            NoPlace::Network => Self::Network,
         }
     }
 }
@@ -59,27 +60,32 @@ impl Refusal {
 /// The current use by all clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    limits: Limits,
     trusted: Vec<IpNet>,
-    open: Mutex<OpenConnections>,
-    arrivals: DefaultKeyedRateLimiter<Key>,
-    bytes: DefaultKeyedRateLimiter<Key>,
+    connections: Arc<Pool>,
+    /// WebSockets to the shop's node.
+    pub(crate) node_sockets: Arc<Pool>,
+    /// WebSockets to nodes of environments.
+    pub(crate) environment_sockets: Arc<Pool>,
+    /// Requests for cards.
+    pub(crate) card_requests: Arc<Pool>,
+    arrivals: DefaultKeyedRateLimiter<Client>,
+    bytes: DefaultKeyedRateLimiter<Client>,
     clock: DefaultClock,
-}
-
-#[derive(Debug, Default)]
-struct OpenConnections {
-    total: u32,
-    by_client: HashMap<Key, u32>,
 }
 
 impl Clients {
     pub(crate) fn new(limits: Limits, trusted: Vec<IpNet>) -> Self {
         let per_minute = |n| Quota::per_minute(NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN));
         Self {
-            limits,
             trusted,
-            open: Mutex::default(),
+            connections: Pool::new(Places {
+                total: limits.connections,
+                per_client: limits.connections_per_client,
+                per_network: limits.connections_per_network,
+            }),
+            node_sockets: Pool::new(limits.node_sockets),
+            environment_sockets: Pool::new(limits.environment_sockets),
+            card_requests: Pool::new(limits.card_requests),
             arrivals: RateLimiter::keyed(per_minute(limits.new_connections_per_minute)),
             bytes: RateLimiter::keyed(per_minute(limits.bytes_per_minute)),
             clock: DefaultClock::default(),
@@ -94,21 +100,11 @@ impl Clients {
 
     /// Reserves a connection for `address`, until the slot is dropped.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Refusal> {
-        let key = Key::from(address);
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.total >= self.limits.connections {
-                return Err(Refusal::Full);
-            }
-            if open.by_client.get(&key).is_some_and(|n| *n >= self.limits.connections_per_client) {
-                return Err(Refusal::TooMany);
-            }
-            // Last, so that a connection refused for another reason does not count as new.
-            self.arrivals.check_key(&key).map_err(|_| Refusal::TooFast)?;
-            open.total += 1;
-            *open.by_client.entry(key).or_default() += 1;
-        }
-        Ok(Slot { clients: Arc::clone(self), key })
+        let client = Client::from(address);
+        // The rate is checked last, so that a connection refused for another reason does not count as new.
+        let rate = || self.arrivals.check_key(&client).map_err(|_| Refusal::TooFast);
+        let place = self.connections.take(address, rate)?;
+        Ok(Slot { clients: Arc::clone(self), place })
     }
 
     /// Forgets clients without recent activity. To be called regularly.
@@ -124,30 +120,17 @@ impl Clients {
 #[derive(Debug)]
 pub(crate) struct Slot {
     clients: Arc<Clients>,
-    key: Key,
+    place: Place,
 }
 
 impl Slot {
     /// Counts bytes of this client. If they exceed its limit, returns how long to wait before trying again.
     pub(crate) fn spend(&self, bytes: usize) -> Option<Duration> {
         let bytes = NonZeroU32::new(u32::try_from(bytes).ok()?)?;
-        match self.clients.bytes.check_key_n(&self.key, bytes) {
+        match self.clients.bytes.check_key_n(&self.place.client(), bytes) {
             Ok(Err(not_until)) => Some(not_until.wait_time_from(self.clients.clock.now())),
             // The settings ensure that a read is never larger than a minute's limit.
             Ok(Ok(())) | Err(_) => None,
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.clients.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total -= 1;
-        if let Some(count) = open.by_client.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_client.remove(&self.key);
-            }
         }
     }
 }

@@ -31,12 +31,14 @@ pub(crate) struct Frames {
     header_len: usize,
     /// Remaining bytes of the payload.
     payload: u64,
+    /// Bytes of data so far: payloads of frames that are not control frames.
+    data: u64,
 }
 
 impl Frames {
     /// Starts between frames, with the maximum size of a frame or message.
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit: limit.into(), message: 0, header: [0; 14], header_len: 0, payload: 0 }
+        Self { limit: limit.into(), message: 0, header: [0; 14], header_len: 0, payload: 0, data: 0 }
     }
 
     /// Returns whether the next byte begins a frame.
@@ -47,6 +49,11 @@ impl Frames {
     /// Returns whether the next byte begins a message.
     pub(crate) fn between_messages(&self) -> bool {
         self.between_frames() && self.message == 0
+    }
+
+    /// Number of bytes of data in all frames that have begun. Control frames do not count.
+    pub(crate) fn data(&self) -> u64 {
+        self.data
     }
 
     /// Processes the next bytes.
@@ -96,6 +103,7 @@ impl Frames {
             if self.message > self.limit {
                 return Err(Violation::TooLarge);
             }
+            self.data = self.data.saturating_add(length);
             if last {
                 self.message = 0;
             }

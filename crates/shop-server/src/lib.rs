@@ -21,6 +21,7 @@ mod error;
 mod frames;
 mod headers;
 mod metrics;
+mod pool;
 mod relay;
 mod reply;
 mod server;

@@ -24,6 +24,9 @@ use crate::clients::Slot;
 use crate::frames::{Frames, Violation};
 use crate::settings::Limits;
 
+/// Bytes that a node has sent when the Lightning handshake is half done: act two of BOLT 8. It sends more only after a valid act
+/// three, so the node judges the visitor's bytes.
+const ACT_TWO: u64 = 50;
 /// Size of a read.
 const CHUNK: usize = 16 << 10;
 /// Time-out for the other direction after one end has closed.
@@ -38,6 +41,10 @@ pub(crate) enum EndReason {
     Broken,
     /// There was no traffic for too long.
     Idle,
+    /// The Lightning handshake was not done in time.
+    NoHandshake,
+    /// The environment has ended.
+    Over,
     /// A frame took too long.
     Unfinished,
     /// A frame violated the limits.
@@ -53,6 +60,8 @@ impl EndReason {
             Self::Closed => "closed",
             Self::Broken => "broken",
             Self::Idle => "idle",
+            Self::NoHandshake => "no_handshake",
+            Self::Over => "environment_over",
             Self::Unfinished => "unfinished",
             Self::Violation(_) => "violation",
             Self::Stopped => "stopped",
@@ -64,7 +73,8 @@ impl EndReason {
         match self {
             Self::Closed | Self::Broken => None,
             Self::Idle | Self::Stopped => Some(1001),
-            Self::Unfinished | Self::Violation(Violation::Control) => Some(1002),
+            Self::Over => Some(1000),
+            Self::NoHandshake | Self::Unfinished | Self::Violation(Violation::Control) => Some(1002),
             Self::Violation(Violation::TooLarge) => Some(1009),
         }
     }
@@ -95,6 +105,8 @@ struct Direction {
     /// True within a frame.
     in_frame: AtomicBool,
     bytes: AtomicU64,
+    /// Bytes in data frames.
+    data: AtomicU64,
 }
 
 impl Progress {
@@ -107,11 +119,12 @@ impl Progress {
     }
 }
 
-/// Relays until one end closes or a limit is reached. Returns the reason, and the bytes from and to the visitor.
+/// Relays until one end closes, a limit is reached, or `over` completes. Returns the reason, and the bytes from and to the visitor.
 pub(crate) async fn run(
     ends: Ends,
     slot: &Arc<Slot>,
     limits: Limits,
+    over: impl Future<Output = ()>,
     stop: &CancellationToken,
 ) -> (EndReason, u64, u64) {
     let Ends { visitor, visitor_first, node, node_first } = ends;
@@ -129,6 +142,8 @@ pub(crate) async fn run(
             ending = &mut up => { drain(ending, down).await }
             ending = &mut down => { drain(ending, up).await }
             ending = overdue(limits, &progress) => ending,
+            () = no_handshake(limits, &progress) => EndReason::NoHandshake,
+            () = over => EndReason::Over,
             () = stop.cancelled() => EndReason::Stopped,
         };
         ending
@@ -146,6 +161,14 @@ async fn drain(ending: EndReason, other: impl Future<Output = EndReason>) -> End
         drop(timeout(LINGER_TIMEOUT, other).await);
     }
     ending
+}
+
+/// Returns at the deadline of the Lightning handshake, if it is not done.
+async fn no_handshake(limits: Limits, progress: &Progress) {
+    sleep(Duration::from_secs(limits.handshake_secs.into())).await;
+    if progress.down.data.load(Ordering::Relaxed) > ACT_TWO {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Returns when there was no byte for too long, or a message takes too long.
@@ -269,6 +292,7 @@ fn follow(
         direction.began.store(progress.now() + 1, Ordering::Relaxed);
     }
     direction.in_frame.store(true, Ordering::Relaxed);
+    direction.data.store(frames.data(), Ordering::Relaxed);
     Ok(())
 }
 

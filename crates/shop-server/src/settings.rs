@@ -65,6 +65,30 @@ fn default_listen() -> SocketAddr {
     ([127, 0, 0, 1], 3000).into()
 }
 
+/// How many of something there can be at a time. A client is an IPv4 address or an IPv6 /64 network, which a whole class may
+/// share; a network is an IPv4 /24 or an IPv6 /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Places {
+    /// Of all clients.
+    pub total: u32,
+    /// Of one client.
+    pub per_client: u32,
+    /// Of all clients of one network.
+    pub per_network: u32,
+}
+
+impl Places {
+    fn check(self, key: &str) -> Result<(), SettingsError> {
+        for (name, value) in
+            [("total", self.total), ("per_client", self.per_client), ("per_network", self.per_network)]
+        {
+            range(&format!("{key}.{name}"), value, 1..=1_000_000)?;
+        }
+        Ok(())
+    }
+}
+
 /// Limits on visitors. A client is an IPv4 address or an IPv6 /64 network, which a whole class may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +97,17 @@ pub struct Limits {
     pub connections: u32,
     /// Maximum number of connections of one client. Behind a trusted proxy: of its WebSockets and requests for cards.
     pub connections_per_client: u32,
+    /// Maximum number of connections of one network. Behind a trusted proxy: likewise.
+    pub connections_per_network: u32,
+    /// Maximum number of WebSockets to the shop's node. The node forks a process for each, so its unit's `TasksMax` must leave
+    /// room for them.
+    pub node_sockets: Places,
+    /// Maximum number of WebSockets to nodes of environments.
+    pub environment_sockets: Places,
+    /// Maximum number of requests for cards, from their head to the end of the drawing.
+    pub card_requests: Places,
+    /// Time-out for the Lightning handshake through a new WebSocket, in seconds.
+    pub handshake_secs: u32,
     /// Maximum number of new connections of one client in a minute.
     pub new_connections_per_minute: u32,
     /// Maximum number of bytes through one client's WebSockets in a minute, both directions together. Further bytes are delayed.
@@ -90,8 +125,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 20_000,
+            connections: 8192,
             connections_per_client: 512,
+            connections_per_network: 1024,
+            node_sockets: Places { total: 256, per_client: 16, per_network: 32 },
+            environment_sockets: Places { total: 4096, per_client: 256, per_network: 512 },
+            card_requests: Places { total: 16, per_client: 1, per_network: 4 },
+            handshake_secs: 10,
             new_connections_per_minute: 1200,
             bytes_per_minute: 64 << 20,
             idle_secs: 300,
@@ -162,6 +202,11 @@ impl Settings {
         let l = &self.limits;
         range("frontend.limits.connections", l.connections, 1..=1_000_000)?;
         range("frontend.limits.connections_per_client", l.connections_per_client, 1..=1_000_000)?;
+        range("frontend.limits.connections_per_network", l.connections_per_network, 1..=1_000_000)?;
+        l.node_sockets.check("frontend.limits.node_sockets")?;
+        l.environment_sockets.check("frontend.limits.environment_sockets")?;
+        l.card_requests.check("frontend.limits.card_requests")?;
+        range("frontend.limits.handshake_secs", l.handshake_secs, 1..=300)?;
         range("frontend.limits.new_connections_per_minute", l.new_connections_per_minute, 1..=1_000_000)?;
         // At least one read, or no byte would ever pass.
         range("frontend.limits.bytes_per_minute", l.bytes_per_minute, 64 << 10..=u32::MAX)?;

@@ -16,11 +16,12 @@ use axum::{Json, Router};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use lnplaylive_core::Endpoint;
 use lnplaylive_core::routes::{NoRoute, RouteTable};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,7 @@ use crate::cards::{CardsError, CardsRequest, Fonts};
 use crate::clients::{Clients, Origin, Refusal, Slot};
 use crate::error::Error;
 use crate::metrics::{GaugeGuard, Metrics};
+use crate::pool::{Place, Pool};
 use crate::relay::{self, Ends};
 use crate::settings::Settings;
 use crate::shop::ShopConfig;
@@ -39,11 +41,13 @@ use crate::{headers, reply};
 /// Maximum size of a request for cards, in bytes: 64 strings and a logo of half a megabyte, with room to spare.
 const CARDS_BYTES: usize = 2 << 20;
 /// Time-out for the body of such a request.
-const CARDS_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const CARDS_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time-out for earlier requests to be drawn.
 const CARDS_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of requests drawn at the same time; each keeps a core busy for some tenths of a second.
 const MAX_CONCURRENT_DRAWINGS: usize = 2;
+/// Interval at which the route of a relay is looked up again, at the latest.
+const ROUTE_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay in `Retry-After` headers, in seconds.
 const RETRY_SECS: u64 = 10;
 
@@ -68,7 +72,7 @@ pub(crate) struct Shared {
     shop: ShopConfig,
     routes: Option<Watched<RouteTable>>,
     fonts: Arc<Fonts>,
-    drawing: Semaphore,
+    drawing: Arc<Semaphore>,
 }
 
 impl Site {
@@ -85,7 +89,7 @@ impl Site {
             shop: ShopConfig::new(&settings),
             routes,
             fonts: Arc::new(Fonts::load(&settings.card_fonts)?),
-            drawing: Semaphore::new(MAX_CONCURRENT_DRAWINGS),
+            drawing: Arc::new(Semaphore::new(MAX_CONCURRENT_DRAWINGS)),
             settings,
         };
         Ok(Self { shared, extra: Router::new() })
@@ -105,6 +109,8 @@ impl Site {
         let router = Router::new()
             .route("/config.json", get(config))
             .route("/ws", any(to_node))
+            // Wallets and web shops with lnmessage's `wsProxy` append `/HOST:PORT` of the node.
+            .route("/ws/{*node}", any(to_node))
             .route("/e/{environment}/{node}", any(to_environment))
             .route("/cards.pdf", post(cards))
             .route("/healthz", get(async || Json(json!({"status": "ok"}))))
@@ -144,7 +150,7 @@ async fn response_middleware(State(shared): Shop, request: Request, next: Next) 
 fn route_of(matched: Option<&MatchedPath>) -> &'static str {
     match matched.map(MatchedPath::as_str) {
         Some("/config.json") => "config",
-        Some("/ws") => "ws",
+        Some("/ws" | "/ws/{*node}") => "ws",
         Some("/e/{environment}/{node}") => "environment",
         Some("/cards.pdf") => "cards",
         Some("/healthz") => "healthz",
@@ -180,7 +186,10 @@ async fn metrics(State(shared): Shop, Extension(origin): Extension<Origin>, requ
 /// `/ws`: connects to the shop's node.
 async fn to_node(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
     match shared.settings.lightning_websocket.clone() {
-        Some(address) => relay_to(shared, &origin, &address, request).await,
+        Some(address) => {
+            let sockets = Arc::clone(&shared.clients.node_sockets);
+            relay_to(shared, &origin, (&address, sockets), None, request).await
+        }
         None => reply::error(StatusCode::NOT_FOUND, "this server does not connect to the node"),
     }
 }
@@ -192,18 +201,12 @@ async fn to_environment(
     Path((environment, node)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    let table = match &shared.routes {
-        Some(file) => file.current().await,
-        None => None,
-    };
-    let found = match table.as_deref() {
-        Some(table) => table.lookup(&environment, &node, Timestamp::now()).cloned(),
-        None => Err(NoRoute::Unknown),
-    };
+    let found = shared.find_route(&environment, &node).await;
     match found {
-        Ok(endpoint) => {
+        Ok((endpoint, _)) => {
             let address = format!("{}:{}", endpoint.host, endpoint.port);
-            relay_to(shared, &origin, &address, request).await
+            let sockets = Arc::clone(&shared.clients.environment_sockets);
+            relay_to(shared, &origin, (&address, sockets), Some((environment, node)), request).await
         }
         Err(reason) => {
             let status = match reason {
@@ -211,6 +214,26 @@ async fn to_environment(
                 NoRoute::Expired => StatusCode::GONE,
             };
             reply::error(status, &reason.to_string())
+        }
+    }
+}
+
+impl Shared {
+    /// The endpoint of an environment's node by the current table, and the environment's end.
+    async fn find_route(&self, environment: &str, node: &str) -> Result<(Endpoint, Timestamp), NoRoute> {
+        let file = self.routes.as_ref().ok_or(NoRoute::Unknown)?;
+        let table = file.current().await.ok_or(NoRoute::Unknown)?;
+        let endpoint = table.lookup(environment, node, Timestamp::now())?.clone();
+        let ends = table.expires_at(environment).ok_or(NoRoute::Unknown)?;
+        Ok((endpoint, ends))
+    }
+
+    /// Returns when the route is no longer in the table, or its environment has ended. An end can be moved.
+    async fn route_over(&self, (environment, node): &(String, String)) {
+        while let Ok((_, ends)) = self.find_route(environment, node).await {
+            let left = Duration::try_from(ends.duration_since(Timestamp::now())).unwrap_or_default();
+            // Not earlier than the end, in whole milliseconds.
+            sleep(left.saturating_add(Duration::from_millis(1)).min(ROUTE_INTERVAL)).await;
         }
     }
 }
@@ -231,8 +254,14 @@ fn refused(refusal: Refusal) -> Response {
     reply::later(StatusCode::TOO_MANY_REQUESTS, &refusal.to_string(), RETRY_SECS)
 }
 
-/// Turns a request into a WebSocket to `address`.
-async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut request: Request) -> Response {
+/// Turns a request into a WebSocket to `address`, with a place of this pool. It ends with the route, if there is one.
+async fn relay_to(
+    shared: Arc<Shared>,
+    origin: &Origin,
+    (address, sockets): (&str, Arc<Pool>),
+    route: Option<(String, String)>,
+    mut request: Request,
+) -> Response {
     let key = match upgrade::check(request.method(), request.headers()) {
         Ok(key) => key,
         Err(reason) => return reply::error(reason.status(), &reason.to_string()),
@@ -240,6 +269,14 @@ async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut reque
     let slot = match slot_of(&shared, origin, &request) {
         Ok(slot) => slot,
         Err(refusal) => return refused(refusal),
+    };
+    let visitor = origin.visitor(&shared.clients, request.headers()).address;
+    let place = match sockets.take(visitor, || Ok::<(), Refusal>(())) {
+        Ok(place) => place,
+        Err(refusal) => {
+            shared.metrics.refused(refusal.metric_label());
+            return refused(refusal);
+        }
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return reply::error(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket");
@@ -258,13 +295,19 @@ async fn relay_to(shared: Arc<Shared>, origin: &Origin, address: &str, mut reque
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, node.accept.clone());
-    let task = carry(Arc::clone(&shared), on_upgrade, node, slot);
+    let task = carry(Arc::clone(&shared), on_upgrade, node, (slot, place), route);
     shared.tasks.spawn(task);
     response
 }
 
 /// Relays once the visitor has received the response.
-async fn carry(shared: Arc<Shared>, on_upgrade: OnUpgrade, node: Upstream, slot: Arc<Slot>) {
+async fn carry(
+    shared: Arc<Shared>,
+    on_upgrade: OnUpgrade,
+    node: Upstream,
+    (slot, _place): (Arc<Slot>, Place),
+    route: Option<(String, String)>,
+) {
     // The visitor may have left.
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
@@ -278,7 +321,13 @@ async fn carry(shared: Arc<Shared>, on_upgrade: OnUpgrade, node: Upstream, slot:
         node: node.stream,
         node_first: node.first,
     };
-    let (ending, up, down) = relay::run(ends, &slot, shared.settings.limits, &shared.stop).await;
+    let over = async {
+        match &route {
+            Some(route) => shared.route_over(route).await,
+            None => std::future::pending().await,
+        }
+    };
+    let (ending, up, down) = relay::run(ends, &slot, shared.settings.limits, over, &shared.stop).await;
     drop(held);
     shared.metrics.relayed(ending.metric_label(), up, down);
     tracing::debug!(ending = ending.metric_label(), up, down, "a WebSocket ended");
@@ -289,6 +338,14 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
     let slot = match slot_of(&shared, &origin, &request) {
         Ok(slot) => slot,
         Err(refusal) => return refused(refusal),
+    };
+    let visitor = origin.visitor(&shared.clients, request.headers()).address;
+    let place = match shared.clients.card_requests.take(visitor, || Ok::<(), Refusal>(())) {
+        Ok(place) => place,
+        Err(refusal) => {
+            shared.metrics.refused(refusal.metric_label());
+            return refused(refusal);
+        }
     };
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
@@ -303,17 +360,19 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
         Ok(Err(_)) => return too_large(),
         Err(_) => return reply::error(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive"),
     };
-    let Ok(Ok(_turn)) = timeout(CARDS_QUEUE_TIMEOUT, shared.drawing.acquire()).await else {
+    let turn = timeout(CARDS_QUEUE_TIMEOUT, Arc::clone(&shared.drawing).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
         let sentence = "too many requests for cards at the moment; try again shortly";
         return reply::later(StatusCode::SERVICE_UNAVAILABLE, sentence, RETRY_SECS);
     };
     let fonts = Arc::clone(&shared.fonts);
     let drawn = tokio::task::spawn_blocking(move || {
+        // A drawing goes on if its visitor leaves, so it holds the permits itself.
+        let _held = (turn, place, slot);
         let sheet = CardsRequest::from_json(&body)?.check()?;
         Ok::<_, CardsError>((sheet.len(), sheet.draw(&fonts)?))
     })
     .await;
-    drop(slot);
     match drawn {
         Ok(Ok((count, pdf))) => {
             shared.metrics.drew(count);

@@ -4,6 +4,7 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use futures_util::future::join_all;
 use hayro::hayro_interpret::InterpreterSettings;
 use hayro::hayro_syntax::Pdf;
 use hayro::hayro_syntax::page::Page;
@@ -12,7 +13,10 @@ use hayro::{RenderCache, RenderSettings};
 use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 use serde_json::{Value, json};
 use shop_server::cards::{CardsRequest, Fonts};
-use support::{NODE, Served, serve};
+use support::{NODE, Served, TIMEOUT, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Pixels per point: 288 dots per inch, like an ordinary printer. People move their phone until a code is read, so a code that the
 /// reader misses at one resolution is tried at others.
@@ -58,6 +62,16 @@ fn png(width: u32, height: u32) -> String {
     let mut bytes = vec![];
     PngEncoder::new(&mut bytes)
         .write_image(&picture(width, height), width, height, ExtendedColorType::Rgb8)
+        .expect("a picture");
+    format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+}
+
+/// A picture of one colour, which is small however many pixels it has.
+fn blank_png(width: u32, height: u32) -> String {
+    let mut bytes = vec![];
+    let pixels = vec![0; (width * height) as usize];
+    PngEncoder::new(&mut bytes)
+        .write_image(&pixels, width, height, ExtendedColorType::L8)
         .expect("a picture");
     format!("data:image/png;base64,{}", STANDARD.encode(bytes))
 }
@@ -203,6 +217,8 @@ async fn invalid_requests_get_a_sentence_that_does_not_repeat_them() {
         (with("logo", json!(png(9, 9).replace("png", "jpeg"))), 422, "the logo is not a picture"),
         (with("logo", json!(tampered)), 422, "the logo is not a picture"),
         (with("logo", json!(png(4097, 1))), 422, "the logo has too many pixels"),
+        // A page of one colour: few bytes, many pixels.
+        (with("logo", json!(blank_png(4000, 4000))), 422, "the logo has too many pixels"),
         (
             with("logo", json!(format!("data:image/png;base64,{}", "A".repeat(1_500_000)))),
             422,
@@ -225,4 +241,59 @@ async fn invalid_requests_get_a_sentence_that_does_not_repeat_them() {
     for request in fine {
         assert_eq!(site.post("/cards.pdf", &request).await.status, 200, "{request}");
     }
+}
+
+/// Begins a request for cards as `client`, and returns once its head has been sent.
+async fn begin(site: &Served, client: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(site.address).await.expect("it listens");
+    let head = format!(
+        "POST /cards.pdf HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    stream
+}
+
+async fn status(stream: &mut TcpStream) -> String {
+    let mut answer = vec![];
+    timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.expect("it answers").expect("it closes");
+    String::from_utf8_lossy(&answer[9..12]).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_has_one_request_until_it_is_drawn() {
+    let site = serve(|_, settings| {
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    let large = json!({"connection_strings": strings(64), "logo": blank_png(2000, 2000)}).to_string();
+    let body = json!({"connection_strings": strings(1)}).to_string();
+    let ask = async |client: &str| {
+        let mut stream = begin(&site, client, &body).await;
+        // A refusal comes without the body being read.
+        drop(stream.write_all(body.as_bytes()).await);
+        status(&mut stream).await
+    };
+    // The place is taken before the body: a client that sends it slowly has no second one.
+    let slow = begin(&site, "192.0.2.1", &body).await;
+    let refused = async { while ask("192.0.2.1").await != "429" {} };
+    timeout(TIMEOUT, refused).await.expect("the slow request has the place");
+    // A network has its share, and somebody else a place.
+    let others: Vec<_> =
+        join_all((2..9).map(async |n| begin(&site, &format!("192.0.2.{n}"), &body).await)).await;
+    let refused = async { while ask("192.0.2.77").await != "429" {} };
+    timeout(TIMEOUT, refused).await.expect("the network's places are taken");
+    assert_eq!(ask("203.0.113.1").await, "200");
+    drop((slow, others));
+    let free = async { while ask("192.0.2.1").await != "200" {} };
+    timeout(TIMEOUT, free).await.expect("the places come back");
+
+    // One that hangs up after the body keeps its place until its cards are drawn.
+    let mut leaving = begin(&site, "198.51.100.1", &large).await;
+    leaving.write_all(large.as_bytes()).await.expect("it reads");
+    let drawing = async { while ask("198.51.100.1").await != "429" {} };
+    timeout(TIMEOUT, drawing).await.expect("it is drawing");
+    drop(leaving);
+    assert_eq!(ask("198.51.100.1").await, "429", "the drawing goes on, and so does its permit");
 }

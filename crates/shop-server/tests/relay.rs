@@ -8,13 +8,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::{Timestamp, ToSpan as _};
 use lnplaylive_core::routes::{Route, RouteTable};
 use lnplaylive_core::{OrderId, ProjectName};
-use shop_server::settings::Limits;
+use shop_server::settings::{Limits, Places};
 use support::{Served, TIMEOUT, serve};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
@@ -61,8 +62,15 @@ async fn relaying(limits: Limits) -> (Served, Echo) {
 }
 
 async fn connect(site: &Served, path: &str) -> Result<Socket, u16> {
+    connect_from(site, path, "192.0.2.1").await
+}
+
+/// Connects as a proxy does for a client.
+async fn connect_from(site: &Served, path: &str, client: &str) -> Result<Socket, u16> {
     let stream = TcpStream::connect(site.address).await.expect("it listens");
-    let dialled = timeout(TIMEOUT, client_async(format!("ws://{}{path}", site.address), stream)).await;
+    let mut request = format!("ws://{}{path}", site.address).into_client_request().expect("a URL");
+    request.headers_mut().insert("X-Forwarded-For", client.parse().expect("a header"));
+    let dialled = timeout(TIMEOUT, client_async(request, stream)).await;
     match dialled.expect("it answers") {
         Ok((socket, _)) => Ok(socket),
         Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
@@ -301,4 +309,98 @@ async fn a_websocket_counts_as_a_connection_of_its_client() {
     let freed = async { while connect(&site, "/ws").await.is_err() {} };
     timeout(TIMEOUT, freed).await.expect("the slot is free again");
     drop(second);
+}
+
+#[tokio::test]
+async fn sockets_to_the_node_and_to_environments_have_places_of_their_own() {
+    let echo = echo_on("127.0.0.1:0").await;
+    let node = echo.address.to_string();
+    let places = |total, per_client, per_network| Places { total, per_client, per_network };
+    let site = serve(|dir, settings| {
+        settings.lightning_websocket = Some(node.clone());
+        settings.routes_file = Some(dir.join("routes.json"));
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+        settings.limits.node_sockets = places(4, 2, 3);
+        settings.limits.environment_sockets = places(1, 1, 1);
+    })
+    .await;
+    let (environment, table) = one_environment(&node, Timestamp::now() + 1.hour());
+    table.write(&site.dir.path().join("routes.json")).expect("it can be written");
+    let mut open = vec![];
+    // Two of a household, one more of its site, none for the thousand others of that site.
+    for n in 0..1000 {
+        let client = format!("2001:db8:1:{:x}::{n:x}", n / 2 * 2 % 0xffff);
+        match connect_from(&site, "/ws", &client).await {
+            Ok(socket) => open.push(socket),
+            Err(status) => assert_eq!(status, 429, "{client}"),
+        }
+    }
+    assert_eq!(open.len(), 3);
+    open.push(connect_from(&site, "/ws", "2001:db8:2::1").await.expect("another site has a place"));
+    assert_eq!(connect_from(&site, "/ws", "2001:db8:3::1").await.err(), Some(429), "all are taken");
+    let mut class = connect_from(&site, &environment, "2001:db8:1::1").await.expect("these are others");
+    round_trip(&mut class, Message::text("hello")).await;
+    assert_eq!(connect_from(&site, &environment, "2001:db8:3::1").await.err(), Some(429));
+    // A place is free once its socket has ended.
+    drop(open);
+    let buyer = async {
+        loop {
+            if let Ok(socket) = connect_from(&site, "/ws", "2001:db8:3::1").await {
+                return socket;
+            }
+        }
+    };
+    timeout(TIMEOUT, buyer).await.expect("a place comes free");
+}
+
+#[tokio::test]
+async fn a_websocket_without_a_lightning_handshake_is_closed() {
+    let (site, _echo) = relaying(Limits { handshake_secs: 1, ..Limits::default() }).await;
+    // One that says nothing, one that only pings, and one whose bytes the node does not accept.
+    let mut silent = connect(&site, "/ws").await.expect("a WebSocket");
+    let mut pinging = connect(&site, "/ws").await.expect("a WebSocket");
+    pinging.send(Message::Ping(vec![0; 125].into())).await.expect("it takes it");
+    let mut halfway = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut halfway, Message::binary(vec![0; 50])).await;
+    // The echo of more than an act two stands for the node's first message.
+    let mut peer = connect(&site, "/ws").await.expect("a WebSocket");
+    round_trip(&mut peer, Message::binary(vec![0; 50])).await;
+    round_trip(&mut peer, Message::binary(vec![0; 66])).await;
+    for socket in [&mut silent, &mut pinging, &mut halfway] {
+        assert_eq!(ending(socket).await, Some(1002));
+    }
+    round_trip(&mut peer, Message::text("still here")).await;
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_environment() {
+    let echo = echo_on("127.0.0.1:0").await;
+    let site = serve(|dir, settings| settings.routes_file = Some(dir.join("routes.json"))).await;
+    let file = site.dir.path().join("routes.json");
+    let (path, table) = one_environment(&echo.address.to_string(), Timestamp::now() + 2.seconds());
+    table.write(&file).expect("it can be written");
+    let mut socket = connect(&site, &path).await.expect("a WebSocket");
+    round_trip(&mut socket, Message::text("hello")).await;
+    assert_eq!(ending(&mut socket).await, Some(1000));
+}
+
+/// The path of an environment's node, and a table with it.
+fn one_environment(node: &str, ends: Timestamp) -> (String, RouteTable) {
+    let name = ProjectName::new(ends, OrderId::random()).expect("a name");
+    let nodes = vec![format!("ws://{node}").parse().expect("an endpoint")];
+    let mut table = RouteTable::default();
+    table.insert(name, Route::new(ends, nodes).expect("a route"));
+    (format!("/e/{}/0", name.environment()), table)
+}
+
+#[tokio::test]
+async fn the_node_is_reached_however_lnmessage_addresses_it() {
+    let (site, _echo) = relaying(Limits::default()).await;
+    for path in
+        ["/ws", "/ws?", "/ws?/node.example:9735", "/ws/node.example:9735", "/ws/[::1]:9735", "/ws/a/b"]
+    {
+        let mut socket = connect(&site, path).await.unwrap_or_else(|status| panic!("{path}: {status}"));
+        round_trip(&mut socket, Message::text("hello")).await;
+    }
+    assert_eq!(site.get("/wsx").await.status, 404);
 }

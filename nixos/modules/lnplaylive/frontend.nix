@@ -9,12 +9,13 @@ let
   inherit (lib) mkEnableOption mkOption types;
   cfg = config.services.lnplaylive;
   hardening = import ../hardening.nix;
+  unitLimits = import ../limits.nix;
 
   environmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
   # With ExecCondition a unit is skipped, and does not count as failed.
   ifDeployed = ''${pkgs.runtimeShell} -c '[ "$DEPLOY_LNPLAYLIVE_FRONTEND" = true ]' '';
   deploy = lib.boolToString cfg.frontend.enable;
-  inherit (cfg.settings.frontend) listen;
+  inherit (cfg.settings.frontend) listen limits;
 in
 {
   options.services.lnplaylive = {
@@ -42,6 +43,25 @@ in
         "127.0.0.1/32"
         "::1/128"
       ];
+      # The services' own limits are computed from these, which are the server's defaults.
+      limits = {
+        connections = lib.mkDefault 8192;
+        node_sockets = lib.mapAttrs (_: lib.mkDefault) {
+          total = 256;
+          per_client = 16;
+          per_network = 32;
+        };
+        environment_sockets = lib.mapAttrs (_: lib.mkDefault) {
+          total = 4096;
+          per_client = 256;
+          per_network = 512;
+        };
+        card_requests = lib.mapAttrs (_: lib.mkDefault) {
+          total = 16;
+          per_client = 1;
+          per_network = 4;
+        };
+      };
       metrics_listen = lib.mkIf cfg.metrics.enable "127.0.0.1:9101";
     };
 
@@ -64,11 +84,10 @@ in
           EnvironmentFile = environmentFile;
           ExecCondition = ifDeployed;
           ExecStart = "${cfg.package}/bin/lnplaylive-frontend --config ${cfg.configFile}";
-          # Each relayed connection needs two file descriptors.
-          LimitNOFILE = 65536;
           Restart = "always";
           RestartSec = 5;
-        };
+        }
+        // unitLimits.frontend limits;
     };
 
     services.caddy = {
@@ -79,6 +98,15 @@ in
       globalConfig = ''
         admin off
         {$ACME_OPTIONS}
+        servers {
+          # Slow clients. A WebSocket has no such limit; the web shop's server has those.
+          timeouts {
+            read_header 10s
+            read_body 30s
+            idle 1m
+          }
+          max_header_size 32KB
+        }
       '';
       virtualHosts."{$SHOP_DOMAIN}" = {
         # Request paths contain order ids.
@@ -125,6 +153,7 @@ in
               EnvironmentFile = environmentFile;
               ExecCondition = ifDeployed;
             }
+            // unitLimits.caddy limits
           )
           # nixpkgs' module sets the same values.
           [

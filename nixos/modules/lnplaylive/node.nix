@@ -9,6 +9,7 @@ let
   cfg = config.services.lnplaylive;
   node = config.services.clightning;
   hardening = import ../hardening.nix;
+  unitLimits = import ../limits.nix;
 
   # The public runes. Orders have a rune of their own because a rate limit is shared by all holders of a rune, and every use
   # of a rune counts: with a single rune, each request for the prices would delay orders.
@@ -68,7 +69,10 @@ in
     systemd.services.clightning = {
       # The plugin hands environments over via SSH.
       path = [ config.programs.ssh.package ];
-      serviceConfig.ReadWritePaths = [ cfg.publicDir ];
+      serviceConfig = {
+        ReadWritePaths = [ cfg.publicDir ];
+      }
+      // unitLimits.clightning cfg.settings.frontend.limits;
     };
 
     systemd.services.lnplaylive-rune = {

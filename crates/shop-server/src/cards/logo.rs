@@ -6,7 +6,7 @@ use std::io::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::imageops::FilterType;
-use image::{ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::CardsError;
 
@@ -14,10 +14,21 @@ use super::CardsError;
 const MAX_BYTES: usize = 1 << 20;
 /// Maximum number of pixels on a side.
 const MAX_SIDE: u32 = 4096;
+/// Maximum number of pixels. Decoding takes up to eight bytes for each.
+const MAX_PIXELS: u64 = 4 << 20;
 /// Memory limit for decoding, in bytes: an image of that size and the decoder's needs.
-const MAX_MEMORY: u64 = 160 << 20;
+const MAX_MEMORY: u64 = 48 << 20;
 /// Number of pixels on a side that are kept: 300 dots per inch over six centimetres.
 const KEPT_SIDE: u32 = 720;
+
+const TOO_MANY_PIXELS: &str = "has too many pixels; at most 4 megapixels are allowed, and 4096 on a side";
+
+fn reason(error: &ImageError) -> CardsError {
+    CardsError::Logo(match error {
+        ImageError::Limits(_) => TOO_MANY_PIXELS,
+        _ => "is not a picture that can be read",
+    })
+}
 
 /// A picture.
 pub(super) struct Logo {
@@ -50,12 +61,13 @@ impl Logo {
         (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
         limits.max_alloc = Some(MAX_MEMORY);
         reader.limits(limits);
-        let image = reader.decode().map_err(|error| {
-            CardsError::Logo(match error {
-                image::ImageError::Limits(_) => "has too many pixels; at most 4096 on a side are allowed",
-                _ => "is not a picture that can be read",
-            })
-        })?;
+        // The size is in the header; nothing is decoded before it is known to be small enough.
+        let decoder = reader.into_decoder().map_err(|error| reason(&error))?;
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(CardsError::Logo(TOO_MANY_PIXELS));
+        }
+        let image = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
         let large = image.width() > KEPT_SIDE || image.height() > KEPT_SIDE;
         let image = if large { image.resize(KEPT_SIDE, KEPT_SIDE, FilterType::Triangle) } else { image };
         let rgba = image.into_rgba8();
