@@ -197,9 +197,10 @@ impl Error {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Lxd(error) if error.is_transient() => Severity::Passing,
-            Self::Ssh { severity: Severity::Passing, .. } => Severity::Passing,
-            // The operator has to do something, and once done the same step works.
-            Self::NoSuchRemote { .. } | Self::State { .. } => Severity::Passing,
+            // Of a remote or state that is not there: the operator has to do something, and once done the same step works.
+            Self::Ssh { severity: Severity::Passing, .. }
+            | Self::NoSuchRemote { .. }
+            | Self::State { .. } => Severity::Passing,
             Self::Settings { .. }
             | Self::NotEnrolled { .. }
             | Self::TokenRefused { .. }
