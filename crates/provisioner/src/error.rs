@@ -197,7 +197,7 @@ impl Error {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Lxd(error) if error.is_transient() => Severity::Passing,
-            // Without its settings or our files the operator has to do something, and once done the same step works.
+            // Of a remote or state that is not there: the operator has to do something, and once done the same step works.
             Self::Ssh { severity: Severity::Passing, .. }
             | Self::NoSuchRemote { .. }
             | Self::State { .. } => Severity::Passing,
