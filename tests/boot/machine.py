@@ -67,6 +67,7 @@ class Machine:
         self.metadata = work / "metadata"
         self.console = work / "console"
         self.console.touch()
+        self.journal = work / "journal"
         # On this machine's loopback, what listens in it.
         self.ports = {name: free_port() for name in listening}
         # Where this is written, its host key has to be the one in it.
@@ -104,6 +105,7 @@ class Machine:
         arguments = f"qemu-system-x86_64 -machine q35 {accelerator} -smp 2 -m 1536 -nodefaults -no-user-config".split()
         arguments += ["-display", "none", "-no-reboot", "-kernel", str(self.kernel), "-append", self.command_line]
         arguments += ["-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"]
+        arguments += ["-chardev", f"file,id=journal,path={self.journal},append=on", "-serial", "chardev:journal"]
         arguments += ["-qmp", f"unix:{self.sockets}/qmp,server=on,wait=off", "-device", "virtio-rng-pci"]
         for index, (path, kind) in enumerate([(self.root, "qcow2"), *((volume, "raw") for volume in volumes)]):
             arguments += ["-drive", f"file={path},format={kind},if=none,id=disk{index},cache=unsafe"]
@@ -184,6 +186,11 @@ class Machine:
             file.seek(self.seen)
             text = file.read().decode(errors="replace")
         return re.sub(r"\x1b(?:\[[0-9;?]*[A-Za-z]|.)|\r", "", text)
+
+    def logged(self, lines: int) -> str:
+        """Return the end of its journal, whatever boot it is of."""
+        text = self.journal.read_text(errors="replace") if self.journal.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
 
     def goes_well(self) -> bool:
         """Whether it runs; raises if its console tells of a unit that failed or was dropped, or a missing program."""

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Plays scenarios on machines:   scenarios.py WORK BIN_DIR [SCENARIO…].
 
-WORK/images/host and WORK/images/environment have kernel, disk.raw and evaluated.json of an image each; WORK gets what
-the machines leave. Prints what was seen. Where something was not, says which, with the end of that machine's console,
-and ends with status 1.
+Without arguments all of them but `shop`, which `life` begins with. `scenarios.py --images [SCENARIO…]` prints the
+images that they want.
+
+WORK/images/NAME has kernel, disk.raw and evaluated.json of an image; WORK gets what the machines leave. Prints what was
+seen. Where something was not, says which, with the end of that machine's console, and ends with status 1.
 """
 
 import os
@@ -11,8 +13,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,18 @@ from outside import Customer, Remote
 from stage import BOOT_TIMEOUT, DOMAIN, Shop, Stage, user_data
 
 
+def shop(stage: Stage) -> None:
+    """From the first boot to a purchase, and the next boot."""
+    with outside(stage) as (data, customer), stage.instance("first", data) as first:
+        volume = stage.volume("state")
+        node, _ = first_boot(stage, first, volume, customer)
+        reboot(stage, first, volume, node)
+
+
 def life(stage: Stage) -> None:
     """From the first boot to an instance that was replaced."""
-    remote = Remote(stage.work / "remote", stage.bins)
-    customer = Customer(stage.work / "customer")
-    volume = stage.volume("state")
-    data = user_data(port=remote.port, token=remote.token)
-    try:
+    with outside(stage) as (data, customer):
+        volume = stage.volume("state")
         with stage.instance("first", data) as first:
             node, order = first_boot(stage, first, volume, customer)
             reboot(stage, first, volume, node)
@@ -37,8 +45,19 @@ def life(stage: Stage) -> None:
             file.truncate(volume.stat().st_size + 1024 * MIB)
         with stage.instance("replaced", data) as second:
             replaced(stage, second, volume, node, order)
+
+
+@contextmanager
+def outside(stage: Stage) -> Iterator[tuple[str, Customer]]:
+    """Start a remote and a customer; what the host's user-data says of the remote comes with them."""
+    remote = Remote(stage.work / "remote", stage.bins)
+    try:
+        customer = Customer(stage.work / "customer")
+        try:
+            yield user_data(port=remote.port, token=remote.token), customer
+        finally:
+            customer.stop()
     finally:
-        customer.stop()
         remote.stop()
 
 
@@ -181,6 +200,7 @@ def untouched(volume: Path) -> None:
 # The name of each scenario, the image that its machines are of, and what happens. What takes longest is first.
 SCENARIOS: dict[str, tuple[str, Callable[[Stage], None]]] = {
     "life": ("host", life),
+    "shop": ("host", shop),
     "environment": ("environment", environment),
     "two-blank-volumes": ("host", two_blank_volumes),
     "wrong-user-data": ("host", wrong_user_data),
@@ -205,10 +225,14 @@ def play(name: str, work: Path, bins: Path) -> str | None:
 
 def main() -> None:
     """Play the scenarios, as many at a time as there are processors."""
-    work, bins = Path(sys.argv[1]), Path(sys.argv[2])
-    names = sys.argv[3:] or list(SCENARIOS)
+    only_images = sys.argv[1:2] == ["--images"]
+    names = sys.argv[2 if only_images else 3 :] or [name for name in SCENARIOS if name != "shop"]
     if unknown := [name for name in names if name not in SCENARIOS]:
         sys.exit(f"boot: no scenario is named {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    if only_images:
+        print("\n".join(dict.fromkeys(SCENARIOS[name][0] for name in names)))
+        return
+    work, bins = Path(sys.argv[1]), Path(sys.argv[2])
     # Whoever ends it ends its machines and daemons as well.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -69,8 +69,9 @@ class Stage:
             yield machine
         except ScenarioError as error:
             lines = [line for line in machine.said().splitlines() if " running (" not in line]
-            end = "\n".join(lines[-80:])
-            raise ScenarioError(f"{self.name}: {name}: {error}\n-- its console:\n{end}") from error
+            console = "\n".join(lines[-40:])
+            ends = f"-- its console:\n{console}\n-- its journal:\n{machine.logged(80)}"
+            raise ScenarioError(f"{self.name}: {name}: {error}\n{ends}") from error
         finally:
             machine.kill()
 

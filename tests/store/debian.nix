@@ -5,10 +5,4 @@
   environment.ldso = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
   # Where sshd locks itself in.
   systemd.tmpfiles.settings.debian."/run/sshd".d = { };
-  # The user that dhcpcd becomes.
-  users.users._dhcpcd = {
-    isSystemUser = true;
-    group = "_dhcpcd";
-  };
-  users.groups._dhcpcd = { };
 }

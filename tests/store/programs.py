@@ -138,6 +138,7 @@ VIEWS: dict[str, View] = {
     "dbus-broker": debian("dbus-broker"),
     # Nothing to be indexed for a desktop.
     "desktop-file-utils": View(scripts={"update-desktop-database": "#!/bin/sh\n"}),
+    # Without the user _dhcpcd, which only Debian has, it separates no privileges. nixpkgs builds it without.
     "dhcpcd": debian("dhcpcd-base"),
     "diffutils": debian("diffutils"),
     "dmidecode": debian("dmidecode"),

@@ -35,8 +35,8 @@ const fn refused(reason: &'static str, methods: &'static [&'static str]) -> Fami
     Family { methods, decision: Decision::Refused, reason }
 }
 
-/// All decisions, for the methods of Core Lightning 26.04 and its plugins and for [`crate::block_plugin`]. Methods in no
-/// family are refused.
+/// All decisions, for the methods of Core Lightning 26.04 and its plugins and for [`crate::plugin`]. Methods in no family
+/// are refused.
 pub static FAMILIES: [Family; 27] = [
     allowed(
         "looking at one's own node and at what it knows of the network; reads only",
@@ -188,7 +188,7 @@ pub static FAMILIES: [Family; 27] = [
     refused("a size that tells nothing about a class", &["datastoreusage"]),
     refused("for Core Lightning's developers: aborts, dumps, raw access", &["dev", "dev-*"]),
     refused(
-        "the way to bitcoind that lightningd uses itself: arguments end on a command line of bitcoin-cli",
+        "the way to bitcoind that lightningd uses itself; a call waits for bitcoind, and the node with it",
         &["estimatefees", "getchaininfo", "getrawblockbyheight", "getutxout", "sendrawtransaction"],
     ),
     refused("the node's log has what its peers sent and how the machine is set up", &["getlog"]),

@@ -155,7 +155,7 @@ impl Bitcoind {
                 // The chain is small, and most of the instance's memory is for the nodes.
                 "-dbcache=16",
                 "-maxmempool=32",
-                // Calls of the nodes' `bitcoin-cli` come in bursts, at every block.
+                // The nodes' calls come in bursts, at every block.
                 "-rpcworkqueue=256",
             ]
             .map(OsString::from),

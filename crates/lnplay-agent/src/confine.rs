@@ -45,8 +45,7 @@ pub struct Limits {
     pub disk: u64,
 }
 
-/// A node has 15 to 20 processes, one more for each connection of an attendee and two for each poll of bitcoind, and takes 25
-/// to 50 MB.
+/// A node has 15 to 20 processes, one more for each connection of an attendee, and takes 25 to 50 MB.
 pub const NODE: Limits =
     Limits { tasks: 256, files: 4096, file_bytes: 256 * MIB, memory: 384 * MIB, disk: 512 * MIB };
 

@@ -11,12 +11,11 @@
 //! | the machine | [`systemd`], [`lock`], [`group`], [`log`], [`confine`] |
 //! | decisions about an environment | [`coins`], [`channels`], [`names`], [`access`], [`room`] |
 //! | its state and settings | [`state`], [`settings`] |
-//! | its daemons | [`child`], [`bitcoind`], [`node`], [`chain`], [`block_plugin`] |
+//! | its daemons | [`child`], [`bitcoind`], [`node`], [`chain`], [`plugin`] |
 //! | commands | [`control`], [`service`], [`supervisor`], [`up`], [`session`] |
 
 pub mod access;
 pub mod bitcoind;
-pub mod block_plugin;
 pub mod chain;
 pub mod channels;
 pub mod child;
@@ -28,6 +27,7 @@ pub mod lock;
 pub mod log;
 pub mod names;
 pub mod node;
+pub mod plugin;
 pub mod room;
 pub mod service;
 pub mod session;

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use lnplay_agent::confine::Confinement;
 use lnplay_agent::settings::Settings;
 use lnplay_agent::state::{self, StateDir};
-use lnplay_agent::{block_plugin, child, control, session, supervisor, up};
+use lnplay_agent::{child, control, plugin, session, supervisor, up};
 use lnplaylive_core::progress::Line;
 use tracing_subscriber::EnvFilter;
 
@@ -60,10 +60,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if block_plugin::is_requested() {
-        return match block_plugin::run() {
+    if plugin::is_requested() {
+        return match plugin::run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.into()),
+            Err(error) => {
+                // Ends up in the node's log.
+                eprintln!("lnplay: {error}");
+                ExitCode::FAILURE
+            }
         };
     }
     let Cli { settings, command } = Cli::parse();

@@ -19,9 +19,9 @@ use crate::child::Attempt;
 use crate::confine::{self, Users};
 use crate::names;
 use crate::room::{self, Room};
-use crate::settings::Settings;
+use crate::settings::{ChainBackend, Settings};
 use crate::state::{self, StateDir};
-use crate::{access, block_plugin};
+use crate::{access, plugin};
 
 /// The longest alias that the protocol has room for, in bytes.
 pub const MAX_ALIAS: usize = 32;
@@ -36,8 +36,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// More blocks than coins are ever reserved for.
 const ALL_RESERVED_BLOCKS: u32 = 1_000_000;
 
-/// The blocks that a node looks back at its start. Each costs two processes (`bitcoin-cli`), and a new node has nothing in
-/// the chain that it starts on.
+/// The blocks that a node looks back at its start. A new node has nothing in the chain that it starts on.
 const RESCAN: u32 = 2;
 
 /// Plugins that attendees do not need; each is a process of a megabyte or more per node. Offers, xpay, pay and commando
@@ -125,10 +124,19 @@ impl Attempt for RpcError {
 /// checksums; glibc would adapt its thresholds to such sizes and keep four megabytes for good. With fixed thresholds it
 /// returns them. Without thread caches (there are no threads) it saves another half megabyte, and a little more without the
 /// caches for small pieces.
-pub const VARIABLES: [(&str, &str); 1] = [(
+const VARIABLES: [(&str, &str); 1] = [(
     "GLIBC_TUNABLES",
     "glibc.malloc.mmap_threshold=16384:glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=0:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 )];
+
+/// Environment variables of a node's processes with this backend.
+pub fn variables(backend: ChainBackend) -> Vec<(&'static str, &'static str)> {
+    let mut out = VARIABLES.to_vec();
+    if backend == ChainBackend::Bcli {
+        out.push((plugin::BACKEND_VARIABLE, plugin::BCLI));
+    }
+    out
+}
 
 /// The ports that the spec leaves open, chosen so that they do not collide with the nodes' WebSocket ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,10 +313,14 @@ pub fn stored_identity(dir: &StateDir, index: u32) -> anyhow::Result<Option<Iden
     state::read_json(&dir.identity(index))
 }
 
-/// The seconds between two polls for new blocks. Each poll costs a process, so in a large environment they are rarer; a node
-/// never lags behind by more than a block.
-fn poll_seconds(spec: &EnvironmentSpec) -> u32 {
-    (1 + spec.node_count / 32).min(spec.block_time)
+/// The seconds between two polls for new blocks. With lnplay's backend a poll costs next to nothing, and the node has the next
+/// block at once unless it comes within this time after another. With `bcli` each poll costs processes, so in a large
+/// environment they are rarer; a node never lags behind by more than a block.
+fn poll_seconds(spec: &EnvironmentSpec, backend: ChainBackend) -> u32 {
+    match backend {
+        ChainBackend::Lnplay => 1,
+        ChainBackend::Bcli => (1 + spec.node_count / 32).min(spec.block_time),
+    }
 }
 
 impl Node {
@@ -331,10 +343,10 @@ impl Node {
         &self.dir
     }
 
-    /// The last request for a block, by [`crate::block_plugin`]. The directory is the node's own, and a node that was taken
+    /// The last request for a block, by [`plugin::block_request`]. The directory is the node's own, and a node that was taken
     /// over may have anything there: the file is never opened.
     pub fn block_request(&self) -> Option<BlockRequest> {
-        let path = self.dir.join("regtest").join(block_plugin::REQUEST_FILE);
+        let path = self.dir.join("regtest").join(plugin::block_request::REQUEST_FILE);
         let metadata = std::fs::symlink_metadata(path).ok()?;
         Some(BlockRequest { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
     }
@@ -355,7 +367,6 @@ impl Node {
             path("--lightning-dir=", self.dir.as_os_str()),
             path("--bitcoin-datadir=", bitcoind.client_dir().as_os_str()),
         ];
-        out.extend(settings.bitcoin_cli().map(|cli| path("--bitcoin-cli=", &cli)));
         out.extend(
             [
                 "--network=regtest".to_owned(),
@@ -372,7 +383,7 @@ impl Node {
                 "--developer".to_owned(),
                 "--dev-allow-localhost".to_owned(),
                 "--dev-no-version-checks".to_owned(),
-                format!("--dev-bitcoind-poll={}", poll_seconds(spec)),
+                format!("--dev-bitcoind-poll={}", poll_seconds(spec, settings.chain_backend)),
                 // Nodes gather what they tell others for a minute; so long nobody could pay over two channels.
                 "--dev-fast-gossip".to_owned(),
             ]
@@ -380,7 +391,12 @@ impl Node {
         );
         // The executable may be gone after an upgrade; a node would not start without it.
         let plugin = std::env::current_exe().ok().filter(|path| path.is_file());
-        out.extend(plugin.map(|plugin| path("--plugin=", plugin.as_os_str())));
+        out.extend(plugin.as_ref().map(|plugin| path("--plugin=", plugin.as_os_str())));
+        if plugin.is_some() && settings.chain_backend == ChainBackend::Lnplay {
+            out.push("--disable-plugin=bcli".into());
+        } else {
+            out.extend(settings.bitcoin_cli().map(|cli| path("--bitcoin-cli=", &cli)));
+        }
         out.extend(DISABLED_PLUGINS.iter().map(|name| format!("--disable-plugin={name}").into()));
         out
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::confine::{self, Users};
-use crate::systemd;
+use crate::{plugin, systemd};
 
 /// The state directory of a machine's own environment.
 pub const DEFAULT_DIR: &str = "/var/lib/lnplay";
@@ -23,6 +23,16 @@ pub enum Supervision {
     Systemd,
     /// Nobody: a process of its own, which does not come back after a reboot
     Process,
+}
+
+/// The choice of the plugin by which nodes reach bitcoind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ChainBackend {
+    /// lnplay's own, over a connection that is kept alive
+    #[default]
+    Lnplay,
+    /// Core Lightning's, which starts bitcoin-cli at each poll
+    Bcli,
 }
 
 /// The program that keeps the supervisor running.
@@ -66,9 +76,12 @@ pub struct Settings {
     /// lightningd's executable
     #[arg(long, env = "LIGHTNINGD", default_value = "lightningd", global = true)]
     pub lightningd: OsString,
-    /// bitcoin-cli's executable, which lightningd calls [default: beside bitcoind, else from PATH]
+    /// bitcoin-cli's executable, for the backend bcli [default: beside bitcoind, else from PATH]
     #[arg(long, env = "BITCOIN_CLI", global = true)]
     pub bitcoin_cli: Option<OsString>,
+    /// The plugin by which nodes reach bitcoind
+    #[arg(long, env = plugin::BACKEND_VARIABLE, value_enum, default_value_t, global = true)]
+    pub chain_backend: ChainBackend,
     /// The first of the daemons' user ids, bitcoind's; the nodes' follow. Needs root [default: all daemons run as the
     /// caller; in an instance, where systemd keeps the supervisor, 50000]
     #[arg(long, env = "LNPLAY_FIRST_UID", global = true)]
@@ -88,6 +101,9 @@ impl Settings {
             ("LIGHTNINGD", self.lightningd.clone()),
         ];
         out.extend(self.bitcoin_cli.clone().map(|path| ("BITCOIN_CLI", path)));
+        if self.chain_backend == ChainBackend::Bcli {
+            out.push((plugin::BACKEND_VARIABLE, plugin::BCLI.into()));
+        }
         out.extend(self.first_uid.map(|uid| ("LNPLAY_FIRST_UID", uid.to_string().into())));
         out
     }

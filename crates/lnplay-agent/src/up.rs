@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lnplaylive_core::EnvironmentSpec;
 use lnplaylive_core::progress::Line;
+use lnplaylive_core::{EnvironmentSpec, version};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +27,7 @@ pub async fn up(
     spec: &[u8],
     mut print: impl FnMut(&Line) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let spec: EnvironmentSpec = serde_json::from_slice(spec).context("the spec cannot be read")?;
+    let spec: EnvironmentSpec = version::read(spec)?;
     spec.validate().context("the spec cannot be brought up")?;
     let dir = StateDir::new(&settings.dir)?;
     node::plan(&spec, &dir, settings.address)?;

@@ -5,6 +5,7 @@
 //! be read and tested by itself.
 
 pub mod addresses;
+pub mod breaker;
 pub mod catalogue;
 pub mod connection;
 pub mod culling;
@@ -19,7 +20,9 @@ pub mod routes;
 pub mod secret;
 pub mod settings;
 pub mod tags;
+pub mod version;
 
+pub use breaker::Breaker;
 pub use catalogue::{Catalogue, Product, Sku, Terms};
 pub use connection::{ConnectionString, Endpoint, NodeId, Rgb, Scheme};
 pub use customisation::Customisation;

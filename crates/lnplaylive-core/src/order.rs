@@ -13,6 +13,7 @@
 //! step runs, so that a restarted plugin can go on from the record. An abandoned placement is a [`Leftover`] until the
 //! remote is known to have nothing of it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,14 +33,18 @@ const MAX_HISTORY: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Placements that may be abandoned before the order has failed. At least 1. A remote that does not answer when one
-    /// is to be chosen does not count: such an order stays queued.
+    /// is to be chosen does not count, and neither does a fault of the remote itself: such an order stays queued.
     pub max_attempts: u32,
     /// Passing faults in a row before a placement is abandoned for another. At least 1.
     pub patience: u32,
     /// Wait after a first fault; it doubles with each further one.
     pub backoff: SignedDuration,
-    /// Longest wait.
+    /// Longest wait after a fault.
     pub max_backoff: SignedDuration,
+    /// Wait after a first abandoned placement; it doubles with each further one.
+    pub retry_pause: SignedDuration,
+    /// Longest wait after an abandoned placement.
+    pub max_retry_pause: SignedDuration,
 }
 
 impl Default for Policy {
@@ -49,15 +54,26 @@ impl Default for Policy {
             patience: 4,
             backoff: SignedDuration::from_secs(1),
             max_backoff: SignedDuration::from_secs(60),
+            retry_pause: SignedDuration::from_secs(60),
+            max_retry_pause: SignedDuration::from_mins(15),
         }
     }
 }
 
 impl Policy {
     fn wait(&self, faults: u32) -> SignedDuration {
-        let factor = 1_i32 << faults.saturating_sub(1).min(20);
-        self.backoff.checked_mul(factor).unwrap_or(self.max_backoff).min(self.max_backoff)
+        doubled(self.backoff, faults, self.max_backoff)
     }
+
+    fn retry_wait(&self, abandoned: u32) -> SignedDuration {
+        doubled(self.retry_pause, abandoned, self.max_retry_pause)
+    }
+}
+
+/// The wait after the `nth` failure in a row: `first`, doubled for each one before it, up to `longest`.
+pub fn doubled(first: SignedDuration, nth: u32, longest: SignedDuration) -> SignedDuration {
+    let factor = 1_i32 << nth.saturating_sub(1).min(20);
+    first.checked_mul(factor).unwrap_or(longest).min(longest)
 }
 
 /// An SSH key pair in OpenSSH's text formats.
@@ -140,11 +156,14 @@ pub struct Leftover {
 }
 
 /// Failures so far of an order that is to be provisioned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempts {
-    /// Abandoned placements.
+    /// Abandoned placements that count against the order.
     pub failed: u32,
+    /// Placements that were abandoned because of the remote itself, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remote_faults: BTreeMap<String, u32>,
     /// Passing faults in a row.
     pub faults: u32,
     /// Time of the next attempt, at the earliest.
@@ -163,6 +182,9 @@ pub struct Handover {
     pub expires_at: Timestamp,
     /// One for each node, node 0 first.
     pub connection_strings: Vec<ConnectionString>,
+    /// When the operator recorded a refund. The environment stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunded_at: Option<Timestamp>,
 }
 
 /// State of an order.
@@ -305,6 +327,8 @@ pub enum Severity {
     Passing,
     /// This placement will not work, but another one may.
     Final,
+    /// No placement on this remote works before its operator has mended it.
+    Remote,
 }
 
 /// An event in the life of an order.
@@ -438,7 +462,7 @@ impl Order {
     /// Moves to the next state; returns a sentence for the history if anything has changed.
     fn step(&mut self, event: Event, now: Timestamp, policy: &Policy) -> Result<Option<String>, Refused> {
         let refused = Refused { action: event.action(), state: self.state.name() };
-        let fresh = Attempts { failed: 0, faults: 0, not_before: now };
+        let fresh = Attempts { failed: 0, remote_faults: BTreeMap::new(), faults: 0, not_before: now };
         let (state, what) = match (self.state.clone(), event) {
             (State::Created, Event::Paid) => {
                 (State::Queued { paid_at: now, attempts: fresh }, "paid".to_owned())
@@ -471,7 +495,8 @@ impl Order {
                 let Placement { remote, project, .. } = placement;
                 let expires_at = expires_at.max(project.expires());
                 let what = format!("handed over, until {expires_at}");
-                let handover = Handover { remote, project, expires_at, connection_strings };
+                let handover =
+                    Handover { remote, project, expires_at, connection_strings, refunded_at: None };
                 (State::Provisioned { paid_at, handover }, what)
             }
 
@@ -501,8 +526,13 @@ impl Order {
             }
 
             (State::Failed { paid_at, reason, cancelled, refunded_at: None }, Event::Refunded { note }) => {
-                let what = note.map_or_else(|| "paid back".to_owned(), |note| format!("paid back: {note}"));
-                (State::Failed { paid_at, reason, cancelled, refunded_at: Some(now) }, what)
+                (State::Failed { paid_at, reason, cancelled, refunded_at: Some(now) }, paid_back(note))
+            }
+            (State::Provisioned { paid_at, mut handover }, Event::Refunded { note })
+                if handover.refunded_at.is_none() =>
+            {
+                handover.refunded_at = Some(now);
+                (State::Provisioned { paid_at, handover }, paid_back(note))
             }
 
             (State::Provisioned { paid_at, mut handover }, Event::Extended { expires_at })
@@ -547,7 +577,13 @@ impl Order {
         // The placement is abandoned, with whatever there may be of it on the remote.
         self.leftovers.push(placement.leftover());
         attempts.faults = 0;
-        attempts.failed += 1;
+        if severity == Severity::Remote {
+            *attempts.remote_faults.entry(placement.remote).or_default() += 1;
+        } else {
+            attempts.failed += 1;
+        }
+        let abandoned = attempts.remote_faults.values().sum::<u32>() + attempts.failed;
+        attempts.not_before = later(now, policy.retry_wait(abandoned));
         if attempts.failed >= policy.max_attempts {
             let reason = reason.to_owned();
             return State::Failed { paid_at, reason, cancelled: false, refunded_at: None };
@@ -573,6 +609,11 @@ impl Event {
             Self::Extended { .. } => "extend",
         }
     }
+}
+
+/// A refund, for the history.
+fn paid_back(note: Option<String>) -> String {
+    note.map_or_else(|| "paid back".to_owned(), |note| format!("paid back: {note}"))
 }
 
 /// `now + wait`, or the end of time.

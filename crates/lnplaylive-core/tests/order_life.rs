@@ -47,12 +47,16 @@ enum Kind {
     NotPlaced,
     InstanceRuns,
     HandedOver { strings: usize },
-    Failed { passing: bool },
+    Failed { severity: Severity },
     LeftoverGone,
     Retry,
     Cancel,
     Refunded,
     Extended { hours: i64 },
+}
+
+fn severities() -> impl Strategy<Value = Severity> {
+    prop_oneof![Just(Severity::Passing), Just(Severity::Final), Just(Severity::Remote)]
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -62,7 +66,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::NotPlaced),
         5 => Just(Kind::InstanceRuns),
         3 => prop_oneof![3 => Just(8_usize), 1 => 0..20_usize].prop_map(|strings| Kind::HandedOver { strings }),
-        4 => any::<bool>().prop_map(|passing| Kind::Failed { passing }),
+        4 => severities().prop_map(|severity| Kind::Failed { severity }),
         2 => Just(Kind::LeftoverGone),
         1 => Just(Kind::Retry),
         1 => Just(Kind::Cancel),
@@ -80,10 +84,7 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
         Kind::HandedOver { strings: n } => {
             Event::HandedOver { expires_at: at(second + 172_800), connection_strings: strings(n) }
         }
-        Kind::Failed { passing } => Event::StepFailed {
-            severity: if passing { Severity::Passing } else { Severity::Final },
-            reason: "it broke".into(),
-        },
+        Kind::Failed { severity } => Event::StepFailed { severity, reason: "it broke".into() },
         Kind::LeftoverGone => Event::LeftoverGone(
             order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project),
         ),
@@ -130,6 +131,7 @@ proptest! {
                 let first: &mut Handover = handed_over.get_or_insert(handover.clone());
                 prop_assert!(handover.expires_at >= first.expires_at);
                 first.expires_at = handover.expires_at;
+                first.refunded_at = first.refunded_at.or(handover.refunded_at);
                 prop_assert_eq!(first, handover);
                 prop_assert_eq!(handover.connection_strings.len(), 8);
             } else {
@@ -188,12 +190,32 @@ proptest! {
                 let event = Event::Placed(placement(&order, second));
                 order = order.apply(event, at(second), &policy).expect("placed");
             }
-            let event = event(Kind::Failed { passing }, &order, second);
+            let severity = if passing { Severity::Passing } else { Severity::Final };
+            let event = event(Kind::Failed { severity }, &order, second);
             order = order.apply(event, at(second), &policy).unwrap_or(order);
         }
         prop_assert_eq!(order.state.name(), "failed");
         prop_assert_eq!(order.leftovers.len(), policy.max_attempts as usize);
     }
+}
+
+#[test]
+fn a_remotes_faults_do_not_count_against_the_order() {
+    let policy = Policy::default();
+    let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+    let mut waits = Vec::new();
+    for n in 0..50 {
+        let placed = Event::Placed(placement(&order, 1_000_000 + 3 * n));
+        order = order.apply(placed, at(0), &policy).expect("placed");
+        let failed = event(Kind::Failed { severity: Severity::Remote }, &order, 0);
+        order = order.apply(failed, at(0), &policy).expect("abandoned");
+        let Work::Place(not_before) = order.work() else { panic!("it has left the queue") };
+        waits.push(not_before.duration_since(at(0)).as_secs());
+    }
+    assert_eq!(waits[..6], [60, 120, 240, 480, 900, 900]);
+    let attempts = order.state.attempts().expect("it is queued");
+    assert_eq!(attempts.failed, 0);
+    assert_eq!(attempts.remote_faults.values().sum::<u32>(), 50);
 }
 
 #[test]

@@ -192,11 +192,12 @@ impl Error {
         }
     }
 
-    /// Whether the same step may work later, or only another placement may.
+    /// Tells whether the same step may work later, whether another placement may, or whether the remote has to be mended
+    /// first. A broken image shows in SSH and in `lnplay up`, so their final failures are taken for the remote's.
     pub fn severity(&self) -> Severity {
         match self {
             Self::Lxd(error) if error.is_transient() => Severity::Passing,
-            Self::Ssh { severity, .. } => *severity,
+            Self::Ssh { severity: Severity::Passing, .. } => Severity::Passing,
             // The operator has to do something, and once done the same step works.
             Self::NoSuchRemote { .. } | Self::State { .. } => Severity::Passing,
             Self::Settings { .. }
@@ -208,12 +209,13 @@ impl Error {
             | Self::NoUserIds { .. }
             | Self::NodeUnreachable { .. }
             | Self::Unfit { .. }
-            | Self::MemberLost { .. }
-            | Self::PortTaken { .. }
             | Self::Lxd(_)
+            | Self::Ssh { .. }
+            | Self::Lnplay { .. } => Severity::Remote,
+            Self::MemberLost { .. }
+            | Self::PortTaken { .. }
             | Self::NotOurs { .. }
-            | Self::BeingRemoved { .. }
-            | Self::Lnplay { .. } => Severity::Final,
+            | Self::BeingRemoved { .. } => Severity::Final,
         }
     }
 

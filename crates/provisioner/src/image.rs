@@ -1,4 +1,7 @@
 //! The image that instances are made from: looked for by its alias, uploaded where it is missing.
+//!
+//! A survey that finds no image starts the upload in the background, and the remote takes no environments before it is
+//! done, so that no order waits for an upload.
 
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
@@ -7,13 +10,28 @@ use std::time::Duration;
 use lnplaylive_core::settings::{self, ImageFiles, InstanceType};
 use lxd_client::{Client, Found as _, ImageInfo};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::Error;
 
 /// The project that holds the image; projects of environments have none of their own.
 const PROJECT: &str = "default";
 /// The longest that an upload may take: 4 GB over 10 Mbit/s.
-const UPLOAD_TIME: Duration = Duration::from_secs(3600);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Pause after an upload in the background has failed.
+const UPLOAD_RETRY_PAUSE: Duration = Duration::from_secs(60);
+
+/// State of the upload in the background.
+#[derive(Debug, Default)]
+enum Upload {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// It is under way.
+    Running,
+    /// The last one failed.
+    Failed { at: Instant, reason: String },
+}
 
 /// What is known of the image on one remote.
 #[derive(Debug, Default)]
@@ -22,11 +40,57 @@ pub(crate) struct Image {
     seen: std::sync::Mutex<Option<ImageInfo>>,
     /// Held while looking and uploading: of several orders that need the image one brings it, and the others wait.
     bringing: Mutex<()>,
+    upload: std::sync::Mutex<Upload>,
 }
 
 impl Image {
     fn seen(&self) -> MutexGuard<'_, Option<ImageInfo>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the remote is known to have the image.
+    pub(crate) fn is_there(&self) -> bool {
+        self.seen().is_some()
+    }
+
+    fn upload(&self) -> MutexGuard<'_, Upload> {
+        self.upload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an upload in the background: true if the caller is to run it and report its end to
+    /// [`Image::end_upload`]. Otherwise one is under way, or the last one failed a moment ago.
+    pub(crate) fn begin_upload(&self) -> bool {
+        let mut upload = self.upload();
+        let begins = match &*upload {
+            Upload::Idle => true,
+            Upload::Running => false,
+            Upload::Failed { at, .. } => at.elapsed() >= UPLOAD_RETRY_PAUSE,
+        };
+        if begins {
+            *upload = Upload::Running;
+        }
+        begins
+    }
+
+    /// Records the end of an upload.
+    pub(crate) fn end_upload(&self, result: Result<(), String>) {
+        *self.upload() = match result {
+            Ok(()) => Upload::Idle,
+            Err(reason) => Upload::Failed { at: Instant::now(), reason },
+        };
+    }
+
+    /// Says why the remote takes no environments yet.
+    pub(crate) fn upload_state(&self, remote: &settings::Remote) -> String {
+        let settings::Remote { name, image, .. } = remote;
+        match &*self.upload() {
+            Upload::Failed { reason, .. } => {
+                format!("remote {name:?}: image {image:?} could not be uploaded, trying again: {reason}")
+            }
+            Upload::Idle | Upload::Running => {
+                format!("remote {name:?}: image {image:?} is being uploaded")
+            }
+        }
     }
 
     /// The remote said that it has no such image after all.
@@ -116,7 +180,7 @@ async fn upload(client: &Client, remote: &settings::Remote, files: ImageFiles<'_
             tracing::info!("remote {name:?}: image {alias:?}: {}% uploaded", now * 10);
         }
     };
-    let image = client.upload_image_watched(PROJECT, &files, UPLOAD_TIME, log).await?;
+    let image = client.upload_image_watched(PROJECT, &files, UPLOAD_TIMEOUT, log).await?;
     match client.create_image_alias(PROJECT, &remote.image, &image).await {
         // Somebody else was first: theirs stands.
         Err(error) if error.is_conflict() => {}

@@ -103,9 +103,23 @@ impl Provisioner {
         !self.remotes.is_empty()
     }
 
-    /// How each remote is: asked all at a time, each bounded in time. Enrols where that is still to be done.
+    /// The load of each remote: asked all at a time, each bounded in time. Enrols where that is still to be done. A remote
+    /// without the image reports that, and the upload is started in the background.
     pub async fn survey(&self) -> Vec<RemoteReport> {
-        join_all(self.remotes.iter().map(Remote::report)).await
+        join_all((0..self.remotes.len()).map(|index| self.survey_one(index))).await
+    }
+
+    async fn survey_one(&self, index: usize) -> RemoteReport {
+        let remote = &self.remotes[index];
+        let mut report = remote.report().await;
+        if report.load.is_ok() && !remote.image.is_there() {
+            if remote.image.begin_upload() {
+                let remotes = Arc::clone(&self.remotes);
+                tokio::spawn(async move { remotes[index].upload_image().await });
+            }
+            report.load = Err(remote.image.upload_state(&remote.settings));
+        }
+        report
     }
 
     /// The remotes' settings next to what they reported, for [`choose`].

@@ -176,6 +176,17 @@ impl Remote {
         Ok(Connection { client, server })
     }
 
+    /// Uploads the image, and records how that ended.
+    pub(crate) async fn upload_image(&self) {
+        let upload = async { self.image.bring(&self.client().await?, &self.settings).await };
+        let result = upload.await.map_err(|error: Error| error.chain());
+        if let Err(reason) = &result {
+            let name = &self.settings.name;
+            tracing::warn!("remote {name:?}: its image is not uploaded, trying again: {reason}");
+        }
+        self.image.end_upload(result);
+    }
+
     /// What the remote says about itself, as far as it is checked before anything is sold on it. Asked again after a
     /// while, and always while something is wrong.
     async fn facts(&self, client: &Client) -> Result<Arc<Facts>, Error> {

@@ -7,11 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lnplaylive_core::ConnectionString;
 use lnplaylive_core::environment::EnvironmentSpec;
 use lnplaylive_core::order::{Placement, Severity};
 use lnplaylive_core::progress::{Line, Progress};
-use lnplaylive_core::settings;
+use lnplaylive_core::{ConnectionString, settings, version};
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -232,7 +231,7 @@ async fn run(
         String::from_utf8_lossy(&kept).trim().to_owned()
     });
 
-    let spec = serde_json::to_vec(spec).expect("a spec is plain data");
+    let spec = version::write(spec).into_bytes();
     let sent = async {
         stdin.write_all(&spec).await?;
         stdin.shutdown().await

@@ -9,7 +9,7 @@ use lnplaylive_core::{Customisation, Event, Order, OrderId, ProjectName};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::{Candidate, Error, Findings, Member, Provisioner, Size, choose, keys};
+use crate::{Candidate, Error, Findings, Member, Placed, Provisioner, Size, choose, keys};
 
 /// Time-out of connecting to a node's port.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,8 +48,22 @@ impl Provisioner {
     ///
     /// Whoever is killed meanwhile leaves a project that the culler removes like any other.
     pub async fn try_out(&self, remote: &str, member: Option<&str>) -> Result<Duration, Error> {
+        self.try_out_on(remote, |listed| listed.name.as_deref() == member, &[]).await
+    }
+
+    /// As [`Provisioner::try_out`], on whichever member placement would choose, beside what is `reserved`.
+    pub async fn try_out_anywhere(&self, remote: &str, reserved: &[Placed]) -> Result<Duration, Error> {
+        self.try_out_on(remote, |_| true, reserved).await
+    }
+
+    async fn try_out_on(
+        &self,
+        remote: &str,
+        members: impl Fn(&Member) -> bool,
+        reserved: &[Placed],
+    ) -> Result<Duration, Error> {
         let order = trial_order();
-        let placement = self.trial_placement(&order, remote, member).await?;
+        let placement = self.trial_placement(&order, remote, members, reserved).await?;
         let begin = Instant::now();
         let result = self.trial_run(&order, &placement).await;
         let took = begin.elapsed();
@@ -62,16 +76,17 @@ impl Provisioner {
         &self,
         order: &Order,
         name: &str,
-        member: Option<&str>,
+        members: impl Fn(&Member) -> bool,
+        reserved: &[Placed],
     ) -> Result<Placement, Error> {
         let remote = self.remote(name)?;
         let mut report = remote.report().await;
         if let Ok(load) = &mut report.load {
-            load.members.retain(|listed| listed.name.as_deref() == member);
+            load.members.retain(members);
         }
         let candidate = Candidate { settings: &remote.settings, report: &report };
         let size = Size::from(&order.terms);
-        let choice = choose(&[candidate], size, &[], &[], SKIPPED_BLOCKS)
+        let choice = choose(&[candidate], size, reserved, &[], SKIPPED_BLOCKS)
             .map_err(|no_room| Error::Unfit { remote: name.to_owned(), faults: vec![no_room.to_string()] })?;
         let ends = Timestamp::now() + SignedDuration::from_hours(1);
         Ok(Placement {

@@ -33,7 +33,7 @@ async fn several_orders_at_once_bring_it_once() {
     let orders: Vec<_> = (0..4).map(|_| order(1)).collect();
     let mut used = Vec::new();
     let mut placements = Vec::new();
-    let reports = world.provisioner.survey().await;
+    let reports = world.reports().await;
     for order in &orders {
         let choice = choose(&world.provisioner.candidates(&reports), nodes(1), &used, &[], 0).expect("room");
         let (remote, member) = (choice.remote.clone(), choice.member.clone());
@@ -69,18 +69,35 @@ async fn one_that_is_there_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_is_tried_again_by_the_next() {
+async fn nothing_is_placed_before_the_upload_is_done() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
     let world = without_images(&format!("image_file = {}\n", quoted(&file))).await;
-    let order = order(1);
-    let placement = world.place(&order).await;
+    world.remote().faults().on("POST", "/1.0/images", 1, Fault::Hang);
+    for _ in 0..3 {
+        let reports = world.provisioner.survey().await;
+        let reason = reports[0].load.as_ref().expect_err("it has no image yet");
+        assert!(reason.contains("\"sim-0\"") && reason.contains("is being uploaded"), "{reason}");
+    }
+    support::until("the upload", || world.calls("POST", "/1.0/images") == 1).await;
+    world.provisioner.survey().await;
+    assert_eq!(world.calls("POST", "/1.0/images"), 1, "one at a time");
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_is_reported() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = image(dir.path(), "image.tar");
+    let world = without_images(&format!("image_file = {}\n", quoted(&file))).await;
     let full = Fault::FailOperation("no space left on device".into());
     world.remote().faults().on("POST", "/1.0/images", 1, full);
-    let error = world.provisioner.bring_up(&order, &placement).await.expect_err("no space");
-    names(&error, &["sim-0", "upload image", "image.tar", "no space left"]);
-    assert_eq!(world.remote().projects().len(), 1, "nothing was made yet");
-    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+    let reports = world.reports().await;
+    let reason = reports[0].load.as_ref().expect_err("there is no image");
+    for part in ["\"sim-0\"", "could not be uploaded", "image.tar", "no space left"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    world.provisioner.survey().await;
+    assert_eq!(world.calls("POST", "/1.0/images"), 1, "not again at once");
 }
 
 #[tokio::test]
@@ -100,7 +117,7 @@ async fn a_missing_one_that_cannot_be_brought_is_said_so() {
     world.remote().remove_image_alias("lnplay");
     let error = world.provisioner.bring_up(&order, &placement).await.expect_err("gone again");
     assert!(matches!(error, Error::NoImage { .. }), "{error}");
-    assert_eq!(error.severity(), Severity::Final);
+    assert_eq!(error.severity(), Severity::Remote);
     names(&error, &["sim-0", "lnplay"]);
     world.take_down(&order, &placement).await;
     let reports = world.provisioner.survey().await;

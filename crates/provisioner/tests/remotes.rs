@@ -262,7 +262,7 @@ async fn another_server_behind_the_address_is_said_so() {
     let order = order(1);
     let placement = placement(&order, "sim-0", lnplaylive_core::order::PortBlock { first: 20000, count: 2 });
     let error = own.bring_up(&order, &placement).await.expect_err("another server");
-    assert_eq!(error.severity(), Severity::Final);
+    assert_eq!(error.severity(), Severity::Remote);
 }
 
 #[tokio::test]

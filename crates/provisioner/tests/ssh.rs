@@ -25,7 +25,7 @@ async fn an_instance_that_never_opens_ssh() {
         world.remote().faults().on_ssh(fault);
         let error = world.fails_to_deploy().await;
         assert!(matches!(error, Error::Ssh { .. }), "{error}");
-        assert_eq!(error.severity(), Severity::Final);
+        assert_eq!(error.severity(), Severity::Remote);
         names(&error, &["no way in for 2 s", &format!("{}:20000", world.address)]);
     }
     nothing_is_left(&world).await;
@@ -53,7 +53,7 @@ async fn another_host_key() {
     let world = World::new(GOOD).await;
     world.remote().faults().on_ssh(SshFault::OtherHostKey);
     let error = world.fails_to_deploy().await;
-    assert_eq!(error.severity(), Severity::Final);
+    assert_eq!(error.severity(), Severity::Remote);
     names(&error, &["its host key is not the one we made"]);
     nothing_is_left(&world).await;
 }
@@ -81,7 +81,7 @@ async fn lnplay_that_does_not_do_its_work() {
         let world = World::new(&format!("#!/bin/sh\necho it hurts >&2\n{script}\n")).await;
         let error = world.fails_to_deploy().await;
         assert!(matches!(error, Error::Lnplay { .. }), "{script}: {error}");
-        assert_eq!(error.severity(), Severity::Final);
+        assert_eq!(error.severity(), Severity::Remote);
         names(&error, words);
         nothing_is_left(&world).await;
     }

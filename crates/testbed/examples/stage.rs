@@ -147,8 +147,10 @@ impl Stage {
                 self.shop.host.reconnect().await?;
             }
             StageCommand::BreakRemote => {
-                let refusal = Fault::Error(400, "no environments today".into());
-                faults()?.on("POST", "/1.0/projects", usize::MAX, refusal);
+                // A fault of each placement: one of the remote itself would leave orders queued.
+                let taken = "Error occurred when starting proxy device: Error: address already in use";
+                let fault = Fault::FailOperation(taken.into());
+                faults()?.on("PUT", "/1.0/instances/*/state", usize::MAX, fault);
             }
             StageCommand::MendRemote => faults()?.clear(),
             StageCommand::EndEnvironments => remote()?.clear().await,

@@ -26,8 +26,17 @@ msat_per_node_hour = 1000
 [provisioning]
 backoff_ms = 20
 max_backoff_ms = 200
+retry_pause_ms = 20
+max_retry_pause_ms = 200
 call_timeout_secs = 1
 "#;
+
+/// A fault that is one placement's and not the remote's: its ports are taken. Enough of them end an order as failed.
+pub fn ports_taken() -> sim_lxd::Fault {
+    sim_lxd::Fault::FailOperation(
+        "Error occurred when starting proxy device: Error: Failed to listen: address already in use".into(),
+    )
+}
 
 /// Says what a test has measured; `tests/run` shows it at the end.
 pub fn figure(text: &str) {

@@ -37,6 +37,8 @@ msat_per_node_hour = 1000
 concurrency = 10
 backoff_ms = 100
 max_backoff_ms = 1000
+retry_pause_ms = 100
+max_retry_pause_ms = 1000
 "#;
 
 /// This many servers with the image for environments, or nothing when there can be none here.

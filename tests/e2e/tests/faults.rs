@@ -110,13 +110,12 @@ async fn taking_down_what_failed_gets_through_every_fault() {
     }
 }
 
-/// Nothing works at all: the order ends as failed, the operator can see why and try again.
+/// No placement of it works: the order ends as failed, the operator can see why and try again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_fails_for_good_can_be_retried() {
     let shop = shop(1).await;
     let remote = &shop.remotes[0];
-    let fault = Fault::FailOperation("no space left on device".into());
-    remote.faults().on("PUT", "/1.0/instances/*/state", 1000, fault);
+    remote.faults().on("PUT", "/1.0/instances/*/state", 1000, e2e::ports_taken());
     let order = shop.buy(1, 1).await.expect("paid");
     let id = text(&order, "invoice_id");
     let status = shop.follow(id, e2e::LONG, |_| ()).await.expect("it ends");
@@ -199,4 +198,66 @@ async fn an_order_waits_for_a_remote_that_does_not_answer() {
     assert_eq!(status["deployment_details"]["status"], "queued", "{status}");
     remote.faults().clear();
     provisioned_once(&shop, id).await;
+}
+
+/// The remote answers, and no environment works there: orders wait, nothing more is sold, and once it is mended all that
+/// was paid for is delivered.
+async fn no_order_is_lost(break_it: impl Fn(&sim_lxd::Faults)) {
+    let daemons = daemons(Flavor::Simulated, "faults").expect("part of this workspace");
+    let settings = format!("{QUICK}survey_secs = 1\nbreaker_pause_secs = 1\n");
+    let config = ShopConfig { settings, ..ShopConfig::new(daemons) };
+    let shop = Shop::start(config).await.expect("a shop");
+    let remote = &shop.remotes[0];
+    break_it(remote.faults());
+    let mut orders = Vec::new();
+    for _ in 0..2 {
+        orders.push(shop.buy(1, 1).await.expect("paid"));
+    }
+    // The breaker opens, and trials of the shop's own do not work either.
+    testbed::until("a trial to fail", e2e::LONG, async || {
+        let shown = shop.host.node.call("lnplayops-remotes", json!({})).await.expect("remotes");
+        let breaker = shown["remotes"][0]["breaker"].clone();
+        let failed = breaker["failed_trials"].as_u64().unwrap_or_default();
+        Ok(if failed >= 1 { testbed::Step::Done(()) } else { testbed::Step::NotYet(shown.to_string()) })
+    })
+    .await
+    .expect("it is tried");
+    for order in &orders {
+        let status = shop.status(text(order, "invoice_id")).await.expect("a status");
+        assert_eq!(status["deployment_details"]["status"], "queued", "{status}");
+    }
+    let refused = shop.buy(1, 1).await.expect_err("nothing is sold");
+    assert!(format!("{refused:?}").contains("environments do not work on any remote"), "{refused:?}");
+    let offers = shop.host.node.call("lnplaylive-products", json!({})).await.expect("offers");
+    assert!(offers.to_string().contains("\"available\":false"), "{offers}");
+    remote.faults().clear();
+    for order in &orders {
+        provisioned_once(&shop, text(order, "invoice_id")).await;
+    }
+    let all = projects(remote);
+    assert!(all.iter().all(|(_, owner)| !owner.is_empty()), "{all:?}");
+    let order = shop.buy(1, 1).await.expect("it is sold again");
+    provisioned_once(&shop, text(&order, "invoice_id")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_is_lost_on_a_full_pool() {
+    no_order_is_lost(|faults| {
+        let fault = Fault::FailOperation("no space left on device".into());
+        faults.on("PUT", "/1.0/instances/*/state", usize::MAX, fault);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_is_lost_without_a_profile() {
+    no_order_is_lost(|faults| {
+        faults.on("POST", "/1.0/instances", usize::MAX, Fault::Error(404, "Profile not found".into()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_is_lost_on_a_broken_image() {
+    no_order_is_lost(|faults| faults.on_ssh(sim_lxd::SshFault::OtherHostKey)).await;
 }

@@ -39,6 +39,8 @@ msat_per_node_hour = 1000
 concurrency = 16
 backoff_ms = 100
 max_backoff_ms = 1000
+retry_pause_ms = 100
+max_retry_pause_ms = 1000
 "#;
 
 /// The longest that an outage may hold up an order. A member counts as online for 20 s after its end, a leader is found after

@@ -179,7 +179,7 @@ async fn orders_are_cancelled(flavor: Flavor) {
 async fn what_is_paid_back_is_recorded(flavor: Flavor) {
     let Some(shop) = shop(flavor, "what_is_paid_back_is_recorded").await else { return };
     let faults = shop.remotes[0].faults();
-    faults.on("POST", "/1.0/projects", 1000, Fault::Error(403, "not for you".into()));
+    faults.on("PUT", "/1.0/instances/*/state", 1000, e2e::ports_taken());
     let order = shop.buy(1, 1).await.expect("paid");
     let id = text(&order, "invoice_id");
     let refused = refusal(&shop, "lnplayops-refunded", json!([id])).await;

@@ -122,7 +122,7 @@ impl Environment {
     pub(super) fn start_node(&self, node: &Node) -> Child {
         let arguments: Vec<OsString> = node.arguments(&self.spec, &self.settings, &self.bitcoind);
         let recipe = Recipe {
-            variables: node::VARIABLES.to_vec(),
+            variables: node::variables(self.settings.chain_backend),
             ..self.recipe(
                 &node.child_name(),
                 &self.settings.lightningd,

@@ -5,7 +5,7 @@
 //! test.
 
 // Each test uses some of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 use std::fs;
 use std::io::Write;

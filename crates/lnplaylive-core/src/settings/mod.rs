@@ -19,6 +19,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use crate::breaker;
 use crate::catalogue::{Catalogue, Product, default_products};
 use crate::order::Policy;
 use source::{range, wrong};
@@ -112,7 +113,7 @@ impl Default for Shop {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provisioning {
-    /// Orders that are provisioned at the same time.
+    /// Orders that are provisioned at the same time on each remote.
     pub concurrency: u32,
     /// Placements that may be abandoned before an order has failed.
     pub max_attempts: u32,
@@ -122,6 +123,15 @@ pub struct Provisioning {
     pub backoff_ms: u32,
     /// Longest wait, in milliseconds.
     pub max_backoff_ms: u32,
+    /// Milliseconds to wait after a first abandoned placement; doubles with each further one.
+    pub retry_pause_ms: u32,
+    /// Longest wait after an abandoned placement, in milliseconds.
+    pub max_retry_pause_ms: u32,
+    /// Faults of a remote in a row before nothing more is placed or sold there.
+    pub breaker_faults: u32,
+    /// Seconds before such a remote is tried with an environment of the shop's own; doubles with each failed trial, up to
+    /// an hour.
+    pub breaker_pause_secs: u32,
     /// Minutes added to each environment's life, to allow for provisioning.
     pub allowance_mins: u32,
     /// Seconds between blocks in an environment.
@@ -140,6 +150,10 @@ impl Default for Provisioning {
             patience: 4,
             backoff_ms: 1000,
             max_backoff_ms: 60_000,
+            retry_pause_ms: 60_000,
+            max_retry_pause_ms: 900_000,
+            breaker_faults: 3,
+            breaker_pause_secs: 300,
             allowance_mins: 15,
             block_time_secs: 5,
             call_timeout_secs: 30,
@@ -198,6 +212,10 @@ impl Settings {
         range("provisioning.patience", p.patience, 1..=100)?;
         range("provisioning.backoff_ms", p.backoff_ms, 1..=60_000)?;
         range("provisioning.max_backoff_ms", p.max_backoff_ms, p.backoff_ms..=3_600_000)?;
+        range("provisioning.retry_pause_ms", p.retry_pause_ms, 1..=3_600_000)?;
+        range("provisioning.max_retry_pause_ms", p.max_retry_pause_ms, p.retry_pause_ms..=86_400_000)?;
+        range("provisioning.breaker_faults", p.breaker_faults, 1..=100)?;
+        range("provisioning.breaker_pause_secs", p.breaker_pause_secs, 1..=3600)?;
         range("provisioning.allowance_mins", p.allowance_mins, 0..=1440)?;
         range("provisioning.block_time_secs", p.block_time_secs, 1..=3600)?;
         range("provisioning.call_timeout_secs", p.call_timeout_secs, 1..=600)?;
@@ -210,6 +228,13 @@ impl Settings {
             .map_err(|e| wrong("products", e.to_string()))
     }
 
+    /// The limits of the remotes' breakers that these settings describe.
+    pub fn breaker_limits(&self) -> breaker::Limits {
+        let p = &self.provisioning;
+        let pause = SignedDuration::from_secs(p.breaker_pause_secs.into());
+        breaker::Limits { faults: p.breaker_faults, pause }
+    }
+
     /// The policy that these settings describe.
     pub fn policy(&self) -> Policy {
         let p = &self.provisioning;
@@ -218,6 +243,8 @@ impl Settings {
             patience: p.patience,
             backoff: SignedDuration::from_millis(p.backoff_ms.into()),
             max_backoff: SignedDuration::from_millis(p.max_backoff_ms.into()),
+            retry_pause: SignedDuration::from_millis(p.retry_pause_ms.into()),
+            max_retry_pause: SignedDuration::from_millis(p.max_retry_pause_ms.into()),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use cln_rpc::model::responses::ListdatastoreDatastore;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use lnplaylive_core::{Order, OrderId};
+use lnplaylive_core::{Order, OrderId, version};
 
 use super::node::Node;
 use crate::core::interfaces::{DamagedRecord, Lookup, NodeError, OrderList, OrderStore, Record, Records};
@@ -31,7 +31,7 @@ fn parse(entry: &ListdatastoreDatastore) -> Result<Record, DamagedRecord> {
     let key = entry.key.last().cloned().unwrap_or_default();
     let read = || {
         let text = entry.string.as_deref().ok_or("it is not text")?;
-        let order: Order = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let order: Order = version::read(text.as_bytes()).map_err(|e| e.to_string())?;
         if order.id.to_string() != key {
             return Err("it is the record of another order".to_owned());
         }
@@ -41,7 +41,7 @@ fn parse(entry: &ListdatastoreDatastore) -> Result<Record, DamagedRecord> {
 }
 
 fn text(order: &Order) -> String {
-    serde_json::to_string(order).expect("an order is plain data")
+    version::write(order)
 }
 
 impl OrderStore for Node {

@@ -4,7 +4,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use lnplaylive_core::order::{Leftover, Placement};
 use lnplaylive_core::{Order, OrderId, ProjectName};
-use provisioner::{Deployed, Provisioner, RemoteReport};
+use provisioner::{Deployed, Placed, Provisioner, RemoteReport};
 
 use crate::core::interfaces::{OnProgress, RemoteError, Remotes};
 
@@ -15,6 +15,18 @@ fn remote_error(error: &provisioner::Error) -> RemoteError {
 impl Remotes for Provisioner {
     fn poll(&self) -> BoxFuture<'_, Vec<RemoteReport>> {
         self.survey().boxed()
+    }
+
+    fn try_out<'a>(
+        &'a self,
+        remote: &'a str,
+        reserved: &'a [Placed],
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move {
+            let tried = self.try_out_anywhere(remote, reserved).await;
+            tried.map(drop).map_err(|e| remote_error(&e))
+        }
+        .boxed()
     }
 
     fn follow_moves<'a>(&'a self, reports: &'a [RemoteReport]) -> BoxFuture<'a, ()> {

@@ -3,13 +3,17 @@
 //! The remotes are polled in the background, so that no buyer waits for one. An answer is valid for
 //! [`Availability::valid_for`]; after that nothing is sold on the remote until it answers again, because "could not ask"
 //! means neither "there is room" nor "there is none".
+//!
+//! A remote that answers and on which environments do not work is taken out by its [`Breaker`], from what is sold and from
+//! placement, until a trial environment works there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::{OrderId, State, settings};
+use lnplaylive_core::breaker::{Circuit, Limits};
+use lnplaylive_core::{Breaker, OrderId, State, settings};
 use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Room, Size};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -24,6 +28,9 @@ const VALID_PAUSES: u32 = 4;
 /// Time after its expiry during which an invoice still reserves a place. By the node's clock, and until we hear of it, it
 /// may have been paid in the last moment.
 const RESERVED_AFTER_EXPIRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Longest time of a trial. What it leaves then has an end in its name, and the culler removes it.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// State of one remote.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +92,10 @@ pub struct Availability {
     orders: Arc<OrderBook>,
     settings: Vec<settings::Remote>,
     poll_pause: Duration,
+    breaker_limits: Limits,
+    /// One for each remote that has had a fault, or an environment that worked, since the start; and those restored from the
+    /// open orders. A remote without one is used.
+    breakers: Mutex<BTreeMap<String, Breaker>>,
     states: Mutex<BTreeMap<String, RemoteState>>,
     handed_over: Mutex<Vec<HandedOver>>,
     /// Sales in progress. Locked from looking for a place until it is reserved, so that no two get the last one.
@@ -101,6 +112,7 @@ impl Availability {
         orders: Arc<OrderBook>,
         settings: Vec<settings::Remote>,
         poll_pause: Duration,
+        breaker_limits: Limits,
     ) -> Self {
         Self {
             remotes,
@@ -108,6 +120,8 @@ impl Availability {
             orders,
             settings,
             poll_pause,
+            breaker_limits,
+            breakers: Mutex::default(),
             states: Mutex::default(),
             handed_over: Mutex::default(),
             sales: Mutex::default(),
@@ -186,6 +200,97 @@ impl Availability {
         Ok(())
     }
 
+    /// Restores the breakers from the open orders, after these were read.
+    pub fn restore_breakers(&self) {
+        let (now, limits) = (self.clock.now(), &self.breaker_limits);
+        let open: Vec<_> = self.orders.handles().iter().map(|handle| handle.order()).collect();
+        for settings::Remote { name, .. } in &self.settings {
+            let breaker = Breaker::restored(name, &open, now, limits);
+            if breaker.faults > 0 {
+                lock(&self.breakers).entry(name.clone()).or_insert(breaker);
+            }
+        }
+    }
+
+    /// The breaker of each remote that has one, by name.
+    pub fn breakers(&self) -> BTreeMap<String, Breaker> {
+        lock(&self.breakers).clone()
+    }
+
+    /// Records a fault of a remote.
+    pub fn note_fault(&self, remote: &str, reason: &str) {
+        let now = self.clock.now();
+        let mut breakers = lock(&self.breakers);
+        let breaker = breakers.entry(remote.to_owned()).or_default();
+        if breaker.fault(reason, now, &self.breaker_limits) {
+            tracing::warn!(
+                "remote {remote:?}: nothing more is sold or placed there: {} placements in a row did not work; a trial is made                  from time to time, see lnplayops-remotes: {reason}",
+                breaker.faults
+            );
+        }
+    }
+
+    /// Records an environment that works on a remote.
+    pub fn note_works(&self, remote: &str) {
+        let now = self.clock.now();
+        if lock(&self.breakers).entry(remote.to_owned()).or_default().works(now) {
+            tracing::warn!("remote {remote:?}: environments work again, it is used again");
+        }
+    }
+
+    /// True if an environment has worked on the remote since `time`, as far as is known since the start.
+    pub fn worked_since(&self, remote: &str, time: Timestamp) -> bool {
+        lock(&self.breakers).get(remote).is_some_and(|breaker| breaker.worked_since(time))
+    }
+
+    /// Makes all trials due.
+    pub fn try_now(&self) {
+        let now = self.clock.now();
+        lock(&self.breakers).values_mut().for_each(|breaker| breaker.try_now(now));
+        self.poll_now();
+    }
+
+    /// The remotes that a trial is to be made on now. Their breakers are half-open from here on.
+    pub fn begin_trials(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let mut breakers = lock(&self.breakers);
+        breakers
+            .iter_mut()
+            .filter_map(|(remote, breaker)| breaker.begin_trial(now).then(|| remote.clone()))
+            .collect()
+    }
+
+    /// Makes an environment on a remote to see whether one works, and records the outcome.
+    pub async fn try_out(&self, remote: &str) {
+        let reserved = self.orders.placed();
+        let tried = timeout(TRIAL_TIMEOUT, self.remotes.try_out(remote, &reserved)).await;
+        let reason = match tried {
+            Ok(Ok(())) => return self.note_works(remote),
+            Ok(Err(error)) => error.reason,
+            Err(_) => format!("remote {remote:?}: a trial took longer than {} s", TRIAL_TIMEOUT.as_secs()),
+        };
+        tracing::info!("remote {remote:?}: environments still do not work there: {reason}");
+        let now = self.clock.now();
+        if let Some(breaker) = lock(&self.breakers).get_mut(remote) {
+            breaker.trial_failed(&reason, now, &self.breaker_limits);
+        }
+    }
+
+    /// The reports, with the reason in place of the load where a breaker is open.
+    pub fn usable(&self, mut reports: Vec<RemoteReport>) -> Vec<RemoteReport> {
+        let breakers = lock(&self.breakers);
+        for report in reports.iter_mut().filter(|report| report.load.is_ok()) {
+            if let Some(Breaker { circuit, faults, last_fault, .. }) = breakers.get(&report.name)
+                && *circuit != Circuit::Closed
+            {
+                let last = last_fault.as_ref().map_or("before the last restart", |(_, reason)| reason);
+                report.load =
+                    Err(format!("environments do not work there ({faults} faults in a row): {last}"));
+            }
+        }
+        reports
+    }
+
     /// The remotes' settings next to what they reported.
     pub fn candidates<'a>(
         &'a self,
@@ -208,7 +313,10 @@ impl Availability {
         let claims = self.claims(sales);
         let states = lock(&self.states);
         let valid_for = self.valid_for();
-        let valid = states.values().filter_map(|s| s.last.as_ref()).filter(|a| a.asked.elapsed() < valid_for);
+        let breakers = lock(&self.breakers);
+        let used = |name: &String| breakers.get(name).is_none_or(Breaker::is_closed);
+        let states = states.iter().filter(|(name, _)| used(name)).map(|(_, state)| state);
+        let valid = states.filter_map(|s| s.last.as_ref()).filter(|a| a.asked.elapsed() < valid_for);
         let reports: Vec<_> = valid.map(|answer| &answer.report).collect();
         look(&Room::new(&self.candidates(reports), &claims))
     }
@@ -262,11 +370,14 @@ impl Availability {
         invoice_expires_at: Timestamp,
     ) -> Result<Reservation, ShopError> {
         let mut sales = lock(&self.sales);
+        let failing = lock(&self.breakers).values().any(|breaker| !breaker.is_closed());
         self.look(&sales, |room| {
             if room.has(size) {
                 Ok(())
             } else if room.is_known() {
                 Err(ShopError::SoldOut { next_available_at: self.next_available(room, size) })
+            } else if failing {
+                Err(ShopError::RemotesFailing)
             } else {
                 Err(ShopError::availability_unknown(self.valid_for()))
             }

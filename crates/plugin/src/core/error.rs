@@ -62,6 +62,9 @@ pub enum ShopError {
         /// Time without an answer from any remote, at least.
         silent_for: Duration,
     },
+    /// Remotes answer, but environments do not work on them: their breakers are open.
+    #[error("nothing can be sold now: environments do not work on any remote; try again later")]
+    RemotesFailing,
     /// A remote did not do its part.
     #[error(transparent)]
     Remote(#[from] RemoteError),

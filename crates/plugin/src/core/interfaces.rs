@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
-use provisioner::{Deployed, RemoteReport};
+use provisioner::{Deployed, Placed, RemoteReport};
 use thiserror::Error;
 
 /// A call to the node that failed.
@@ -149,7 +149,7 @@ pub trait OrderStore: Debug + Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct RemoteError {
-    /// Severity: the same step may work later, or not.
+    /// Severity: the same step may work later, another placement may, or the remote has to be mended first.
     pub severity: Severity,
     /// The failed step, the remote, and the cause.
     pub reason: String,
@@ -162,6 +162,13 @@ pub type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + Send);
 pub trait Remotes: Debug + Send + Sync {
     /// Asks every remote for its load, each bounded in time.
     fn poll(&self) -> BoxFuture<'_, Vec<RemoteReport>>;
+
+    /// Makes an environment of one node on a remote, beside what is `reserved`, and removes it. Succeeds if it works.
+    fn try_out<'a>(
+        &'a self,
+        remote: &'a str,
+        reserved: &'a [Placed],
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
 
     /// Opens the ports of environments that a cluster has moved on the member that they are on now.
     fn follow_moves<'a>(&'a self, reports: &'a [RemoteReport]) -> BoxFuture<'a, ()>;

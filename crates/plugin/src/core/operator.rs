@@ -76,6 +76,8 @@ impl Operator {
                 }
             }
         };
+        // The operator may have mended what was wrong with a remote.
+        self.availability.try_now();
         handle.wake();
         self.orders.request_work(&handle);
         Ok(handle.snapshot())
@@ -131,7 +133,7 @@ impl Operator {
         Ok(snapshot)
     }
 
-    /// Records that the buyer of an order that failed was refunded.
+    /// Records that the buyer of an order was refunded, which failed or did not work as it should.
     pub async fn refunded(&self, id: OrderId, note: Option<String>) -> Result<Snapshot, ShopError> {
         let _acting = self.acting.lock().await;
         self.record(id, Event::Refunded { note }).await

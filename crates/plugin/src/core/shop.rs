@@ -88,6 +88,7 @@ impl Shop {
             Arc::clone(&orders),
             settings.remotes.clone(),
             Duration::from_secs(settings.provisioning.survey_secs.into()),
+            settings.breaker_limits(),
         ));
         let routes = Arc::new(RoutesPublisher::new(
             route_file,
@@ -139,23 +140,32 @@ impl Background {
     /// Reads the open orders, finds missed payments, sweeps, provisions and polls, for as long as the runtime lives.
     pub async fn run(self) {
         let Self { orders, availability, workers, routes, remotes, to_work } = self;
-        tokio::join!(workers.run(to_work), poll(&availability, &routes, &*remotes), sweep(&orders));
+        tokio::join!(
+            workers.run(to_work),
+            poll(&availability, &routes, &*remotes),
+            sweep(&orders, &availability)
+        );
     }
 }
 
-/// Polls the remotes, follows environments that were moved, and publishes routes, for ever.
-async fn poll(availability: &Availability, routes: &RoutesPublisher, remotes: &dyn Remotes) {
+/// Polls the remotes, follows environments that were moved, publishes routes, and starts trials, for ever.
+async fn poll(availability: &Arc<Availability>, routes: &RoutesPublisher, remotes: &dyn Remotes) {
     loop {
         let reports = availability.poll_remotes().await;
         remotes.follow_moves(&reports).await;
         routes.publish().await;
+        for remote in availability.begin_trials() {
+            let availability = Arc::clone(availability);
+            tokio::spawn(async move { availability.try_out(&remote).await });
+        }
         availability.next_poll().await;
     }
 }
 
 /// Reads the open orders, finds missed payments, and removes unpaid orders, for ever.
-async fn sweep(orders: &OrderBook) {
+async fn sweep(orders: &OrderBook, availability: &Availability) {
     until_it_works("read the open orders", || orders.load()).await;
+    availability.restore_breakers();
     until_it_works("look for payments", || orders.find_payments()).await;
     let mut ticks = interval(SWEEP_PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

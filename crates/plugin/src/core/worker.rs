@@ -3,6 +3,7 @@
 //! Everything that a step needs is in the record before the step runs, so a worker can be killed at any time: after the
 //! next start another one goes on from the record.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::availability::Availability;
 use super::interfaces::{Clock, RemoteError, Remotes};
 use super::order_book::OrderBook;
-use super::order_handle::{ApplyError, OrderHandle};
+use super::order_handle::{ApplyError, OrderHandle, lock};
 use super::routes::RoutesPublisher;
 use super::snapshot::Snapshot;
 
@@ -33,8 +34,9 @@ pub struct Workers {
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
-    /// One permit for each step that may run at the same time.
-    slots: Semaphore,
+    /// For each remote, one permit for each step that may run there at the same time. A remote whose steps hang holds no
+    /// other's.
+    slots: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Locked from choosing a remote until the choice is recorded, so that no two orders choose the same ports.
     choosing: Mutex<()>,
 }
@@ -49,7 +51,6 @@ impl Workers {
         clock: Arc<dyn Clock>,
         settings: Provisioning,
     ) -> Self {
-        let slots = usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             orders,
             availability,
@@ -57,9 +58,15 @@ impl Workers {
             remotes,
             clock,
             settings,
-            slots: Semaphore::new(slots),
+            slots: std::sync::Mutex::default(),
             choosing: Mutex::new(()),
         }
+    }
+
+    fn slots(&self, remote: &str) -> Arc<Semaphore> {
+        let permits = usize::try_from(self.settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
+        let mut slots = lock(&self.slots);
+        Arc::clone(slots.entry(remote.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(permits))))
     }
 
     /// Starts a worker for each order that comes in and has none.
@@ -117,12 +124,14 @@ impl Worker {
                     }
                     result
                 }
-                Work::Place(not_before) => self.step(not_before, Box::pin(self.place(&order))).await,
+                Work::Place(not_before) => self.step(not_before, None, Box::pin(self.place(&order))).await,
                 Work::BringUp(placement, not_before) => {
-                    self.step(not_before, Box::pin(self.bring_up(&order, placement))).await
+                    let step = Box::pin(self.bring_up(&order, placement));
+                    self.step(not_before, Some(placement), step).await
                 }
                 Work::Deploy(placement, not_before) => {
-                    self.step(not_before, Box::pin(self.deploy(&order, placement))).await
+                    let step = Box::pin(self.deploy(&order, placement));
+                    self.step(not_before, Some(placement), step).await
                 }
             };
             match result {
@@ -138,11 +147,12 @@ impl Worker {
         }
     }
 
-    /// Waits until `not_before` and for a slot, then runs the step. Returns early, having done nothing, when the order is
-    /// woken: it has changed. Drops the step, as a crash would, when the order is cancelled.
+    /// Waits until `not_before` and for a slot on the placement's remote, then runs the step. Returns early, having done
+    /// nothing, when the order is woken: it has changed. Drops the step, as a crash would, when the order is cancelled.
     async fn step(
         &self,
         not_before: Timestamp,
+        placement: Option<&Placement>,
         step: impl Future<Output = Result<(), ApplyError>>,
     ) -> Result<(), ApplyError> {
         let wait = not_before.duration_since(self.shared.clock.now());
@@ -152,9 +162,17 @@ impl Worker {
         {
             return Ok(());
         }
-        let _slot = self.shared.slots.acquire().await.expect("never closed");
+        let slots = placement.map(|placement| self.shared.slots(&placement.remote));
+        let run = async {
+            let _slot = match &slots {
+                Some(slots) => Some(slots.acquire().await.expect("never closed")),
+                // Choosing a remote holds nobody up, so it needs none.
+                None => None,
+            };
+            step.await
+        };
         tokio::select! {
-            result = step => result,
+            result = run => result,
             () = self.cancelled() => Ok(()),
         }
     }
@@ -179,12 +197,17 @@ impl Worker {
         // Ports that were reserved before the remotes were asked, or are when the choice is made.
         let mut reserved = orders.placed();
         let reports = availability.poll_remotes().await;
+        let reports = availability.usable(reports);
         let choosing = choosing.lock().await;
         reserved.extend(orders.placed());
         let order = self.handle.order();
         let avoid = failed_sites.iter().chain(&order.leftovers);
-        let avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
-        let failed = order.state.attempts().map_or(0, |a| a.failed);
+        let mut avoid: Vec<_> =
+            avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
+        let attempts = order.state.attempts();
+        let broken = attempts.into_iter().flat_map(|attempts| attempts.remote_faults.keys());
+        avoid.extend(broken.map(|remote| Avoid { remote, member: None }));
+        let failed = attempts.map_or(0, |attempts| attempts.failed);
         let candidates = availability.candidates(&reports);
         let event = match choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed) {
             Ok(choice) => {
@@ -224,7 +247,7 @@ impl Worker {
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
         match self.shared.remotes.bring_up(order, placement).await {
             Ok(()) => self.apply(Event::InstanceRuns).await,
-            Err(error) => self.step_failed(error).await,
+            Err(error) => self.step_failed(order, placement, error).await,
         }
     }
 
@@ -232,9 +255,10 @@ impl Worker {
         match self.try_deploy(order, placement).await {
             Ok(handed_over) => {
                 tracing::info!("order {}: provisioned on {}", self.handle, placement.remote);
+                self.shared.availability.note_works(&placement.remote);
                 self.apply(handed_over).await
             }
-            Err(error) => self.step_failed(error).await,
+            Err(error) => self.step_failed(order, placement, error).await,
         }
     }
 
@@ -261,11 +285,26 @@ impl Worker {
         Ok(Event::HandedOver { expires_at, connection_strings })
     }
 
-    async fn step_failed(&self, error: RemoteError) -> Result<(), ApplyError> {
-        let RemoteError { severity, reason } = error;
+    async fn step_failed(
+        &self,
+        order: &Order,
+        placement: &Placement,
+        error: RemoteError,
+    ) -> Result<(), ApplyError> {
+        let RemoteError { mut severity, reason } = error;
         match severity {
             Severity::Passing => tracing::warn!("order {}: trying again: {reason}", self.handle),
-            Severity::Final => tracing::warn!("order {}: abandoning this placement: {reason}", self.handle),
+            Severity::Final | Severity::Remote => {
+                tracing::warn!("order {}: abandoning this placement: {reason}", self.handle);
+            }
+        }
+        if severity == Severity::Remote {
+            let availability = &self.shared.availability;
+            availability.note_fault(&placement.remote, &reason);
+            // Others work there, so it may be the order.
+            if order.state.paid_at().is_some_and(|at| availability.worked_since(&placement.remote, at)) {
+                severity = Severity::Final;
+            }
         }
         self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
         if self.handle.with_order(|order| matches!(order.state, State::Failed { .. })) {

@@ -2,6 +2,7 @@
 //! in between at every single call.
 
 mod availability;
+mod breaker;
 mod interruptions;
 mod layers;
 mod operator;

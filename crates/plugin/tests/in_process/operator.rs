@@ -72,9 +72,6 @@ fn a_refund_is_the_end_of_an_order() {
         refused(shop.operator.refunded(id, None).await, "refunded");
         refused(shop.operator.retry(id).await, "refunded");
         refused(shop.operator.cancel(id).await, "refunded");
-        let delivered = buy(&world, &shop).await;
-        world.settled().await;
-        refused(shop.operator.refunded(delivered, None).await, "provisioned");
     });
     world.check_books();
 }
@@ -293,6 +290,23 @@ fn an_order_that_is_closed_while_it_is_extended_is_extended() {
         let (snapshot, ()) = tokio::join!(extend, release);
         world.settled().await;
         assert_eq!(world.stored(id), Some(snapshot.order));
+    });
+    world.check_books();
+}
+
+#[test]
+fn a_refund_of_a_provisioned_order_is_recorded_once() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        let id = buy(&world, &shop).await;
+        world.settled().await;
+        shop.operator.refunded(id, Some("a day was lost".to_owned())).await.expect("recorded");
+        refused(shop.operator.refunded(id, None).await, "provisioned");
+        let order = world.stored(id).expect("a record");
+        let State::Provisioned { handover, .. } = &order.state else { panic!("it stays delivered") };
+        assert!(handover.refunded_at.is_some());
+        assert_eq!(order.history.last().expect("an entry").what, "paid back: a day was lost");
+        assert_eq!(world.projects(id), 1, "the environment stays");
     });
     world.check_books();
 }

@@ -145,7 +145,7 @@ fn a_worker_that_panics_is_followed_by_another() {
 }
 
 #[test]
-fn no_more_orders_are_worked_on_at_a_time_than_the_settings_say() {
+fn no_more_orders_are_worked_on_at_a_time_on_a_remote_than_the_settings_say() {
     let world = World::new();
     world.set("/provisioning/concurrency", json!(1));
     world.run_whole(async |shop| {
@@ -162,6 +162,25 @@ fn no_more_orders_are_worked_on_at_a_time_than_the_settings_say() {
     let ports: std::collections::BTreeSet<_> =
         world.data().projects.values().map(|project| project.ports.first).collect();
     assert_eq!(ports.len(), 2, "no port is given twice");
+}
+
+#[test]
+fn an_order_does_not_wait_for_steps_that_hang_on_another_remote() {
+    let world = World::new();
+    world.set("/remotes", json!([remote("a"), remote("b")]));
+    world.set("/provisioning/concurrency", json!(1));
+    world.run_whole(async |shop| {
+        let hold = world.hold("remote.bring_up");
+        let hung = buy(&world, &shop).await;
+        hold.reached().await;
+        // The other remote has fewer environments.
+        let id = buy(&world, &shop).await;
+        world.closed(id).await;
+        assert_eq!((world.state(hung), world.state(id)), ("placing", "provisioned"));
+        hold.release();
+        world.settled().await;
+    });
+    world.check_books();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use lnplaylive_plugin::core::interfaces::{
 use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;
 use lnplaylive_plugin::core::{Backends, Shop, ShopError};
-use provisioner::{Deployed, Environment, Load, Machine, Member, Memory, RemoteReport};
+use provisioner::{Deployed, Environment, Load, Machine, Member, Memory, Placed, RemoteReport};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -42,8 +42,10 @@ pub(crate) enum Fault {
     AnswerLost,
     /// The call is refused.
     Refused,
-    /// The remote answers that this will never work.
+    /// The remote answers that this placement will never work.
     Final,
+    /// The remote answers that no environment works there.
+    RemoteBroken,
     /// Nobody answers, and time passes: a hung remote.
     Hangs,
     /// The code under test panics.
@@ -134,7 +136,7 @@ fn settings() -> Value {
     json!({
         "products": [{"sku": "T", "node_count": 1, "msat_per_node_hour": 1000}],
         "shop": {"routes_file": "/routes.json", "invoice_expiry_secs": 600, "unpaid_retention_secs": 60},
-        "provisioning": {"max_attempts": 2, "patience": 2},
+        "provisioning": {"max_attempts": 2, "patience": 2, "retry_pause_ms": 1000},
         "remotes": [remote("a")],
     })
 }
@@ -422,6 +424,7 @@ impl World {
         match fault {
             Some(Fault::Lost | Fault::Hangs) => return Err(error(Severity::Passing)),
             Some(Fault::Refused | Fault::Final) => return Err(error(Severity::Final)),
+            Some(Fault::RemoteBroken) => return Err(error(Severity::Remote)),
             _ => {}
         }
         let result = action(&mut self.data());
@@ -657,6 +660,10 @@ impl Remotes for World {
             reports
         }
         .boxed()
+    }
+
+    fn try_out<'a>(&'a self, _: &'a str, _: &'a [Placed]) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.try_out", |_| Ok(())).boxed()
     }
 
     fn follow_moves<'a>(&'a self, _: &'a [RemoteReport]) -> BoxFuture<'a, ()> {

@@ -19,7 +19,7 @@ use lnplaylive_core::{
     Terms,
     order::{Leftover, PortBlock},
 };
-use provisioner::{Choice, Error, Provisioner, Size, choose, keys};
+use provisioner::{Choice, Error, Provisioner, RemoteReport, Size, choose, keys};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
 
@@ -105,11 +105,25 @@ impl World {
 
     /// The remotes' reports, and the choice that follows, as the plugin makes it.
     pub(crate) async fn place(&self, order: &Order) -> Placement {
-        let reports = self.provisioner.survey().await;
+        let reports = self.reports().await;
         let candidates = self.provisioner.candidates(&reports);
         let choice = choose(&candidates, (&order.terms).into(), &[], &[], 0).expect("room");
         let Choice { remote, member, ports, address } = choice;
         Placement { member, address, ..placement(order, &remote, ports) }
+    }
+
+    /// The remotes' reports once no image is being uploaded.
+    pub(crate) async fn reports(&self) -> Vec<RemoteReport> {
+        let uploading = |report: &RemoteReport| {
+            report.load.as_ref().is_err_and(|reason| reason.contains("is being uploaded"))
+        };
+        loop {
+            let reports = self.provisioner.survey().await;
+            if !reports.iter().any(uploading) {
+                return reports;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Takes an order all the way.

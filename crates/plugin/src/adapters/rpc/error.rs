@@ -84,7 +84,7 @@ fn wire(error: ShopError) -> (i32, Value) {
         ShopError::AvailabilityUnknown { silent_for } => {
             (7007, json!({ "kind": "availability_unknown", "silent_for_secs": silent_for.as_secs() }))
         }
-        ShopError::Remote(_) => (7008, json!({ "kind": "remote_failed" })),
+        ShopError::RemotesFailing | ShopError::Remote(_) => (7008, json!({ "kind": "remote_failed" })),
     }
 }
 
@@ -154,6 +154,7 @@ mod tests {
                 7007,
                 json!({"kind": "availability_unknown", "silent_for_secs": 60}),
             ),
+            (ShopError::RemotesFailing, 7008, json!({"kind": "remote_failed"})),
             (remote.into(), 7008, json!({"kind": "remote_failed"})),
             (ShopError::Starting, INTERNAL, json!({"kind": "starting"})),
             (NodeError::Refused("why".into()).into(), INTERNAL, json!({"kind": "node_unavailable"})),

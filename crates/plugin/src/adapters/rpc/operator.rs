@@ -137,6 +137,7 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
     Params::read(params, &[])?;
     let reports = shop.availability.poll_remotes().await;
     let states = shop.availability.remote_states();
+    let breakers = shop.availability.breakers();
     let remotes: Vec<_> = reports
         .into_iter()
         .map(|report| {
@@ -144,12 +145,17 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
             let last = known.and_then(|s| s.last.as_ref());
             let last_error = known.and_then(|s| s.last_error.as_ref());
             let load = last.and_then(|answer| answer.load());
+            let breaker = breakers.get(&report.name).cloned().unwrap_or_default();
+            let last_fault = breaker.last_fault.as_ref();
             json!({
                 "name": report.name,
                 "healthy": report.load.is_ok(),
                 "error": report.load.err(),
                 "last_seen": last.map(|answer| answer.at),
                 "last_error": last_error.map(|(at, error)| json!({ "at": at, "error": error })),
+                "breaker": breaker.circuit,
+                "faults_in_a_row": breaker.faults,
+                "last_fault": last_fault.map(|(at, reason)| json!({ "at": at, "reason": reason })),
                 "environments": load.map(|l| l.environments.len()),
                 "being_made": load.map(|l| l.coming().count()),
                 "memory_total_bytes": load.map(|l| l.memory().total),

@@ -99,6 +99,11 @@ fn deployment(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value 
         details["message"] = json!(failure_message(cancelled, refunded_at, contact));
         details["refunded_at"] = json!(refunded_at);
     }
+    if let State::Provisioned { handover, .. } = &shown.order.state
+        && let Some(at) = handover.refunded_at
+    {
+        details["refunded_at"] = json!(at);
+    }
     details
 }
 
@@ -112,7 +117,9 @@ fn overall(shown: &Snapshot) -> Progress {
     };
     match &shown.order.state {
         State::Created => at("unpaid", 0, "Waiting for the payment"),
-        State::Queued { attempts, .. } if attempts.faults + attempts.failed > 0 => {
+        State::Queued { attempts, .. }
+            if attempts.faults + attempts.failed > 0 || !attempts.remote_faults.is_empty() =>
+        {
             at("queued", 0, "Paid. No server could take it yet; trying again")
         }
         State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
@@ -144,6 +151,7 @@ pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
     let (owed, refunded_at) = match state {
         State::Failed { refunded_at: None, .. } => (Some(terms.amount_msat), None),
         State::Failed { refunded_at, .. } => (None, *refunded_at),
+        State::Provisioned { handover, .. } => (None, handover.refunded_at),
         _ => (None, None),
     };
     json!({
@@ -181,6 +189,7 @@ pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
         "title": chosen.title,
         "progress": overall(shown),
         "failed_placements": attempts.map(|a| a.failed),
+        "remote_faults": attempts.map(|a| &a.remote_faults),
         "faults_in_a_row": attempts.map(|a| a.faults),
         "next_try_at": attempts.map(|a| a.not_before),
         "first_port": ports.map(|p| p.first),
