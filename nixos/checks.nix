@@ -52,6 +52,16 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ;
   };
 
+  # The settings of remotes are the same ones that lnplaylive-user-data writes.
+  remotes = import (root + "/tests/nix/remotes.nix") {
+    inherit
+      self
+      nixpkgs
+      lib
+      pkgs
+      ;
+  };
+
   # Each unit's limits leave room for the sockets that the web shop's server lets in.
   unit-limits = import (root + "/tests/nix/unit-limits.nix") {
     inherit

@@ -219,7 +219,7 @@ pub(crate) async fn remove_if(
         match client.project(name).await.found() {
             Ok(None) => return Ok(Removal::Gone),
             // Perhaps somebody else is at the same work, and was in our way.
-            Ok(Some(now)) if error.severity() == Severity::Final && Instant::now() < deadline => {
+            Ok(Some(now)) if error.severity() != Severity::Passing && Instant::now() < deadline => {
                 project = now;
             }
             _ => return Err(error),

@@ -369,11 +369,7 @@ impl Instance {
 
     /// Removes the instance's directory.
     pub(crate) fn remove(&self) -> Result<(), String> {
-        match std::fs::remove_dir_all(&self.dir) {
-            // Another deletion was faster.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(|e| format!("cannot remove {}: {e}", self.dir.display())),
-        }
+        std::fs::remove_dir_all(&self.dir).map_err(|e| format!("cannot remove {}: {e}", self.dir.display()))
     }
 
     /// Creates processes of the instance, which inherit only `PATH` from this process.

@@ -52,6 +52,34 @@ fn the_example_configures_a_complete_host() {
     assert!(remote.get("token").is_none(), "a secret is in the settings");
 }
 
+/// The NixOS module is held to the same cases, in `tests/nix/remotes.nix`.
+#[test]
+fn remotes_are_rendered_as_the_nixos_module_does() {
+    let cases: Vec<Table> =
+        serde_json::from_str(include_str!("../../../tests/nix/remotes.json")).expect("cases");
+    for case in cases {
+        let mut remote = case["settings"].as_table().expect("settings").clone();
+        remote.insert("name".into(), case["name"].clone());
+        let access: &[&str] =
+            if case["access"].as_str() == Some("token") { &["token"] } else { &["certificate", "key"] };
+        for key in access {
+            remote.insert((*key).into(), "S3CRET".into());
+        }
+        let mut document = Table::new();
+        if let Some(domain) = case.get("domain") {
+            let mut host = Table::new();
+            host.insert("DEPLOY_LNPLAYLIVE_FRONTEND".into(), true.into());
+            host.insert("domain".into(), domain.clone());
+            document.insert("host".into(), host.into());
+        }
+        document.insert("remotes".into(), vec![remote].into());
+        let files = made(&document.to_string());
+        let text = text(&files, "lnplaylive.toml").replace("/images/", "IMAGES/");
+        let settings: Table = toml::from_str(&text).expect("TOML");
+        assert_eq!(settings["remotes"][0].as_table(), case["rendered"].as_table(), "{}", case["name"]);
+    }
+}
+
 #[test]
 fn secrets_are_only_in_files_of_their_own() {
     let with_key = "[[remotes]]\nname = \"a\"\nurl = \"https://a:8443\"\nserver_fingerprint = \"00\"\n\
