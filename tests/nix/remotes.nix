@@ -41,10 +41,9 @@ let
         config
         ;
       inherit (config.services.lnplaylive) images;
-      anywhere =
-        lib.replaceStrings
-          (map (kind: "${images.${kind}}") (lib.attrNames images))
-          (map (kind: "IMAGES/${kind}") (lib.attrNames images));
+      anywhere = lib.replaceStrings (map (kind: "${images.${kind}}") (lib.attrNames images)) (
+        map (kind: "IMAGES/${kind}") (lib.attrNames images)
+      );
     in
     lib.mapAttrs (_: value: if lib.isString value then anywhere value else value) (
       lib.head config.services.lnplaylive.settings.remotes
@@ -55,7 +54,9 @@ let
     let
       got = builtins.unsafeDiscardStringContext (builtins.toJSON (rendered case));
     in
-    lib.throwIf (got != builtins.toJSON case.rendered) "remote ${case.name} is rendered as ${got}" case.name;
+    lib.throwIf (
+      got != builtins.toJSON case.rendered
+    ) "remote ${case.name} is rendered as ${got}" case.name;
 in
 pkgs.writeText "lnplaylive-remotes" (
   lib.concatMapStringsSep "\n" judge (lib.importJSON ./remotes.json)
