@@ -7,39 +7,28 @@
   pkgs,
 }:
 let
+  shop = import ./shop.nix { inherit self nixpkgs pkgs; };
+
   rendered =
     case:
     let
       domain = case.domain or null;
-      inherit
-        (nixpkgs.lib.nixosSystem {
-          modules = [
-            self.nixosModules.default
+      config = shop {
+        inherit domain;
+        frontend.enable = domain != null;
+        remotes.${case.name} = {
+          inherit (case) settings;
+        }
+        // (
+          if case.access == "token" then
+            { tokenFile = "/run/secrets/token"; }
+          else
             {
-              nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
-              system.stateVersion = "26.05";
-              services.lnplaylive = {
-                enable = true;
-                inherit domain;
-                frontend.enable = domain != null;
-                remotes.${case.name} = {
-                  inherit (case) settings;
-                }
-                // (
-                  if case.access == "token" then
-                    { tokenFile = "/run/secrets/token"; }
-                  else
-                    {
-                      certFile = "/run/lnplaylive/${case.name}.crt";
-                      keyFile = "/run/secrets/key";
-                    }
-                );
-              };
+              certFile = "/run/lnplaylive/${case.name}.crt";
+              keyFile = "/run/secrets/key";
             }
-          ];
-        })
-        config
-        ;
+        );
+      };
       inherit (config.services.lnplaylive) images;
       anywhere = lib.replaceStrings (map (kind: "${images.${kind}}") (lib.attrNames images)) (
         map (kind: "IMAGES/${kind}") (lib.attrNames images)

@@ -6,25 +6,12 @@
   pkgs,
 }:
 let
+  shop = import ./shop.nix { inherit self nixpkgs pkgs; };
+
   unitsWith =
     limits:
     let
-      inherit
-        (nixpkgs.lib.nixosSystem {
-          modules = [
-            self.nixosModules.default
-            {
-              nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
-              system.stateVersion = "26.05";
-              services.lnplaylive = {
-                enable = true;
-                settings.frontend = { inherit limits; };
-              };
-            }
-          ];
-        })
-        config
-        ;
+      config = shop { settings.frontend = { inherit limits; }; };
     in
     {
       caps = config.services.lnplaylive.settings.frontend.limits;

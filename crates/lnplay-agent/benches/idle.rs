@@ -4,6 +4,8 @@
 //! `cargo bench -p lnplay-agent --bench idle` measures 8 nodes, `… -- 64` others. It wants the real daemons, on PATH or named by
 //! `BITCOIND` and `LIGHTNINGD`, and an idle machine: the load is printed.
 
+mod processes;
+
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
@@ -17,8 +19,8 @@ use lnplaylive_core::progress::Line;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// Marks the processes of one measurement, whatever they start.
-const MARK: &str = "LNPLAY_BENCH";
+use self::processes::{MARK, Process, marked};
+
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 76, 2, 1));
 /// After this a new node has done what it does when it has started.
 const SETTLES_WITHIN: Duration = Duration::from_secs(15);
@@ -28,8 +30,6 @@ const BLOCKS: usize = 10;
 /// Between two blocks; no multiple of lightningd's poll interval.
 const BLOCK_INTERVAL: Duration = Duration::from_millis(2350);
 const BLOCK_LIMIT: Duration = Duration::from_secs(60);
-/// Kernel ticks a second in `/proc`; the same on every Linux that we run on.
-const TICKS: f64 = 100.0;
 /// Anybody's address.
 const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
@@ -119,10 +119,10 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     environment.up(nodes)?;
     std::thread::sleep(SETTLES_WITHIN);
-    let memory = usage(path, memory);
-    let (before, begin) = (usage(path, cpu), Instant::now());
+    let memory = usage(path, Process::memory);
+    let (before, begin) = (usage(path, Process::cpu), Instant::now());
     std::thread::sleep(WINDOW);
-    let (after, percent) = (usage(path, cpu), 100.0 / begin.elapsed().as_secs_f64());
+    let (after, percent) = (usage(path, Process::cpu), 100.0 / begin.elapsed().as_secs_f64());
     let core = Usage {
         nodes: percent * (after.nodes - before.nodes),
         bitcoind: percent * (after.bitcoind - before.bitcoind),
@@ -174,42 +174,19 @@ async fn block_delays(dir: &Path, nodes: u32) -> anyhow::Result<Vec<Duration>> {
 }
 
 /// The sum of a figure over the processes of one measurement. Plugins count as the nodes', whatever their executable.
-fn usage(mark: &Path, figure: impl Fn(&Path) -> Option<f64>) -> Usage {
+fn usage(mark: &Path, figure: impl Fn(&Process) -> Option<f64>) -> Usage {
     let mut sum = Usage::default();
-    let wanted = format!("{MARK}={}", mark.display());
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let process = entry.path();
-        let variables = fs::read(process.join("environ")).unwrap_or_default();
-        let has =
-            |wanted: &[u8]| variables.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted));
-        if !has(wanted.as_bytes()) {
-            continue;
-        }
+    for process in marked(&mark.display().to_string()) {
         let figure = figure(&process).unwrap_or(0.0);
-        let program = fs::read_link(process.join("exe")).unwrap_or_default();
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = process.program();
+        let is_plugin = || process.variables().any(|variable| variable.starts_with(b"LIGHTNINGD_PLUGIN="));
         if name.starts_with("bitcoind") {
             sum.bitcoind += figure;
-        } else if name.starts_with("lnplay") && !has(b"LIGHTNINGD_PLUGIN=") {
+        } else if name.starts_with("lnplay") && !is_plugin() {
             sum.supervisor += figure;
         } else {
             sum.nodes += figure;
         }
     }
     sum
-}
-
-/// Seconds of processors, from `proc_pid_stat(5)`: fields 14 to 17, with the children that were waited for.
-fn cpu(process: &Path) -> Option<f64> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).take(4);
-    Some(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS)
-}
-
-/// The proportional set size, in millions of bytes.
-fn memory(process: &Path) -> Option<f64> {
-    let rollup = fs::read_to_string(process.join("smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
 }

@@ -5,11 +5,12 @@
 //! or named by `BITCOIND` and `LIGHTNINGD`, and an idle machine: the load is printed, and processor seconds, which suffer
 //! less from others' work than the clock does.
 
+mod processes;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,15 +22,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Marks the processes of one measurement, whatever they start.
-const MARK: &str = "LNPLAY_BENCH";
+use self::processes::{MARK, marked};
+
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 76, 1, 1));
 const LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(25);
 /// After this a new node has done what it does when it has started.
 const SETTLES_WITHIN: Duration = Duration::from_secs(15);
-/// Kernel ticks a second in `/proc`; the same on every Linux that we run on.
-const TICKS: f64 = 100.0;
 
 /// What was measured of one way to bring nodes up.
 struct Figures {
@@ -200,34 +199,13 @@ struct Usage {
 impl Usage {
     fn of(mark: &str) -> Self {
         let mut sum = Self::default();
-        let wanted = format!("{MARK}={mark}");
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let process = entry.path();
-            let variables = fs::read(process.join("environ")).unwrap_or_default();
-            if !variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
-                continue;
-            }
-            sum.cpu += cpu(&process).unwrap_or(0.0);
-            let program = fs::read_link(process.join("exe")).unwrap_or_default();
-            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for process in marked(mark) {
+            sum.cpu += process.cpu().unwrap_or(0.0);
+            let name = process.program();
             if !name.starts_with("lnplay") && !name.starts_with("bitcoin") {
-                sum.memory += memory(&process).unwrap_or(0.0);
+                sum.memory += process.memory().unwrap_or(0.0);
             }
         }
         sum
     }
-}
-
-/// `proc_pid_stat(5)`: fields 14 to 17, with the children that were waited for.
-fn cpu(process: &Path) -> Option<f64> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).take(4);
-    Some(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS)
-}
-
-fn memory(process: &Path) -> Option<f64> {
-    let rollup = fs::read_to_string(process.join("smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
 }

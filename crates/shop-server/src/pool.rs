@@ -8,8 +8,6 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thiserror::Error;
-
 use crate::settings::Places;
 
 /// The unit of limits for one client.
@@ -40,16 +38,13 @@ impl From<IpAddr> for Network {
 }
 
 /// The reason why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPlace {
     /// All places are taken.
-    #[error("the server is full at the moment")]
     Full,
     /// The client has its share.
-    #[error("your address has as many as it can have")]
     Client,
     /// The network has its share.
-    #[error("the network of your address has as many as it can have")]
     Network,
 }
 

@@ -250,6 +250,13 @@ fn slot_of(shared: &Shared, origin: &Origin, request: &Request) -> Result<Arc<Sl
     }
 }
 
+/// A place of a pool for the visitor.
+fn place_in(pool: &Arc<Pool>, shared: &Shared, origin: &Origin, request: &Request) -> Result<Place, Refusal> {
+    let address = origin.visitor(&shared.clients, request.headers()).address;
+    let taken: Result<_, Refusal> = pool.take(address, || Ok(()));
+    taken.inspect_err(|refusal| shared.metrics.refused(refusal.metric_label()))
+}
+
 fn refused(refusal: Refusal) -> Response {
     reply::later(StatusCode::TOO_MANY_REQUESTS, &refusal.to_string(), RETRY_SECS)
 }
@@ -270,13 +277,9 @@ async fn relay_to(
         Ok(slot) => slot,
         Err(refusal) => return refused(refusal),
     };
-    let visitor = origin.visitor(&shared.clients, request.headers()).address;
-    let place = match sockets.take(visitor, || Ok::<(), Refusal>(())) {
+    let place = match place_in(&sockets, &shared, origin, &request) {
         Ok(place) => place,
-        Err(refusal) => {
-            shared.metrics.refused(refusal.metric_label());
-            return refused(refusal);
-        }
+        Err(refusal) => return refused(refusal),
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return reply::error(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket");
@@ -339,13 +342,9 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
         Ok(slot) => slot,
         Err(refusal) => return refused(refusal),
     };
-    let visitor = origin.visitor(&shared.clients, request.headers()).address;
-    let place = match shared.clients.card_requests.take(visitor, || Ok::<(), Refusal>(())) {
+    let place = match place_in(&shared.clients.card_requests, &shared, &origin, &request) {
         Ok(place) => place,
-        Err(refusal) => {
-            shared.metrics.refused(refusal.metric_label());
-            return refused(refusal);
-        }
+        Err(refusal) => return refused(refusal),
     };
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {

@@ -224,7 +224,8 @@ impl Availability {
         let breaker = breakers.entry(remote.to_owned()).or_default();
         if breaker.fault(reason, now, &self.breaker_limits) {
             tracing::warn!(
-                "remote {remote:?}: nothing more is sold or placed there: {} placements in a row did not work; a trial is made                  from time to time, see lnplayops-remotes: {reason}",
+                "remote {remote:?}: nothing more is sold or placed there: {} placements in a row did not work; \
+                 a trial is made from time to time, see lnplayops-remotes: {reason}",
                 breaker.faults
             );
         }
