@@ -9,6 +9,8 @@ const proxy = {
   '/config.json': demo,
   '/demo': demo,
   '/cards.pdf': demo,
+  '/products': demo,
+  '/tickets': demo,
   '/ws': { target: demo, ws: true },
   '/e/': { target: demo, ws: true },
 };

@@ -100,7 +100,7 @@ def purchase(stage: Stage, machine: Machine, shop: Shop, customer: Customer, con
         BOOT_TIMEOUT,
         machine.alive,
     )
-    made = customer.call(node, config["order_rune"], "lnplaylive-createorder", 8, 1)
+    made = customer.call(node, config["rune"], "lnplaylive-createorder", 8, 1)
     if customer.node("pay", made["bolt11_invoice"])["status"] != "complete":
         raise ScenarioError("the invoice was not paid")
     bought = time.monotonic()

@@ -28,7 +28,6 @@ test("two people order in the same second", async ({ page, browser, stage }) => 
   const other = await (await browser.newContext()).newPage();
   await Promise.all([visit(page, stage), visit(other, stage)]);
   await Promise.all([orderButton(page).click(), orderButton(other).click()]);
-  // The rune allows one order a second; the other page waits and tries again.
   const invoices = await Promise.all([invoice(page), invoice(other)]);
   expect(new Set(invoices).size).toBe(2);
   await other.context().close();

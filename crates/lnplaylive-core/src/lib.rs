@@ -1,7 +1,8 @@
 //! The domain of lnplay.live: products and prices, the life of an order, names and formats.
 //!
 //! Everything here is plain functions over plain data. There is no network, no file system except in [`secret`],
-//! [`settings`] and [`routes`], no clock (times are passed in) and nothing of Core Lightning or LXD, so that each rule can
+//! [`settings`], [`ticket`],
+//! [`products_file`] and [`routes`], no clock (times are passed in) and nothing of Core Lightning or LXD, so that each rule can
 //! be read and tested by itself.
 
 pub mod addresses;
@@ -12,15 +13,19 @@ pub mod culling;
 pub mod customisation;
 pub mod environment;
 pub mod expiry;
+pub mod holds;
 pub mod ids;
 pub mod order;
 pub mod ports;
+pub mod products_file;
 pub mod progress;
 pub mod routes;
 pub mod secret;
 pub mod settings;
 pub mod tags;
+pub mod ticket;
 pub mod version;
+pub mod visitor;
 
 pub use breaker::Breaker;
 pub use catalogue::{Catalogue, Product, Sku, Terms};
@@ -34,3 +39,4 @@ pub use routes::{Route, RouteTable};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use tags::ProjectTags;
+pub use ticket::{Ticket, TicketKey};

@@ -14,9 +14,10 @@ use serde_json::Value;
 use tokio::io::{Stdin, Stdout};
 
 use crate::adapters::node::Node;
+use crate::adapters::products_file::ProductsFileAt;
 use crate::adapters::route_file::RouteFileAt;
 use crate::adapters::{SystemClock, rpc};
-use crate::core::interfaces::RouteFile;
+use crate::core::interfaces::{ProductsOutlet, RouteFile};
 use crate::core::shop::Background;
 use crate::core::{Backends, Shop};
 
@@ -76,11 +77,15 @@ fn open_shop(plugin: &ConfiguredPlugin<Arc<Shop>, Stdin, Stdout>) -> anyhow::Res
     let node = Arc::new(Node::new(lightning_dir.join(&configuration.rpc_file)));
     let route_file =
         settings.shop.routes_file.clone().map(|path| Arc::new(RouteFileAt(path)) as Arc<dyn RouteFile>);
+    let products = settings.shop.products_file.clone();
+    let products = products.map(|path| Arc::new(ProductsFileAt(path)) as Arc<dyn ProductsOutlet>);
     let backends = Backends {
         invoices: Arc::clone(&node) as _,
         store: node,
         remotes: Arc::new(remotes),
         route_file,
+        products,
+        ticket_key: settings.ticket_key()?,
         clock: Arc::new(SystemClock),
     };
     Ok(Shop::new(&settings, backends)?)

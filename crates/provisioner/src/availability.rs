@@ -131,9 +131,14 @@ impl<'a> Room<'a> {
 
     /// How many more environments of that size have a place now, up to [`MOST_COUNTED`].
     pub fn count(&self, size: Size) -> u32 {
+        self.count_up_to(size, MOST_COUNTED)
+    }
+
+    /// As [`Room::count`], up to `most`.
+    pub fn count_up_to(&self, size: Size, most: u32) -> u32 {
         let mut room = self.clone();
         let mut count = 0;
-        while count < MOST_COUNTED
+        while count < most
             && let Some((space, fit)) = room.best(size, true)
         {
             room.spaces[space].take(&fit, size.hours);

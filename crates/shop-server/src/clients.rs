@@ -10,9 +10,11 @@ use axum::http::header::FORWARDED;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
+use lnplaylive_core::visitor::Client;
 use thiserror::Error;
 
-use crate::pool::{Client, NoPlace, Place, Pool};
+use crate::pool::{NoPlace, Place, Pool};
+use crate::ration::Ration;
 use crate::settings::{Limits, Places};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -68,6 +70,10 @@ pub(crate) struct Clients {
     pub(crate) environment_sockets: Arc<Pool>,
     /// Requests for cards.
     pub(crate) card_requests: Arc<Pool>,
+    /// Requests for tickets.
+    pub(crate) tickets: Ration,
+    /// Requests for the products.
+    pub(crate) products: Ration,
     arrivals: DefaultKeyedRateLimiter<Client>,
     bytes: DefaultKeyedRateLimiter<Client>,
     clock: DefaultClock,
@@ -86,6 +92,8 @@ impl Clients {
             node_sockets: Pool::new(limits.node_sockets),
             environment_sockets: Pool::new(limits.environment_sockets),
             card_requests: Pool::new(limits.card_requests),
+            tickets: Ration::new(limits.tickets_per_minute),
+            products: Ration::new(limits.products_per_minute),
             arrivals: RateLimiter::keyed(per_minute(limits.new_connections_per_minute)),
             bytes: RateLimiter::keyed(per_minute(limits.bytes_per_minute)),
             clock: DefaultClock::default(),
@@ -113,6 +121,8 @@ impl Clients {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
+        self.tickets.tidy();
+        self.products.tidy();
     }
 }
 

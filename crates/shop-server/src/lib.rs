@@ -1,7 +1,7 @@
 //! The web shop's server: static files, WebSockets to the node and to environments, and printed cards.
 //!
-//! It has access to its files and a route table, but not to Core Lightning's RPC socket or to any keys. The nodes authorise requests
-//! by the visitor's rune. [`settings::Limits`] bounds the time, size and number of everything that a visitor can cause.
+//! It has access to its files, to what the plugin writes for it and to the key of tickets, but not to Core Lightning's RPC socket or
+//! to keys of remotes. The nodes authorise requests by the visitor's rune. [`settings::Limits`] bounds the time, size and number of everything that a visitor can cause.
 //!
 //! The log never contains an order's id, a rune or a fragment: for a request it has the name of the route, not the path.
 //!
@@ -22,6 +22,7 @@ mod frames;
 mod headers;
 mod metrics;
 mod pool;
+mod ration;
 mod relay;
 mod reply;
 mod server;

@@ -1,41 +1,13 @@
 //! Places that clients share: so many in all, so many for one client, so many for one network.
-//!
-//! A client is an IPv4 address or an IPv6 /64 network, which is what a household gets. A network is an IPv4 /24 or an IPv6 /48,
-//! which is what one site gets: whoever has a /48 has 65,536 clients.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lnplaylive_core::visitor::{Client, Network};
+
 use crate::settings::Places;
-
-/// The unit of limits for one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Client(IpAddr);
-
-/// The unit of limits for one site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network(IpAddr);
-
-fn truncated(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << (32 - v4_bits)))),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - v6_bits)))),
-    }
-}
-
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        Self(truncated(address, 32, 64))
-    }
-}
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        Self(truncated(address, 24, 48))
-    }
-}
 
 /// The reason why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,9 +35,12 @@ pub struct Settings {
     pub node_id_file: Option<PathBuf>,
     /// File with the public rune. It may be missing at start, and may change.
     pub rune_file: PathBuf,
-    /// File with the rate-limited rune for orders. Default: orders use the rune in `rune_file`.
+    /// File with the key of tickets, which the plugin reads too (`shop.ticket_key_file`). Default: there are no tickets.
     #[serde(default)]
-    pub order_rune_file: Option<PathBuf>,
+    pub ticket_key_file: Option<PathBuf>,
+    /// The products that the plugin writes (`shop.products_file`). Default: there is no `/products`.
+    #[serde(default)]
+    pub products_file: Option<PathBuf>,
     /// URL at which browsers reach the node, such as `wss://node.example/`. Default: `/ws` on this server.
     #[serde(default)]
     pub websocket_url: Option<Endpoint>,
@@ -89,6 +92,25 @@ impl Places {
     }
 }
 
+/// How many requests are granted in a minute, which may also come at once. Clients and networks as for [`Places`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Of one client.
+    pub per_client: u32,
+    /// Of all clients of one network.
+    pub per_network: u32,
+}
+
+impl Rates {
+    fn check(self, key: &str) -> Result<(), SettingsError> {
+        for (name, value) in [("per_client", self.per_client), ("per_network", self.per_network)] {
+            range(&format!("{key}.{name}"), value, 1..=1_000_000)?;
+        }
+        Ok(())
+    }
+}
+
 /// Limits on visitors. A client is an IPv4 address or an IPv6 /64 network, which a whole class may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -106,6 +128,10 @@ pub struct Limits {
     pub environment_sockets: Places,
     /// Maximum number of requests for cards, from their head to the end of the drawing.
     pub card_requests: Places,
+    /// Tickets for orders. Each is good for one order.
+    pub tickets_per_minute: Rates,
+    /// Requests for the products.
+    pub products_per_minute: Rates,
     /// Time-out for the Lightning handshake through a new WebSocket, in seconds.
     pub handshake_secs: u32,
     /// Maximum number of new connections of one client in a minute.
@@ -131,6 +157,8 @@ impl Default for Limits {
             node_sockets: Places { total: 256, per_client: 16, per_network: 32 },
             environment_sockets: Places { total: 4096, per_client: 256, per_network: 512 },
             card_requests: Places { total: 16, per_client: 1, per_network: 4 },
+            tickets_per_minute: Rates { per_client: 6, per_network: 20 },
+            products_per_minute: Rates { per_client: 120, per_network: 600 },
             handshake_secs: 10,
             new_connections_per_minute: 1200,
             bytes_per_minute: 64 << 20,
@@ -158,7 +186,8 @@ impl Settings {
             node_id: Some(node_id),
             node_id_file: None,
             rune_file,
-            order_rune_file: None,
+            ticket_key_file: None,
+            products_file: None,
             websocket_url: None,
             contact: None,
             lightning_websocket: None,
@@ -206,6 +235,8 @@ impl Settings {
         l.node_sockets.check("frontend.limits.node_sockets")?;
         l.environment_sockets.check("frontend.limits.environment_sockets")?;
         l.card_requests.check("frontend.limits.card_requests")?;
+        l.tickets_per_minute.check("frontend.limits.tickets_per_minute")?;
+        l.products_per_minute.check("frontend.limits.products_per_minute")?;
         range("frontend.limits.handshake_secs", l.handshake_secs, 1..=300)?;
         range("frontend.limits.new_connections_per_minute", l.new_connections_per_minute, 1..=1_000_000)?;
         // At least one read, or no byte would ever pass.

@@ -16,7 +16,6 @@ use crate::watched::Watched;
 pub(crate) struct ShopConfig {
     node_id: NodeIdSource,
     rune: Watched<Secret>,
-    order_rune: Option<Watched<Secret>>,
     websocket_url: Option<Endpoint>,
     contact: Option<String>,
     /// Path of the demo's wallet, in the demo.
@@ -39,21 +38,16 @@ impl ShopConfig {
                 NodeIdSource::File(Watched::new("node_id_file", path, read_node_id))
             }
         };
-        let rune = |path: &Path| Ok(read_secret(path)?);
         Self {
             node_id,
-            rune: Watched::new("rune_file", settings.rune_file.clone(), rune),
-            order_rune: settings
-                .order_rune_file
-                .clone()
-                .map(|path| Watched::new("order_rune_file", path, rune)),
+            rune: Watched::new("rune_file", settings.rune_file.clone(), |path| Ok(read_secret(path)?)),
             websocket_url: settings.websocket_url.clone(),
             contact: settings.contact.clone(),
             demo_wallet: None,
         }
     }
 
-    /// The document; `None` while the node's id or a rune is unknown.
+    /// The document; `None` while the node's id or the rune is unknown.
     pub(crate) async fn document(&self) -> Option<Value> {
         let node_id = match &self.node_id {
             NodeIdSource::Given(id) => Arc::new(id.clone()),
@@ -62,9 +56,6 @@ impl ShopConfig {
         let rune = self.rune.current().await?;
         let mut document = Map::new();
         document.insert("node_id".into(), json!(node_id.as_str()));
-        if let Some(file) = &self.order_rune {
-            document.insert("order_rune".into(), json!(file.current().await?.expose()));
-        }
         document.insert("websocket_url".into(), json!(self.websocket_url));
         document.insert("rune".into(), json!(rune.expose()));
         document.insert("contact".into(), json!(self.contact));

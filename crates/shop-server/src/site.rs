@@ -16,8 +16,9 @@ use axum::{Json, Router};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use lnplaylive_core::Endpoint;
+use lnplaylive_core::products_file::ProductsFile;
 use lnplaylive_core::routes::{NoRoute, RouteTable};
+use lnplaylive_core::{Endpoint, Ticket, TicketKey};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -31,6 +32,7 @@ use crate::clients::{Clients, Origin, Refusal, Slot};
 use crate::error::Error;
 use crate::metrics::{GaugeGuard, Metrics};
 use crate::pool::{Place, Pool};
+use crate::ration::{Ration, UsedUp};
 use crate::relay::{self, Ends};
 use crate::settings::Settings;
 use crate::shop::ShopConfig;
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     assets: Assets,
     shop: ShopConfig,
     routes: Option<Watched<RouteTable>>,
+    ticket_key: Option<Watched<TicketKey>>,
+    products: Option<Watched<ProductsFile>>,
     fonts: Arc<Fonts>,
     drawing: Arc<Semaphore>,
 }
@@ -88,6 +92,14 @@ impl Site {
             assets: Assets::load(&settings.dist_dir)?,
             shop: ShopConfig::new(&settings),
             routes,
+            ticket_key: settings
+                .ticket_key_file
+                .clone()
+                .map(|path| Watched::new("ticket_key_file", path, |path| Ok(TicketKey::read(path)?))),
+            products: settings
+                .products_file
+                .clone()
+                .map(|path| Watched::new("products_file", path, |path| Ok(ProductsFile::read(path)?))),
             fonts: Arc::new(Fonts::load(&settings.card_fonts)?),
             drawing: Arc::new(Semaphore::new(MAX_CONCURRENT_DRAWINGS)),
             settings,
@@ -108,6 +120,8 @@ impl Site {
         let shared = Arc::new(self.shared);
         let router = Router::new()
             .route("/config.json", get(config))
+            .route("/products", get(products))
+            .route("/tickets", post(tickets))
             .route("/ws", any(to_node))
             // Wallets and web shops with lnmessage's `wsProxy` append `/HOST:PORT` of the node.
             .route("/ws/{*node}", any(to_node))
@@ -150,6 +164,8 @@ async fn response_middleware(State(shared): Shop, request: Request, next: Next) 
 fn route_of(matched: Option<&MatchedPath>) -> &'static str {
     match matched.map(MatchedPath::as_str) {
         Some("/config.json") => "config",
+        Some("/products") => "products",
+        Some("/tickets") => "tickets",
         Some("/ws" | "/ws/{*node}") => "ws",
         Some("/e/{environment}/{node}") => "environment",
         Some("/cards.pdf") => "cards",
@@ -173,6 +189,54 @@ async fn config(State(shared): Shop) -> Response {
             RETRY_SECS,
         ),
     }
+}
+
+/// `GET /products`: the answer of `lnplaylive-products`, as the plugin wrote it last.
+async fn products(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
+    let Some(file) = &shared.products else {
+        return reply::error(StatusCode::NOT_FOUND, "this server does not know the products; ask the node");
+    };
+    if let Err(used_up) = take(&shared, &shared.clients.products, &origin, &request) {
+        return wait(used_up);
+    }
+    match file.current().await {
+        Some(products) if !products.is_stale(Timestamp::now()) => {
+            ([(CACHE_CONTROL, "max-age=2")], Json(&*products)).into_response()
+        }
+        _ => reply::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the node has not told lately what is sold; ask it, or try again in a moment",
+            RETRY_SECS,
+        ),
+    }
+}
+
+/// `POST /tickets`: a ticket for one order.
+async fn tickets(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
+    let Some(key) = &shared.ticket_key else {
+        return reply::error(StatusCode::NOT_FOUND, "this shop has no tickets; order without one");
+    };
+    let Some(key) = key.current().await else {
+        let sentence = "the key of tickets is not set up yet; try again in a moment";
+        return reply::later(StatusCode::SERVICE_UNAVAILABLE, sentence, RETRY_SECS);
+    };
+    if let Err(used_up) = take(&shared, &shared.clients.tickets, &origin, &request) {
+        return wait(used_up);
+    }
+    let address = origin.visitor(&shared.clients, request.headers()).address;
+    let ticket = Ticket::new(key.holder(address), Timestamp::now());
+    let answer = json!({"ticket": key.sign(&ticket), "expires_at": ticket.expires_at()});
+    ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+}
+
+/// Counts a request of a ration.
+fn take(shared: &Shared, ration: &Ration, origin: &Origin, request: &Request) -> Result<(), UsedUp> {
+    let address = origin.visitor(&shared.clients, request.headers()).address;
+    ration.take(address).inspect_err(|used_up| shared.metrics.refused(used_up.metric_label()))
+}
+
+fn wait(used_up: UsedUp) -> Response {
+    reply::later(StatusCode::TOO_MANY_REQUESTS, &used_up.to_string(), used_up.retry_secs())
 }
 
 async fn metrics(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {

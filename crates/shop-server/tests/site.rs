@@ -138,7 +138,6 @@ async fn config_follows_its_files() {
     let site = serve(|dir, settings| {
         (settings.node_id, settings.node_id_file) = (None, Some(dir.join("id")));
         settings.rune_file = dir.join("later");
-        settings.order_rune_file = Some(dir.join("orders"));
         settings.contact = Some("help@shop.example".into());
     })
     .await;
@@ -150,14 +149,12 @@ async fn config_follows_its_files() {
     let put = |name: &str, text: &str| std::fs::write(site.dir.path().join(name), text).expect("it is ours");
     put("id", &format!("{NODE}\n"));
     put("later", "Zmlyc3Q=\n");
-    assert_eq!(site.get("/config.json").await.status, 503);
-    put("orders", "b3JkZXJz\n");
     let config = async || {
         let answer = site.get("/config.json").await;
         assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
         serde_json::from_slice::<Value>(&answer.body).expect("JSON")
     };
-    let expected = |rune: &str| json!({"node_id": NODE, "rune": rune, "order_rune": "b3JkZXJz", "websocket_url": null, "contact": "help@shop.example"});
+    let expected = |rune: &str| json!({"node_id": NODE, "rune": rune, "websocket_url": null, "contact": "help@shop.example"});
     assert_eq!(config().await, expected("Zmlyc3Q="));
     put("later", "another rune");
     assert_eq!(config().await, expected("another rune"));

@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shop_server::settings::Rates;
 use sim_lxd::{Fault, SimRemote};
-use testbed::{Daemons, Flavor, PublicRunes, Shop, ShopConfig};
+use testbed::{Daemons, Flavor, Shop, ShopConfig};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -82,7 +83,7 @@ fn say(what: &Value) -> std::io::Result<()> {
 /// A running shop.
 struct Stage {
     shop: Shop,
-    runes: PublicRunes,
+    rune: String,
     address: SocketAddr,
     site: Option<Served>,
 }
@@ -108,9 +109,10 @@ impl Stage {
             "{shop_settings}connect_page = \"http://{address}/connect\"\n\
              [provisioning]\nmax_attempts = 1\npatience = 1\nbackoff_ms = 10\n"
         );
+        config.tickets = true;
         let shop = Shop::start(config).await?;
-        let runes = shop.host.create_public_runes().await?;
-        let mut stage = Self { shop, runes, address, site: None };
+        let rune = shop.host.create_public_rune().await?;
+        let mut stage = Self { shop, rune, address, site: None };
         stage.serve(listener)?;
         Ok(stage)
     }
@@ -120,7 +122,10 @@ impl Stage {
     }
 
     fn serve(&mut self, listener: TcpListener) -> anyhow::Result<()> {
-        let (site, has_pages) = testbed::site(&self.shop, &self.runes, None)?;
+        let (site, has_pages) = testbed::site_with(&self.shop, &self.rune, None, |settings| {
+            // All visitors have the same address, and hurry.
+            settings.limits.tickets_per_minute = Rates { per_client: 600, per_network: 600 };
+        })?;
         if !has_pages {
             bail!("there is no frontend-dist");
         }

@@ -80,15 +80,6 @@ impl HostConfig {
     }
 }
 
-/// The web shop's runes.
-#[derive(Clone, Debug)]
-pub struct PublicRunes {
-    /// Allows every method whose name starts with `lnplaylive-`, except orders.
-    pub rune: String,
-    /// Allows orders, at most one a second.
-    pub order_rune: String,
-}
-
 /// The running daemons. All of them stop when it is dropped.
 #[derive(Debug)]
 pub struct Host {
@@ -140,18 +131,14 @@ impl Host {
         self.workdir.keep(why);
     }
 
-    /// Creates the web shop's runes.
-    pub async fn create_public_runes(&self) -> Result<PublicRunes> {
-        // Two runes, because every use of a rune counts against its rate (seen with 26.04.1). With a single rune, a visitor's request
-        // for the prices would keep everybody from ordering in that second.
-        let make = async |restrictions: Value| {
-            let made = self.node.ask("createrune", json!({"restrictions": restrictions})).await?;
-            Result::Ok(made["rune"].as_str().unwrap_or_default().to_owned())
-        };
-        Ok(PublicRunes {
-            rune: make(json!([["method^lnplaylive-"], ["method/lnplaylive-createorder"]])).await?,
-            order_rune: make(json!([["method=lnplaylive-createorder"], ["rate=60"]])).await?,
-        })
+    /// Creates the web shop's rune, which allows every method whose name starts with `lnplaylive-`.
+    ///
+    /// It has no rate: lightningd counts every use by anybody against it, before it looks at the parameters, so whoever calls without
+    /// pause would keep all others out.
+    pub async fn create_public_rune(&self) -> Result<String> {
+        let restrictions = json!({"restrictions": [["method^lnplaylive-"]]});
+        let made = self.node.ask("createrune", restrictions).await?;
+        Ok(made["rune"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Starts our plugin on the running node, after it was stopped or died.

@@ -61,6 +61,10 @@ pub enum RemoteKind {
 /// Name of an existing remote in the shop's settings.
 const EXISTING: &str = "remote";
 
+/// Names of the files that the plugin shares with the web shop's server.
+const TICKET_KEY: &str = "ticket_key";
+const PRODUCTS: &str = "products.json";
+
 /// Values of `instance_type`.
 const CONTAINER: &str = "container";
 const MACHINE: &str = "virtual-machine";
@@ -78,6 +82,8 @@ pub struct ShopConfig {
     pub settings: String,
     /// Lines for each remote's table, in TOML.
     pub remote_settings: String,
+    /// Rations orders by tickets, as a shop on the internet does. Orders of [`Shop::order`] have none.
+    pub tickets: bool,
 }
 
 impl ShopConfig {
@@ -89,6 +95,7 @@ impl ShopConfig {
             plugin: PluginRun::Direct,
             settings: String::new(),
             remote_settings: String::new(),
+            tickets: false,
         }
     }
 }
@@ -102,6 +109,7 @@ pub struct Shop {
     pub remotes: Vec<SimRemote>,
     daemons: Daemons,
     existing: Option<String>,
+    tickets: bool,
     // The last field, so that the directory is removed when nothing writes to it any more.
     workdir: Workdir,
 }
@@ -161,17 +169,23 @@ impl Shop {
         }
         let settings_file = workdir.join("lnplaylive.toml");
         write(&settings_file, &settings)?;
-        let host = HostConfig::new(config.daemons.clone())
+        let mut host = HostConfig::new(config.daemons.clone())
             .plugin(config.plugin, Some(settings_file))
+            .env("LNPLAYLIVE_SHOP__PRODUCTS_FILE", workdir.join(PRODUCTS))
             // A plugin that dies during its work leaves the directory of its SSH connection, with keys. The name is short because ssh's
             // sockets are in it.
             .env("TMPDIR", workdir.subdir("t")?);
+        if config.tickets {
+            let key = workdir.join(TICKET_KEY);
+            write(&key, &format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()))?;
+            host = host.env("LNPLAYLIVE_SHOP__TICKET_KEY_FILE", key);
+        }
         let host = Host::start(host).await?;
         if config.plugin != PluginRun::Absent {
             // Answers once the plugin has polled the remotes and knows what is available.
             host.node.ask("lnplaylive-products", json!({})).await?;
         }
-        Ok(Self { host, remotes, daemons: config.daemons, existing, workdir })
+        Ok(Self { host, remotes, daemons: config.daemons, existing, tickets: config.tickets, workdir })
     }
 
     /// The daemons of the host and of the environments.
@@ -216,6 +230,16 @@ impl Shop {
             "incus" => Ok(RemoteKind::Incus),
             other => Err(Error::Unusable(format!("{url} is {other:?}, neither lxd nor incus"))),
         }
+    }
+
+    /// The file with the key of tickets; `None` without tickets.
+    pub fn ticket_key_file(&self) -> Option<PathBuf> {
+        self.tickets.then(|| self.workdir.join(TICKET_KEY))
+    }
+
+    /// The file to which the plugin writes the products.
+    pub fn products_file(&self) -> PathBuf {
+        self.workdir.join(PRODUCTS)
     }
 
     /// A directory for the caller's files.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use shop_server::{Settings, Site};
 
-use crate::{Error, PublicRunes, Result, Rpc, Shop};
+use crate::{Error, Result, Rpc, Shop};
 
 /// Path of the demo's wallet.
 const WALLET: &str = "/demo/pay";
@@ -26,15 +26,24 @@ const DIST: &str = "frontend-dist";
 
 /// The shop's site, and whether it has the web shop's pages: those in `dist` if given, otherwise any that are found. Its `/ws`
 /// leads to the node.
-pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(Site, bool)> {
+pub fn site(shop: &Shop, rune: &str, dist: Option<PathBuf>) -> Result<(Site, bool)> {
+    site_with(shop, rune, dist, |_| ())
+}
+
+/// As [`site`], with other settings.
+pub fn site_with(
+    shop: &Shop,
+    rune: &str,
+    dist: Option<PathBuf>,
+    change: impl FnOnce(&mut Settings),
+) -> Result<(Site, bool)> {
     let node = &shop.host.node;
     let dir = shop.workdir().subdir("site")?;
     let written = |path: PathBuf, text: &str| match std::fs::write(&path, text) {
         Ok(()) => Ok(path),
         Err(source) => Err(Error::File { doing: "writing", path, source }),
     };
-    let rune_file = written(dir.join("rune"), &runes.rune)?;
-    let order_rune_file = written(dir.join("order_rune"), &runes.order_rune)?;
+    let rune_file = written(dir.join("rune"), rune)?;
     let found = dist.or_else(find_dist);
     let has_pages = found.is_some();
     let dist = if let Some(dist) = found {
@@ -47,8 +56,10 @@ pub fn site(shop: &Shop, runes: &PublicRunes, dist: Option<PathBuf>) -> Result<(
     let unusable = |what: &str, why: &dyn std::fmt::Display| Error::Unusable(format!("{what}: {why}"));
     let id = node.id().parse().map_err(|e| unusable("the node's id", &e))?;
     let mut settings = Settings::new(dist, id, rune_file);
-    settings.order_rune_file = Some(order_rune_file);
+    settings.ticket_key_file = shop.ticket_key_file();
+    settings.products_file = Some(shop.products_file());
     settings.lightning_websocket = Some(format!("127.0.0.1:{}", node.ws_port()));
+    change(&mut settings);
     let site = Site::new(settings).map_err(|e| unusable("the web shop", &e))?;
     Ok((site.demo_wallet(WALLET, wallet(&shop.host.customer.rpc())), has_pages))
 }

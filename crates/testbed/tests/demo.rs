@@ -251,15 +251,18 @@ async fn sells_on_the_shops_address_until_stopped() {
     let websocket = format!("ws://{}:{}/ws", url.host_str().expect("a host"), url.port().expect("a port"));
     let client = sim_lightning::commando::Client::connect(&websocket, &text("node_id")).await;
     let client = client.expect("the node answers");
-    let rune_for = |method: &str| if method.ends_with("createorder") { "order_rune" } else { "rune" };
-    let call = async |method: &str, params: Value| client.call(&text(rune_for(method)), method, params).await;
+    let call = async |method: &str, params: Value| client.call(&text("rune"), method, params).await;
     let products = call("lnplaylive-products", serde_json::json!({})).await;
     assert_eq!(products.expect("it is allowed")["products"].as_array().map(Vec::len), Some(4));
     let stranger = call("lnplayops-orders", serde_json::json!({})).await;
     assert_eq!(stranger.expect_err("it is not allowed").code(), Some(19537));
 
     // The wallet pays invoices, and explains its failures.
-    let order = call("lnplaylive-createorder", serde_json::json!([8, 48])).await.expect("an order");
+    let (head, ticket) = ask(&url, "POST /tickets HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.contains(" 200 "), "{head}");
+    let wish =
+        serde_json::json!({"node_count": 8, "hours": 48, "ticket": document(ticket.as_bytes())["ticket"]});
+    let order = call("lnplaylive-createorder", wish).await.expect("an order");
     assert_eq!(text("demo_wallet"), "/demo/pay");
     let (head, _) = pay(&url, order["bolt11_invoice"].as_str().expect("an invoice"));
     assert!(head.contains(" 204 "), "{head}");

@@ -22,14 +22,6 @@ it('reads what is served, and finds the socket beside itself if no other is name
   );
 });
 
-it('knows a rune for orders, where there is one', () => {
-  const orderRune = (order_rune?: string | null) =>
-    readConfig({ ...GIVEN, order_rune }, new URL('http://h/')).orderRune;
-  expect(orderRune('o')).toBe('o');
-  expect(orderRune(null)).toBeNull();
-  expect(orderRune()).toBeNull();
-});
-
 it('lets the demo wallet be on this site only', () => {
   const wallet = (demo_wallet: string) =>
     readConfig({ ...GIVEN, demo_wallet }, new URL('http://h/')).demoWallet;

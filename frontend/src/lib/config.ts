@@ -1,7 +1,7 @@
 /** The configuration from the shop's server: the node, and how to reach it. */
 import { maybeText, object, ShapeError, text } from './shape';
 
-/** The shop's node and the runes for it. */
+/** The shop's node and the rune for it. */
 export interface ShopConfig {
   /** 66 hex digits. */
   readonly nodeId: string;
@@ -9,8 +9,6 @@ export interface ShopConfig {
   readonly websocketUrl: string;
   /** The public rune, which is not a secret. */
   readonly rune: string;
-  /** The rate-limited rune for orders; null if `rune` is also for orders. */
-  readonly orderRune: string | null;
   /** Contact for help, if the shop has one. */
   readonly contact: string | null;
   /** Path at which the demo's customer pays invoices; null in a real shop. */
@@ -41,7 +39,6 @@ export function readConfig(value: unknown, here: URL): ShopConfig {
       nodeId,
       websocketUrl,
       rune: text(from, 'rune'),
-      orderRune: maybeText(from, 'order_rune'),
       contact: maybeText(from, 'contact'),
       // Only on this site.
       demoWallet: demoWallet !== null && /^\/(?!\/)/.test(demoWallet) ? demoWallet : null,
@@ -60,7 +57,6 @@ export function builtIn(env: Record<string, unknown>): Record<string, unknown> |
   return {
     node_id: nodeId,
     rune,
-    order_rune: env['VITE_LNPLAYLIVE_ORDER_RUNE'],
     websocket_url: env['VITE_LNPLAYLIVE_WEBSOCKET_URL'],
     contact: env['VITE_LNPLAYLIVE_CONTACT'],
   };

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ConfigError } from './config';
-import { isNoSuchOrder, isTooSoon, sentence } from './errors';
+import { isNoSuchOrder, isRefusedKey, sentence, wantsTicket } from './errors';
 import { LinkError, RpcError, type Fault } from './node/node';
 import { ShapeError } from './shape';
 
@@ -17,6 +17,11 @@ it.each([
   shop(7006, { kind: 'sold_out', next_available_at: null }),
   shop(7007, { kind: 'availability_unknown', silent_for_secs: 60 }),
   shop(7008, { kind: 'remote_failed' }),
+  shop(7009, { kind: 'ticket_required', retry_after_secs: null }),
+  shop(7010, { kind: 'ticket_spent' }),
+  shop(7011, { kind: 'unpaid_limit', share: 'client', retry_after_secs: 9 }),
+  shop(7011, { kind: 'unpaid_limit', share: 'network', retry_after_secs: 9 }),
+  shop(7011, { kind: 'unpaid_limit', share: 'without_ticket', retry_after_secs: 9 }),
   shop(-32603, { kind: 'starting' }),
   shop(-32603, { kind: 'node_unavailable' }),
   shop(-32603, { kind: 'internal' }),
@@ -56,12 +61,15 @@ it('passes on what helps, and nothing of the rest', () => {
   expect(sentence(new ConfigError('The server is away.'))).toBe('The server is away.');
 });
 
-it('knows when to try again by itself', () => {
-  expect(isTooSoon(new RpcError(19537, 'Invalid rune: Not permitted: too soon'))).toBe(true);
-  expect(isTooSoon(new RpcError(19537, 'Invalid rune: Not permitted: method does not start with x'))).toBe(
-    false,
+it('knows when another ticket helps, and when another key does', () => {
+  expect(wantsTicket(shop(7009, { kind: 'ticket_required' }))).toBe(true);
+  expect(wantsTicket(shop(7010, { kind: 'ticket_spent' }))).toBe(true);
+  expect(wantsTicket(shop(7011, { kind: 'unpaid_limit' }))).toBe(false);
+  expect(wantsTicket(new RpcError(7009, 'no data'))).toBe(false);
+  expect(isRefusedKey(new RpcError(19537, 'Invalid rune: Not permitted: too soon'))).toBe(false);
+  expect(isRefusedKey(new RpcError(19537, 'Invalid rune: Not permitted: method does not start with x'))).toBe(
+    true,
   );
-  expect(isTooSoon(new RpcError(7002, 'too soon'))).toBe(false);
 });
 
 it('reads kinds, never sentences', () => {

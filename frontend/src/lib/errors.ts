@@ -2,12 +2,13 @@
 import { ConfigError } from './config';
 import { LinkError, RpcError } from './node/node';
 import { maybeText, maybeTime, numberOr, ShapeError, type Json } from './shape';
+import { TicketError } from './tickets';
 
 /** Commando: the rune does not allow the call, or not so soon. */
 const COMMANDO = [0x4c50, 0x4c51, 0x4c4f];
 
-/** Whether the node would have done it a moment later. */
-export function isTooSoon(error: unknown): boolean {
+/** Whether the rune's rate was exceeded. */
+function isTooSoon(error: unknown): boolean {
   return error instanceof RpcError && COMMANDO.includes(error.code) && /too soon/i.test(error.message);
 }
 
@@ -28,6 +29,17 @@ function shopError(error: unknown): ShopError | null {
 /** Whether the shop says that it has no such order. */
 export function isNoSuchOrder(error: unknown): boolean {
   return shopError(error)?.kind === 'no_such_order';
+}
+
+/** Whether the shop would take the order with another ticket. */
+export function wantsTicket(error: unknown): boolean {
+  const kind = shopError(error)?.kind;
+  return kind === 'ticket_required' || kind === 'ticket_spent';
+}
+
+/** "in 9 seconds", or an estimate where the shop does not say. */
+function after(seconds: number): string {
+  return `in ${seconds > 0 ? `${seconds} seconds` : 'a few minutes'}`;
 }
 
 /** Parameters by the names that the page has for them. */
@@ -56,9 +68,22 @@ function ofShop(error: ShopError, message: string): string | null {
       return 'There is no such order. Check that the address is complete; orders that were never paid are forgotten after a while.';
     case 'no_remotes':
       return 'The shop has no servers at the moment, so nothing can be sold. Please come back later.';
-    case 'busy': {
-      const seconds = numberOr(error, 'retry_after_secs', 0);
-      return `Many people are ordering right now. Please try again in ${seconds > 0 ? `${seconds} seconds` : 'a few minutes'}.`;
+    case 'busy':
+      return `Many people are ordering right now. Please try again ${after(numberOr(error, 'retry_after_secs', 0))}.`;
+    case 'ticket_required':
+      return `Many people are ordering right now. Please load the page again, or try again ${after(numberOr(error, 'retry_after_secs', 0))}.`;
+    case 'ticket_spent':
+      return 'Your request came too late or twice. Please try again.';
+    case 'unpaid_limit': {
+      const wait = after(numberOr(error, 'retry_after_secs', 0));
+      switch (maybeText(error, 'share')) {
+        case 'client':
+          return `You have unpaid orders that keep places free for you. Pay one of them, or try again ${wait}.`;
+        case 'network':
+          return `Others in your network have unpaid orders that keep places free for them. Please try again ${wait}.`;
+        default:
+          return `There are too many unpaid orders at the moment. Please try again ${wait}.`;
+      }
     }
     case 'not_supported':
       return `This shop cannot do that yet: ${maybeText(error, 'feature') ?? 'what was asked for'}.`;
@@ -100,7 +125,7 @@ function ofNode({ code, message }: RpcError): string {
   }
   if (COMMANDO.includes(code)) {
     return /too soon/i.test(message)
-      ? 'Busy: somebody else is ordering this very second. Please try again.'
+      ? 'Busy: somebody else is asking this very second. Please try again.'
       : 'The node does not accept this key. It may have been replaced; load the page again.';
   }
   return `The node answered with an error that this page does not know (${code}).`;
@@ -113,6 +138,8 @@ export function sentence(error: unknown): string {
     return (known === null ? null : ofShop(known, error.message)) ?? ofNode(error);
   }
   if (error instanceof ConfigError) return error.message;
+  if (error instanceof TicketError)
+    return `There were many orders from your network in the last minute. Please try again ${after(error.seconds)}.`;
   if (error instanceof ShapeError)
     return 'The shop’s answer could not be understood. Load the page again; if that does not help, tell the operator.';
   if (error instanceof LinkError) {

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import {
   availability,
   choices,
@@ -6,9 +6,14 @@ import {
   hoursWithin,
   presets,
   readCatalogue,
+  servedCatalogue,
   slider,
 } from './products';
 import { ShapeError } from './shape';
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
 
 const A = { sku: 'A', node_count: 8, msat_per_node_hour: 200000, available: true };
 
@@ -55,6 +60,24 @@ it.each([null, 'x', { products: ['x'] }, { products: [{ ...A, node_count: '8' }]
     expect(() => readCatalogue(value)).toThrow(ShapeError);
   },
 );
+
+it('takes the catalogue that is served, and nothing that is not one', async () => {
+  const served = (response: () => Promise<Response>) => {
+    vi.stubGlobal('fetch', response);
+    return servedCatalogue();
+  };
+  const body = { products: [A], min_hours: 1, max_hours: 504, as_of: '2026-11-24T15:46:10Z' };
+  const catalogue = await served(() => Promise.resolve(Response.json(body)));
+  expect(catalogue?.products[0]?.sku).toBe('A');
+  for (const response of [
+    () => Promise.reject(new TypeError('failed')),
+    () => Promise.resolve(Response.json({ error: 'later' }, { status: 503 })),
+    () => Promise.resolve(new Response('<html>')),
+    () => Promise.resolve(Response.json({ products: ['x'] })),
+  ]) {
+    await expect(served(response)).resolves.toBeNull();
+  }
+});
 
 it('offers the presets that are sold', () => {
   expect(presets({ minHours: 1, maxHours: 504 }).map(({ hours }) => hours)).toEqual([4, 24, 48, 168]);

@@ -1,4 +1,4 @@
-/** The shop's products, from `lnplaylive-products`. */
+/** The shop's products, from its server or from the node's `lnplaylive-products`. */
 import { list, maybeText, maybeTime, number, numberOr, object, text, texts } from './shape';
 
 /** One product: a size of environment and its price. Several products may have the same size. */
@@ -50,6 +50,19 @@ export function readCatalogue(value: unknown): Catalogue {
     channelSetups: texts(from, 'channel_setups'),
     contact: maybeText(from, 'contact'),
   };
+}
+
+/** Time-out for `/products`, in milliseconds. */
+const PATIENCE = 5_000;
+
+/** Fetches the catalogue from the shop's server; null if it does not know, so that the node has to be asked. */
+export async function servedCatalogue(): Promise<Catalogue | null> {
+  try {
+    const response = await fetch('/products', { signal: AbortSignal.timeout(PATIENCE) });
+    return response.ok ? readCatalogue(await response.json()) : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Sizes to show before the shop has answered. */

@@ -4,8 +4,8 @@ import { sentence } from './errors';
 import { Link } from './node/link';
 import { dial } from './node/dial';
 import type { LinkState } from './node/node';
-import { CREATE_ORDER, products } from './node/shop';
-import type { Catalogue } from './products';
+import { products } from './node/shop';
+import { servedCatalogue, type Catalogue } from './products';
 
 /** Maximum age of the availability while the page is visible, in milliseconds. */
 const REFRESH = 60_000;
@@ -69,9 +69,8 @@ class Shop {
     if (this.link === null) this.#connect(this.config);
   }
 
-  #connect({ nodeId, websocketUrl: url, rune, orderRune }: ShopConfig): void {
-    const runeFor: Record<string, string> = orderRune === null ? {} : { [CREATE_ORDER]: orderRune };
-    const link = new Link({ nodeId, url, rune, runeFor }, dial);
+  #connect({ nodeId, websocketUrl: url, rune }: ShopConfig): void {
+    const link = new Link({ nodeId, url, rune }, dial);
     this.link = link;
     link.subscribe((state) => {
       if (this.link !== link) return;
@@ -92,10 +91,12 @@ class Shop {
     this.#connect(config);
   }
 
+  /** Asks the shop's server, and the node only if that does not know. */
   async #refresh(): Promise<void> {
-    if (this.link === null) return;
+    const served = await servedCatalogue();
+    if (served === null && this.link === null) return;
     try {
-      this.catalogue = await products(this.link);
+      this.catalogue = served ?? (await products(this.link as Link));
       this.catalogueProblem = null;
     } catch (error) {
       this.catalogueProblem = sentence(error);

@@ -117,6 +117,7 @@ in
         "lnplaylive-culler"
         "lnplaylive-frontend"
         "lnplaylive-rune"
+        "lnplaylive-ticket-key"
       ]
       (_: {
         requires = [ "lnplaylive-state.service" ];

@@ -2,12 +2,13 @@
 #
 # Each part is a service with access to only what it needs:
 #
-#   service              has access to                     writes
-#   clightning           RPC socket, LXD client key        the route table, for the frontend
-#   lnplaylive-rune      RPC socket                        the public runes, for the frontend
-#   lnplaylive-frontend  route table and runes             -
-#   lnplaylive-culler    a copy of the LXD client key      -
-#   caddy                certificates                      -
+#   service                access to                                      writes
+#   clightning             RPC socket, LXD client key, key of tickets     route table and products, for the frontend
+#   lnplaylive-rune        RPC socket                                     the public rune, for the frontend
+#   lnplaylive-ticket-key  -                                              the key of tickets
+#   lnplaylive-frontend    route table, products, rune, key of tickets    -
+#   lnplaylive-culler      a copy of the LXD client key                   -
+#   caddy                  certificates                                   -
 { config, lib, ... }:
 let
   inherit (lib) mkEnableOption mkOption types;
@@ -81,7 +82,7 @@ in
       readOnly = true;
       default = "${cfg.stateDir}/lnplaylive";
       defaultText = lib.literalExpression ''"''${config.services.lnplaylive.stateDir}/lnplaylive"'';
-      description = "Directory for what the node passes to the web shop: runes, node id, route table.";
+      description = "Directory for what the node shares with the web shop: rune, node id, key of tickets, route table, products.";
     };
 
     openFirewall = mkOption {

@@ -36,7 +36,8 @@ in
       dist_dir = lib.mkDefault "${cfg.frontend.site}";
       node_id_file = "${cfg.publicDir}/node_id";
       rune_file = "${cfg.publicDir}/rune";
-      order_rune_file = "${cfg.publicDir}/order_rune";
+      ticket_key_file = "${cfg.publicDir}/ticket_key";
+      products_file = "${cfg.publicDir}/products.json";
       routes_file = "${cfg.publicDir}/routes.json";
       lightning_websocket = config.services.clightning.websocket;
       trusted_proxies = [
@@ -68,7 +69,7 @@ in
     systemd.services.lnplaylive-frontend = {
       description = "Web shop";
       wantedBy = [ "multi-user.target" ];
-      # It does not wait for node id and runes, but reads them once they exist.
+      # It does not wait for node id and rune, but reads them once they exist.
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
       environment.DEPLOY_LNPLAYLIVE_FRONTEND = deploy;

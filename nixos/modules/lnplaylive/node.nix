@@ -1,4 +1,4 @@
-# Core Lightning on the host, with our plugin, and the web shop's runes.
+# Core Lightning on the host, with our plugin, and what it shares with the web shop: the public rune and the key of tickets.
 {
   config,
   lib,
@@ -11,20 +11,11 @@ let
   hardening = import ../hardening.nix;
   unitLimits = import ../limits.nix;
 
-  # The public runes. Orders have a rune of their own because a rate limit is shared by all holders of a rune, and every use
-  # of a rune counts: with a single rune, each request for the prices would delay orders.
-  runes = {
-    rune = builtins.toJSON [
-      [ "method^lnplaylive-" ]
-      [ "method/lnplaylive-createorder" ]
-    ];
-    order_rune = builtins.toJSON [
-      [ "method=lnplaylive-createorder" ]
-      [ "rate=60" ]
-    ];
-  };
+  # The public rune. It has no rate, because a rate is a spacing between the calls of all holders together, and a call counts even
+  # if its parameters are wrong: whoever calls without pause would keep everybody else out. Orders are rationed by tickets instead.
+  restrictions = builtins.toJSON [ [ "method^lnplaylive-" ] ];
 
-  makeRunes = pkgs.writeShellScript "lnplaylive-rune" ''
+  makeRune = pkgs.writeShellScript "lnplaylive-rune" ''
     set -euo pipefail
     # Replaces a file atomically.
     put() { cat >"$1.new" && mv "$1.new" "$1"; }
@@ -42,10 +33,17 @@ let
     }
 
     id=$(lightning-cli getinfo | jq --exit-status --raw-output .id)
-    ${lib.concatLines (
-      lib.mapAttrsToList (name: restrictions: "make ${name} ${lib.escapeShellArg restrictions}") runes
-    )}
+    make rune ${lib.escapeShellArg restrictions}
     echo "$id" | put node_id
+  '';
+
+  makeTicketKey = pkgs.writeShellScript "lnplaylive-ticket-key" ''
+    set -euo pipefail
+    if ! [ -s ticket_key ]; then
+      od --address-radix=n --format=x1 --read-bytes=32 --output-duplicates /dev/urandom | tr -d ' \n' >ticket_key.new
+      sync ticket_key.new
+      mv ticket_key.new ticket_key
+    fi
   '';
 in
 {
@@ -75,8 +73,32 @@ in
       // unitLimits.clightning cfg.settings.frontend.limits;
     };
 
+    systemd.services.lnplaylive-ticket-key = {
+      description = "Create the key of the web shop's tickets";
+      # The plugin reads it when the node starts.
+      requiredBy = [ "clightning.service" ];
+      wantedBy = [ "multi-user.target" ];
+      before = [
+        "clightning.service"
+        "lnplaylive-frontend.service"
+      ];
+      path = [ pkgs.coreutils ];
+      unitConfig.RequiresMountsFor = [ cfg.publicDir ];
+      serviceConfig = hardening.base // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        User = node.user;
+        Group = node.user;
+        WorkingDirectory = cfg.publicDir;
+        ReadWritePaths = [ cfg.publicDir ];
+        # Readable for the frontend's group, and nobody else.
+        UMask = "0027";
+        ExecStart = makeTicketKey;
+      };
+    };
+
     systemd.services.lnplaylive-rune = {
-      description = "Create the web shop's runes";
+      description = "Create the web shop's rune";
       wantedBy = [ "multi-user.target" ];
       wants = [ "clightning.service" ];
       after = [ "clightning.service" ];
@@ -99,7 +121,7 @@ in
         ReadWritePaths = [ cfg.publicDir ];
         # Readable for the frontend's group.
         UMask = "0027";
-        ExecStart = makeRunes;
+        ExecStart = makeRune;
         TimeoutStartSec = "2min";
         Restart = "on-failure";
         RestartSec = 5;

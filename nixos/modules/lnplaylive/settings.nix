@@ -175,6 +175,8 @@ in
         # The plugin stores its client keys and the servers' fingerprints here.
         state_dir = "${config.services.clightning.dataDir}/lnplaylive";
         shop.routes_file = "${cfg.publicDir}/routes.json";
+        shop.products_file = "${cfg.publicDir}/products.json";
+        shop.ticket_key_file = "${cfg.publicDir}/ticket_key";
         shop.connect_page = lib.mkIf (cfg.domain != null) (lib.mkDefault "https://${cfg.domain}/connect");
       };
 

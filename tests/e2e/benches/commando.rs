@@ -24,8 +24,8 @@ async fn main() {
     let flavor = flavor();
     let daemons = Daemons::of(flavor).expect("the daemons");
     let shop = Shop::start(ShopConfig::new(daemons)).await.expect("a shop");
-    let runes = shop.host.create_public_runes().await.expect("runes");
-    let (site, _) = testbed::site(&shop, &runes, None).expect("a site");
+    let rune = shop.host.create_public_rune().await.expect("a rune");
+    let (site, _) = testbed::site(&shop, &rune, None).expect("a site");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let through = format!("ws://{}/ws", listener.local_addr().expect("an address"));
     // In threads of this process, but nothing is shared: what it costs is what it costs elsewhere.
@@ -41,7 +41,7 @@ async fn main() {
     for call in 0..WARM_UP + CALLS {
         for (_, client, times) in &mut ways {
             let began = Instant::now();
-            client.call(&runes.rune, METHOD, json!({})).await.expect("an answer");
+            client.call(&rune, METHOD, json!({})).await.expect("an answer");
             if call >= WARM_UP {
                 times.push(began.elapsed());
             }

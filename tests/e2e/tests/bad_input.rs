@@ -43,14 +43,14 @@ async fn parameters_of_an_order(flavor: Flavor) {
         (json!({"node_count": 8, "hours": long}), hours),
         (json!({"node_count": 8, "hours": "99999999999999999999999"}), hours),
         (
-            json!([8, 1, 2, 3, 4, 5, 6, 7, 8]),
-            "9 parameters are too many; the parameters are node_count, hours, coin_distribution, channel_setup, \
-             names, title, node_access, sku",
+            json!([8, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            "10 parameters are too many; the parameters are node_count, hours, coin_distribution, channel_setup, \
+             names, title, node_access, sku, ticket",
         ),
         (
             json!({"node_count": 8, "hours": 1, "colour": 1}),
             "unknown parameter `colour`; the parameters are node_count, hours, coin_distribution, channel_setup, \
-             names, title, node_access, sku",
+             names, title, node_access, sku, ticket",
         ),
         (json!({"title": "a".repeat(70_000)}), "the parameters are more than 65536 bytes"),
     ] {

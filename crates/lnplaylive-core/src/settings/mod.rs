@@ -22,6 +22,7 @@ use url::Url;
 use crate::breaker;
 use crate::catalogue::{Catalogue, Product, default_products};
 use crate::order::Policy;
+use crate::ticket::TicketKey;
 use source::{range, wrong};
 
 pub use culler::{Culler, CullerSettings};
@@ -91,6 +92,16 @@ pub struct Shop {
     pub full_node_access: bool,
     /// Path of the route table for the gateway of the web shop's server. Without one, no table is written.
     pub routes_file: Option<PathBuf>,
+    /// Path of the products for the web shop's server, which serves them to everybody. Without one, none are written.
+    pub products_file: Option<PathBuf>,
+    /// File with the key of tickets, which the web shop's server reads too. Without one, orders are not rationed.
+    pub ticket_key_file: Option<PathBuf>,
+    /// Orders without a ticket in a minute, of all callers together.
+    pub orders_without_ticket_per_minute: u32,
+    /// Orders without a ticket that may come at once, when there were none for a while.
+    pub orders_without_ticket_burst: u32,
+    /// Seconds that an unpaid order surely keeps its place; after that the place is sold if nothing else is free.
+    pub contested_hold_secs: u32,
 }
 
 impl Default for Shop {
@@ -105,6 +116,11 @@ impl Default for Shop {
             contact: None,
             full_node_access: false,
             routes_file: None,
+            products_file: None,
+            ticket_key_file: None,
+            orders_without_ticket_per_minute: 6,
+            orders_without_ticket_burst: 10,
+            contested_hold_secs: 180,
         }
     }
 }
@@ -168,6 +184,7 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let settings = Self::read(file)?;
         remote::check_files(&settings.remotes)?;
+        settings.ticket_key()?;
         Ok(settings)
     }
 
@@ -184,10 +201,21 @@ impl Settings {
     /// Checks everything that the types leave open.
     fn validate(&self) -> Result<(), SettingsError> {
         self.catalogue()?;
-        let Shop { invoice_expiry_secs, max_unpaid_orders, unpaid_retention_secs, .. } = self.shop;
+        let Shop {
+            invoice_expiry_secs,
+            max_unpaid_orders,
+            unpaid_retention_secs,
+            orders_without_ticket_per_minute: per_minute,
+            orders_without_ticket_burst: burst,
+            contested_hold_secs,
+            ..
+        } = self.shop;
         range("shop.invoice_expiry_secs", invoice_expiry_secs, 5..=86_400)?;
         range("shop.max_unpaid_orders", max_unpaid_orders, 1..=100_000)?;
         range("shop.unpaid_retention_secs", unpaid_retention_secs, 0..=86_400)?;
+        range("shop.orders_without_ticket_per_minute", per_minute, 1..=100_000)?;
+        range("shop.orders_without_ticket_burst", burst, 1..=100_000)?;
+        range("shop.contested_hold_secs", contested_hold_secs, 1..=86_400)?;
         if !matches!(self.shop.connect_page.scheme(), "http" | "https")
             || self.shop.connect_page.fragment().is_some()
         {
@@ -226,6 +254,14 @@ impl Settings {
     pub fn catalogue(&self) -> Result<Catalogue, SettingsError> {
         Catalogue::new(self.products.clone(), self.shop.min_hours, self.shop.max_hours)
             .map_err(|e| wrong("products", e.to_string()))
+    }
+
+    /// The key of tickets, read from its file; `None` if no file is named.
+    pub fn ticket_key(&self) -> Result<Option<TicketKey>, SettingsError> {
+        let Some(path) = &self.shop.ticket_key_file else { return Ok(None) };
+        let unusable =
+            |error| wrong("shop.ticket_key_file", format!("cannot use {}: {error}", path.display()));
+        TicketKey::read(path).map(Some).map_err(unusable)
     }
 
     /// The limits of the remotes' breakers that these settings describe.

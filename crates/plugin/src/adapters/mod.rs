@@ -1,7 +1,8 @@
-//! The core's surroundings: the node, its datastore, the remotes, the route table's file, and JSON-RPC.
+//! The core's surroundings: the node, its datastore, the remotes, the files for the web shop's server, and JSON-RPC.
 
 pub mod datastore;
 pub mod node;
+pub mod products_file;
 pub mod remotes;
 pub mod route_file;
 pub mod rpc;

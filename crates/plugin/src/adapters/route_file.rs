@@ -6,6 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use lnplaylive_core::RouteTable;
 use tokio::task::spawn_blocking;
 
+use super::products_file::with_cause;
 use crate::core::interfaces::RouteFile;
 
 /// A route table at this path.
@@ -22,13 +23,7 @@ impl RouteFile for RouteFileAt {
         let path = self.0.clone();
         async move {
             let written = spawn_blocking(move || table.write(&path)).await;
-            let error = match written {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => error,
-                Err(error) => return Err(error.to_string()),
-            };
-            let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
-            Err(format!("{error}{cause}"))
+            written.map_err(|error| error.to_string())?.map_err(with_cause)
         }
         .boxed()
     }

@@ -6,6 +6,10 @@
 //!
 //! A remote that answers and on which environments do not work is taken out by its [`Breaker`], from what is sold and from
 //! placement, until a trial environment works there.
+//!
+//! Unpaid orders hold places. A buyer's share of what is free is limited ([`lnplaylive_core::holds`]), and a place that is held
+//! for longer than `shop.contested_hold_secs` is sold when nothing else is free. Its order can still be paid; then it waits
+//! for room, as every paid order does that finds none.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -13,7 +17,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::breaker::{Circuit, Limits};
-use lnplaylive_core::{Breaker, OrderId, State, settings};
+use lnplaylive_core::holds::{HeldBy, Need};
+use lnplaylive_core::{Breaker, Order, OrderId, State, settings};
 use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Room, Size};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -67,8 +72,40 @@ struct HandedOver {
     at: Instant,
 }
 
-/// A sale in progress: its size, and until when its place is reserved.
-type Sale = (Size, Timestamp);
+/// A place that an unpaid order holds.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    size: Size,
+    since: Timestamp,
+    until: Timestamp,
+}
+
+/// The places that unpaid orders hold, apart from those that the open orders themselves tell of.
+#[derive(Debug, Default)]
+struct Holds {
+    /// Of orders whose record is not written yet.
+    in_progress: HashMap<OrderId, Hold>,
+    /// Who holds a place. Not stored: after a restart nobody knows.
+    by: HashMap<OrderId, HeldBy>,
+}
+
+/// The unpaid orders whose places count as taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    All,
+    /// Those that are not contested yet.
+    Fresh,
+    None,
+}
+
+/// How many unpaid orders there may be, and for how long each surely keeps its place.
+#[derive(Debug, Clone, Copy)]
+pub struct HoldLimits {
+    /// Most unpaid orders, and so the most places that there are to share.
+    pub orders: u32,
+    /// Age from which a hold does not count when nothing else is free.
+    pub contested_after: SignedDuration,
+}
 
 /// A place that is reserved for an order until its record is written. Dropping it gives the place back, unless the order
 /// is an open one by then.
@@ -80,7 +117,7 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        lock(&self.availability.sales).remove(&self.id);
+        lock(&self.availability.holds).in_progress.remove(&self.id);
     }
 }
 
@@ -98,8 +135,9 @@ pub struct Availability {
     breakers: Mutex<BTreeMap<String, Breaker>>,
     states: Mutex<BTreeMap<String, RemoteState>>,
     handed_over: Mutex<Vec<HandedOver>>,
-    /// Sales in progress. Locked from looking for a place until it is reserved, so that no two get the last one.
-    sales: Mutex<HashMap<OrderId, Sale>>,
+    /// Locked from looking for a place until it is reserved, so that no two get the last one.
+    holds: Mutex<Holds>,
+    hold_limits: HoldLimits,
     polled: watch::Sender<bool>,
     poll_now: Notify,
 }
@@ -113,6 +151,7 @@ impl Availability {
         settings: Vec<settings::Remote>,
         poll_pause: Duration,
         breaker_limits: Limits,
+        hold_limits: HoldLimits,
     ) -> Self {
         Self {
             remotes,
@@ -124,7 +163,8 @@ impl Availability {
             breakers: Mutex::default(),
             states: Mutex::default(),
             handed_over: Mutex::default(),
-            sales: Mutex::default(),
+            holds: Mutex::default(),
+            hold_limits,
             polled: watch::Sender::new(false),
             poll_now: Notify::new(),
         }
@@ -304,14 +344,38 @@ impl Availability {
         reports.into_iter().filter_map(of).collect()
     }
 
-    /// Passes the room to `look` that is left once everything that is reserved has its place.
-    pub fn with_room<T>(&self, look: impl FnOnce(&Room<'_>) -> T) -> T {
-        let sales = lock(&self.sales);
-        self.look(&sales, look)
+    /// How many more environments of each size could be placed now, and if none, when one could be.
+    pub fn offered(&self, sizes: &[Size]) -> Vec<(u32, Option<Timestamp>)> {
+        let holds = lock(&self.holds);
+        let unpaid = self.unpaid(&holds);
+        let mut offered: Vec<_> = self.look(&unpaid, Counted::All, |room| {
+            let offer = |size: &Size| match room.count(*size) {
+                0 => (0, self.next_available(room, *size)),
+                count => (count, None),
+            };
+            sizes.iter().map(offer).collect()
+        });
+        if self.any_contested(&unpaid) && offered.iter().any(|(count, _)| *count == 0) {
+            self.look(&unpaid, Counted::Fresh, |room| {
+                for (size, offer) in sizes.iter().zip(&mut offered).filter(|(_, (count, _))| *count == 0) {
+                    match room.count(*size) {
+                        0 => {}
+                        count => *offer = (count, None),
+                    }
+                }
+            });
+        }
+        offered
     }
 
-    fn look<T>(&self, sales: &HashMap<OrderId, Sale>, look: impl FnOnce(&Room<'_>) -> T) -> T {
-        let claims = self.claims(sales);
+    /// Passes the room to `look` that is left once everything that is reserved has its place.
+    fn look<T>(
+        &self,
+        unpaid: &HashMap<OrderId, Hold>,
+        counted: Counted,
+        look: impl FnOnce(&Room<'_>) -> T,
+    ) -> T {
+        let claims = self.claims(unpaid, counted);
         let states = lock(&self.states);
         let valid_for = self.valid_for();
         let breakers = lock(&self.breakers);
@@ -322,8 +386,33 @@ impl Availability {
         look(&Room::new(&self.candidates(reports), &claims))
     }
 
+    /// All places that unpaid orders hold.
+    fn unpaid(&self, holds: &Holds) -> HashMap<OrderId, Hold> {
+        let now = self.clock.now();
+        let mut unpaid = holds.in_progress.clone();
+        self.orders.for_each_order(|order| {
+            unpaid.remove(&order.id);
+            let until = reserved_until(order.invoice_expires_at);
+            if order.state == State::Created && until > now {
+                let hold = Hold { size: Size::from(&order.terms), since: order.created_at, until };
+                unpaid.insert(order.id, hold);
+            }
+        });
+        unpaid
+    }
+
+    /// Time from which a hold does not count when nothing else is free.
+    fn contested_from(&self, hold: &Hold) -> Timestamp {
+        hold.since.checked_add(self.hold_limits.contested_after).unwrap_or(Timestamp::MAX)
+    }
+
+    fn any_contested(&self, unpaid: &HashMap<OrderId, Hold>) -> bool {
+        let now = self.clock.now();
+        unpaid.values().any(|hold| self.contested_from(hold) <= now)
+    }
+
     /// Everything that is reserved.
-    fn claims(&self, sales: &HashMap<OrderId, Sale>) -> Claims {
+    fn claims(&self, unpaid: &HashMap<OrderId, Hold>, counted: Counted) -> Claims {
         let now = self.clock.now();
         let mut claims = Claims { placed: self.orders.placed(), ..Claims::default() };
         for HandedOver { remote, environment, .. } in lock(&self.handed_over).iter() {
@@ -339,40 +428,47 @@ impl Availability {
             claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
             claims.placed.push(placed);
         }
-        let mut sales = sales.clone();
         let mut paid = Vec::new();
         self.orders.for_each_order(|order| {
-            sales.remove(&order.id);
-            let size = Size::from(&order.terms);
-            match order.state {
-                State::Created => {
-                    let until = reserved_until(order.invoice_expires_at);
-                    if until > now {
-                        claims.unpaid.push((size, until));
-                    }
-                }
-                State::Queued { paid_at, .. } => paid.push((paid_at, size)),
-                _ => {}
+            if let State::Queued { paid_at, .. } = order.state {
+                paid.push((paid_at, Size::from(&order.terms)));
             }
         });
         // First come, first served.
         paid.sort_unstable();
         claims.paid = paid.into_iter().map(|(_, size)| size).collect();
-        claims.unpaid.extend(sales.into_values());
+        let counts = |hold: &&Hold| match counted {
+            Counted::All => true,
+            Counted::Fresh => self.contested_from(hold) > now,
+            Counted::None => false,
+        };
+        let claim = |hold: &Hold| (hold.size, hold.until.min(self.contested_from(hold)));
+        claims.unpaid = unpaid.values().filter(counts).map(claim).collect();
         claims.unpaid.sort_unstable_by_key(|(_, until)| *until);
         claims
     }
 
-    /// Reserves a place for an order whose record is not written yet.
-    pub fn reserve(
-        self: &Arc<Self>,
-        id: OrderId,
-        size: Size,
-        invoice_expires_at: Timestamp,
-    ) -> Result<Reservation, ShopError> {
-        let mut sales = lock(&self.sales);
+    /// Reserves a place for an order whose record is not written yet; `by` holds it if orders are rationed.
+    pub fn reserve(self: &Arc<Self>, order: &Order, by: Option<HeldBy>) -> Result<Reservation, ShopError> {
+        let size = Size::from(&order.terms);
+        let mut holds = lock(&self.holds);
+        let unpaid = self.unpaid(&holds);
+        self.find_room(&unpaid, size)?;
+        holds.by.retain(|id, _| unpaid.contains_key(id));
+        if let Some(by) = by {
+            self.check_share(&unpaid, &holds.by, by, size)?;
+            holds.by.insert(order.id, by);
+        }
+        let until = reserved_until(order.invoice_expires_at);
+        holds.in_progress.insert(order.id, Hold { size, since: order.created_at, until });
+        drop(holds);
+        Ok(Reservation { availability: Arc::clone(self), id: order.id })
+    }
+
+    /// Succeeds if there is a place for one more environment, even if it is one that has been held for long.
+    fn find_room(&self, unpaid: &HashMap<OrderId, Hold>, size: Size) -> Result<(), ShopError> {
         let failing = lock(&self.breakers).values().any(|breaker| !breaker.is_closed());
-        self.look(&sales, |room| {
+        let found = self.look(unpaid, Counted::All, |room| {
             if room.has(size) {
                 Ok(())
             } else if room.is_known() {
@@ -382,14 +478,41 @@ impl Availability {
             } else {
                 Err(ShopError::availability_unknown(self.valid_for()))
             }
-        })?;
-        sales.insert(id, (size, reserved_until(invoice_expires_at)));
-        drop(sales);
-        Ok(Reservation { availability: Arc::clone(self), id })
+        });
+        let contested =
+            || self.any_contested(unpaid) && self.look(unpaid, Counted::Fresh, |room| room.has(size));
+        match found {
+            Err(ShopError::SoldOut { .. }) if contested() => Ok(()),
+            found => found,
+        }
+    }
+
+    /// Succeeds if one more hold is within its holder's share.
+    fn check_share(
+        &self,
+        unpaid: &HashMap<OrderId, Hold>,
+        by: &HashMap<OrderId, HeldBy>,
+        holder: HeldBy,
+        size: Size,
+    ) -> Result<(), ShopError> {
+        let of = |id: &OrderId| by.get(id).copied().unwrap_or(HeldBy::Shared);
+        let held: Vec<_> = unpaid.iter().map(|(id, hold)| (of(id), hold.size.node_count)).collect();
+        let Need { places, share } = holder.need(size.node_count, &held);
+        if places == 0 {
+            return Ok(());
+        }
+        let open = || self.look(unpaid, Counted::None, |room| room.count_up_to(size, places));
+        if places <= self.hold_limits.orders && open() >= places {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let theirs = unpaid.iter().filter(|(id, _)| holder.shares(share, of(id)));
+        let first = theirs.map(|(_, hold)| hold.until).min().unwrap_or(now);
+        Err(ShopError::UnpaidLimit { share, retry_after_secs: first.duration_since(now).as_secs() + 1 })
     }
 
     /// Time at which there may be room for an environment of this size; `None` if nothing that ends would make enough.
-    pub fn next_available(&self, room: &Room<'_>, size: Size) -> Option<Timestamp> {
+    fn next_available(&self, room: &Room<'_>, size: Size) -> Option<Timestamp> {
         // What has ended and only waits to be removed frees its place at any moment.
         let now = self.clock.now();
         room.next(size).map(|at| whole_seconds(at.max(now)))

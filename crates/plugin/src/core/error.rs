@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lnplaylive_core::catalogue::QuoteError;
 use lnplaylive_core::customisation::CustomisationError;
+use lnplaylive_core::holds::Share;
 use lnplaylive_core::order::Refused;
+use lnplaylive_core::ticket::TicketError;
 use thiserror::Error;
 
 use super::interfaces::{NodeError, RemoteError};
@@ -61,6 +63,34 @@ pub enum ShopError {
     AvailabilityUnknown {
         /// Time without an answer from any remote, at least.
         silent_for: Duration,
+    },
+    /// Orders without a ticket have used up their budget, or the ticket is not one of this shop.
+    #[error("{reason}; order on the shop's page, which gets a ticket first{}",
+        retry_after_secs.map_or_else(String::new, |secs| format!(", or try again in {secs} seconds")))]
+    TicketRequired {
+        /// The reason, in words.
+        reason: &'static str,
+        /// Seconds until an order without a ticket may be accepted; `None` if a ticket was given.
+        retry_after_secs: Option<u64>,
+    },
+    /// The ticket has been used or has expired.
+    #[error("{0}; get a new one, which is good for one order within minutes")]
+    TicketSpent(TicketError),
+    /// Unpaid orders of the same buyer, or of those without a ticket, hold their share of what is free.
+    #[error("{}; {}try again in {retry_after_secs} seconds", match share {
+        Share::Client => "your unpaid orders hold as many places as one buyer may",
+        Share::Network => "unpaid orders from your network hold as many places as one network may",
+        Share::WithoutTicket => "unpaid orders without a ticket hold as many places as they may",
+    }, match share {
+        Share::Client => "pay one of them, or ",
+        Share::Network => "",
+        Share::WithoutTicket => "order on the shop's page, or ",
+    })]
+    UnpaidLimit {
+        /// The share that is exceeded.
+        share: Share,
+        /// Seconds until the first of these orders expires, at least 1.
+        retry_after_secs: i64,
     },
     /// Remotes answer, but environments do not work on them: their breakers are open.
     #[error("nothing can be sold now: environments do not work on any remote; try again later")]

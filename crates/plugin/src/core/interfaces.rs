@@ -10,6 +10,8 @@ use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
 use provisioner::{Deployed, Placed, RemoteReport};
 use thiserror::Error;
 
+use super::storefront::Storefront;
+
 /// A call to the node that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NodeError {
@@ -220,6 +222,12 @@ pub trait RouteFile: Debug + Send + Sync {
 
     /// Replaces the table. The error is a sentence.
     fn write(&self, table: RouteTable) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// The way of the products to the web shop's server.
+pub trait ProductsOutlet: Debug + Send + Sync {
+    /// Replaces what was written before by what is sold at `as_of`. The error is a sentence.
+    fn write(&self, shown: Storefront, as_of: Timestamp) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// The wall clock. Waits and time-outs use tokio's.

@@ -6,27 +6,33 @@
 //! Files import each other in one direction only, from the bottom of this list to its top:
 //!
 //! ```text
-//! error, interfaces, snapshot      plain data and traits
+//! error, storefront, interfaces,
+//! snapshot                         plain data and traits
 //! order_handle                     one open order and its record
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
+//! admission                        who may order
 //! routes                           the gateway's route table
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
+//! products                         what is sold, for the web shop's server
 //! shop                             puts it together and runs the background tasks
 //! ```
 
+pub mod admission;
 pub mod availability;
 pub mod error;
 pub mod interfaces;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;
+pub mod products;
 pub mod routes;
 pub mod sales;
 pub mod shop;
 pub mod snapshot;
 pub mod status_watch;
+pub mod storefront;
 pub mod worker;
 
 pub use error::ShopError;

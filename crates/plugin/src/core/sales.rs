@@ -10,10 +10,12 @@ use lnplaylive_core::{Customisation, NodeAccess, Order, OrderId};
 use provisioner::Size;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::availability::Availability;
 use super::error::ShopError;
 use super::interfaces::{Clock, Invoices, NewInvoice, NodeError};
 use super::order_book::{OrderBook, START_TIMEOUT, whole_seconds};
+use super::storefront::{Offer, Storefront};
 
 /// An environment that somebody wants to buy.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Wish<'a> {
     pub customisation: Customisation,
     /// Names of the nodes, one for each; empty for the built-in ones.
     pub names: Vec<&'a str>,
+    /// The ticket that it is ordered with.
+    pub ticket: Option<&'a str>,
 }
 
 /// A new order and its invoice.
@@ -39,17 +43,6 @@ pub struct NewOrder {
     pub expires_after: Timestamp,
 }
 
-/// A product and how much of it can be sold now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// The product.
-    pub product: Product,
-    /// Number that could still be placed if no other product were sold.
-    pub available_count: u32,
-    /// Time at which the next one frees up, if none is available and that is known.
-    pub next_available_at: Option<Timestamp>,
-}
-
 /// The shop's counter.
 #[derive(Debug)]
 pub struct Sales {
@@ -57,6 +50,7 @@ pub struct Sales {
     availability: Arc<Availability>,
     invoices: Arc<dyn Invoices>,
     clock: Arc<dyn Clock>,
+    admission: Admission,
     catalogue: Catalogue,
     settings: ShopSettings,
 }
@@ -68,10 +62,11 @@ impl Sales {
         availability: Arc<Availability>,
         invoices: Arc<dyn Invoices>,
         clock: Arc<dyn Clock>,
+        admission: Admission,
         catalogue: Catalogue,
         settings: ShopSettings,
     ) -> Self {
-        Self { orders, availability, invoices, clock, catalogue, settings }
+        Self { orders, availability, invoices, clock, admission, catalogue, settings }
     }
 
     /// The products, and the hours that can be bought.
@@ -89,17 +84,27 @@ impl Sales {
     /// All products and how much of each can be sold now.
     pub async fn offers(&self) -> Result<Vec<Offer>, ShopError> {
         self.ready().await?;
-        Ok(self.availability.with_room(|room| {
-            let offer = |product: &Product| {
-                // An order says whether there is room for more hours.
-                let size = Size { node_count: product.node_count, hours: self.catalogue.min_hours() };
-                let available_count = room.count(size);
-                let next = || self.availability.next_available(room, size);
-                let next_available_at = if available_count == 0 { next() } else { None };
-                Offer { product: product.clone(), available_count, next_available_at }
-            };
-            self.catalogue.products().iter().map(offer).collect()
-        }))
+        let products = self.catalogue.products();
+        // An order says whether there is room for more hours.
+        let size = |p: &Product| Size { node_count: p.node_count, hours: self.catalogue.min_hours() };
+        let sizes: Vec<_> = products.iter().map(size).collect();
+        let offered = self.availability.offered(&sizes);
+        let offer = |(product, (available_count, next_available_at)): (&Product, _)| Offer {
+            product: product.clone(),
+            available_count,
+            next_available_at,
+        };
+        Ok(products.iter().zip(offered).map(offer).collect())
+    }
+
+    /// What is sold, as everybody may see it.
+    pub async fn storefront(&self) -> Result<Storefront, ShopError> {
+        Ok(Storefront {
+            offers: self.offers().await?,
+            min_hours: self.catalogue.min_hours(),
+            max_hours: self.catalogue.max_hours(),
+            contact: self.settings.contact.clone(),
+        })
     }
 
     /// Agrees on the terms of an order.
@@ -112,19 +117,21 @@ impl Sales {
         Ok(terms)
     }
 
-    /// Makes an order and its invoice, if there is room for what is ordered.
+    /// Makes an order and its invoice, if there is room for what is ordered. The ticket is looked at once everything else
+    /// is known to be right.
     pub async fn create_order(&self, wish: Wish<'_>) -> Result<NewOrder, ShopError> {
+        let ticket = wish.ticket;
         let terms = self.terms(wish)?;
         if !self.availability.has_remotes() {
             return Err(ShopError::NoRemotes);
         }
         self.ready().await?;
+        let held_by = self.admission.admit(ticket)?;
         let permit = self.orders.unpaid_permit()?;
         let now = whole_seconds(self.clock.now());
         let expiry_secs = self.settings.invoice_expiry_secs;
         let order = Order::new(OrderId::random(), terms, now, later(now, i64::from(expiry_secs)));
-        let reservation =
-            self.availability.reserve(order.id, Size::from(&order.terms), order.invoice_expires_at)?;
+        let reservation = self.availability.reserve(&order, held_by)?;
         // The record first: an invoice without one would take money for nothing.
         let handle = self.orders.insert(order.clone(), permit).await?;
         // From here on the open order reserves the place.

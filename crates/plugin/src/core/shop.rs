@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lnplaylive_core::Settings;
 use lnplaylive_core::settings::SettingsError;
+use lnplaylive_core::{Settings, TicketKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::availability::Availability;
-use super::interfaces::{Clock, Invoices, NodeError, OrderStore, Remotes, RouteFile};
+use super::admission::Admission;
+use super::availability::{Availability, HoldLimits};
+use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile};
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
+use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
 use super::sales::Sales;
 use super::status_watch::StatusWatch;
@@ -35,6 +37,10 @@ pub struct Backends {
     pub remotes: Arc<dyn Remotes>,
     /// The route table's file, if one is to be written.
     pub route_file: Option<Arc<dyn RouteFile>>,
+    /// The products' file, if one is to be written.
+    pub products: Option<Arc<dyn ProductsOutlet>>,
+    /// The key of tickets, if orders are rationed.
+    pub ticket_key: Option<TicketKey>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -47,7 +53,7 @@ pub struct Shop {
     /// Room on the remotes, and what is reserved there.
     pub availability: Arc<Availability>,
     /// New orders.
-    pub sales: Sales,
+    pub sales: Arc<Sales>,
     /// The operator's actions.
     pub operator: Operator,
     /// Waits for changes of orders.
@@ -65,6 +71,7 @@ pub struct Background {
     availability: Arc<Availability>,
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
+    products: ProductsPublisher,
     remotes: Arc<dyn Remotes>,
     to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
 }
@@ -72,7 +79,7 @@ pub struct Background {
 impl Shop {
     /// Puts the shop together. Nothing happens before [`Background::run`]. Fails on settings that describe no catalogue.
     pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
-        let Backends { invoices, store, remotes, route_file, clock } = backends;
+        let Backends { invoices, store, remotes, route_file, products, ticket_key, clock } = backends;
         let catalogue = settings.catalogue()?;
         let (request_work, to_work) = mpsc::unbounded_channel();
         let orders = Arc::new(OrderBook::new(
@@ -89,12 +96,25 @@ impl Shop {
             settings.remotes.clone(),
             Duration::from_secs(settings.provisioning.survey_secs.into()),
             settings.breaker_limits(),
+            HoldLimits {
+                orders: settings.shop.max_unpaid_orders,
+                contested_after: SignedDuration::from_secs(settings.shop.contested_hold_secs.into()),
+            },
         ));
         let routes = Arc::new(RoutesPublisher::new(
             route_file,
             Arc::clone(&clock),
             Arc::clone(&availability),
             settings.remotes.iter().map(|remote| remote.name.clone()).collect(),
+        ));
+        let sales = Arc::new(Sales::new(
+            Arc::clone(&orders),
+            Arc::clone(&availability),
+            invoices,
+            Arc::clone(&clock),
+            Admission::new(ticket_key, Arc::clone(&clock), &settings.shop),
+            catalogue,
+            settings.shop.clone(),
         ));
         let background = Background {
             orders: Arc::clone(&orders),
@@ -108,18 +128,12 @@ impl Shop {
                 settings.provisioning.clone(),
             )),
             routes,
+            products: ProductsPublisher::new(products, Arc::clone(&clock), Arc::clone(&sales)),
             remotes: Arc::clone(&remotes),
             to_work,
         };
         let shop = Self {
-            sales: Sales::new(
-                Arc::clone(&orders),
-                Arc::clone(&availability),
-                invoices,
-                Arc::clone(&clock),
-                catalogue,
-                settings.shop.clone(),
-            ),
+            sales,
             operator: Operator::new(
                 Arc::clone(&orders),
                 Arc::clone(&availability),
@@ -137,13 +151,14 @@ impl Shop {
 }
 
 impl Background {
-    /// Reads the open orders, finds missed payments, sweeps, provisions and polls, for as long as the runtime lives.
+    /// Reads the open orders, finds missed payments, sweeps, provisions, polls and publishes, for as long as the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, products, remotes, to_work } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
-            sweep(&orders, &availability)
+            sweep(&orders, &availability),
+            products.run()
         );
     }
 }

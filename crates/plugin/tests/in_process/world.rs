@@ -221,6 +221,8 @@ impl World {
             store: Arc::clone(self) as _,
             remotes: Arc::clone(self) as _,
             route_file: Some(Arc::clone(self) as _),
+            products: None,
+            ticket_key: None,
             clock: Arc::clone(self) as _,
         }
     }
@@ -454,6 +456,7 @@ pub(crate) fn wish() -> Wish<'static> {
         hours: 1,
         customisation: Customisation::default(),
         names: Vec::new(),
+        ticket: None,
     }
 }
 

@@ -17,7 +17,7 @@ function asRpcError(error: unknown): Error {
 }
 
 /** Connects. The library has no time-outs, and reconnects with stale keys, so both are handled outside of it. */
-export async function dial({ nodeId, url, rune, runeFor = {} }: NodeAddress): Promise<Session> {
+export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session> {
   const node = new LnMessage({ remoteNodePublicKey: nodeId, ip: 'localhost', port: 443 });
   // The library supports only host and port, but a node behind the gateway has a path.
   node.wsUrl = url;
@@ -50,7 +50,7 @@ export async function dial({ nodeId, url, rune, runeFor = {} }: NodeAddress): Pr
     ended,
     call: async (method: string, params: Params) => {
       try {
-        return await node.commando({ method, params, rune: runeFor[method] ?? rune });
+        return await node.commando({ method, params, rune });
       } catch (error) {
         throw asRpcError(error);
       }

@@ -7,8 +7,6 @@ export interface NodeAddress {
   /** `ws:` or `wss:`. */
   readonly url: string;
   readonly rune: string;
-  /** Runes for particular methods. */
-  readonly runeFor?: Readonly<Record<string, string>>;
 }
 
 /**

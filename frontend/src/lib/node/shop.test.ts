@@ -10,6 +10,7 @@ beforeEach(() => {
 
 afterEach(() => {
   vi.useRealTimers();
+  vi.unstubAllGlobals();
 });
 
 const ORDER = { invoice_id: 'i', bolt11_invoice: 'lnbcrt1', amount_msat: 1, node_count: 8, hours: 1 };
@@ -21,7 +22,6 @@ const status = (revision: number, invoice_status: string) => ({
   invoice_status,
   deployment_details: 'not_deployed',
 });
-const tooSoon = new RpcError(19537, 'Invalid rune: Not permitted: too soon');
 
 /** A link that gives these answers, one per call. */
 function link(...answers: unknown[]) {
@@ -43,24 +43,38 @@ function link(...answers: unknown[]) {
   return { call, fork, close, link: { call, fork } as unknown as Link };
 }
 
-it('orders again by itself when the world was faster', async () => {
-  const { call, link: node } = link(tooSoon, tooSoon, ORDER);
-  const onBusy = vi.fn();
-  const order = createOrder(node, { nodeCount: 8, hours: 1 }, onBusy);
-  await vi.advanceTimersByTimeAsync(10_000);
-  await expect(order).resolves.toMatchObject({ invoiceId: 'i' });
-  expect(onBusy).toHaveBeenCalledTimes(2);
-  expect(call).toHaveBeenCalledTimes(3);
+/** A server that hands out these tickets. */
+function tickets(...given: string[]) {
+  const fetch = vi.fn(() => Promise.resolve(Response.json({ ticket: given.shift() })));
+  vi.stubGlobal('fetch', fetch);
+  return fetch;
+}
+const refused = (code: number, kind: string) => new RpcError(code, 'no', { kind });
+
+it('orders with a ticket, and gets another one if that is refused, once', async () => {
+  const { call, link: node } = link(refused(7010, 'ticket_spent'), ORDER);
+  tickets('a', 'b');
+  await expect(createOrder(node, { nodeCount: 8, hours: 1 })).resolves.toMatchObject({ invoiceId: 'i' });
+  expect(call.mock.calls.map(([, params]) => (params as { ticket: string }).ticket)).toEqual(['a', 'b']);
+
+  const refusals = [refused(7009, 'ticket_required'), refused(7009, 'ticket_required')];
+  const twice = link(...refusals, ORDER);
+  const fetch = tickets('a', 'b', 'c');
+  await expect(createOrder(twice.link, { nodeCount: 8, hours: 1 })).rejects.toBe(refusals[1]);
+  expect(fetch).toHaveBeenCalledTimes(2);
 });
 
-it('gives up at some point, and at once on any other error', async () => {
-  const busy = createOrder(link(...Array<Error>(99).fill(tooSoon)).link, { nodeCount: 8, hours: 1 }, vi.fn());
-  const expectation = expect(busy).rejects.toBe(tooSoon);
-  await vi.advanceTimersByTimeAsync(60_000);
-  await expectation;
-  // The order may have been created, and must not be created twice.
+it('orders without a ticket where there are none', async () => {
+  const { call, link: node } = link(ORDER);
+  vi.stubGlobal('fetch', () => Promise.resolve(new Response('{}', { status: 404 })));
+  await createOrder(node, { nodeCount: 8, hours: 1 });
+  expect(call).toHaveBeenCalledWith('lnplaylive-createorder', { node_count: 8, hours: 1 });
+});
+
+it('does not repeat an order that may have been created', async () => {
   const { call, link: node } = link(new LinkError('lost'), ORDER);
-  await expect(createOrder(node, { nodeCount: 8, hours: 1 }, vi.fn())).rejects.toBeInstanceOf(LinkError);
+  tickets('a', 'b');
+  await expect(createOrder(node, { nodeCount: 8, hours: 1 })).rejects.toBeInstanceOf(LinkError);
   expect(call).toHaveBeenCalledTimes(1);
 });
 

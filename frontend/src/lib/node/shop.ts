@@ -1,5 +1,6 @@
 /** The shop's methods, typed. */
-import { isNoSuchOrder, isTooSoon } from '../errors';
+import { isNoSuchOrder, wantsTicket } from '../errors';
+import { fetchTicket } from '../tickets';
 import {
   orderParams,
   readInvoice,
@@ -14,12 +15,6 @@ import type { Link } from './link';
 
 /** Seconds that the node may wait for a change; the maximum is 60. */
 const LONG_POLL = 50;
-
-/** The method that creates orders, which has its own rune. */
-export const CREATE_ORDER = 'lnplaylive-createorder';
-
-/** Number of attempts to order, a second apart: as many seconds as somebody may wait for a button. */
-const ORDER_ATTEMPTS = 12;
 
 /** Waits, or returns early when aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -37,19 +32,19 @@ export async function products(link: Link): Promise<Catalogue> {
   return readCatalogue(await link.call('lnplaylive-products', {}));
 }
 
-/**
- * Creates an order. The whole world shares a limit of one per second, so "too soon" is not an error: the call is
- * repeated, and `onBusy` is called.
- */
-export async function createOrder(link: Link, request: OrderRequest, onBusy: () => void): Promise<Invoice> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return readInvoice(await link.call(CREATE_ORDER, orderParams(request)));
-    } catch (error) {
-      if (!isTooSoon(error) || attempt >= ORDER_ATTEMPTS) throw error;
-      onBusy();
-      await sleep(1000 + 500 * Math.random());
-    }
+/** Creates an order, with a ticket where the shop has any. If the node wants another ticket, it gets one, once. */
+export async function createOrder(link: Link, request: OrderRequest): Promise<Invoice> {
+  const attempt = async () => {
+    const ticket = await fetchTicket();
+    const params = { ...orderParams(request), ...(ticket === null ? {} : { ticket }) };
+    return readInvoice(await link.call('lnplaylive-createorder', params));
+  };
+  try {
+    return await attempt();
+  } catch (error) {
+    // Nothing was ordered.
+    if (wantsTicket(error)) return attempt();
+    throw error;
   }
 }
 

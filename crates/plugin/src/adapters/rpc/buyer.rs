@@ -31,6 +31,7 @@ pub(super) async fn create_order(shop: &Arc<Shop>, params: Value) -> Answer {
             "title",
             "node_access",
             "sku",
+            "ticket",
         ],
     )?;
     let sku = params.text("sku")?;
@@ -48,6 +49,7 @@ pub(super) async fn create_order(shop: &Arc<Shop>, params: Value) -> Answer {
         hours: params.integer("hours")?.unwrap_or(NOT_A_NUMBER),
         customisation: customisation(&params)?,
         names: params.texts("names")?,
+        ticket: params.text("ticket")?,
     };
     let NewOrder { order, bolt11, expires_after } = shop.sales.create_order(wish).await?;
     Ok(json!({
@@ -122,15 +124,5 @@ pub(super) async fn wait_status(shop: &Arc<Shop>, params: Value) -> Answer {
 
 pub(super) async fn products(shop: &Arc<Shop>, params: Value) -> Answer {
     Params::read(params, &[])?;
-    let offers = shop.sales.offers().await?;
-    let products: Vec<_> = offers.iter().map(view::offer).collect();
-    let catalogue = shop.sales.catalogue();
-    Ok(json!({
-        "products": products,
-        "min_hours": catalogue.min_hours(),
-        "max_hours": catalogue.max_hours(),
-        "coin_distributions": CoinDistribution::ALL,
-        "channel_setups": ChannelSetup::ALL,
-        "contact": shop.contact,
-    }))
+    Ok(view::storefront(&shop.sales.storefront().await?))
 }

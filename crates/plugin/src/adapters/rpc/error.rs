@@ -84,6 +84,14 @@ fn wire(error: ShopError) -> (i32, Value) {
         ShopError::AvailabilityUnknown { silent_for } => {
             (7007, json!({ "kind": "availability_unknown", "silent_for_secs": silent_for.as_secs() }))
         }
+        ShopError::TicketRequired { retry_after_secs, .. } => {
+            (7009, json!({ "kind": "ticket_required", "retry_after_secs": retry_after_secs }))
+        }
+        ShopError::TicketSpent(_) => (7010, json!({ "kind": "ticket_spent" })),
+        ShopError::UnpaidLimit { share, retry_after_secs } => {
+            let data = json!({ "kind": "unpaid_limit", "share": share.name(), "retry_after_secs": retry_after_secs });
+            (7011, data)
+        }
         ShopError::RemotesFailing | ShopError::Remote(_) => (7008, json!({ "kind": "remote_failed" })),
     }
 }
@@ -116,7 +124,9 @@ mod tests {
 
     use lnplaylive_core::Catalogue;
     use lnplaylive_core::catalogue::Selection;
+    use lnplaylive_core::holds::Share;
     use lnplaylive_core::order::Severity;
+    use lnplaylive_core::ticket::TicketError;
 
     use super::*;
     use crate::core::interfaces::{NodeError, RemoteError};
@@ -156,6 +166,22 @@ mod tests {
             ),
             (ShopError::RemotesFailing, 7008, json!({"kind": "remote_failed"})),
             (remote.into(), 7008, json!({"kind": "remote_failed"})),
+            (
+                ShopError::TicketRequired { reason: "too many", retry_after_secs: Some(9) },
+                7009,
+                json!({"kind": "ticket_required", "retry_after_secs": 9}),
+            ),
+            (
+                ShopError::TicketRequired { reason: "not ours", retry_after_secs: None },
+                7009,
+                json!({"kind": "ticket_required", "retry_after_secs": null}),
+            ),
+            (ShopError::TicketSpent(TicketError::Expired), 7010, json!({"kind": "ticket_spent"})),
+            (
+                ShopError::UnpaidLimit { share: Share::WithoutTicket, retry_after_secs: 9 },
+                7011,
+                json!({"kind": "unpaid_limit", "share": "without_ticket", "retry_after_secs": 9}),
+            ),
             (ShopError::Starting, INTERNAL, json!({"kind": "starting"})),
             (NodeError::Refused("why".into()).into(), INTERNAL, json!({"kind": "node_unavailable"})),
         ] {

@@ -17,6 +17,7 @@ use tokio::io::{Stdin, Stdout};
 
 use crate::core::Shop;
 use error::{Answer, Failure};
+pub(super) use view::storefront;
 
 /// Adds our methods to the plugin.
 pub fn register(builder: Builder<Arc<Shop>, Stdin, Stdout>) -> Builder<Arc<Shop>, Stdin, Stdout> {
@@ -33,7 +34,7 @@ pub fn register(builder: Builder<Arc<Shop>, Stdin, Stdout>) -> Builder<Arc<Shop>
     }
     methods! {
         "lnplaylive-createorder"
-            "node_count hours [coin_distribution] [channel_setup] [names] [title] [node_access] [sku]"
+            "node_count hours [coin_distribution] [channel_setup] [names] [title] [node_access] [sku] [ticket]"
             "Order an environment; returns its invoice" => buyer::create_order;
         "lnplaylive-invoicestatus" "payment_type invoice_id" "Status of an order" => buyer::invoice_status;
         "lnplaylive-waitstatus" "invoice_id revision [timeout]"

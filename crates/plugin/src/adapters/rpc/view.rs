@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use lnplaylive_core::progress::{Progress, Step};
-use lnplaylive_core::{Order, State};
+use lnplaylive_core::{ChannelSetup, CoinDistribution, Order, State};
 use serde_json::{Value, json};
 
 use crate::core::Snapshot;
-use crate::core::sales::Offer;
+use crate::core::storefront::{Offer, Storefront};
 
 /// The plugin's version, as buyers see it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -33,8 +33,20 @@ fn share(step: &str, done: u32, total: u32) -> u32 {
     from + Step::from_name(step).map_or(0, |step| step.overall(done, total, to - from))
 }
 
-/// A product and its availability: an entry of `lnplaylive-products`.
-pub(super) fn offer(offer: &Offer) -> Value {
+/// What is sold: the answer of `lnplaylive-products`.
+pub(in crate::adapters) fn storefront(shown: &Storefront) -> Value {
+    json!({
+        "products": shown.offers.iter().map(offer).collect::<Vec<_>>(),
+        "min_hours": shown.min_hours,
+        "max_hours": shown.max_hours,
+        "coin_distributions": CoinDistribution::ALL,
+        "channel_setups": ChannelSetup::ALL,
+        "contact": shown.contact,
+    })
+}
+
+/// A product and its availability.
+fn offer(offer: &Offer) -> Value {
     let Offer { product, available_count, next_available_at } = offer;
     json!({
         "sku": product.sku,

@@ -110,22 +110,19 @@ async fn serve(business: Business, start: Instant, signals: &mut Signals) -> any
         return Ok(INTERRUPTED.into());
     };
     let shop = shop?;
-    let runes = shop.host.create_public_runes().await?;
-    let (site, has_pages) = testbed::site(&shop, &runes, dist)?;
+    let rune = shop.host.create_public_rune().await?;
+    let (site, has_pages) = testbed::site(&shop, &rune, dist)?;
     screen.line(format_args!(
         "
   The shop            {url}{}
   What it reads       {url}/config.json
     node              {}
     WebSocket         {}/ws
-    public rune       {}
-    rune for orders   {}
+    public rune       {rune}
 ",
         if has_pages { "" } else { "  (not built: there is no frontend-dist)" },
         shop.host.node.id(),
         url.replacen("http", "ws", 1),
-        runes.rune,
-        runes.order_rune,
     ));
     screen.line(how_to_buy(&shop));
     screen.line(format_args!(
@@ -244,8 +241,8 @@ async fn once(
         screen.line(format_args!("The environment stays on the server; it is paid until {until}."));
     }
     if let Some(listener) = listener {
-        let runes = shop.host.create_public_runes().await?;
-        let (site, _) = testbed::site(&shop, &runes, dist)?;
+        let rune = shop.host.create_public_rune().await?;
+        let (site, _) = testbed::site(&shop, &rune, dist)?;
         let served = Served::start(site, listener);
         what_to_open(&purchase, &pages_url, &screen);
         screen.line(format_args!("  as operator     {}\n", operators_call(&shop)));
@@ -346,6 +343,7 @@ async fn open(business: Business, pages_url: &str, screen: &Screen) -> anyhow::R
     let mut config = ShopConfig::new(daemons);
     config.settings = format!("[shop]\nconnect_page = \"{pages_url}/connect\"\n");
     config.remotes = business.remotes;
+    config.tickets = true;
     let shop = Shop::start(config).await?;
     screen.event("the shop is open");
     Ok(shop)
