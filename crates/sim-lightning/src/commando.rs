@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::ClientRequestBuilder;
 
 use crate::peer::{self, Link, Message, PeerError, Role, Transport};
 
@@ -132,13 +133,18 @@ impl Client {
     /// Connects to `address` (`ws://HOST:PORT`, `ws:HOST:PORT`, or `HOST:PORT` for TCP) and checks that the node has the key
     /// `node_id` (66 hex digits). The client uses a new key of its own.
     pub async fn connect(address: &str, node_id: &str) -> Result<Self, Error> {
+        Self::connect_with(address, node_id, &[]).await
+    }
+
+    /// As [`Client::connect`], with headers in the request for the WebSocket.
+    pub async fn connect_with(address: &str, node_id: &str, headers: &[(&str, &str)]) -> Result<Self, Error> {
         let id: PublicKey = node_id.parse().map_err(|_| Error::Malformed {
             what: "node id",
             wanted: "a public key of 66 hex digits",
             given: node_id.into(),
         })?;
         let link = timeout(DIAL_TIMEOUT * 2, async {
-            let transport = dial(address).await?;
+            let transport = dial(address, headers).await?;
             let keys = Arc::new(KeysManager::new(&rand::random(), 0, 0, true));
             let opened = peer::open(transport, Role::Outbound(id), keys).await;
             opened.map_err(|source: PeerError| Error::Dial { address: address.into(), source: source.into() })
@@ -217,18 +223,16 @@ impl Client {
 }
 
 /// Connects to `address`.
-async fn dial(address: &str) -> Result<Transport, Error> {
+async fn dial(address: &str, headers: &[(&str, &str)]) -> Result<Transport, Error> {
     let failed =
         |source: Box<dyn std::error::Error + Send + Sync>| Error::Dial { address: address.into(), source };
+    let malformed =
+        || Error::Malformed { what: "address", wanted: "ws://HOST:PORT or HOST:PORT", given: address.into() };
     let ws = address.strip_prefix("ws://").or_else(|| address.strip_prefix("ws:"));
     let target = ws.unwrap_or(address);
     let host = target.split('/').next().unwrap_or_default();
     if !host.contains(':') || address.starts_with("wss:") {
-        return Err(Error::Malformed {
-            what: "address",
-            wanted: "ws://HOST:PORT or HOST:PORT",
-            given: address.into(),
-        });
+        return Err(malformed());
     }
     let dialled =
         timeout(DIAL_TIMEOUT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
@@ -238,7 +242,11 @@ async fn dial(address: &str) -> Result<Transport, Error> {
     }
     // A failure is harmless.
     drop(socket.set_nodelay(true));
-    let upgraded = tokio_tungstenite::client_async(format!("ws://{target}"), socket).await;
+    let uri = format!("ws://{target}").parse().map_err(|_| malformed())?;
+    let request = headers
+        .iter()
+        .fold(ClientRequestBuilder::new(uri), |request, (name, value)| request.with_header(*name, *value));
+    let upgraded = tokio_tungstenite::client_async(request, socket).await;
     Ok(Transport::websocket(upgraded.map_err(|error| failed(error.into()))?.0))
 }
 

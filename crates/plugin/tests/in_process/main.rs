@@ -8,5 +8,6 @@ mod layers;
 mod operator;
 mod payments;
 mod provisioning;
+mod rationing;
 mod status;
 mod world;

@@ -13,14 +13,16 @@ use lnplaylive_core::catalogue::Selection;
 use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::{
-    ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Settings, State,
+    ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Secret, Settings,
+    State, TicketKey,
 };
 use lnplaylive_plugin::core::interfaces::{
     Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress, OrderList,
-    OrderStore, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
+    OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
 };
 use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;
+use lnplaylive_plugin::core::storefront::Storefront;
 use lnplaylive_plugin::core::{Backends, Shop, ShopError};
 use provisioner::{Deployed, Environment, Load, Machine, Member, Memory, Placed, RemoteReport};
 use serde::Deserialize as _;
@@ -117,6 +119,8 @@ pub(crate) struct Data {
     pub(crate) projects: BTreeMap<(String, ProjectName), Project>,
     /// The route table's file.
     pub(crate) routes: Option<RouteTable>,
+    /// What was published about the products, each with its time.
+    pub(crate) published: Vec<(Storefront, Timestamp)>,
     rules: Vec<Rule>,
     /// Names of all calls so far.
     pub(crate) calls: Vec<String>,
@@ -128,6 +132,7 @@ pub(crate) struct World {
     data: Mutex<Data>,
     settings: Mutex<(Value, Settings)>,
     time: Mutex<(Timestamp, Option<Instant>)>,
+    ticket_key: Mutex<Option<TicketKey>>,
     crashed: Notify,
 }
 
@@ -160,6 +165,7 @@ impl World {
             data: Mutex::default(),
             settings: Mutex::new((settings(), read(&settings()))),
             time: Mutex::new((start, None)),
+            ticket_key: Mutex::default(),
             crashed: Notify::new(),
         })
     }
@@ -170,6 +176,13 @@ impl World {
         let (table, key) = pointer.rsplit_once('/').expect("a pointer");
         settings.0.pointer_mut(table).expect("a table")[key] = value;
         settings.1 = read(&settings.0);
+    }
+
+    /// Rations orders by tickets from the next start on, and returns their key.
+    pub(crate) fn ration(&self) -> TicketKey {
+        let key = TicketKey::new(Secret::new("k".repeat(32))).expect("long enough");
+        *self.ticket_key.lock().expect("not poisoned") = Some(key.clone());
+        key
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -221,8 +234,8 @@ impl World {
             store: Arc::clone(self) as _,
             remotes: Arc::clone(self) as _,
             route_file: Some(Arc::clone(self) as _),
-            products: None,
-            ticket_key: None,
+            products: self.settings().shop.products_file.map(|_| Arc::clone(self) as _),
+            ticket_key: self.ticket_key.lock().expect("not poisoned").clone(),
             clock: Arc::clone(self) as _,
         }
     }
@@ -626,6 +639,13 @@ fn strings(placement: &Placement) -> Vec<ConnectionString> {
             .expect("a link")
     };
     placement.ports.nodes().map(string).collect()
+}
+
+impl ProductsOutlet for World {
+    fn write(&self, shown: Storefront, as_of: Timestamp) -> BoxFuture<'_, Result<(), String>> {
+        self.data().published.push((shown, as_of));
+        async { Ok(()) }.boxed()
+    }
 }
 
 impl Remotes for World {

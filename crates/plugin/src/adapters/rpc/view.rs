@@ -34,7 +34,7 @@ fn share(step: &str, done: u32, total: u32) -> u32 {
 }
 
 /// What is sold: the answer of `lnplaylive-products`.
-pub(in crate::adapters) fn storefront(shown: &Storefront) -> Value {
+pub(crate) fn storefront(shown: &Storefront) -> Value {
     json!({
         "products": shown.offers.iter().map(offer).collect::<Vec<_>>(),
         "min_hours": shown.min_hours,
