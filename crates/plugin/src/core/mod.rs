@@ -11,6 +11,7 @@
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! routes                           the gateway's route table
+//! probes                           the health of environments that were handed over
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
 //! shop                             puts it together and runs the background tasks
@@ -22,6 +23,7 @@ pub mod interfaces;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;
+pub mod probes;
 pub mod routes;
 pub mod sales;
 pub mod shop;

@@ -14,6 +14,7 @@ use super::interfaces::{Clock, Invoices, NodeError, OrderStore, Remotes, RouteFi
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
+use super::probes::Probes;
 use super::routes::RoutesPublisher;
 use super::sales::Sales;
 use super::status_watch::StatusWatch;
@@ -46,6 +47,8 @@ pub struct Shop {
     pub orders: Arc<OrderBook>,
     /// Room on the remotes, and what is reserved there.
     pub availability: Arc<Availability>,
+    /// The health of environments that were handed over.
+    pub probes: Arc<Probes>,
     /// New orders.
     pub sales: Sales,
     /// The operator's actions.
@@ -65,6 +68,7 @@ pub struct Background {
     availability: Arc<Availability>,
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
+    probes: Arc<Probes>,
     remotes: Arc<dyn Remotes>,
     to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
 }
@@ -96,6 +100,13 @@ impl Shop {
             Arc::clone(&availability),
             settings.remotes.iter().map(|remote| remote.name.clone()).collect(),
         ));
+        let probes = Arc::new(Probes::new(
+            Arc::clone(&orders),
+            Arc::clone(&availability),
+            Arc::clone(&remotes),
+            Arc::clone(&clock),
+            settings.provisioning.probes_per_min,
+        ));
         let background = Background {
             orders: Arc::clone(&orders),
             availability: Arc::clone(&availability),
@@ -103,11 +114,13 @@ impl Shop {
                 Arc::clone(&orders),
                 Arc::clone(&availability),
                 Arc::clone(&routes),
+                Arc::clone(&probes),
                 Arc::clone(&remotes),
                 Arc::clone(&clock),
                 settings.provisioning.clone(),
             )),
             routes,
+            probes: Arc::clone(&probes),
             remotes: Arc::clone(&remotes),
             to_work,
         };
@@ -126,10 +139,11 @@ impl Shop {
                 remotes,
                 Arc::clone(&clock),
             ),
-            status_watch: StatusWatch::new(Arc::clone(&orders), Arc::clone(&clock)),
+            status_watch: StatusWatch::new(Arc::clone(&orders), Arc::clone(&probes), Arc::clone(&clock)),
             contact: settings.shop.contact.clone(),
             orders,
             availability,
+            probes,
             clock,
         };
         Ok((shop, background))
@@ -137,13 +151,14 @@ impl Shop {
 }
 
 impl Background {
-    /// Reads the open orders, finds missed payments, sweeps, provisions and polls, for as long as the runtime lives.
+    /// Reads the open orders, finds missed payments, sweeps, provisions, polls and probes, for as long as the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, probes, remotes, to_work } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
-            sweep(&orders, &availability)
+            sweep(&orders, &availability),
+            probes.run()
         );
     }
 }

@@ -7,6 +7,8 @@ mod interruptions;
 mod layers;
 mod operator;
 mod payments;
+mod probes;
 mod provisioning;
+mod replacement;
 mod status;
 mod world;
