@@ -44,7 +44,7 @@ fn an_environment_is_replaced_and_the_old_one_goes_last() {
         let id = bought(&world, &shop).await;
         let (old, paid_at) = (handover(&world, id), world.stored(id).expect("a record").state.paid_at());
         sleep(Duration::from_secs(1800)).await;
-        let hold = world.hold("remote.hand_over");
+        let hold = world.hold("remote.deploy");
         let asked_at = shop.clock.now();
         let snapshot = shop.operator.replace(id, false).await.expect("replaced");
         assert_eq!(snapshot.order.state.name(), "queued");
