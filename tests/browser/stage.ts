@@ -25,6 +25,8 @@ export type StageCommand =
   | { do: "mend_remote" }
   /** Ends all environments and frees their resources. */
   | { do: "end_environments" }
+  /** Ends one node of the newest environment for good. */
+  | { do: "ruin_node"; index: number }
   /** Stops serving the site, and closes connections. */
   | { do: "close_site" }
   /** Serves it again, at the same address. */

@@ -2,7 +2,7 @@
 
 import type { Page } from "@playwright/test";
 import { expect, test, accessible } from "./fixtures.ts";
-import { heading, invoice, order, orderButton, orderOn, pay, ready, visit } from "./shop.ts";
+import { cards, heading, invoice, links, order, orderButton, orderOn, pay, ready, visit } from "./shop.ts";
 import type { Stage } from "./stage.ts";
 
 test("the node goes down and comes back", async ({ page, stage }) => {
@@ -61,6 +61,33 @@ test("a network that cannot be made and is paid back", async ({ page, stage }) =
   await expect(page.getByText(/Your payment was paid back on \d+ \w+ \d{4}\./)).toBeVisible();
   await expect(page.getByText("by hand")).toHaveCount(0);
   await accessible(page);
+});
+
+test("a node that is down for good, and a network that is replaced", async ({ page, stage }) => {
+  await order(page, stage);
+  await pay(page);
+  await ready(page);
+  const old = await links(page);
+  const name = await cards(page).nth(2).getByRole("heading").textContent();
+  await stage.ask({ do: "ruin_node", index: 2 });
+  const health = page.getByTestId("health");
+  await expect(health).toContainText(`The node ${name} does not answer at the moment.`, { timeout: 60_000 });
+  await expect(health.getByRole("link", { name: "help@shop.example" })).toBeVisible();
+  await accessible(page);
+
+  await stage.ask({ do: "call", method: "lnplayops-replace", params: { invoice_id: orderOn(page) } });
+  await expect(heading(page)).toHaveText("Your network is being replaced");
+  expect(await links(page)).toEqual(old);
+  await accessible(page);
+  await ready(page);
+  await expect(page.getByText("This network replaced the one before")).toBeVisible();
+  await expect(health).toHaveCount(0);
+  expect((await links(page)).filter((link) => old.includes(link))).toEqual([]);
+
+  const refund = { invoice_id: orderOn(page), note: "by hand" };
+  await stage.ask({ do: "call", method: "lnplayops-refunded", params: refund });
+  await expect(page.getByText(/Your payment was paid back on .*\d{4}\./)).toBeVisible();
+  await expect(cards(page)).toHaveCount(8);
 });
 
 test("a wallet in the browser", async ({ page, stage }) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lnplaylive_core::NodeId;
+use lnplaylive_core::health::REPORT_VERSION;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Take};
 use tokio::net::UnixStream;
@@ -48,9 +49,12 @@ pub enum Phase {
     Failed,
 }
 
-/// The status of an environment, as `lnplay status` prints it.
+/// The status of an environment, as `lnplay status` prints it. The shop reads it as
+/// [`lnplaylive_core::health::Report`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
+    /// Version of this format.
+    pub version: u32,
     /// Its phase.
     pub phase: Phase,
     /// True if it is up and every daemon answers.
@@ -140,6 +144,7 @@ pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
         .flat_map(|s| (0..s.node_count).map(|i| node_status(i, s.names.get(i as usize))))
         .collect();
     Ok(Status {
+        version: REPORT_VERSION,
         phase: Phase::Down,
         ready: false,
         environment: spec.map(|spec| spec.environment),
@@ -157,5 +162,44 @@ pub async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Request> {
     match serde_json::from_str(&line) {
         Ok(request) => Ok(request),
         Err(_) => bail!("not a request: {line:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lnplaylive_core::Health;
+    use lnplaylive_core::health::{Answer, Condition, Report};
+
+    use super::*;
+
+    /// The shop learns from the answer which nodes are down.
+    #[test]
+    fn a_status_is_read_by_the_shop() {
+        let node = |index: u32, height: Option<u32>| NodeStatus {
+            index,
+            name: format!("node {index}"),
+            node_id: None,
+            block_height: height,
+            child: child::Status::default(),
+        };
+        let status = |phase, second: Option<u32>| Status {
+            version: REPORT_VERSION,
+            phase,
+            ready: false,
+            environment: None,
+            block_height: Some(101),
+            bitcoind: child::Status::default(),
+            nodes: vec![node(0, Some(101)), node(1, second)],
+        };
+        let health = |status: &Status| {
+            let json = serde_json::to_vec(status).expect("JSON");
+            let answer = Answer::Report(Report::parse(&json).expect("a report"));
+            Health::new(Condition::Unknown, jiff::Timestamp::UNIX_EPOCH)
+                .after(answer, jiff::Timestamp::UNIX_EPOCH)
+        };
+        assert_eq!(health(&status(Phase::Ready, Some(101))).condition, Condition::Ok);
+        let down = health(&status(Phase::Ready, None)).condition;
+        assert_eq!(down.nodes_down().iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["node 1"]);
+        assert_eq!(health(&status(Phase::Starting, None)).condition, Condition::Unknown);
     }
 }

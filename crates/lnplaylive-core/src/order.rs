@@ -7,6 +7,7 @@
 //! (invoice expired:    |     answers         (placement abandoned)    or: operator cancels        |
 //!  removed)            +-----------------------------<---------------------- operator: retry ----+
 //!                                                                            operator: refunded --+--> refunded
+//! provisioned --operator: replace--> queued, with the environment in `replaces` until its successor is handed over
 //! ```
 //!
 //! [`Order::apply`] is the only way from one state to the next. Everything that a step needs is in the state *before* the
@@ -170,6 +171,24 @@ pub struct Attempts {
     pub not_before: Timestamp,
 }
 
+/// The way to an environment that was handed over, for probes of its health and for its removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// The member of the remote's cluster that it was placed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// Its ports.
+    pub ports: PortBlock,
+    /// A virtual machine's static address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// The private half of the shop's key to the instance, which allows `lnplay status` and the like, and no more.
+    pub client_key: Secret,
+    /// The public half of the instance's host key, which is pinned.
+    pub host_key: String,
+}
+
 /// An environment that was handed over to its buyer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +204,51 @@ pub struct Handover {
     /// When the operator recorded a refund. The environment stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refunded_at: Option<Timestamp>,
+    /// The way to it; `None` of one that was handed over before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Site>,
+    /// When it took the place of an earlier environment of the same order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_at: Option<Timestamp>,
+}
+
+impl Handover {
+    /// The leftover that it becomes when it is replaced; `None` if its site is not recorded.
+    pub fn leftover(&self) -> Option<Leftover> {
+        let Site { member, ports, address, .. } = self.site.as_ref()?;
+        Some(Leftover {
+            remote: self.remote.clone(),
+            member: member.clone(),
+            project: self.project,
+            ports: *ports,
+            address: *address,
+        })
+    }
+}
+
+/// The environment that an order's next one takes the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// When the operator asked for it. The paid time that was left then is owed.
+    pub asked_at: Timestamp,
+    /// The environment.
+    pub handover: Handover,
+    /// What is to be removed of it after the hand-over of its successor; `None` if it is being removed already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leftover: Option<Leftover>,
+}
+
+impl Replaced {
+    /// The paid time that was left when the operator asked.
+    pub fn remaining(&self) -> SignedDuration {
+        self.handover.expires_at.duration_since(self.asked_at)
+    }
+
+    /// True while the buyer can use the environment: it stays until its successor is handed over.
+    pub fn stands(&self) -> bool {
+        self.leftover.is_some()
+    }
 }
 
 /// State of an order.
@@ -312,6 +376,9 @@ pub struct Order {
     /// Its state.
     #[serde(flatten)]
     pub state: State,
+    /// The environment that is being replaced, until its successor is handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
     /// Abandoned placements that may still be on remotes.
     #[serde(default)]
     pub leftovers: Vec<Leftover>,
@@ -375,6 +442,13 @@ pub enum Event {
         /// Its new end.
         expires_at: Timestamp,
     },
+    /// The operator has the environment replaced by a new one, for the paid time that is left.
+    Replace {
+        /// What is to be removed of it.
+        leftover: Leftover,
+        /// Removes it before the new one is made, rather than after the hand-over.
+        remove_first: bool,
+    },
 }
 
 /// An event that the order's state does not allow. Nothing has changed.
@@ -419,6 +493,7 @@ impl Order {
             invoice_expires_at,
             revision: 0,
             state: State::Created,
+            replaces: None,
             leftovers: Vec::new(),
             history: Vec::new(),
         }
@@ -434,6 +509,25 @@ impl Order {
             State::Provisioned { .. } | State::Failed { .. } if self.leftovers.is_empty() => Work::Close,
             State::Provisioned { .. } | State::Failed { .. } => Work::CleanUp,
         }
+    }
+
+    /// The time that the buyer is to get from the hand-over of the next environment.
+    pub fn owed_time(&self) -> SignedDuration {
+        match &self.replaces {
+            Some(replaced) => replaced.remaining(),
+            None => SignedDuration::from_hours(self.terms.hours.into()),
+        }
+    }
+
+    /// Time from which on the next environment was to be provisioned: the payment, or the operator's request to replace.
+    pub fn due_since(&self) -> Option<Timestamp> {
+        self.replaces.as_ref().map(|replaced| replaced.asked_at).or(self.state.paid_at())
+    }
+
+    /// Names of projects that may be on remotes, which the next placement must not use again.
+    pub fn taken(&self) -> Vec<ProjectName> {
+        let replaced = self.replaces.iter().map(|replaced| replaced.handover.project);
+        self.leftovers.iter().map(|leftover| leftover.project).chain(replaced).collect()
     }
 
     /// True if nothing is left to do, so that the record can be closed. An environment that was handed over may still be
@@ -471,7 +565,7 @@ impl Order {
 
             (State::Queued { paid_at, attempts }, Event::Placed(placement)) => {
                 // The name of a project that is still to be removed must not be used again.
-                if self.leftovers.iter().any(|l| l.project == placement.project) {
+                if self.taken().contains(&placement.project) {
                     return Err(refused);
                 }
                 let what = format!("placed on {} in {}", placement.site(), placement.project);
@@ -492,18 +586,41 @@ impl Order {
                 State::Deploying { paid_at, placement, .. },
                 Event::HandedOver { expires_at, connection_strings },
             ) if connection_strings.len() == self.terms.node_count as usize => {
-                let Placement { remote, project, .. } = placement;
+                let Placement { remote, member, project, ports, address, access } = placement;
+                let Access { host_key, client_key } = access;
+                let (client_key, host_key) = (client_key.private, host_key.public);
                 let expires_at = expires_at.max(project.expires());
-                let what = format!("handed over, until {expires_at}");
-                let handover =
-                    Handover { remote, project, expires_at, connection_strings, refunded_at: None };
+                let replaced = self.replaces.take();
+                let mut what = format!("handed over, until {expires_at}");
+                if let Some(Replaced { handover, .. }) = &replaced {
+                    what.push_str(&format!(", in place of {}", handover.project));
+                }
+                let handover = Handover {
+                    remote,
+                    project,
+                    expires_at,
+                    connection_strings,
+                    refunded_at: None,
+                    site: Some(Site { member, ports, address, client_key, host_key }),
+                    replaced_at: replaced.is_some().then_some(now),
+                };
+                self.leftovers.extend(replaced.and_then(|replaced| replaced.leftover));
                 (State::Provisioned { paid_at, handover }, what)
             }
 
             (
                 state @ (State::Placing { .. } | State::Deploying { .. }),
                 Event::StepFailed { severity, reason },
-            ) => (self.fail_step(state, severity, &reason, now, policy), reason),
+            ) => {
+                let next = self.fail_step(state, severity, &reason, now, policy);
+                let what = match &next {
+                    State::Provisioned { handover, .. } => {
+                        format!("not replaced, {} stays: {reason}", handover.project)
+                    }
+                    _ => reason,
+                };
+                (next, what)
+            }
 
             // A queued order is tried at once, with all attempts ahead of it.
             (
@@ -520,9 +637,16 @@ impl Order {
                 let leftover = self.state.placement().map(Placement::leftover);
                 self.leftovers.extend(leftover);
                 let reason = "cancelled by the operator".to_owned();
-                let failed =
-                    State::Failed { paid_at, reason: reason.clone(), cancelled: true, refunded_at: None };
-                (failed, reason)
+                match self.keep_replaced() {
+                    Some(handover) => {
+                        let what = format!("replacement {reason}; {} stays", handover.project);
+                        (State::Provisioned { paid_at, handover }, what)
+                    }
+                    None => {
+                        let what = reason.clone();
+                        (State::Failed { paid_at, reason, cancelled: true, refunded_at: None }, what)
+                    }
+                }
             }
 
             (State::Failed { paid_at, reason, cancelled, refunded_at: None }, Event::Refunded { note }) => {
@@ -540,6 +664,23 @@ impl Order {
             {
                 handover.expires_at = expires_at;
                 (State::Provisioned { paid_at, handover }, format!("extended, until {expires_at}"))
+            }
+
+            (State::Provisioned { paid_at, handover }, Event::Replace { leftover, remove_first })
+                if handover.refunded_at.is_none()
+                    && handover.expires_at > now
+                    && leftover.project == handover.project =>
+            {
+                let when = if remove_first { "before the new one is made" } else { "after the hand-over" };
+                let what = format!("to be replaced by the operator; {} is removed {when}", handover.project);
+                let leftover = if remove_first {
+                    self.leftovers.push(leftover);
+                    None
+                } else {
+                    Some(leftover)
+                };
+                self.replaces = Some(Replaced { asked_at: now, handover, leftover });
+                (State::Queued { paid_at, attempts: fresh }, what)
             }
 
             (state, Event::LeftoverGone(project)) if self.leftovers.iter().any(|l| l.project == project) => {
@@ -585,10 +726,19 @@ impl Order {
         let abandoned = attempts.remote_faults.values().sum::<u32>() + attempts.failed;
         attempts.not_before = later(now, policy.retry_wait(abandoned));
         if attempts.failed >= policy.max_attempts {
+            if let Some(handover) = self.keep_replaced() {
+                return State::Provisioned { paid_at, handover };
+            }
             let reason = reason.to_owned();
             return State::Failed { paid_at, reason, cancelled: false, refunded_at: None };
         }
         State::Queued { paid_at, attempts }
+    }
+
+    /// Ends a replacement without a new environment: the old one, if it still stands, is the order's again.
+    fn keep_replaced(&mut self) -> Option<Handover> {
+        let replaced = self.replaces.take_if(|replaced| replaced.stands())?;
+        Some(replaced.handover)
     }
 }
 
@@ -607,6 +757,7 @@ impl Event {
             Self::Cancel => "cancel",
             Self::Refunded { .. } => "record a refund of",
             Self::Extended { .. } => "extend",
+            Self::Replace { .. } => "replace the environment of",
         }
     }
 }

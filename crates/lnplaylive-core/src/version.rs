@@ -24,7 +24,7 @@ pub trait Versioned: Serialize + DeserializeOwned {
 
 impl Versioned for Order {
     const NAME: &'static str = "order record";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 }
 
 impl Versioned for EnvironmentSpec {

@@ -23,14 +23,15 @@ fn order() -> Order {
 }
 
 fn placement(order: &Order, second: i64) -> Placement {
-    let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
+    let pair =
+        |whose: &str| KeyPair { private: Secret::new(format!("private {whose}")), public: "public".into() };
     Placement {
         remote: format!("remote-{}", second % 3),
         member: (second % 2 == 0).then(|| "m1".to_owned()),
         address: None,
         project: ProjectName::new(at(second), order.id).expect("a name"),
         ports: PortBlock { first: 20000, count: 9 },
-        access: Access { host_key: pair(), client_key: pair() },
+        access: Access { host_key: pair("of the host"), client_key: pair("of the shop") },
     }
 }
 
@@ -53,6 +54,7 @@ enum Kind {
     Cancel,
     Refunded,
     Extended { hours: i64 },
+    Replace { remove_first: bool },
 }
 
 fn severities() -> impl Strategy<Value = Severity> {
@@ -72,6 +74,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::Cancel),
         1 => Just(Kind::Refunded),
         1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
+        2 => any::<bool>().prop_map(|remove_first| Kind::Replace { remove_first }),
     ]
 }
 
@@ -82,7 +85,7 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
         Kind::NotPlaced => Event::NotPlaced { reason: "full".into() },
         Kind::InstanceRuns => Event::InstanceRuns,
         Kind::HandedOver { strings: n } => {
-            Event::HandedOver { expires_at: at(second + 172_800), connection_strings: strings(n) }
+            Event::HandedOver { expires_at: at(second) + order.owed_time(), connection_strings: strings(n) }
         }
         Kind::Failed { severity } => Event::StepFailed { severity, reason: "it broke".into() },
         Kind::LeftoverGone => Event::LeftoverGone(
@@ -92,6 +95,14 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
         Kind::Cancel => Event::Cancel,
         Kind::Refunded => Event::Refunded { note: None },
         Kind::Extended { hours } => Event::Extended { expires_at: at(second + 172_800 + 3600 * hours) },
+        Kind::Replace { remove_first } => {
+            let leftover = match &order.state {
+                State::Provisioned { handover, .. } => handover.leftover(),
+                _ => None,
+            };
+            let leftover = leftover.unwrap_or_else(|| placement(order, 1).leftover());
+            Event::Replace { leftover, remove_first }
+        }
     }
 }
 
@@ -126,20 +137,32 @@ proptest! {
                 prop_assert_eq!(order.state.paid_at(), Some(paid_at));
             }
             prop_assert_eq!(&order.terms, &before.terms);
-            // What was handed over stays handed over, and never ends earlier.
-            if let State::Provisioned { handover, .. } = &order.state {
-                let first: &mut Handover = handed_over.get_or_insert(handover.clone());
-                prop_assert!(handover.expires_at >= first.expires_at);
-                first.expires_at = handover.expires_at;
-                first.refunded_at = first.refunded_at.or(handover.refunded_at);
-                prop_assert_eq!(first, handover);
-                prop_assert_eq!(handover.connection_strings.len(), 8);
-            } else {
-                prop_assert!(handed_over.is_none());
+            // What was handed over stays handed over, and never ends earlier, unless it is being replaced.
+            match (&order.state, &order.replaces) {
+                (State::Provisioned { handover, .. }, None) => {
+                    let first: &mut Handover = handed_over.get_or_insert(handover.clone());
+                    prop_assert!(handover.expires_at >= first.expires_at);
+                    if handover.project != first.project {
+                        prop_assert!(before.replaces.is_some() && handover.replaced_at == Some(at(second)));
+                        *first = handover.clone();
+                    }
+                    first.expires_at = handover.expires_at;
+                    first.refunded_at = first.refunded_at.or(handover.refunded_at);
+                    prop_assert_eq!(&*first, handover);
+                    prop_assert_eq!(handover.connection_strings.len(), 8);
+                }
+                (State::Provisioned { .. }, Some(_)) => prop_assert!(false, "replaced and not"),
+                (_, Some(replaced)) => {
+                    prop_assert_eq!(Some(&replaced.handover), handed_over.as_ref());
+                    prop_assert!(replaced.handover.refunded_at.is_none(), "paid back and provisioned again");
+                    prop_assert!(!replaced.stands() || !matches!(order.state, State::Failed { .. }), "owed and delivered");
+                }
+                (_, None) => prop_assert!(handed_over.is_none()),
             }
             // Every project on a remote is accounted for exactly once.
             let mut known: Vec<_> = order.leftovers.iter().map(|l| l.project).collect();
             known.extend(order.state.placement().map(|p| p.project));
+            known.extend(order.replaces.iter().filter_map(|r| Some(r.leftover.as_ref()?.project)));
             if let State::Provisioned { handover, .. } = &order.state {
                 known.push(handover.project);
             }
@@ -249,18 +272,101 @@ fn an_environment_never_ends_before_its_name_says() {
     assert_eq!(handover.expires_at, ends);
 }
 
-#[test]
-fn private_keys_are_gone_from_the_record_once_handed_over() {
-    let policy = Policy::default();
+/// An order that was handed over at second 2, with its end at second 500,000.
+fn handed_over(policy: &Policy) -> Order {
     let mut order = order();
     let placement = placement(&order, 500_000);
     for event in [Event::Paid, Event::Placed(placement), Event::InstanceRuns] {
-        order = order.apply(event, at(1), &policy).expect("in order");
+        order = order.apply(event, at(1), policy).expect("in order");
     }
-    assert!(serde_json::to_string(&order).expect("JSON").contains("private"));
     let event = Event::HandedOver { expires_at: at(1), connection_strings: strings(8) };
-    let order = order.apply(event, at(2), &policy).expect("in order");
-    assert!(!serde_json::to_string(&order).expect("JSON").contains("private"));
+    order.apply(event, at(2), policy).expect("in order")
+}
+
+fn handover(order: &Order) -> &Handover {
+    let State::Provisioned { handover, .. } = &order.state else { panic!("not handed over: {order:?}") };
+    handover
+}
+
+#[test]
+fn the_hosts_private_key_is_gone_from_the_record_once_handed_over() {
+    let policy = Policy::default();
+    let record = serde_json::to_string(&handed_over(&policy)).expect("JSON");
+    assert!(!record.contains("of the host"), "{record}");
+    assert!(record.contains("private of the shop"), "probes need the shop's own key: {record}");
+}
+
+fn replace(order: &Order, remove_first: bool) -> Event {
+    Event::Replace { leftover: handover(order).leftover().expect("a site"), remove_first }
+}
+
+#[test]
+fn an_environment_is_replaced_for_the_time_that_is_left() {
+    let policy = Policy::default();
+    let old = handed_over(&policy);
+    for remove_first in [false, true] {
+        let queued = old.apply(replace(&old, remove_first), at(100_000), &policy).expect("replaced");
+        assert_eq!((queued.state.name(), queued.state.paid_at()), ("queued", Some(at(1))));
+        assert_eq!(queued.owed_time(), SignedDuration::from_secs(400_000));
+        assert_eq!(queued.due_since(), Some(at(100_000)));
+        assert_eq!(
+            queued.taken(),
+            if remove_first { vec![handover(&old).project; 2] } else { vec![handover(&old).project] }
+        );
+        assert_eq!(queued.leftovers.len(), usize::from(remove_first));
+        queued.apply(replace(&old, false), at(100_001), &policy).expect_err("once is enough");
+        let same_name = Event::Placed(placement(&order(), 500_000));
+        queued.apply(same_name, at(100_001), &policy).expect_err("the old project may still be there");
+        let mut order = queued;
+        for event in [Event::Placed(placement(&order, 501_000)), Event::InstanceRuns] {
+            order = order.apply(event, at(100_002), &policy).expect("in order");
+        }
+        let event = Event::HandedOver { expires_at: at(500_500), connection_strings: strings(8) };
+        order = order.apply(event, at(100_500), &policy).expect("in order");
+        assert_eq!(handover(&order).replaced_at, Some(at(100_500)));
+        assert_eq!(order.work(), Work::CleanUp, "the old one is to be removed");
+        let what = &order.history.last().expect("an entry").what;
+        assert!(what.contains(&format!("in place of {}", handover(&old).project)), "{what}");
+        let gone = Event::LeftoverGone(handover(&old).project);
+        order = order.apply(gone, at(100_501), &policy).expect("removed");
+        assert!(order.is_over());
+    }
+}
+
+#[test]
+fn an_environment_that_was_paid_back_or_has_ended_is_not_replaced() {
+    let policy = Policy::default();
+    let old = handed_over(&policy);
+    old.apply(replace(&old, false), at(500_000), &policy).expect_err("it has ended");
+    let refunded = old.apply(Event::Refunded { note: None }, at(3), &policy).expect("paid back");
+    refunded.apply(replace(&old, false), at(4), &policy).expect_err("it was paid back");
+    order().apply(replace(&old, false), at(4), &policy).expect_err("it was never handed over");
+}
+
+#[test]
+fn a_replacement_that_fails_or_is_cancelled_leaves_what_stands() {
+    let policy = Policy { max_attempts: 1, ..Policy::default() };
+    let old = handed_over(&policy);
+    for (remove_first, ends_as) in [(false, "provisioned"), (true, "failed")] {
+        for end in [Event::Cancel, Event::StepFailed { severity: Severity::Final, reason: "it broke".into() }]
+        {
+            let cancelled = end == Event::Cancel;
+            let mut order = old.apply(replace(&old, remove_first), at(3), &policy).expect("replaced");
+            for event in [Event::Placed(placement(&order, 501_000)), end] {
+                order = order.apply(event, at(4), &policy).expect("in order");
+            }
+            let ends_as = if cancelled && remove_first { "cancelled" } else { ends_as };
+            assert_eq!(order.state.name(), ends_as);
+            assert!(order.leftovers.iter().any(|l| l.project == placement(&old, 501_000).project));
+            if remove_first {
+                let again = order.apply(Event::Retry, at(5), &policy).expect("tried again");
+                assert_eq!(again.owed_time(), SignedDuration::from_secs(500_000 - 3), "not the whole again");
+            } else {
+                assert_eq!(handover(&order), handover(&old));
+                assert!(order.leftovers.iter().all(|l| l.project != handover(&old).project));
+            }
+        }
+    }
 }
 
 #[test]

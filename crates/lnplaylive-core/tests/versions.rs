@@ -30,6 +30,33 @@ const ORDERS: &[(u32, &str)] = &[
             "ports": {"first": 20009, "count": 9}, "address": "10.10.10.100"}],
         "history": []}"#,
     ),
+    (
+        1,
+        r#"{"id": "lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624",
+        "terms": {"sku": "A", "node_count": 1, "hours": 48, "amount_msat": 76800000},
+        "created_at": "2026-11-22T15:31:08Z", "invoice_expires_at": "2026-11-22T15:41:08Z", "revision": 4,
+        "state": "provisioned", "paid_at": "2026-11-22T15:31:20Z",
+        "handover": {"remote": "eu-1", "project": "lnplaylive-1795534268-0819da5d", "expires_at": "2026-11-24T15:46:10Z",
+            "connection_strings": ["http://localhost:3000/connect#address=025467d80000000000000000000000000000000000000000000000000000000000@127.0.0.1:20001&type=direct&value=ws:&rune=r"],
+            "refunded_at": "2026-11-23T10:00:00Z"},
+        "leftovers": [], "history": []}"#,
+    ),
+    (
+        2,
+        r#"{"id": "lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624",
+        "terms": {"sku": "A", "node_count": 1, "hours": 48, "amount_msat": 76800000},
+        "created_at": "2026-11-22T15:31:08Z", "invoice_expires_at": "2026-11-22T15:41:08Z", "revision": 5,
+        "state": "queued", "paid_at": "2026-11-22T15:31:20Z",
+        "attempts": {"failed": 0, "faults": 0, "not_before": "2026-11-23T10:00:00Z"},
+        "replaces": {"asked_at": "2026-11-23T10:00:00Z",
+            "handover": {"remote": "eu-1", "project": "lnplaylive-1795534268-0819da5d", "expires_at": "2026-11-24T15:46:10Z",
+                "connection_strings": ["http://localhost:3000/connect#address=025467d80000000000000000000000000000000000000000000000000000000000@127.0.0.1:20001&type=direct&value=ws:&rune=r"],
+                "site": {"ports": {"first": 20000, "count": 2}, "client_key": "p", "host_key": "ssh-ed25519 AAAA"},
+                "replaced_at": "2026-11-22T19:00:00Z"},
+            "leftover": {"remote": "eu-1", "project": "lnplaylive-1795534268-0819da5d",
+                "ports": {"first": 20000, "count": 2}}},
+        "leftovers": [], "history": [], "version": 2}"#,
+    ),
 ];
 
 /// Environment specs, by version.

@@ -234,16 +234,20 @@ mod tests {
 
     /// A remote with environments of eight nodes that end at these seconds.
     fn report(name: &str, ends: &[i64]) -> RemoteReport {
-        let environment = |(n, end): (u16, &i64)| Environment {
-            project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
-            expires_at: at(*end),
-            hours: 1,
-            ports: PortBlock { first: 20000 + 9 * n, count: 9 },
-            address: None,
-            provisioned: true,
-            member: None,
-            moved_from: None,
-            host: None,
+        let environment = |(n, end): (u16, &i64)| {
+            let order = OrderId::random();
+            Environment {
+                project: ProjectName::new(at(*end), order).expect("a name"),
+                order,
+                expires_at: at(*end),
+                hours: 1,
+                ports: PortBlock { first: 20000 + 9 * n, count: 9 },
+                address: None,
+                provisioned: true,
+                member: None,
+                moved_from: None,
+                host: None,
+            }
         };
         let memory = Memory { total: 1 << 40, used: 0 };
         let machine = Machine { memory, cpus: 400, cpu_load: None, storage: None };

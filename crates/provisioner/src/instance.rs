@@ -9,7 +9,7 @@ use std::time::Duration;
 use lnplaylive_core::ProjectName;
 use lnplaylive_core::order::Placement;
 use lnplaylive_core::settings;
-use lxd_client::{Client, ConfigMap, Found as _, ImageSource, InstanceSpec, InstanceType, Status};
+use lxd_client::{Client, ConfigMap, Found as _, ImageSource, Instance, InstanceSpec, InstanceType, Status};
 
 use crate::devices::{Wiring, devices, relocated, root};
 use crate::profiles::Profiles;
@@ -20,10 +20,12 @@ const PREFIX: &str = "lnplay";
 
 /// The name of an environment's instance.
 ///
-/// Each has another: LXD 5.0 gives containers of one name in several projects the same user ids, isolated or not (`driver_lxc.go`,
-/// `findIdmap`, compares names).
+/// Each has another, also those of one order that is being replaced: LXD 5.0 gives containers of one name in several projects
+/// the same user ids, isolated or not (`driver_lxc.go`, `findIdmap`, compares names), and neither server lets two virtual
+/// machines of one name on a network (`nic_bridged.go`, `checkAddressConflict`).
 pub fn name(project: ProjectName) -> String {
-    format!("{PREFIX}-{:08x}", u32::from_be_bytes(project.order_short()))
+    let order = u32::from_be_bytes(project.order_short());
+    format!("{PREFIX}-{order:08x}-{:x}", project.expires().as_second())
 }
 
 /// True if an instance in a project of ours is an environment's, by its name.
@@ -122,18 +124,25 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
 /// Lets the proxies of an environment's instance listen on `listen`, an address of the server that a cluster has moved it to.
 /// Nothing is sent where they do.
 pub(crate) async fn relocate(client: &Client, project: ProjectName, listen: IpAddr) -> Result<(), Error> {
-    let (project, mut name) = (project.to_string(), name(project));
-    let mut found = client.instance(&project, &name).await.found()?;
-    if found.is_none() {
-        name = PREFIX.into();
-        found = Some(client.instance(&project, &name).await?);
-    }
-    let devices = found.map(|instance| instance.devices).unwrap_or_default();
-    let moved = relocated(&devices, listen);
+    let Some(instance) = find(client, project).await? else { return Ok(()) };
+    let moved = relocated(&instance.devices, listen);
     if !moved.is_empty() {
-        client.merge_instance_devices(&project, &name, &moved, RELOCATE_TIMEOUT).await?;
+        let project = project.to_string();
+        client.merge_instance_devices(&project, &instance.name, &moved, RELOCATE_TIMEOUT).await?;
     }
     Ok(())
+}
+
+/// The instance of an environment, however an earlier version named it; `None` if there is none.
+pub(crate) async fn find(client: &Client, project: ProjectName) -> Result<Option<Instance>, Error> {
+    let (name, project) = (name(project), project.to_string());
+    if let Some(instance) = client.instance(&project, &name).await.found()? {
+        return Ok(Some(instance));
+    }
+    let named_otherwise =
+        client.locations(Some(&project)).await?.into_iter().find(|instance| is_ours(&instance.name));
+    let Some(found) = named_otherwise else { return Ok(None) };
+    Ok(client.instance(&project, &found.name).await.found()?)
 }
 
 /// The configuration of the instance. Profiles cannot undo what stands in it.

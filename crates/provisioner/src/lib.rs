@@ -15,6 +15,7 @@ pub mod keys;
 mod load;
 mod members;
 mod placement;
+mod probe;
 mod profiles;
 mod project;
 mod projects;
@@ -163,7 +164,7 @@ impl Provisioner {
         remote.image.bring(client, &remote.settings).await?;
         project::create(client, order.id, placement).await?;
         let size = Size::from(&order.terms);
-        let host = &remote.host(client, placement).await?;
+        let host = &remote.host(client, placement.member.as_deref(), placement.project).await?;
         match remote.create_instance(size, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
@@ -187,7 +188,7 @@ impl Provisioner {
         let remote = self.remote(&placement.remote)?;
         let client = &remote.client().await?;
         let up = async {
-            let host = remote.host(client, placement).await?;
+            let host = remote.host(client, placement.member.as_deref(), placement.project).await?;
             let spec = self.spec(order, placement, &remote.settings, &host);
             let strings = ssh::lnplay_up(&remote.settings, &host, placement, &spec, progress).await?;
             Ok::<_, Error>((host, strings))

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
+use lnplaylive_core::OrderId;
 use lnplaylive_core::PortBlock;
 use lnplaylive_core::ProjectName;
 use lnplaylive_core::tags::TagError;
@@ -72,6 +73,8 @@ pub struct Malformed {
 pub struct Environment {
     /// The project that it is in.
     pub project: ProjectName,
+    /// The order that it belongs to. Not for logs: whoever has the id can see the order.
+    pub order: OrderId,
     /// Its end: the later of the times in the project's name and in its key.
     pub expires_at: Timestamp,
     /// The hours from its creation to its end; the most that can be bought, if they are unknown.

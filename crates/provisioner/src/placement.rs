@@ -140,10 +140,12 @@ mod tests {
 
     fn environment(n: u16, provisioned: bool) -> Environment {
         let expires_at = Timestamp::from_second(1_700_000_000 + i64::from(n)).expect("in range");
-        let project = ProjectName::new(expires_at, OrderId::random()).expect("a name");
+        let order = OrderId::random();
+        let project = ProjectName::new(expires_at, order).expect("a name");
         let ports = PortBlock { first: 20000 + 9 * n, count: 9 };
         Environment {
             project,
+            order,
             expires_at,
             hours: 1,
             ports,

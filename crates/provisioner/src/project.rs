@@ -51,6 +51,7 @@ pub(crate) fn sort(projects: &[Project]) -> (Vec<Environment>, Vec<Malformed>) {
 fn environment(tags: ProjectTags) -> Environment {
     Environment {
         project: tags.project,
+        order: tags.order,
         expires_at: tags.expires,
         hours: tags.created.map_or(MAX_HOURS, |created| hours_between(created, tags.expires)),
         ports: tags.ports,

@@ -280,11 +280,16 @@ impl Remote {
         }
     }
 
-    /// Where the ports of a placement are reached, without brackets. In a cluster its instance is where the cluster
-    /// has it now, and that need not be where it was put.
-    pub(crate) async fn host(&self, client: &Client, placement: &Placement) -> Result<String, Error> {
-        let Some(placed_on) = &placement.member else { return Ok(self.settings.host().to_owned()) };
-        let located = self.locate(client, placement.project).await?;
+    /// Where the ports of an environment are reached, without brackets, that was placed on this member of a cluster. Its
+    /// instance is where the cluster has it now, and that need not be where it was put.
+    pub(crate) async fn host(
+        &self,
+        client: &Client,
+        placed_on: Option<&str>,
+        project: ProjectName,
+    ) -> Result<String, Error> {
+        let Some(placed_on) = placed_on else { return Ok(self.settings.host().to_owned()) };
+        let located = self.locate(client, project).await?;
         let member = located.as_deref().unwrap_or(placed_on);
         if let Some(host) = self.members.host(&self.settings, member).await {
             return Ok(host);

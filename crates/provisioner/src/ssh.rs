@@ -1,4 +1,4 @@
-//! SSH to an instance: run `lnplay up`, follow its lines.
+//! SSH to an instance: run `lnplay up` and follow its lines, or ask `lnplay status`.
 
 use std::io::{ErrorKind, Write as _};
 use std::num::NonZeroUsize;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lnplaylive_core::environment::EnvironmentSpec;
-use lnplaylive_core::order::{Placement, Severity};
+use lnplaylive_core::health::Report;
+use lnplaylive_core::order::{Handover, Placement, Severity, Site};
 use lnplaylive_core::progress::{Line, Progress};
-use lnplaylive_core::{ConnectionString, settings, version};
+use lnplaylive_core::{ConnectionString, ProjectName, Secret, settings, version};
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -34,6 +35,9 @@ const OUTPUT_LIMIT: u64 = 1024 * 1024;
 /// The length of the log that is kept for an error message.
 const LOG_LIMIT: u64 = 4 * 1024;
 
+/// All of `lnplay status`, which waits 5 s for each daemon, all at a time.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Runs `lnplay up` with `spec` in the placement's instance, whose ports are reached at `host`, and returns its
 /// connection strings.
 pub(crate) async fn lnplay_up(
@@ -43,7 +47,7 @@ pub(crate) async fn lnplay_up(
     spec: &EnvironmentSpec,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<Vec<ConnectionString>, Error> {
-    let target = Target { remote, host, placement };
+    let target = Target::of_placement(remote, host, placement);
     // Holds the key, so it goes when we do, and is needed until the session is closed.
     let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
     let keys = Arc::new(keys);
@@ -54,6 +58,58 @@ pub(crate) async fn lnplay_up(
     };
     close(session).await;
     result
+}
+
+/// Asks `lnplay status` in an environment whose ports are reached at `host`: one attempt. A fault of this machine's is
+/// [`Severity::Passing`].
+pub(crate) async fn lnplay_status(
+    remote: &settings::Remote,
+    host: &str,
+    handover: &Handover,
+    site: &Site,
+) -> Result<Report, Error> {
+    let target = Target::of_handover(remote, host, handover, site);
+    let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
+    let keys = Arc::new(keys);
+    let attempt = attempt(target.builder(&keys, CONNECT_TIMEOUT), host.to_owned(), Arc::clone(&keys));
+    let session = match timeout(2 * CONNECT_TIMEOUT, attempt).await {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) if is_missing(&error) => {
+            return Err(target.error("the program ssh does not run here", Severity::Passing, error));
+        }
+        Ok(Err(error)) => return Err(target.error("no way in", Severity::Final, error)),
+        Err(_) => return Err(target.error("no way in", Severity::Final, silent())),
+    };
+    let result = match timeout(STATUS_TIMEOUT, ask_status(&session)).await {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(error)) => Err(target.error("lnplay status", Severity::Final, error)),
+        Err(_) => Err(target.error("lnplay status", Severity::Final, "it did not answer in time")),
+    };
+    close(session).await;
+    result
+}
+
+async fn ask_status(session: &Session) -> Result<Report, Box<dyn std::error::Error + Send + Sync>> {
+    let mut child = session
+        .command("lnplay")
+        .arg("status")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .await?;
+    let stdout = child.stdout().take().expect("piped");
+    let mut answer = Vec::new();
+    stdout.take(OUTPUT_LIMIT).read_to_end(&mut answer).await?;
+    child.wait().await?;
+    if let Some(Line::Failed { message }) = Line::parse(&String::from_utf8_lossy(&answer)) {
+        return Err(message.into());
+    }
+    Ok(Report::parse(&answer)?)
+}
+
+fn silent() -> openssh::Error {
+    openssh::Error::Connect(ErrorKind::TimedOut.into())
 }
 
 async fn close(session: Session) {
@@ -103,12 +159,39 @@ pub(crate) fn remove_stale_keys() -> std::io::Result<()> {
 struct Target<'a> {
     remote: &'a settings::Remote,
     host: &'a str,
-    placement: &'a Placement,
+    project: ProjectName,
+    port: u16,
+    /// The private half of our key.
+    client_key: &'a Secret,
+    /// The public half of the instance's host key.
+    host_key: &'a str,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    fn of_placement(remote: &'a settings::Remote, host: &'a str, placement: &'a Placement) -> Self {
+        Self {
+            remote,
+            host,
+            project: placement.project,
+            port: placement.ports.ssh(),
+            client_key: &placement.access.client_key.private,
+            host_key: &placement.access.host_key.public,
+        }
+    }
+
+    fn of_handover(remote: &'a settings::Remote, host: &'a str, handover: &Handover, site: &'a Site) -> Self {
+        Self {
+            remote,
+            host,
+            project: handover.project,
+            port: site.ports.ssh(),
+            client_key: &site.client_key,
+            host_key: &site.host_key,
+        }
+    }
+
     fn address(&self) -> String {
-        format!("{}:{}", self.host, self.placement.ports.ssh())
+        format!("{}:{}", self.host, self.port)
     }
 
     fn error(
@@ -118,8 +201,8 @@ impl Target<'_> {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
         Error::Ssh {
-            remote: self.placement.remote.clone(),
-            project: self.placement.project.to_string(),
+            remote: self.remote.name.clone(),
+            project: self.project.to_string(),
             address: self.address(),
             what: what.into(),
             severity,
@@ -136,31 +219,41 @@ impl Target<'_> {
             let mut file = options.write(true).create_new(true).mode(0o600).open(dir.path().join(name))?;
             file.write_all(text.as_bytes())
         };
-        let access = &self.placement.access;
-        write("key", access.client_key.private.expose())?;
-        let (host, port) = (self.host, self.placement.ports.ssh());
-        write("known_hosts", &format!("[{host}]:{port} {}\n", access.host_key.public))?;
+        write("key", self.client_key.expose())?;
+        write("known_hosts", &format!("[{}]:{} {}\n", self.host, self.port, self.host_key))?;
         Ok(dir)
     }
 
-    /// Connects as soon as the instance lets us.
-    async fn connect(&self, keys: &Arc<TempDir>) -> Result<Session, Error> {
-        let boot_time = Duration::from_secs(self.remote.boot_timeout_secs.into());
+    fn lnplay(&self, what: impl Into<String>) -> Error {
+        Error::Lnplay {
+            remote: self.remote.name.clone(),
+            project: self.project.to_string(),
+            what: what.into(),
+        }
+    }
+
+    fn builder(&self, keys: &TempDir, connect_timeout: Duration) -> SessionBuilder {
         let mut builder = SessionBuilder::default();
         builder
             .user(cloud_init::ACCOUNT.into())
-            .port(self.placement.ports.ssh())
+            .port(self.port)
             .keyfile(keys.path().join("key"))
             .known_hosts_check(KnownHosts::Strict)
             .user_known_hosts_file(keys.path().join("known_hosts"))
             .control_directory(keys.path())
             .control_persist(ControlPersist::IdleFor(IDLE_SECS))
-            .connect_timeout(CONNECT_TIMEOUT.min(boot_time))
+            .connect_timeout(connect_timeout)
             .server_alive_interval(Duration::from_secs(15))
             // Nothing of the user's own configuration.
             .config_file("/dev/null");
+        builder
+    }
+
+    /// Connects as soon as the instance lets us.
+    async fn connect(&self, keys: &Arc<TempDir>) -> Result<Session, Error> {
+        let boot_time = Duration::from_secs(self.remote.boot_timeout_secs.into());
+        let builder = self.builder(keys, CONNECT_TIMEOUT.min(boot_time));
         let deadline = Instant::now() + boot_time;
-        let silent = || openssh::Error::Connect(ErrorKind::TimedOut.into());
         let mut last = None;
         while Instant::now() < deadline {
             let attempt = attempt(builder.clone(), self.host.to_owned(), Arc::clone(keys));
@@ -205,7 +298,7 @@ async fn run(
 ) -> Result<Vec<ConnectionString>, Error> {
     let broken = |what, e: openssh::Error| target.error(what, Severity::Passing, e);
     let io = |what, e: std::io::Error| target.error(what, Severity::Passing, e);
-    let failed = |what: String| Error::lnplay(target.placement, what);
+    let failed = |what: String| target.lnplay(what);
 
     let mut child = session
         .command("lnplay")

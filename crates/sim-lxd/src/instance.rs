@@ -158,6 +158,11 @@ impl Instance {
         self.lock().running.is_some()
     }
 
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         self.lock().settings.clone()
     }

@@ -296,6 +296,14 @@ impl SimRemote {
         model.projects.iter().map(snapshot).collect()
     }
 
+    /// The directory that stands for the root file system of a project's only instance; `None` if it has none, or several.
+    pub fn instance_dir(&self, project: &str) -> Option<PathBuf> {
+        let model = self.shared.model();
+        let mut instances = model.projects.get(project)?.instances.values();
+        let (first, others) = (instances.next()?, instances.next());
+        others.is_none().then(|| first.dir().to_owned())
+    }
+
     /// All instances in the API's format, for debugging.
     pub fn dump(&self) -> Value {
         let model = self.shared.model();

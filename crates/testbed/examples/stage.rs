@@ -33,6 +33,8 @@ enum StageCommand {
     MendRemote,
     /// Ends all environments and frees their resources.
     EndEnvironments,
+    /// Ends one node of the newest environment for good.
+    RuinNode { index: u32 },
     /// Stops serving the site.
     CloseSite,
     /// Serves it again, at the same address.
@@ -107,7 +109,7 @@ impl Stage {
         let mut config = ShopConfig::new(daemons);
         config.settings = format!(
             "{shop_settings}connect_page = \"http://{address}/connect\"\n\
-             [provisioning]\nmax_attempts = 1\npatience = 1\nbackoff_ms = 10\n"
+             [provisioning]\nmax_attempts = 1\npatience = 1\nbackoff_ms = 10\nprobes_per_min = 120\n"
         );
         config.tickets = true;
         let shop = Shop::start(config).await?;
@@ -159,6 +161,13 @@ impl Stage {
             }
             StageCommand::MendRemote => faults()?.clear(),
             StageCommand::EndEnvironments => remote()?.clear().await,
+            StageCommand::RuinNode { index } => {
+                let projects = remote()?.projects();
+                let newest = projects.iter().filter(|project| project.name.starts_with("lnplaylive-")).max_by_key(|p| &p.name);
+                let newest = newest.context("no environment")?;
+                let instance = remote()?.instance_dir(&newest.name).context("no instance")?;
+                testbed::ruin_node(&instance, index)?;
+            }
             StageCommand::CloseSite => self.close().await,
             StageCommand::OpenSite => {
                 let listener = TcpListener::bind(self.address).await?;

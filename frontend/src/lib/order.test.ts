@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isFinal, orderParams, readInvoice, readNames, readStatus } from './order';
+import { healthInWords, isFinal, orderParams, readInvoice, readNames, readStatus, type Health } from './order';
 import { ShapeError } from './shape';
 
 const STATUS = {
@@ -55,6 +55,7 @@ describe('readStatus', () => {
     expect(stage({ deployment_details: details({ status: 'starting_deployment' }) })).toEqual({
       kind: 'working',
       progress: { percent: 35, message: 'Starting the nodes' },
+      replacing: null,
     });
     expect(
       stage({ deployment_details: details({ status: 'provisioned', connection_strings: ['a', 'b'] }) }),
@@ -62,6 +63,9 @@ describe('readStatus', () => {
       kind: 'ready',
       endsAt: Date.parse('2026-11-24T15:46:10Z'),
       connectionStrings: ['a', 'b'],
+      health: null,
+      replacedAt: null,
+      refundedAt: null,
     });
     expect(stage({ deployment_details: details({ status: 'expired' }) }).kind).toBe('over');
     const failed = { status: 'failed', message: 'm', contact: null };
@@ -70,6 +74,26 @@ describe('readStatus', () => {
     const refunded = { ...failed, refunded_at: '2026-11-25T10:00:00Z' };
     expect(stage({ deployment_details: details(refunded) })).toEqual({ kind: 'refunded', ...told });
     expect(stage({ deployment_details: details({ ...failed, refunded_at: null }) }).kind).toBe('failed');
+  });
+
+  it('reads what has become of a network since it was handed over', () => {
+    const ready = (more: object) => stage({ deployment_details: details({ status: 'provisioned', ...more }) });
+    const at = '2026-11-23T10:00:00Z';
+    const nodes = [{ index: 1, name: 'Bruno' }, 'rubbish', { index: 2 }];
+    const health = { state: 'degraded', since: at, nodes_down: nodes };
+    expect(ready({ health, replaced_at: at, refunded_at: at })).toMatchObject({
+      health: { state: 'degraded', since: Date.parse(at), nodesDown: ['Bruno'] },
+      replacedAt: Date.parse(at),
+      refundedAt: Date.parse(at),
+    });
+    expect(ready({ health: { state: 'polished', nodes_down: null } })).toMatchObject({
+      health: { state: 'unknown', since: null, nodesDown: [] },
+    });
+    const replacing = { since: at, vm_expiration_date: at, connection_strings: ['a'] };
+    expect(stage({ deployment_details: details({ status: 'queued', replacing }) })).toMatchObject({
+      kind: 'working',
+      replacing: { endsAt: Date.parse(at), connectionStrings: ['a'] },
+    });
   });
 
   it('shows a status that it does not know as work in progress', () => {
@@ -85,6 +109,17 @@ describe('readStatus', () => {
   it.each([null, [], {}, { ...STATUS, revision: '3' }])('refuses %j', (value) => {
     expect(() => readStatus(value)).toThrow(ShapeError);
   });
+});
+
+it('says which nodes are down, in words', () => {
+  const down = (...nodesDown: string[]): Health => ({ state: 'degraded', since: null, nodesDown });
+  expect(healthInWords(down('Ann'))).toBe('The node Ann does not answer at the moment. The other nodes do.');
+  expect(healthInWords(down('Ann', 'Bob'))).toBe('The nodes Ann and Bob do not answer at the moment.');
+  expect(healthInWords(down('Ann', 'Bob', 'Zoë'))).toMatch('Ann, Bob and Zoë do not');
+  expect(healthInWords(down())).toMatch('network does not answer');
+  expect(healthInWords({ ...down(), state: 'ok' })).toBeNull();
+  expect(healthInWords({ ...down(), state: 'unknown' })).toBeNull();
+  expect(healthInWords(undefined)).toBeNull();
 });
 
 it('waits for nothing that can still change', () => {

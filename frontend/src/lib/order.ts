@@ -1,5 +1,5 @@
 /** Orders: the request, the shop's answers, and their presentation. */
-import { maybeText, maybeTime, number, numberOr, object, text, texts, type Json } from './shape';
+import { list, maybeText, maybeTime, number, numberOr, object, text, texts, type Json } from './shape';
 
 /** A request for an order. Optional parts are sent only if they were chosen. */
 export interface OrderRequest {
@@ -60,12 +60,36 @@ export interface Progress {
   readonly message: string;
 }
 
-/** The state of an order. */
+/** The health of a network, as far as the shop knows. */
+export interface Health {
+  readonly state: 'ok' | 'degraded' | 'unknown';
+  /** Since when it is so. */
+  readonly since: number | null;
+  /** Names of the nodes that do not answer; none if the network as a whole does not. */
+  readonly nodesDown: readonly string[];
+}
+
+/** A network that is being replaced. Its links work until its successor is there; none if it is gone already. */
+export interface Replacing {
+  readonly endsAt: number | null;
+  readonly connectionStrings: readonly string[];
+}
+
+/** The state of an order. Optional parts are missing from what an older page has saved. */
 export type Stage =
   | { readonly kind: 'unpaid' }
   | { readonly kind: 'lapsed' }
-  | { readonly kind: 'working'; readonly progress: Progress }
-  | { readonly kind: 'ready'; readonly endsAt: number | null; readonly connectionStrings: readonly string[] }
+  | { readonly kind: 'working'; readonly progress: Progress; readonly replacing?: Replacing | null }
+  | {
+      readonly kind: 'ready';
+      readonly endsAt: number | null;
+      readonly connectionStrings: readonly string[];
+      readonly health?: Health | null;
+      /** When it took the place of another network of this order. */
+      readonly replacedAt?: number | null;
+      /** When the operator paid the buyer back. */
+      readonly refundedAt?: number | null;
+    }
   | { readonly kind: 'over'; readonly endedAt: number | null }
   /** Failed, and refunded. */
   | {
@@ -99,6 +123,44 @@ function readProgress(details: Json): Progress {
   };
 }
 
+function part(from: Json, key: string): Json | null {
+  const value = from[key];
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : null;
+}
+
+function readHealth(details: Json): Health | null {
+  const health = part(details, 'health');
+  if (health === null) return null;
+  const state = health['state'];
+  const names = list(health, 'nodes_down').map((node) =>
+    typeof node === 'object' && node !== null ? maybeText(node as Json, 'name') : null,
+  );
+  return {
+    state: state === 'ok' || state === 'degraded' ? state : 'unknown',
+    since: maybeTime(health, 'since'),
+    nodesDown: names.filter((name) => name !== null),
+  };
+}
+
+function readReplacing(details: Json): Replacing | null {
+  const replacing = part(details, 'replacing');
+  if (replacing === null) return null;
+  return {
+    endsAt: maybeTime(replacing, 'vm_expiration_date'),
+    connectionStrings: texts(replacing, 'connection_strings'),
+  };
+}
+
+/** What a buyer is told about a network's health; null if all is well as far as the shop knows. */
+export function healthInWords(health: Health | null | undefined): string | null {
+  if (health?.state !== 'degraded') return null;
+  const [first, ...others] = health.nodesDown;
+  if (first === undefined) return 'This network does not answer at the moment.';
+  const last = others.pop();
+  if (last === undefined) return `The node ${first} does not answer at the moment. The other nodes do.`;
+  return `The nodes ${[first, ...others].join(', ')} and ${last} do not answer at the moment.`;
+}
+
 function readStage(invoiceStatus: string, given: unknown): Stage {
   if (invoiceStatus === 'expired') return { kind: 'lapsed' };
   if (invoiceStatus !== 'paid') return { kind: 'unpaid' };
@@ -112,6 +174,9 @@ function readStage(invoiceStatus: string, given: unknown): Stage {
         kind: 'ready',
         endsAt: maybeTime(details, 'vm_expiration_date'),
         connectionStrings: texts(details, 'connection_strings'),
+        health: readHealth(details),
+        replacedAt: maybeTime(details, 'replaced_at'),
+        refundedAt: maybeTime(details, 'refunded_at'),
       };
     case 'expired':
       return { kind: 'over', endedAt: maybeTime(details, 'vm_expiration_date') };
@@ -122,7 +187,7 @@ function readStage(invoiceStatus: string, given: unknown): Stage {
         contact: maybeText(details, 'contact'),
       };
     default:
-      return { kind: 'working', progress: readProgress(details) };
+      return { kind: 'working', progress: readProgress(details), replacing: readReplacing(details) };
   }
 }
 

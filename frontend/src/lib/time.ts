@@ -36,6 +36,16 @@ export function hoursInWords(hours: number): string {
   return left(hours * HOUR);
 }
 
+/** A day in the user's time zone: `24 November 2026`. */
+export function day(ms: number, locale?: string, timeZone?: string): string {
+  return new Intl.DateTimeFormat(locale, {
+    day: 'numeric',
+    month: 'long',
+    year: 'numeric',
+    ...(timeZone === undefined ? {} : { timeZone }),
+  }).format(ms);
+}
+
 /** A moment in the user's time zone: `Tue 24 Nov, 15:46`. */
 export function moment(ms: number, locale?: string, timeZone?: string): string {
   return new Intl.DateTimeFormat(locale, {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use lnplaylive_core::health::REPORT_VERSION;
 use lnplaylive_core::progress::Line;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -110,6 +111,7 @@ async fn status(environment: &Environment) -> Status {
     };
     let all_answer = block_height.is_some() && nodes.iter().all(|node| node.block_height.is_some());
     Status {
+        version: REPORT_VERSION,
         phase,
         ready: phase == Phase::Ready && all_answer,
         environment: Some(environment.spec.environment.clone()),

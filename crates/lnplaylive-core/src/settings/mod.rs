@@ -156,6 +156,8 @@ pub struct Provisioning {
     pub call_timeout_secs: u32,
     /// Seconds between two polls of the remotes, which decide what can be sold.
     pub survey_secs: u32,
+    /// Environments that are asked for their health each minute, however many there are; 0: none.
+    pub probes_per_min: u32,
 }
 
 impl Default for Provisioning {
@@ -174,6 +176,7 @@ impl Default for Provisioning {
             block_time_secs: 5,
             call_timeout_secs: 30,
             survey_secs: 15,
+            probes_per_min: 4,
         }
     }
 }
@@ -247,7 +250,8 @@ impl Settings {
         range("provisioning.allowance_mins", p.allowance_mins, 0..=1440)?;
         range("provisioning.block_time_secs", p.block_time_secs, 1..=3600)?;
         range("provisioning.call_timeout_secs", p.call_timeout_secs, 1..=600)?;
-        range("provisioning.survey_secs", p.survey_secs, 1..=3600)
+        range("provisioning.survey_secs", p.survey_secs, 1..=3600)?;
+        range("provisioning.probes_per_min", p.probes_per_min, 0..=6000)
     }
 
     /// The catalogue that these settings describe.

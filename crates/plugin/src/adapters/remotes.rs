@@ -2,7 +2,8 @@
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
-use lnplaylive_core::order::{Leftover, Placement};
+use lnplaylive_core::health::Answer;
+use lnplaylive_core::order::{Handover, Leftover, Placement};
 use lnplaylive_core::{Order, OrderId, ProjectName};
 use provisioner::{Deployed, Placed, Provisioner, RemoteReport};
 
@@ -69,6 +70,10 @@ impl Remotes for Provisioner {
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         async move { self.extend(order, remote, project, expires_at).await.map_err(|e| remote_error(&e)) }
             .boxed()
+    }
+
+    fn probe<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Answer> {
+        self.probe(handover).boxed()
     }
 
     fn take_down<'a>(

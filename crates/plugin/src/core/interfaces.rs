@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::health::Answer;
+use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
 use provisioner::{Deployed, Placed, RemoteReport};
@@ -206,6 +207,9 @@ pub trait Remotes: Debug + Send + Sync {
         project: ProjectName,
         expires_at: Timestamp,
     ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Asks an environment that was handed over how it is. Bounded in time.
+    fn probe<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Answer>;
 
     /// Removes whatever is left of an abandoned placement; succeeds if nothing is.
     fn take_down<'a>(

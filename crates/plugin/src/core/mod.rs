@@ -13,6 +13,7 @@
 //! availability                     the remotes' answers, and what is reserved on them
 //! admission                        who may order
 //! routes                           the gateway's route table
+//! probes                           the health of environments that were handed over
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
 //! products                         what is sold, for the web shop's server
@@ -27,6 +28,7 @@ pub mod operator;
 pub mod order_book;
 pub mod order_handle;
 pub mod products;
+pub mod probes;
 pub mod routes;
 pub mod sales;
 pub mod shop;

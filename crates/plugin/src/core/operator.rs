@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::{Event, OrderId, State};
+use lnplaylive_core::order::{Handover, Leftover, Severity};
+use lnplaylive_core::{Event, Order, OrderId, State};
 use tokio::sync::Mutex;
 
 use super::availability::Availability;
 use super::error::ShopError;
-use super::interfaces::{Clock, DamagedRecord, OrderList, Remotes, RemoveIf};
+use super::interfaces::{Clock, DamagedRecord, OrderList, RemoteError, Remotes, RemoveIf};
 use super::order_book::{Found, OrderBook};
 use super::order_handle::{ApplyError, OrderHandle};
 use super::snapshot::Snapshot;
@@ -60,18 +61,90 @@ impl Operator {
         Ok((listed, damaged))
     }
 
+    /// Orders with these ids, as far as they are still there.
+    pub async fn find_all(&self, ids: &[OrderId]) -> Result<Vec<Snapshot>, ShopError> {
+        let mut found = Vec::new();
+        for id in ids {
+            match self.orders.find(*id).await {
+                Ok(order) => found.push(order.snapshot()),
+                Err(ShopError::NoSuchOrder | ShopError::DamagedRecord) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// Tries again to provision an order that failed or waits.
     pub async fn retry(&self, id: OrderId) -> Result<Snapshot, ShopError> {
         let _acting = self.acting.lock().await;
+        self.provision_again(id, |_| Ok(Event::Retry)).await
+    }
+
+    /// Provisions an environment again, for the paid time that is left. The old one is removed after the new one was handed
+    /// over, or with `remove_first` before the new one is made.
+    pub async fn replace(&self, id: OrderId, remove_first: bool) -> Result<Snapshot, ShopError> {
+        let _acting = self.acting.lock().await;
+        let event = |order: &Order| {
+            let handover = self.replaceable(order)?;
+            let leftover = handover.leftover().or_else(|| self.reported(handover));
+            let leftover = leftover.ok_or_else(|| not_reported(handover))?;
+            Ok(Event::Replace { leftover, remove_first })
+        };
+        let snapshot = self.provision_again(id, event).await?;
+        tracing::warn!(
+            "order {:08x}: its environment is replaced, as the operator says",
+            u32::from_be_bytes(id.short())
+        );
+        Ok(snapshot)
+    }
+
+    /// The environment of an order, if it can be replaced.
+    fn replaceable<'a>(&self, order: &'a Order) -> Result<&'a Handover, ShopError> {
+        let State::Provisioned { handover, .. } = &order.state else {
+            let state = order.state.name();
+            let reason = format!("cannot replace the environment of an order that is {state}");
+            return Err(ShopError::invalid_state(state, reason));
+        };
+        if handover.expires_at <= self.clock.now() {
+            let reason = format!("cannot replace an environment that ended at {}", handover.expires_at);
+            return Err(ShopError::invalid_state("expired", reason));
+        }
+        if let Some(at) = handover.refunded_at {
+            let reason = format!("cannot replace an environment whose price was paid back at {at}");
+            return Err(ShopError::invalid_state("refunded", reason));
+        }
+        Ok(handover)
+    }
+
+    /// What is to be removed of an environment whose record does not say it, as its remote last reported it.
+    fn reported(&self, handover: &Handover) -> Option<Leftover> {
+        let mut states = self.availability.remote_states();
+        let answer = states.remove(&handover.remote)?.last?;
+        let environment = answer.load()?.environments.iter().find(|one| one.project == handover.project)?;
+        Some(Leftover {
+            remote: handover.remote.clone(),
+            member: environment.member.clone(),
+            project: handover.project,
+            ports: environment.ports,
+            address: environment.address,
+        })
+    }
+
+    /// Records an event after which the order is to be provisioned, and has it worked on at once.
+    async fn provision_again(
+        &self,
+        id: OrderId,
+        event: impl Fn(&Order) -> Result<Event, ShopError>,
+    ) -> Result<Snapshot, ShopError> {
         let handle = loop {
             match self.orders.find_to_change(id).await? {
                 Found::Open(handle) => {
-                    if self.apply_open(&handle, Event::Retry).await? {
+                    if self.apply_open(&handle, event(&handle.order())?).await? {
                         break handle;
                     }
                 }
                 Found::Closed(order) => {
-                    let order = self.orders.after(&order, Event::Retry)?;
+                    let order = self.orders.after(&order, event(&order)?)?;
                     break self.orders.reopen(order).await?;
                 }
             }
@@ -102,7 +175,15 @@ impl Operator {
                 self.orders.find_payment(&handle).await?;
             }
             if self.apply_open(&handle, Event::Cancel).await? {
-                tracing::warn!("order {handle}: cancelled by the operator; refund its price to the buyer");
+                if handle.with_order(|order| matches!(order.state, State::Provisioned { .. })) {
+                    tracing::warn!(
+                        "order {handle}: its replacement was cancelled by the operator; the old environment stays"
+                    );
+                } else {
+                    tracing::warn!(
+                        "order {handle}: cancelled by the operator; refund its price to the buyer"
+                    );
+                }
                 handle.wake();
                 self.orders.request_work(&handle);
                 return Ok(Cancelled::Paid(Box::new(handle.snapshot())));
@@ -170,6 +251,15 @@ impl Operator {
             }
         }
     }
+}
+
+fn not_reported(handover: &Handover) -> ShopError {
+    let reason = format!(
+        "the order's record is from before its ports were recorded, and remote {:?} has not reported {}; try again once it \
+         answers",
+        handover.remote, handover.project
+    );
+    ShopError::Remote(RemoteError { severity: Severity::Passing, reason })
 }
 
 fn cannot_cancel(state: &'static str) -> ShopError {

@@ -189,7 +189,8 @@ impl OrderBook {
                 until: Some(p.project.expires()),
                 hours: order.terms.hours,
             }));
-            placed.extend(order.leftovers.iter().map(|l| Placed {
+            let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());
+            placed.extend(order.leftovers.iter().chain(replaced).map(|l| Placed {
                 remote: l.remote.clone(),
                 member: l.member.clone(),
                 ports: l.ports,

@@ -128,8 +128,10 @@ mod tests {
     }
 
     fn environment(host: &str, first: u16, ends: i64) -> Environment {
+        let order = OrderId::random();
         Environment {
-            project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
+            project: ProjectName::new(at(ends), order).expect("a name"),
+            order,
             expires_at: at(ends),
             hours: 1,
             ports: PortBlock { first, count: 3 },

@@ -16,6 +16,7 @@ use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
 use super::products::ProductsPublisher;
+use super::probes::Probes;
 use super::routes::RoutesPublisher;
 use super::sales::Sales;
 use super::status_watch::StatusWatch;
@@ -52,6 +53,8 @@ pub struct Shop {
     pub orders: Arc<OrderBook>,
     /// Room on the remotes, and what is reserved there.
     pub availability: Arc<Availability>,
+    /// The health of environments that were handed over.
+    pub probes: Arc<Probes>,
     /// New orders.
     pub sales: Arc<Sales>,
     /// The operator's actions.
@@ -72,6 +75,7 @@ pub struct Background {
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
     products: ProductsPublisher,
+    probes: Arc<Probes>,
     remotes: Arc<dyn Remotes>,
     to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
 }
@@ -116,6 +120,13 @@ impl Shop {
             catalogue,
             settings.shop.clone(),
         ));
+        let probes = Arc::new(Probes::new(
+            Arc::clone(&orders),
+            Arc::clone(&availability),
+            Arc::clone(&remotes),
+            Arc::clone(&clock),
+            settings.provisioning.probes_per_min,
+        ));
         let background = Background {
             orders: Arc::clone(&orders),
             availability: Arc::clone(&availability),
@@ -123,12 +134,14 @@ impl Shop {
                 Arc::clone(&orders),
                 Arc::clone(&availability),
                 Arc::clone(&routes),
+                Arc::clone(&probes),
                 Arc::clone(&remotes),
                 Arc::clone(&clock),
                 settings.provisioning.clone(),
             )),
             routes,
             products: ProductsPublisher::new(products, Arc::clone(&clock), Arc::clone(&sales)),
+            probes: Arc::clone(&probes),
             remotes: Arc::clone(&remotes),
             to_work,
         };
@@ -140,10 +153,11 @@ impl Shop {
                 remotes,
                 Arc::clone(&clock),
             ),
-            status_watch: StatusWatch::new(Arc::clone(&orders), Arc::clone(&clock)),
+            status_watch: StatusWatch::new(Arc::clone(&orders), Arc::clone(&probes), Arc::clone(&clock)),
             contact: settings.shop.contact.clone(),
             orders,
             availability,
+            probes,
             clock,
         };
         Ok((shop, background))
@@ -151,14 +165,16 @@ impl Shop {
 }
 
 impl Background {
-    /// Reads the open orders, finds missed payments, sweeps, provisions, polls and publishes, for as long as the runtime lives.
+    /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes and probes, for as long as the runtime
+    /// lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, products, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, products, probes, remotes, to_work } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
             sweep(&orders, &availability),
-            products.run()
+            products.run(),
+            probes.run()
         );
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::error::ShopError;
 use super::interfaces::Clock;
 use super::order_book::{Found, OrderBook};
+use super::probes::Probes;
 use super::snapshot::Snapshot;
 
 /// Most callers that wait at a time. Each holds a connection to the node; any more are answered at once.
@@ -19,14 +20,15 @@ const MAX_WAITING: usize = 1000;
 #[derive(Debug)]
 pub struct StatusWatch {
     orders: Arc<OrderBook>,
+    probes: Arc<Probes>,
     clock: Arc<dyn Clock>,
     waiting: Semaphore,
 }
 
 impl StatusWatch {
-    /// Watches the orders of this book.
-    pub fn new(orders: Arc<OrderBook>, clock: Arc<dyn Clock>) -> Self {
-        Self { orders, clock, waiting: Semaphore::new(MAX_WAITING) }
+    /// Watches the orders of this book, and the health of their environments.
+    pub fn new(orders: Arc<OrderBook>, probes: Arc<Probes>, clock: Arc<dyn Clock>) -> Self {
+        Self { orders, probes, clock, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     /// The order as soon as its revision is not `known`, at the latest after `limit`.
@@ -34,23 +36,26 @@ impl StatusWatch {
         let deadline = Instant::now() + limit;
         match self.waiting.try_acquire() {
             Ok(_permit) => self.wait_until(id, known, deadline).await,
-            Err(_) => Ok(self.orders.find(id).await?.snapshot()),
+            Err(_) => Ok(self.probes.shown(self.orders.find(id).await?.snapshot())),
         }
     }
 
     async fn wait_until(&self, id: OrderId, known: u64, deadline: Instant) -> Result<Snapshot, ShopError> {
         // Before the look, so that no change between the two is missed.
         let mut closed_changed = self.orders.closed_changed();
+        let mut health_changed = self.probes.changed();
         let mut found = self.orders.find(id).await?;
         loop {
             let mut shown = match &found {
                 Found::Open(handle) => Some(handle.watch()),
                 Found::Closed(_) => None,
             };
+            health_changed.mark_unchanged();
             let snapshot = match &mut shown {
                 Some(shown) => shown.borrow_and_update().clone(),
                 None => found.snapshot(),
             };
+            let snapshot = self.probes.shown(snapshot);
             let now = self.clock.now();
             if snapshot.revision(now) != known || Instant::now() >= deadline {
                 return Ok(snapshot);
@@ -68,6 +73,8 @@ impl StatusWatch {
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(until) => {}
+                // Perhaps that of another one. The probes, which have the sender, live.
+                _ = health_changed.changed() => {}
                 // It may be open again, or its record another one. The book, which has the sender, lives.
                 _ = closed_changed.changed() => found = self.orders.find(id).await?,
             }

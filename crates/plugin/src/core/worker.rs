@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Placement, Severity};
 use lnplaylive_core::settings::Provisioning;
-use lnplaylive_core::{Event, Order, ProjectName, State, Work, expiry};
+use lnplaylive_core::{Event, Order, ProjectName, Work, expiry};
 use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -19,6 +19,7 @@ use super::availability::Availability;
 use super::interfaces::{Clock, RemoteError, Remotes};
 use super::order_book::OrderBook;
 use super::order_handle::{ApplyError, OrderHandle, lock};
+use super::probes::Probes;
 use super::routes::RoutesPublisher;
 use super::snapshot::Snapshot;
 
@@ -31,6 +32,7 @@ pub struct Workers {
     orders: Arc<OrderBook>,
     availability: Arc<Availability>,
     routes: Arc<RoutesPublisher>,
+    probes: Arc<Probes>,
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
@@ -47,6 +49,7 @@ impl Workers {
         orders: Arc<OrderBook>,
         availability: Arc<Availability>,
         routes: Arc<RoutesPublisher>,
+        probes: Arc<Probes>,
         remotes: Arc<dyn Remotes>,
         clock: Arc<dyn Clock>,
         settings: Provisioning,
@@ -55,6 +58,7 @@ impl Workers {
             orders,
             availability,
             routes,
+            probes,
             remotes,
             clock,
             settings,
@@ -177,9 +181,9 @@ impl Worker {
         }
     }
 
-    /// Returns once the operator has cancelled the order.
+    /// Returns once the operator has cancelled the order, or its replacement: there is nothing to be provisioned any more.
     async fn cancelled(&self) {
-        let cancelled = |shown: &Snapshot| matches!(shown.order.state, State::Failed { cancelled: true, .. });
+        let cancelled = |shown: &Snapshot| shown.order.state.attempts().is_none();
         // We hold the handle, so its sender lives.
         drop(self.handle.watch().wait_for(cancelled).await);
     }
@@ -201,7 +205,8 @@ impl Worker {
         let choosing = choosing.lock().await;
         reserved.extend(orders.placed());
         let order = self.handle.order();
-        let avoid = failed_sites.iter().chain(&order.leftovers);
+        let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());
+        let avoid = failed_sites.iter().chain(&order.leftovers).chain(replaced);
         let mut avoid: Vec<_> =
             avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
         let attempts = order.state.attempts();
@@ -240,8 +245,8 @@ impl Worker {
     /// Name of a new project for the order, which differs from every project that may still be on a remote.
     fn project_name(&self, order: &Order) -> ProjectName {
         let allowance = SignedDuration::from_mins(self.shared.settings.allowance_mins.into());
-        let taken: Vec<_> = order.leftovers.iter().map(|leftover| leftover.project).collect();
-        expiry::project_name(order.id, order.terms.hours, allowance, &taken, self.shared.clock.now())
+        let (owed, taken) = (order.owed_time(), order.taken());
+        expiry::project_name(order.id, owed, allowance, &taken, self.shared.clock.now())
     }
 
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
@@ -263,13 +268,14 @@ impl Worker {
     }
 
     async fn try_deploy(&self, order: &Order, placement: &Placement) -> Result<Event, RemoteError> {
-        let Workers { remotes, availability, routes, clock, .. } = &*self.shared;
+        let Workers { remotes, availability, routes, probes, clock, .. } = &*self.shared;
         let mut show = |progress| self.handle.show_progress(progress);
         let Deployed { host, connection_strings } = remotes.deploy(order, placement, &mut show).await?;
-        let expires_at = expiry::handover_end(placement.project, order.terms.hours, clock.now());
+        let expires_at = expiry::handover_end(placement.project, order.owed_time(), clock.now());
         remotes.hand_over(order.id, placement, expires_at).await?;
         let environment = Environment {
             project: placement.project,
+            order: order.id,
             expires_at,
             hours: order.terms.hours,
             ports: placement.ports,
@@ -280,6 +286,7 @@ impl Worker {
             host: Some(host),
         };
         availability.note_hand_over(&placement.remote, environment);
+        probes.note_hand_over(order.id, &placement.remote, placement.project);
         // Before anybody has the connection strings.
         routes.publish().await;
         Ok(Event::HandedOver { expires_at, connection_strings })
@@ -302,17 +309,23 @@ impl Worker {
             let availability = &self.shared.availability;
             availability.note_fault(&placement.remote, &reason);
             // Others work there, so it may be the order.
-            if order.state.paid_at().is_some_and(|at| availability.worked_since(&placement.remote, at)) {
+            if order.due_since().is_some_and(|at| availability.worked_since(&placement.remote, at)) {
                 severity = Severity::Final;
             }
         }
         self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
-        if self.handle.with_order(|order| matches!(order.state, State::Failed { .. })) {
-            tracing::error!(
+        match self.handle.with_order(|order| order.state.name()) {
+            "failed" => tracing::error!(
                 "order {}: FAILED after all attempts; remove the cause and call lnplayops-retry, or refund the buyer: \
                  {reason}",
                 self.handle
-            );
+            ),
+            "provisioned" => tracing::error!(
+                "order {}: its environment was NOT REPLACED after all attempts and stays as it is; remove the cause and call \
+                 lnplayops-replace again, or refund the buyer: {reason}",
+                self.handle
+            ),
+            _ => {}
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Every scenario again, with something in between at every single call: a crash, a lost answer, a refusal, or the
 //! operator. Whatever it is, an order that was paid is delivered once, or owed once; never both, never neither.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lnplaylive_core::OrderId;
-use lnplaylive_plugin::core::Shop;
+use lnplaylive_plugin::core::{Shop, ShopError};
 use tokio::time::sleep;
 
 use crate::world::{Fault, World, order, pay, until};
@@ -19,20 +20,59 @@ enum Fate {
     SecondAttempt,
     /// No placement works.
     Failed,
+    /// It is delivered, and replaced by the operator.
+    Replaced,
+    /// The same, and the old environment is removed first.
+    RemovedAndReplaced,
+    /// It is delivered, and no placement works that would replace it.
+    NotReplaced,
+    /// The same, and the old environment is removed first.
+    RemovedAndNotReplaced,
 }
 
-const FATES: [Fate; 3] = [Fate::Delivered, Fate::SecondAttempt, Fate::Failed];
+const FATES: [Fate; 7] = [
+    Fate::Delivered,
+    Fate::SecondAttempt,
+    Fate::Failed,
+    Fate::Replaced,
+    Fate::RemovedAndReplaced,
+    Fate::NotReplaced,
+    Fate::RemovedAndNotReplaced,
+];
 
 impl Fate {
     fn world(self) -> Arc<World> {
         let world = World::new();
-        let failures = match self {
-            Self::Delivered => 0,
-            Self::SecondAttempt => 1,
-            Self::Failed => 2,
+        let (well, failures) = match self {
+            Self::Delivered | Self::Replaced | Self::RemovedAndReplaced => (0, 0),
+            Self::SecondAttempt => (0, 1),
+            Self::Failed => (0, 2),
+            Self::NotReplaced | Self::RemovedAndNotReplaced => (1, 2),
         };
-        world.fail_times("remote.deploy", 0, failures, Fault::Final);
+        world.fail_times("remote.deploy", well, failures, Fault::Final);
         world
+    }
+
+    /// Whether the operator replaces it, and whether what it had is removed first.
+    fn replaced(self) -> Option<bool> {
+        match self {
+            Self::Delivered | Self::SecondAttempt | Self::Failed => None,
+            Self::Replaced | Self::NotReplaced => Some(false),
+            Self::RemovedAndReplaced | Self::RemovedAndNotReplaced => Some(true),
+        }
+    }
+
+    /// Has the operator replace it, where that is its fate, and waits until there is nothing left to do.
+    async fn replace(self, world: &World, shop: &Shop, id: OrderId) {
+        let Some(remove_first) = self.replaced() else { return };
+        // What is not done because of a fault is asked for again.
+        while let Err(error) = shop.operator.replace(id, remove_first).await {
+            if matches!(error, ShopError::InvalidState { .. } | ShopError::NoSuchOrder) {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        world.closed(id).await;
     }
 
     /// Orders, pays and waits until there is nothing left to do.
@@ -46,6 +86,7 @@ impl Fate {
         let id = made.expect("an order");
         pay(world, shop, id).await;
         world.closed(id).await;
+        self.replace(world, shop, id).await;
     }
 
     /// Number of calls between the start and the end.
@@ -55,12 +96,21 @@ impl Fate {
         world.check_books();
         world.data().calls.len()
     }
+
+    /// The calls that something happens to. Of an order that is replaced those from its first hand-over on: before it is like
+    /// any other.
+    fn interrupted(self) -> Range<usize> {
+        let first = if self.replaced().is_some() { Self::Delivered.calls() } else { 0 };
+        let calls = self.calls();
+        assert!(calls - first >= 15, "{self:?}: {first} to {calls}");
+        first..calls
+    }
 }
 
 #[test]
 fn a_crash_at_any_call_loses_nothing() {
     for fate in FATES {
-        for nth in 0..fate.calls() {
+        for nth in fate.interrupted() {
             for fault in [Fault::CrashBefore, Fault::CrashAfter] {
                 let world = fate.world();
                 world.fail_times("", nth, 1, fault.clone());
@@ -95,7 +145,7 @@ fn two_crashes_lose_nothing() {
 #[test]
 fn a_call_without_an_answer_loses_nothing() {
     for fate in FATES {
-        for nth in 0..fate.calls() {
+        for nth in fate.interrupted() {
             for fault in [Fault::Lost, Fault::AnswerLost, Fault::Refused] {
                 let world = fate.world();
                 world.fail_times("", nth, 1, fault.clone());
@@ -115,6 +165,8 @@ enum Action {
     Cancel,
     Refunded,
     Extend,
+    Replace,
+    RemoveAndReplace,
 }
 
 impl Action {
@@ -125,6 +177,8 @@ impl Action {
             Self::Cancel => drop(shop.operator.cancel(id).await),
             Self::Refunded => drop(shop.operator.refunded(id, None).await),
             Self::Extend => drop(shop.operator.extend(id, 1).await),
+            Self::Replace => drop(shop.operator.replace(id, false).await),
+            Self::RemoveAndReplace => drop(shop.operator.replace(id, true).await),
         }
     }
 }
@@ -139,6 +193,7 @@ fn interleave(fate: Fate, actions: &[Action], nth: usize, fault: Option<Fault>) 
         let order = async {
             pay(&world, &shop, id).await;
             world.settled().await;
+            fate.replace(&world, &shop, id).await;
         };
         let operator = async {
             // The remotes are polled for ever, so that it comes at last.
@@ -173,10 +228,9 @@ fn interleave(fate: Fate, actions: &[Action], nth: usize, fault: Option<Fault>) 
 
 /// Runs an order once for each of its calls and each of these actions, which come at that call.
 fn interleave_all(fate: Fate, actions: &[&[Action]], faults: &[Option<Fault>]) {
-    let calls = fate.calls();
-    assert!(calls >= 15, "{calls}");
+    let calls = fate.interrupted();
     for actions in actions {
-        for nth in 0..calls {
+        for nth in calls.clone() {
             for fault in faults {
                 interleave(fate, actions, nth, fault.clone());
             }
@@ -191,6 +245,10 @@ const ACTIONS: &[&[Action]] = &[
     &[Action::Retry, Action::Refunded],
     &[Action::Cancel, Action::Retry],
     &[Action::Cancel, Action::Refunded, Action::Retry],
+    &[Action::Replace],
+    &[Action::RemoveAndReplace, Action::Extend],
+    &[Action::Refunded, Action::Replace],
+    &[Action::Replace, Action::Cancel, Action::Refunded],
 ];
 
 #[test]
@@ -206,6 +264,28 @@ fn the_operator_may_come_at_any_call_of_an_order_that_is_placed_twice() {
 #[test]
 fn the_operator_may_come_at_any_call_of_an_order_that_fails() {
     interleave_all(Fate::Failed, ACTIONS, &[None]);
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_is_replaced() {
+    for fate in [Fate::Replaced, Fate::RemovedAndReplaced] {
+        interleave_all(fate, ACTIONS, &[None]);
+    }
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_cannot_be_replaced() {
+    for fate in [Fate::NotReplaced, Fate::RemovedAndNotReplaced] {
+        interleave_all(fate, ACTIONS, &[None]);
+    }
+}
+
+#[test]
+fn a_replacement_that_gets_no_answer_loses_nothing() {
+    let actions: &[&[Action]] = &[&[Action::Replace], &[Action::RemoveAndReplace]];
+    for fate in [Fate::Delivered, Fate::Replaced] {
+        interleave_all(fate, actions, &[Some(Fault::Lost), Some(Fault::AnswerLost)]);
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::Selection;
-use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::health::Answer;
+use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::{
     ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Secret, Settings,
@@ -117,6 +118,12 @@ pub(crate) struct Data {
     generation: u64,
     /// Projects by remote and name.
     pub(crate) projects: BTreeMap<(String, ProjectName), Project>,
+    /// What environments answer to probes, if it is not that they run.
+    pub(crate) answers: BTreeMap<ProjectName, Answer>,
+    /// Probes under way, and the most that there were at a time.
+    pub(crate) probing: (usize, usize),
+    /// Time and project of each probe.
+    pub(crate) probes: Vec<(Timestamp, ProjectName)>,
     /// The route table's file.
     pub(crate) routes: Option<RouteTable>,
     /// What was published about the products, each with its time.
@@ -348,6 +355,9 @@ impl World {
                     assert!(project.handed_over && project.runs, "{project:?}");
                     assert_eq!(handover.connection_strings.len(), order.terms.node_count as usize);
                     assert!(project.expires_at >= handover.expires_at, "the remote keeps what was promised");
+                    let paid = SignedDuration::from_hours(order.terms.hours.into());
+                    let paid_at = order.state.paid_at().expect("it is paid");
+                    assert!(handover.expires_at >= paid_at + paid, "the buyer gets all that was paid for");
                 }
                 State::Failed { .. } => {
                     assert!(handed_over.is_empty(), "owed and delivered: {handed_over:?}");
@@ -355,7 +365,10 @@ impl World {
                 other => panic!("{other:?} is closed"),
             }
         }
-        for id in data.closed.keys() {
+        for (id, order) in &data.closed {
+            assert!(order.replaces.is_none() || matches!(order.state, State::Failed { .. }), "{order:?}");
+            let refunds = order.history.iter().filter(|entry| entry.what.starts_with("paid back")).count();
+            assert!(refunds <= 1, "paid back twice");
             assert!(data.invoices.contains_key(&id.to_string()), "a record without an invoice");
         }
         for project in data.projects.values() {
@@ -658,6 +671,7 @@ impl Remotes for World {
                     let on_it = data.projects.iter().filter(|((remote, _), _)| *remote == name);
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
+                        order: p.order,
                         expires_at: p.expires_at,
                         hours: 1,
                         ports: p.ports,
@@ -777,12 +791,44 @@ impl Remotes for World {
         .boxed()
     }
 
+    fn probe<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Answer> {
+        async move {
+            {
+                let mut data = self.data();
+                let now = self.now();
+                data.probes.push((now, handover.project));
+                data.probing.0 += 1;
+                data.probing.1 = data.probing.1.max(data.probing.0);
+            }
+            let key = (handover.remote.clone(), handover.project);
+            let answer = self.step("remote.probe", |data| {
+                let there = data.projects.get(&key).is_some_and(|project| project.runs);
+                let usual = if there { Answer::Runs } else { Answer::Stopped("its instance is gone".into()) };
+                Ok(data.answers.get(&handover.project).cloned().unwrap_or(usual))
+            });
+            let answer = answer.await;
+            self.data().probing.0 -= 1;
+            answer.unwrap_or_else(|error| match error.severity {
+                Severity::Passing => Answer::NotAsked(error.reason),
+                _ => Answer::Unreachable(error.reason),
+            })
+        }
+        .boxed()
+    }
+
     fn take_down<'a>(
         &'a self,
         order: OrderId,
         leftover: &'a Leftover,
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         self.step("remote.take_down", move |data| {
+            let stored = data.open.get(&order).map(|(order, _)| order).or(data.closed.get(&order));
+            let held = stored.and_then(|order| match (&order.state, &order.replaces) {
+                (State::Provisioned { handover, .. }, _) => Some(handover.project),
+                (_, Some(replaced)) => replaced.leftover.as_ref().map(|leftover| leftover.project),
+                _ => None,
+            });
+            assert_ne!(held, Some(leftover.project), "what the buyer has is not removed");
             let gone = data.projects.remove(&(leftover.remote.clone(), leftover.project));
             assert!(gone.is_none_or(|project| project.order == order), "another order's project");
             Ok(())

@@ -110,7 +110,8 @@ pub(super) async fn invoice_status(shop: &Arc<Shop>, params: Value) -> Answer {
         }
     }
     let found = shop.orders.find(params.order_id()?).await?;
-    Ok(view::buyer_status(&found.snapshot(), shop.clock.now(), shop.contact.as_deref()))
+    let snapshot = shop.probes.shown(found.snapshot());
+    Ok(view::buyer_status(&snapshot, shop.clock.now(), shop.contact.as_deref()))
 }
 
 pub(super) async fn wait_status(shop: &Arc<Shop>, params: Value) -> Answer {

@@ -40,11 +40,14 @@ pub fn register(builder: Builder<Arc<Shop>, Stdin, Stdout>) -> Builder<Arc<Shop>
         "lnplaylive-waitstatus" "invoice_id revision [timeout]"
             "Status of an order, as soon as its revision differs from the one given" => buyer::wait_status;
         "lnplaylive-products" "" "Products, prices and availability" => buyer::products;
-        "lnplayops-orders" "[which] [state] [older_than] [newer_than] [limit]"
-            "Orders: open (default), closed or all; by state, and by age in hours" => operator::orders;
+        "lnplayops-orders" "[which] [state] [older_than] [newer_than] [limit] [health]"
+            "Orders: open (default), closed or all; by state, by age in hours, and by health" => operator::orders;
         "lnplayops-order" "invoice_id" "One order with its whole history" => operator::order;
         "lnplayops-retry" "invoice_id" "Try again to provision an order that failed or waits"
             => operator::retry;
+        "lnplayops-replace" "invoice_id [remove_first]"
+            "Provision an environment again for the time that is left, in place of the present one"
+            => operator::replace;
         "lnplayops-cancel" "invoice_id" "Cancel an order that is not provisioned yet" => operator::cancel;
         "lnplayops-refunded" "invoice_id [note]" "Record that the buyer of a failed order was refunded"
             => operator::refunded;

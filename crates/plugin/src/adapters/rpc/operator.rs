@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::health::Condition;
 use provisioner::{Load, Member};
 use serde_json::{Value, json};
 
@@ -23,6 +24,8 @@ const MAX_NOTE_CHARS: usize = 1000;
 /// Selects the orders to be listed.
 struct Filter<'a> {
     state: Option<&'a str>,
+    /// Condition of the environment.
+    health: Option<&'a str>,
     /// Earliest creation.
     after: Option<Timestamp>,
     /// Latest creation.
@@ -38,6 +41,13 @@ impl<'a> Filter<'a> {
             let message = format!("state must be one of {}", view::STATES.join(", "));
             return Err(Failure::invalid_param("state", message).allowing(view::STATES));
         }
+        let health = params.text("health")?;
+        if let Some(name) = health
+            && !Condition::NAMES.contains(&name)
+        {
+            let message = format!("health must be one of {}", Condition::NAMES.join(", "));
+            return Err(Failure::invalid_param("health", message).allowing(Condition::NAMES));
+        }
         let ago =
             |name: &str| {
                 let hours = params.optional_integer(name)?;
@@ -46,23 +56,25 @@ impl<'a> Filter<'a> {
                     now.checked_sub(SignedDuration::from_hours(h.min(i64::from(u32::MAX)))).ok()
                 }))
             };
-        Ok(Self { state, after: ago("newer_than")?, before: ago("older_than")? })
+        Ok(Self { state, health, after: ago("newer_than")?, before: ago("older_than")? })
     }
 
     fn is_any(&self) -> bool {
-        self.state.is_none() && self.after.is_none() && self.before.is_none()
+        self.state.is_none() && self.health.is_none() && self.after.is_none() && self.before.is_none()
     }
 
     fn matches(&self, shown: &Snapshot, now: Timestamp) -> bool {
         let created = shown.order.created_at;
+        let health = shown.health.as_ref().map(|health| health.condition.name());
         self.state.is_none_or(|state| shown.state(now) == state)
+            && (self.health.is_none() || self.health == health)
             && self.after.is_none_or(|after| created >= after)
             && self.before.is_none_or(|before| created <= before)
     }
 }
 
 pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
-    let params = Params::read(params, &["which", "state", "older_than", "newer_than", "limit"])?;
+    let params = Params::read(params, &["which", "state", "older_than", "newer_than", "limit", "health"])?;
     let now = shop.clock.now();
     let filter = Filter::read(&params, now)?;
     let limit = usize::try_from(params.integer_or("limit", DEFAULT_LIMIT)?).unwrap_or(usize::MAX);
@@ -76,7 +88,14 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
             return Err(Failure::invalid_param("which", message).allowing(["open", "closed", "all"]));
         }
     };
-    let (mut listed, damaged) = shop.operator.list(lists).await?;
+    let (mut listed, damaged) = match filter.health {
+        // Those environments are known by name; nothing else need be read.
+        Some(health) if params.text("which")?.is_none() => {
+            (shop.operator.find_all(&shop.probes.with_condition(health)).await?, Vec::new())
+        }
+        _ => shop.operator.list(lists).await?,
+    };
+    listed = listed.into_iter().map(|shown| shop.probes.shown(shown)).collect();
     listed.retain(|shown| filter.matches(shown, now));
     // Creation is recorded to the second only.
     listed.sort_by_key(|shown| (shown.order.created_at, shown.order.state.paid_at()));
@@ -90,23 +109,34 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
     Ok(json!({ "orders": orders, "left_out": left_out, "damaged": damaged }))
 }
 
+fn detail(shop: &Arc<Shop>, snapshot: Snapshot) -> Value {
+    view::operator_detail(&shop.probes.shown(snapshot), shop.clock.now())
+}
+
 pub(super) async fn order(shop: &Arc<Shop>, params: Value) -> Answer {
     let params = Params::read(params, &["invoice_id"])?;
     let found = shop.orders.find(params.order_id()?).await?;
-    Ok(view::operator_detail(&found.snapshot(), shop.clock.now()))
+    Ok(detail(shop, found.snapshot()))
 }
 
 pub(super) async fn retry(shop: &Arc<Shop>, params: Value) -> Answer {
     let params = Params::read(params, &["invoice_id"])?;
     let snapshot = shop.operator.retry(params.order_id()?).await?;
-    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+    Ok(detail(shop, snapshot))
+}
+
+pub(super) async fn replace(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id", "remove_first"])?;
+    let remove_first = params.flag("remove_first")?;
+    let snapshot = shop.operator.replace(params.order_id()?, remove_first).await?;
+    Ok(detail(shop, snapshot))
 }
 
 pub(super) async fn cancel(shop: &Arc<Shop>, params: Value) -> Answer {
     let params = Params::read(params, &["invoice_id"])?;
     let id = params.order_id()?;
     Ok(match shop.operator.cancel(id).await? {
-        Cancelled::Paid(snapshot) => view::operator_detail(&snapshot, shop.clock.now()),
+        Cancelled::Paid(snapshot) => detail(shop, *snapshot),
         Cancelled::Removed => json!({ "invoice_id": id, "state": "removed" }),
     })
 }
@@ -119,7 +149,7 @@ pub(super) async fn refunded(shop: &Arc<Shop>, params: Value) -> Answer {
         return Err(Failure::invalid_param("note", message));
     }
     let snapshot = shop.operator.refunded(params.order_id()?, note.map(str::to_owned)).await?;
-    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+    Ok(detail(shop, snapshot))
 }
 
 pub(super) async fn extend(shop: &Arc<Shop>, params: Value) -> Answer {
@@ -130,7 +160,7 @@ pub(super) async fn extend(shop: &Arc<Shop>, params: Value) -> Answer {
         Failure::invalid_param("hours", message).allowing(json!({ "min": 1, "max": MAX_EXTENSION_HOURS }))
     })?;
     let snapshot = shop.operator.extend(params.order_id()?, hours).await?;
-    Ok(view::operator_detail(&snapshot, shop.clock.now()))
+    Ok(detail(shop, snapshot))
 }
 
 pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {

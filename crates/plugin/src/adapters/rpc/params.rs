@@ -63,6 +63,20 @@ impl Params {
         Ok(self.optional_integer(name)?.unwrap_or(default))
     }
 
+    /// `true` or `false`, also as a string; false if it is not given.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Failure> {
+        match self.0.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(Value::String(text)) if text == "true" => Ok(true),
+            Some(Value::String(text)) if text == "false" => Ok(false),
+            Some(_) => {
+                Err(Failure::invalid_param(name, format!("{name} must be true or false"))
+                    .allowing([true, false]))
+            }
+        }
+    }
+
     /// A string, if it is given.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Failure> {
         let Some(value) = self.0.get(name) else { return Ok(None) };

@@ -1,8 +1,10 @@
 //! Orders and offers as JSON, for buyers and for the operator.
 
 use jiff::Timestamp;
+use lnplaylive_core::health::Condition;
+use lnplaylive_core::order::{Handover, Replaced};
 use lnplaylive_core::progress::{Progress, Step};
-use lnplaylive_core::{ChannelSetup, CoinDistribution, Order, State};
+use lnplaylive_core::{ChannelSetup, CoinDistribution, Health, Order, State};
 use serde_json::{Value, json};
 
 use crate::core::Snapshot;
@@ -111,12 +113,43 @@ fn deployment(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value 
         details["message"] = json!(failure_message(cancelled, refunded_at, contact));
         details["refunded_at"] = json!(refunded_at);
     }
-    if let State::Provisioned { handover, .. } = &shown.order.state
-        && let Some(at) = handover.refunded_at
+    if let State::Provisioned { handover, .. } = &shown.order.state {
+        if let Some(at) = handover.refunded_at {
+            details["refunded_at"] = json!(at);
+        }
+        if let Some(at) = handover.replaced_at {
+            details["replaced_at"] = json!(at);
+        }
+        if let Some(health) = &shown.health {
+            details["health"] = buyer_health(health);
+        }
+    }
+    if shown.order.state.attempts().is_some()
+        && let Some(replaced) = &shown.order.replaces
     {
-        details["refunded_at"] = json!(at);
+        details["replacing"] = replacing(replaced, now);
     }
     details
+}
+
+/// The health of an environment for its buyer. Reasons are the operator's: they name servers.
+fn buyer_health(health: &Health) -> Value {
+    json!({
+        "state": health.condition.name(),
+        "since": health.since,
+        "nodes_down": health.condition.nodes_down(),
+    })
+}
+
+/// The environment that is being replaced, which its buyer can use while it stands.
+fn replacing(replaced: &Replaced, now: Timestamp) -> Value {
+    let Handover { expires_at, connection_strings, .. } = &replaced.handover;
+    let usable = replaced.stands() && *expires_at > now;
+    json!({
+        "since": replaced.asked_at,
+        "vm_expiration_date": expires_at,
+        "connection_strings": if usable { connection_strings.as_slice() } else { &[] },
+    })
 }
 
 /// Progress over all steps, in percent. The steps' shares are the times that they took when measured.
@@ -133,6 +166,9 @@ fn overall(shown: &Snapshot) -> Progress {
             if attempts.faults + attempts.failed > 0 || !attempts.remote_faults.is_empty() =>
         {
             at("queued", 0, "Paid. No server could take it yet; trying again")
+        }
+        State::Queued { .. } if shown.order.replaces.is_some() => {
+            at("queued", 0, "Choosing a server for your new network")
         }
         State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
         State::Placing { .. } => at("placing", 5, "Starting a server of your own"),
@@ -181,6 +217,7 @@ pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
         "remote": remote,
         "project": project,
         "expires_at": expires_at,
+        "health": shown.health.as_ref().map(|health| health.condition.name()),
         "leftovers": leftovers,
         "last_event": history.last(),
     })
@@ -191,7 +228,12 @@ pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
     let Order { terms, state, history, .. } = &shown.order;
     let chosen = &terms.customisation;
     let attempts = state.attempts();
-    let ports = state.placement().map(|p| p.ports);
+    let (ports, replaced_at) = match state {
+        State::Provisioned { handover, .. } => {
+            (handover.site.as_ref().map(|site| site.ports), handover.replaced_at)
+        }
+        _ => (state.placement().map(|p| p.ports), None),
+    };
     let mut detail = operator_summary(shown, now);
     let more = json!({
         "coin_distribution": chosen.coin_distribution,
@@ -206,6 +248,9 @@ pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
         "next_try_at": attempts.map(|a| a.not_before),
         "first_port": ports.map(|p| p.first),
         "port_count": ports.map(|p| p.count),
+        "health": shown.health.as_ref().map(operator_health),
+        "replaces": shown.order.replaces.as_ref().map(operator_replaces),
+        "replaced_at": replaced_at,
         "history": history,
     });
     if let (Value::Object(detail), Value::Object(more)) = (&mut detail, more) {
@@ -213,6 +258,34 @@ pub(super) fn operator_detail(shown: &Snapshot, now: Timestamp) -> Value {
         detail.extend(more);
     }
     detail
+}
+
+/// The health of an environment for the operator.
+fn operator_health(health: &Health) -> Value {
+    let what = match &health.condition {
+        Condition::Degraded { what, .. } => Some(what),
+        Condition::Ok | Condition::Unknown => None,
+    };
+    let error = health.last_error.as_ref().map(|(at, error)| json!({ "at": at, "error": error }));
+    json!({
+        "state": health.condition.name(),
+        "since": health.since,
+        "nodes_down": health.condition.nodes_down(),
+        "what": what,
+        "probed_at": health.probed_at,
+        "last_error": error,
+    })
+}
+
+/// The environment that is being replaced, for the operator.
+fn operator_replaces(replaced: &Replaced) -> Value {
+    json!({
+        "remote": replaced.handover.remote,
+        "project": replaced.handover.project,
+        "expires_at": replaced.handover.expires_at,
+        "asked_at": replaced.asked_at,
+        "stands": replaced.stands(),
+    })
 }
 
 /// Text for the buyer of an order that failed.
