@@ -231,6 +231,7 @@ mod tests {
     fn report(name: &str, ends: &[i64]) -> RemoteReport {
         let environment = |(n, end): (u16, &i64)| Environment {
             project: ProjectName::new(at(*end), OrderId::random()).expect("a name"),
+            is_own: true,
             expires_at: at(*end),
             hours: 1,
             ports: PortBlock { first: 20000 + 9 * n, count: 9 },

@@ -144,6 +144,7 @@ mod tests {
         let ports = PortBlock { first: 20000 + 9 * n, count: 9 };
         Environment {
             project,
+            is_own: true,
             expires_at,
             hours: 1,
             ports,

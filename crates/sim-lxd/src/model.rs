@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::instance::{ConfigMap, DeviceMap, Instance, Settings};
 
+/// Go's zero time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
 /// The remote's only storage pool.
 pub(crate) const POOL: &str = "default";
 
@@ -67,12 +70,21 @@ pub(crate) struct Image {
     pub(crate) uploaded: jiff::Timestamp,
     /// As the server names it, for example `x86_64`.
     pub(crate) architecture: String,
+    pub(crate) properties: ConfigMap,
+    /// The last time that an instance was made from it.
+    pub(crate) last_used: Option<jiff::Timestamp>,
 }
 
 impl Image {
     /// An image for machines like this one.
     pub(crate) fn new(size: u64) -> Self {
-        Self { size, uploaded: jiff::Timestamp::now(), architecture: std::env::consts::ARCH.into() }
+        Self {
+            size,
+            uploaded: jiff::Timestamp::now(),
+            architecture: std::env::consts::ARCH.into(),
+            properties: ConfigMap::new(),
+            last_used: None,
+        }
     }
 }
 
@@ -202,6 +214,8 @@ impl Image {
         json!({
             "fingerprint": fingerprint, "aliases": aliases, "size": self.size, "type": "container",
             "architecture": self.architecture, "public": false, "uploaded_at": self.uploaded,
+            "properties": self.properties,
+            "last_used_at": self.last_used.map_or_else(|| NEVER.to_owned(), |at| at.to_string()),
         })
     }
 }

@@ -8,6 +8,7 @@
 //! ```text
 //! error, interfaces, snapshot      plain data and traits
 //! order_handle                     one open order and its record
+//! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! routes                           the gateway's route table
@@ -18,6 +19,7 @@
 
 pub mod availability;
 pub mod error;
+pub mod expired_orders;
 pub mod interfaces;
 pub mod operator;
 pub mod order_book;

@@ -77,7 +77,7 @@ impl RoutesPublisher {
                 known.some_silent = true;
                 continue;
             };
-            known.environments.extend(load.environments.iter().cloned());
+            known.environments.extend(load.environments.iter().filter(|one| one.is_own).cloned());
             known.hosts.extend(load.members.iter().map(|member| url_host(&member.host)));
         }
         known.environments.extend(self.availability.handed_over());
@@ -130,6 +130,7 @@ mod tests {
     fn environment(host: &str, first: u16, ends: i64) -> Environment {
         Environment {
             project: ProjectName::new(at(ends), OrderId::random()).expect("a name"),
+            is_own: true,
             expires_at: at(ends),
             hours: 1,
             ports: PortBlock { first, count: 3 },

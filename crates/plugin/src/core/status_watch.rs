@@ -34,14 +34,14 @@ impl StatusWatch {
         let deadline = Instant::now() + limit;
         match self.waiting.try_acquire() {
             Ok(_permit) => self.wait_until(id, known, deadline).await,
-            Err(_) => Ok(self.orders.find(id).await?.snapshot()),
+            Err(_) => Ok(self.orders.find_for_buyer(id).await?.snapshot()),
         }
     }
 
     async fn wait_until(&self, id: OrderId, known: u64, deadline: Instant) -> Result<Snapshot, ShopError> {
         // Before the look, so that no change between the two is missed.
         let mut closed_changed = self.orders.closed_changed();
-        let mut found = self.orders.find(id).await?;
+        let mut found = self.orders.find_for_buyer(id).await?;
         loop {
             let mut shown = match &found {
                 Found::Open(handle) => Some(handle.watch()),
@@ -69,7 +69,7 @@ impl StatusWatch {
                 () = changed => {}
                 () = sleep_until(until) => {}
                 // It may be open again, or its record another one. The book, which has the sender, lives.
-                _ = closed_changed.changed() => found = self.orders.find(id).await?,
+                _ = closed_changed.changed() => found = self.orders.find_for_buyer(id).await?,
             }
         }
     }

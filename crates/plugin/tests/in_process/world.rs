@@ -635,6 +635,7 @@ impl Remotes for World {
                     let on_it = data.projects.iter().filter(|((remote, _), _)| *remote == name);
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
+                        is_own: true,
                         expires_at: p.expires_at,
                         hours: 1,
                         ports: p.ports,

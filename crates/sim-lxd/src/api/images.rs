@@ -1,5 +1,7 @@
 //! Images: their fingerprints and aliases. Their contents are not needed, so they are discarded.
 
+use std::collections::BTreeMap;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest as _, Multipart, Path, Query, Request, State},
@@ -32,6 +34,31 @@ pub(super) async fn read(
     let owner = model.owner("images", &params.project);
     match owner.and_then(|o| Some((o, o.images.get(&fingerprint)?))) {
         Some((owner, image)) => ok(image.render(&fingerprint, &owner.aliases)),
+        None => not_found("Image not found"),
+    }
+}
+
+#[derive(Deserialize)]
+struct Change {
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
+}
+
+/// Sets properties; the others stay.
+pub(super) async fn patch(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(fingerprint): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let Change { properties } = parse(&body)?;
+    let mut model = shared.model();
+    let owner = model.owner_mut("images", &params.project);
+    match owner.and_then(|owner| owner.images.get_mut(&fingerprint)) {
+        Some(image) => {
+            image.properties.extend(properties);
+            ok(json!({}))
+        }
         None => not_found("Image not found"),
     }
 }

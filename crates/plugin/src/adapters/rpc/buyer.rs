@@ -107,7 +107,7 @@ pub(super) async fn invoice_status(shop: &Arc<Shop>, params: Value) -> Answer {
             );
         }
     }
-    let found = shop.orders.find(params.order_id()?).await?;
+    let found = shop.orders.find_for_buyer(params.order_id()?).await?;
     Ok(view::buyer_status(&found.snapshot(), shop.clock.now(), shop.contact.as_deref()))
 }
 
