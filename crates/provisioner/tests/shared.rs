@@ -5,7 +5,7 @@ mod support;
 use lnplaylive_core::order::Severity;
 use lnplaylive_core::tags::KEY_SHOP;
 use lnplaylive_core::{Order, Placement};
-use provisioner::{Choice, Environment, Error, Provisioner, choose};
+use provisioner::{Choice, Environment, Error, Provisioner, RemoteReport, choose};
 use support::{GOOD, World, names, nodes, order, placement, quoted, remote_settings, write};
 use tempfile::TempDir;
 
@@ -30,10 +30,21 @@ impl Other {
 }
 
 async fn chosen(provisioner: &Provisioner, order: &Order, failed: u32) -> Placement {
-    let reports = provisioner.survey().await;
+    let reports = uploaded(provisioner).await;
     let choice = choose(&provisioner.candidates(&reports), nodes(1), &[], &[], failed).expect("room");
     let Choice { remote, member, ports, address } = choice;
     Placement { member, address, ..placement(order, &remote, ports) }
+}
+
+/// The reports once no image is being uploaded.
+async fn uploaded(provisioner: &Provisioner) -> Vec<RemoteReport> {
+    loop {
+        let reports = provisioner.survey().await;
+        if !reports[0].load.as_ref().is_err_and(|reason| reason.contains("is being uploaded")) {
+            return reports;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 async fn environments(provisioner: &Provisioner) -> Vec<Environment> {
@@ -100,16 +111,26 @@ async fn the_same_ports_at_the_same_moment() {
 #[tokio::test]
 async fn the_same_address_at_the_same_moment() {
     let world = World::made(GOOD, 1, "", |_, config| config.virtual_machines = true).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = ["metadata", "disk"].map(|name| {
+        let path = dir.path().join(name);
+        // A server takes it for a compressed file.
+        std::fs::write(&path, b"\x1f\x8b").expect("written");
+        path
+    });
     // The shops have ranges of ports of their own, and share the addresses.
     let machines = |first: u16| {
-        let address = world.address;
+        let (address, files) = (world.address, &files);
         move |url: &str, token: &std::path::Path| {
             format!(
                 "\n[[remotes]]\nname = \"sim-0\"\nurl = {url:?}\ntoken_file = {}\nlisten_address = \"{address}\"\n\
                  ssh_host = \"{address}\"\nports = {{ first = {first}, last = {} }}\n\
-                 vm_addresses = {{ first = \"10.10.10.100\", last = \"10.10.10.110\" }}\n",
+                 vm_addresses = {{ first = \"10.10.10.100\", last = \"10.10.10.110\" }}\n\
+                 image_metadata_file = {}\nimage_rootfs_file = {}\n",
                 quoted(token),
                 first + 99,
+                quoted(&files[0]),
+                quoted(&files[1]),
             )
         }
     };

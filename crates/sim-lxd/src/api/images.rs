@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Ctx, Params, Refusal, Shared, accepted, created, not_found, ok, parse, refuse};
-use crate::model::Image;
+use crate::{model::Image, rules::Kind};
 
 /// Magic numbers of image files: tar (further in), gzip, xz, zstd, bzip2, squashfs, qcow2.
 const MAGICS: [&[u8]; 6] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh", b"hsqs", b"QFI\xfb"];
@@ -75,6 +75,9 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
             let Some(mut field) = field.filter(|f| f.name().is_some_and(|n| wanted.contains(&n))) else {
                 return refuse(StatusCode::BAD_REQUEST, format!("Invalid multipart image: no {}", wanted[0]));
             };
+            if field.name() == Some("rootfs.img") {
+                received.kind = Kind::VirtualMachine;
+            }
             while let Some(chunk) = field.chunk().await.map_err(|e| bad(e.to_string()))? {
                 received.add(&chunk);
             }
@@ -97,19 +100,26 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
             if owner.images.contains_key(&fingerprint) {
                 return Err("Image with same fingerprint already exists".into());
             }
-            owner.images.insert(fingerprint, Image::new(received.size));
+            owner.images.insert(fingerprint, Image::new(received.size, received.kind));
             Ok(metadata)
         })
     };
     accepted(&operation)
 }
 
-#[derive(Default)]
 struct Received {
+    /// Containers, unless it has a disk.
+    kind: Kind,
     hash: Sha256,
     size: u64,
     /// The first bytes, from which the format is detected.
     start: Vec<u8>,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { kind: Kind::Container, hash: Sha256::new(), size: 0, start: Vec::new() }
+    }
 }
 
 impl Received {
