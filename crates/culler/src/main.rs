@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
+use lnplaylive_core::ShopId;
 use lnplaylive_core::settings::{CONFIG_VARIABLE, CullerSettings, Remote};
 use tracing_subscriber::EnvFilter;
 
@@ -94,13 +95,26 @@ fn cull(options: &Options, settings: &CullerSettings, state_dir: &Path, remotes:
         tracing::warn!("the settings name no remotes, so there is nothing to do");
     }
     let grace = options.grace.unwrap_or(SignedDuration::from_mins(settings.culler.grace_mins.into()));
-    let pass = Pass { settings: &settings.culler, state_dir, grace, dry_run: options.dry_run };
+    let shop = match shop_id(settings, state_dir) {
+        Ok(shop) => shop,
+        Err(error) => return wrong_settings(&error),
+    };
+    let pass =
+        Pass { settings: &settings.culler, state_dir, shop: shop.as_ref(), grace, dry_run: options.dry_run };
     let report = runtime.block_on(pass.run(remotes));
     if let Err(error) = print(&report, options.json) {
         tracing::error!("cannot write to standard output: {error}");
         return ExitCode::FAILURE;
     }
     if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The shop whose environments are removed: the one in the settings, or whose keys are in `state_dir`.
+fn shop_id(settings: &CullerSettings, state_dir: &Path) -> Result<Option<ShopId>, provisioner::Error> {
+    match settings.shop_id() {
+        Some(id) => Ok(Some(id.clone())),
+        None => provisioner::shop::stored_id(state_dir),
+    }
 }
 
 fn print(report: &Report, json: bool) -> io::Result<()> {

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::ShopId;
 use lnplaylive_core::culling::{Reason, Verdict, WrongClock, agreed_time, judge};
 use lnplaylive_core::settings::{Culler, Remote};
 use provisioner::{Listing, Projects, Removal, Seen};
@@ -20,6 +21,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) settings: &'a Culler,
     /// The directory with the remotes' keys.
     pub(crate) state_dir: &'a Path,
+    /// The shop whose projects are removed. Without one, only those are that name no shop.
+    pub(crate) shop: Option<&'a ShopId>,
     pub(crate) grace: SignedDuration,
     pub(crate) dry_run: bool,
 }
@@ -84,14 +87,25 @@ impl Pass<'_> {
             // At this time nothing has ended.
             Timestamp::MIN
         });
-        let mut due = Vec::new();
+        let (mut due, mut of_unknown_shop) = (Vec::new(), 0);
         for Seen { name, config } in &listing.projects {
-            match judge(name, config, now, self.grace) {
+            match judge(name, config, self.shop, now, self.grace) {
                 Verdict::Keep { .. } => report.keep(),
                 Verdict::Foreign => report.foreign(),
+                Verdict::OtherShop { is_due } => {
+                    of_unknown_shop += u32::from(is_due && self.shop.is_none());
+                    report.foreign();
+                }
                 Verdict::Malformed(error) => report.add(Entry::malformed(name, error)),
                 Verdict::Remove(reason) => due.push((name.clone(), reason)),
             }
+        }
+        if of_unknown_shop > 0 {
+            report.fail(format!(
+                "remote {:?}: {of_unknown_shop} projects that have ended name a shop, and this culler does not know which shop it \
+                 works for: set shop.id, or give it the file remotes/shop.id of the shop's state_dir",
+                report.name
+            ));
         }
         due
     }
@@ -108,7 +122,7 @@ impl Pass<'_> {
         let is_due = |seen: &Seen, clock_ahead| {
             let now: Result<Timestamp, WrongClock> = agreed_time(Timestamp::now(), clock_ahead);
             now.is_ok_and(|now| {
-                matches!(judge(&seen.name, &seen.config, now, self.grace), Verdict::Remove(_))
+                matches!(judge(&seen.name, &seen.config, self.shop, now, self.grace), Verdict::Remove(_))
             })
         };
         tracing::debug!("removing {name}: {reason}");

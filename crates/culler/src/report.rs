@@ -24,7 +24,7 @@ struct Counts {
     removed: u32,
     /// Ours, due, and still there.
     failed: u32,
-    /// Not ours.
+    /// Not ours, or another shop's.
     foreign: u32,
     /// Projects that look like ours and whose tags cannot be read.
     malformed: u32,

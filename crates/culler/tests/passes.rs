@@ -2,10 +2,11 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lnplaylive_core::tags::{KEY_EXPIRES, KEY_REMOVING};
+use lnplaylive_core::tags::{KEY_EXPIRES, KEY_REMOVING, KEY_SHOP};
 use lxd_client::Client;
 use serde_json::Value;
 use sim_lxd::Fault;
@@ -328,4 +329,37 @@ async fn what_a_removal_that_was_begun_says_keeps_others_off() {
     assert!(seen.config.contains_key(KEY_REMOVING));
     culler.run(&[]).await.expect_status(0);
     assert_eq!(sim.names(), [""; 0]);
+}
+
+/// Each shop's culler removes what has ended of its own, and what is older than the key that names the shop.
+#[tokio::test]
+async fn two_shops_cull_one_remote() {
+    let sim = Sim::start().await;
+    let nobody = Culler::of(&sim, "").await;
+    let named = Culler::of(&sim, "[shop]\nid = \"first\"\n").await;
+    let stored = Culler::of(&sim, "").await;
+    // This one works with the keys of its shop, whose id is beside them.
+    stored.write("state/remotes/shop.id", "second\n");
+    let of = |shop: &str| Project::ending(-HOUR).with(KEY_SHOP, shop);
+    let (first, second, unnamed) = (of("first"), of("second"), Project::ending(-HOUR));
+    for project in [&first, &second, &unnamed] {
+        project.make_running(&sim.client).await;
+    }
+    let left = || {
+        let names = sim.remote.projects().into_iter().map(|p| p.name);
+        names.filter(|name| name != "default").collect::<BTreeSet<_>>()
+    };
+
+    // One that does not know its shop says so, and leaves those that name one.
+    let ran = nobody.run(&["--json"]).await.expect_status(1);
+    assert_eq!(ran.counts(), [4, 0, 1, 0, 3, 0]);
+    assert!(ran.stderr.contains("2 projects that have ended name a shop"), "{}", ran.stderr);
+    assert_eq!(left(), [first.name.clone(), second.name.clone()].into());
+
+    let ran = named.run(&["--json"]).await.expect_status(0);
+    assert_eq!(ran.counts(), [3, 0, 1, 0, 2, 0]);
+    assert_eq!(left(), [second.name.clone()].into());
+
+    stored.run(&["--json"]).await.expect_status(0);
+    assert_eq!(left(), BTreeSet::new());
 }

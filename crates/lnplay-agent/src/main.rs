@@ -13,6 +13,7 @@ use lnplay_agent::settings::Settings;
 use lnplay_agent::state::{self, StateDir};
 use lnplay_agent::{child, control, plugin, session, supervisor, up};
 use lnplaylive_core::progress::Line;
+use lnplaylive_core::version;
 use tracing_subscriber::EnvFilter;
 
 /// Brings up bitcoind (regtest) and Lightning nodes, all funded, and keeps them running
@@ -87,11 +88,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    let up = |spec: &Path| read_spec(spec).and_then(|spec| runtime.block_on(up::up(&settings, &spec, print)));
+    let up =
+        |spec: &Path| read_spec(spec).and_then(|spec| runtime.block_on(up::up(&settings, &spec, print_line)));
     let status = || {
         runtime.block_on(async {
             let status = control::status(&StateDir::new(&settings.dir)?).await?;
-            print(&status)
+            print(serde_json::to_string(&status)?)
         })
     };
     match command {
@@ -138,18 +140,21 @@ fn read_spec(path: &Path) -> anyhow::Result<Vec<u8>> {
     read.with_context(|| format!("cannot read the spec {}", path.display()))
 }
 
-fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
+fn print_line(line: &Line) -> anyhow::Result<()> {
+    print(version::write(line))
+}
+
+fn print(mut line: String) -> anyhow::Result<()> {
+    line.push('\n');
     let mut out = io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// Like [`finish`], for commands that print lines: a failure is the last of them.
 fn told(result: anyhow::Result<()>) -> ExitCode {
     result.map_or_else(
         |error| {
-            let told = print(&Line::Failed { message: format!("{error:#}") });
+            let told = print_line(&Line::Failed { message: format!("{error:#}") });
             fail(&told.err().unwrap_or(error))
         },
         |()| ExitCode::SUCCESS,

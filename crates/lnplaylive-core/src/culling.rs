@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+use crate::ids::ShopId;
 use crate::tags::{NotOurs, ProjectTags, Stage, TagError};
 
 /// A project that is still being made this long after its creation was left by a crash: provisioning takes minutes, with
@@ -28,6 +29,11 @@ pub enum Verdict {
     },
     /// Ours, and due for removal.
     Remove(Reason),
+    /// Another shop's, which it is left to.
+    OtherShop {
+        /// True if it is due for removal.
+        is_due: bool,
+    },
     /// Not ours.
     Foreign,
     /// It looks like ours, but its tags cannot be read. It is left alone and reported.
@@ -53,19 +59,28 @@ pub enum Reason {
 
 /// Decides on one project by its name and configuration.
 ///
-/// Removes our projects whose environments ended at least `grace` ago, and those that are still being made
+/// Removes the projects of `shop` whose environments ended at least `grace` ago, and those that are still being made
 /// [`PLACING_LIMIT`] after their creation. A project that was handed over is removed for its end only.
 pub fn judge(
     name: &str,
     config: &BTreeMap<String, String>,
+    shop: Option<&ShopId>,
     now: Timestamp,
     grace: SignedDuration,
 ) -> Verdict {
-    let ProjectTags { expires, stage, created, .. } = match ProjectTags::read(name, config) {
+    let tags = match ProjectTags::read(name, config) {
         Ok(tags) => tags,
         Err(NotOurs::Foreign) => return Verdict::Foreign,
         Err(NotOurs::Malformed(error)) => return Verdict::Malformed(error),
     };
+    match judge_tags(&tags, now, grace) {
+        verdict if tags.is_of(shop) => verdict,
+        verdict => Verdict::OtherShop { is_due: matches!(verdict, Verdict::Remove(_)) },
+    }
+}
+
+fn judge_tags(tags: &ProjectTags, now: Timestamp, grace: SignedDuration) -> Verdict {
+    let ProjectTags { expires, stage, created, .. } = *tags;
     // A sum beyond the last representable time never comes.
     let is_past = |time: Timestamp, wait| time.checked_add(wait).is_ok_and(|due| due <= now);
     if is_past(expires, grace) {

@@ -21,6 +21,9 @@ pub enum NameError {
     /// Not a project's name.
     #[error("not a project name; one looks like lnplaylive-<unix time>-<8 hex digits>")]
     ProjectName,
+    /// Not a shop's id.
+    #[error("not a shop id; one is 1 to 32 lower-case letters, digits and hyphens")]
+    ShopId,
 }
 
 /// An order's id, `lnplaylive-<uuid v4>`. It is the label of the order's invoice and, in a URL, a capability: whoever has
@@ -131,4 +134,40 @@ impl FromStr for ProjectName {
     }
 }
 
-serde_as_text!(OrderId, ProjectName);
+/// A shop's id. It marks what the shop makes on a remote, so that several shops can share one: each serves and removes only
+/// its own environments and images.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShopId(String);
+
+impl ShopId {
+    /// The longest id, in bytes.
+    const MAX_LEN: usize = 32;
+
+    /// A new random id: 16 hex digits.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().simple().to_string().split_off(Self::MAX_LEN / 2))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ShopId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ShopId {
+    type Err = NameError;
+
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let fits = (1..=Self::MAX_LEN).contains(&s.len()) && s.bytes().all(allowed);
+        if fits { Ok(Self(s.to_owned())) } else { Err(NameError::ShopId) }
+    }
+}
+
+serde_as_text!(OrderId, ProjectName, ShopId);

@@ -1,9 +1,13 @@
 //! The output of `lnplay up`: one JSON object a line, which the provisioner reads over SSH.
+//!
+//! Lines have a version, as other formats do (see [`crate::version`]): image and shop may be of different releases. A step
+//! that the reader does not know, or another field, is no new version: it only informs the person who waits.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::connection::ConnectionString;
+use crate::version;
 
 /// A step of `lnplay up`. Its name is its variant's in kebab case, such as `start-nodes`.
 ///
@@ -102,9 +106,9 @@ pub enum Line {
 }
 
 impl Line {
-    /// Reads a line of output; `None` if it is not one of ours.
+    /// Reads a line of output; `None` if it is not one of ours, or of a newer version.
     pub fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok()
+        version::read(line.as_bytes()).ok()
     }
 }
 

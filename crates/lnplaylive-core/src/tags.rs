@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::environment::MAX_NODES;
-use crate::ids::{OrderId, ProjectName};
+use crate::ids::{OrderId, ProjectName, ShopId};
 use crate::order::Placement;
 use crate::ports::PortBlock;
 
@@ -35,6 +35,8 @@ pub const KEY_STATE: &str = "user.lnplaylive.state";
 pub const KEY_CREATED: &str = "user.lnplaylive.created";
 /// When the removal of the project began, in unix seconds. From then on it is neither extended nor handed over.
 pub const KEY_REMOVING: &str = "user.lnplaylive.removing";
+/// The id of the shop that made the project. Absent on projects that are older than this key.
+pub const KEY_SHOP: &str = "user.lnplaylive.shop";
 
 /// The prefix of all our names.
 const NAMES: &str = "lnplaylive-";
@@ -83,6 +85,8 @@ pub struct ProjectTags {
     pub created: Option<Timestamp>,
     /// The time at which its removal began.
     pub removing: Option<Timestamp>,
+    /// The shop that made it, unless it is older than that key.
+    pub shop: Option<ShopId>,
 }
 
 /// A project that is not one of ours.
@@ -124,11 +128,19 @@ pub enum TagError {
     /// The address cannot be read.
     #[error("the key {KEY_ADDRESS} is not an IPv4 address")]
     Address,
+    /// The shop's id cannot be read.
+    #[error("the key {KEY_SHOP} is not a shop's id")]
+    Shop,
 }
 
 impl ProjectTags {
-    /// The tags of a project that is created at `now` for an order's placement.
-    pub fn of_placement(order: OrderId, placement: &Placement, now: Timestamp) -> Self {
+    /// The tags of a project that `shop` creates at `now` for an order's placement.
+    pub fn of_placement(
+        order: OrderId,
+        placement: &Placement,
+        shop: Option<&ShopId>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             project: placement.project,
             order,
@@ -139,7 +151,14 @@ impl ProjectTags {
             stage: Stage::Placing,
             created: Some(now),
             removing: None,
+            shop: shop.cloned(),
         }
+    }
+
+    /// True if the project is `shop`'s. One that does not name its shop, because it is older than that key, is everybody's; one
+    /// that does is not the project of a shop without an id.
+    pub fn is_of(&self, shop: Option<&ShopId>) -> bool {
+        self.shop.is_none() || self.shop.as_ref() == shop
     }
 
     /// Reads a project's name and configuration.
@@ -179,6 +198,7 @@ impl ProjectTags {
             stage,
             created: optional_time(KEY_CREATED)?,
             removing: optional_time(KEY_REMOVING)?,
+            shop: given(KEY_SHOP).map(|text| text.parse().map_err(|_| TagError::Shop)).transpose()?,
         })
     }
 
@@ -197,6 +217,7 @@ impl ProjectTags {
             (KEY_ADDRESS, self.address.map(|address| address.to_string())),
             (KEY_CREATED, self.created.map(time)),
             (KEY_REMOVING, self.removing.map(time)),
+            (KEY_SHOP, self.shop.as_ref().map(ShopId::to_string)),
         ];
         let optional = optional.into_iter().filter_map(|(key, value)| Some((key, value?)));
         required.into_iter().chain(optional).map(|(key, value)| (key.to_owned(), value)).collect()

@@ -1,4 +1,5 @@
-//! Versions of the formats that one release writes and another may read: order records and environment specs.
+//! Versions of the formats that one release writes and another may read: order records, environment
+//! specs and the output of `lnplay up`.
 //!
 //! A document names its version in the field `version`; one without is of version 1. A program reads its own version and
 //! older ones, and refuses newer ones with both versions in the sentence. Add to a format what older programs must not
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 use crate::environment::EnvironmentSpec;
 use crate::order::Order;
+use crate::progress::Line;
 
 /// The field that has the version.
 const FIELD: &str = "version";
@@ -29,6 +31,11 @@ impl Versioned for Order {
 
 impl Versioned for EnvironmentSpec {
     const NAME: &'static str = "environment spec";
+    const VERSION: u32 = 1;
+}
+
+impl Versioned for Line {
+    const NAME: &'static str = "output of lnplay";
     const VERSION: u32 = 1;
 }
 

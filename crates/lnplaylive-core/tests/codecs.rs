@@ -5,7 +5,7 @@ use lnplaylive_core::connection::{ConnectionString, Endpoint, NodeId, Rgb, Schem
 use lnplaylive_core::environment::{ChannelSetup, CoinDistribution, EnvironmentSpec, NodeAccess, Ports};
 use lnplaylive_core::progress::{Line, Progress};
 use lnplaylive_core::tags::Stage;
-use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags};
+use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags, ShopId};
 use proptest::prelude::*;
 use url::Url;
 use uuid::Uuid;
@@ -153,6 +153,7 @@ proptest! {
             stage: Stage::Placing,
             created: Some(expires),
             removing: None,
+            shop: Some(ShopId::random()),
         };
         let mut config = tags.to_config();
         let keys: Vec<_> = config.keys().cloned().collect();
@@ -199,6 +200,16 @@ proptest! {
         let id = OrderId::from_uuid(Uuid::from_u128(uuid));
         prop_assert_eq!(id.to_string().parse(), Ok(id));
         prop_assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
+    }
+
+    #[test]
+    fn shop_ids_round_trip(text in "[a-z0-9-]{1,32}", wrong in "[a-z0-9-]{33}|[a-z0-9-]{0,9}[^a-z0-9-]") {
+        let id: ShopId = text.parse().expect("an id");
+        prop_assert_eq!(id.to_string(), text);
+        prop_assert!(wrong.parse::<ShopId>().is_err());
+        let random = ShopId::random();
+        prop_assert_eq!(random.as_str().len(), 16);
+        prop_assert_eq!(random.to_string().parse(), Ok(random));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::culling::{MAX_SKEW, PLACING_LIMIT, Reason, Verdict, WrongClock, agreed_time, judge};
 use lnplaylive_core::tags::{
-    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_STATE, Stage,
-    TagError,
+    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_SHOP,
+    KEY_STATE, Stage, TagError,
 };
-use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags};
+use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags, ShopId};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -27,6 +27,10 @@ fn order() -> OrderId {
     OrderId::from_uuid(Uuid::from_u128(0x0819_da5d_5cfa_411b_a851_8c08_f917_8624))
 }
 
+fn shop() -> ShopId {
+    "shop-1".parse().expect("an id")
+}
+
 /// A project as the provisioner makes it.
 fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i64>) -> (String, Config) {
     let tags = ProjectTags {
@@ -39,6 +43,7 @@ fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i6
         stage,
         created: created.map(at),
         removing: None,
+        shop: Some(shop()),
     };
     let mut config = tags.to_config();
     config.insert("features.images".to_owned(), "false".to_owned());
@@ -46,11 +51,11 @@ fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i6
 }
 
 fn verdict((name, config): &(String, Config)) -> Verdict {
-    judge(name, config, at(NOW), GRACE)
+    judge(name, config, Some(&shop()), at(NOW), GRACE)
 }
 
 fn tag_error(name: &str, config: &Config) -> TagError {
-    match judge(name, config, Timestamp::MAX, SignedDuration::ZERO) {
+    match judge(name, config, Some(&shop()), Timestamp::MAX, SignedDuration::ZERO) {
         Verdict::Malformed(error) => error,
         other => panic!("{name:?} {config:?} is {other:?}"),
     }
@@ -91,6 +96,23 @@ fn what_a_crash_has_left_goes_a_day_after_it_was_begun() {
     assert_eq!(left(Stage::Placing, Some(NOW + day)), keep, "made in the future");
     assert_eq!(left(Stage::Placing, None), keep, "nothing tells when");
     assert_eq!(left(Stage::Provisioned, Some(NOW - 99 * day)), keep, "handed over");
+}
+
+#[test]
+fn each_shop_removes_its_own_and_what_names_no_shop() {
+    let (name, named) = project(NOW - HOUR, NOW - HOUR, Stage::Provisioned, None);
+    let mut unnamed = named.clone();
+    unnamed.remove(KEY_SHOP);
+    let other: ShopId = "shop-2".parse().expect("an id");
+    let by = |config: &Config, shop: Option<&ShopId>| judge(&name, config, shop, at(NOW), GRACE);
+    assert!(matches!(by(&named, Some(&shop())), Verdict::Remove(_)));
+    assert_eq!(by(&named, Some(&other)), Verdict::OtherShop { is_due: true });
+    assert_eq!(by(&named, None), Verdict::OtherShop { is_due: true });
+    for anybody in [Some(&shop()), Some(&other), None] {
+        assert!(matches!(by(&unnamed, anybody), Verdict::Remove(_)), "older than the key");
+    }
+    let (name, lives) = project(NOW + HOUR, NOW + HOUR, Stage::Provisioned, None);
+    assert_eq!(judge(&name, &lives, Some(&other), at(NOW), GRACE), Verdict::OtherShop { is_due: false });
 }
 
 #[test]
@@ -165,6 +187,8 @@ fn what_looks_like_ours_and_cannot_be_read_is_reported() {
         (KEY_MEMBER, "node\n1", TagError::Member),
         (KEY_ADDRESS, "10.0.0.256", TagError::Address),
         (KEY_ADDRESS, "2001:db8::1", TagError::Address),
+        (KEY_SHOP, "", TagError::Shop),
+        (KEY_SHOP, "Shop 1", TagError::Shop),
     ] {
         let mut config = good.clone();
         config.insert(key.into(), value.into());
@@ -189,7 +213,7 @@ fn what_carries_nothing_of_ours_is_foreign() {
         "my-lnplaylive-1700000000-0819da5d",
         " lnplaylive-1700000000-0819da5d",
     ] {
-        let verdict = judge(name, &similar, Timestamp::MAX, SignedDuration::ZERO);
+        let verdict = judge(name, &similar, Some(&shop()), Timestamp::MAX, SignedDuration::ZERO);
         assert_eq!(verdict, Verdict::Foreign, "{name:?}");
     }
 }
@@ -228,8 +252,16 @@ fn tags_round_trip() {
         stage: Stage::Provisioned,
         created: Some(at(NOW - HOUR)),
         removing: Some(at(NOW + 9 * HOUR)),
+        shop: Some(shop()),
     };
-    let least = ProjectTags { member: None, address: None, created: None, removing: None, ..full.clone() };
+    let least = ProjectTags {
+        member: None,
+        address: None,
+        created: None,
+        removing: None,
+        shop: None,
+        ..full.clone()
+    };
     for tags in [full, least] {
         assert_eq!(ProjectTags::read(&project.to_string(), &tags.to_config()), Ok(tags));
     }
@@ -267,7 +299,7 @@ proptest! {
     /// Whatever is removed is ours by name and keys, and has ended by both, or was never finished.
     #[test]
     fn nothing_is_removed_that_is_not_ours_and_over((name, config) in anything(), now in 1..2 * NOW, grace in 0..HOUR) {
-        let verdict = judge(&name, &config, at(now), SignedDuration::from_secs(grace));
+        let verdict = judge(&name, &config, Some(&shop()), at(now), SignedDuration::from_secs(grace));
         let Verdict::Remove(reason) = verdict else { return Ok(()) };
         let parsed: ProjectName = name.parse().expect("our name");
         prop_assert_eq!(&config[KEY_ORDER], &order().to_string());
@@ -288,8 +320,8 @@ proptest! {
     /// A project that is to be removed stays so as time goes by, so that an interrupted removal continues.
     #[test]
     fn a_verdict_to_remove_lasts((name, config) in anything(), now in 1..2 * NOW, more in 0..NOW) {
-        if let Verdict::Remove(_) = judge(&name, &config, at(now), GRACE) {
-            prop_assert!(matches!(judge(&name, &config, at(now + more), GRACE), Verdict::Remove(_)));
+        if let Verdict::Remove(_) = judge(&name, &config, Some(&shop()), at(now), GRACE) {
+            prop_assert!(matches!(judge(&name, &config, Some(&shop()), at(now + more), GRACE), Verdict::Remove(_)));
         }
     }
 
@@ -298,7 +330,7 @@ proptest! {
         name in any::<String>(), config in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4),
         grace in any::<i64>(),
     ) {
-        let verdict = judge(&name, &config, Timestamp::MAX, SignedDuration::from_secs(grace));
+        let verdict = judge(&name, &config, Some(&shop()), Timestamp::MAX, SignedDuration::from_secs(grace));
         prop_assert!(matches!(verdict, Verdict::Foreign | Verdict::Malformed(_)));
     }
 }

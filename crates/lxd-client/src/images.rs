@@ -8,14 +8,15 @@ use std::{
 };
 
 use futures_util::{Stream, TryStreamExt as _};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
 use crate::{
-    Client, ErrorKind, Found as _, InstanceType, Result,
+    Client, ConfigMap, ErrorKind, Found as _, InstanceType, Result,
     transport::{Call, Payload},
 };
 
@@ -30,6 +31,17 @@ pub struct ImageFingerprint(String);
 impl ImageFingerprint {
     pub(crate) fn from_name(name: String) -> Self {
         Self(name)
+    }
+
+    /// The image whose files have this SHA-256, in hexadecimal: that of one tarball, or of metadata and root file system one
+    /// after the other.
+    pub fn of_digest(digest: impl Into<String>) -> Self {
+        Self(digest.into())
+    }
+
+    /// The fingerprint as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -69,6 +81,42 @@ pub struct ImageInfo {
     pub size: u64,
 }
 
+/// An image in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ListedImage {
+    /// The server's name for it.
+    pub fingerprint: ImageFingerprint,
+    /// Its aliases.
+    #[serde(default, deserialize_with = "alias_names")]
+    pub aliases: Vec<String>,
+    /// Its properties: those of its metadata, and those that were set later.
+    #[serde(default, deserialize_with = "or_default")]
+    pub properties: ConfigMap,
+    /// The time of its upload, by the server's clock.
+    pub uploaded_at: Timestamp,
+    /// The last time that an instance was made from it, by the server's clock; long ago if none was.
+    #[serde(default)]
+    pub last_used_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct AliasName {
+    name: String,
+}
+
+fn alias_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let aliases = Option::<Vec<AliasName>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(aliases.into_iter().map(|alias| alias.name).collect())
+}
+
+/// Go writes an empty map or list as `null`.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 #[derive(Deserialize)]
 struct Alias {
     target: ImageFingerprint,
@@ -88,6 +136,25 @@ impl Client {
         let action = format!("read image {image} in project {project}");
         let call = Call::get(&["images", &image.0], action).project(project);
         Ok(self.transport.fetch(call).await?.0)
+    }
+
+    /// Lists the images of a project.
+    pub async fn images(&self, project: &str) -> Result<Vec<ListedImage>> {
+        let call = Call::get(&["images"], format!("list images of project {project}"));
+        Ok(self.transport.fetch(call.query("recursion", "1").project(project)).await?.0)
+    }
+
+    /// Sets a property of an image; the others stay.
+    pub async fn set_image_property(
+        &self,
+        project: &str,
+        image: &ImageFingerprint,
+        key: &str,
+        value: &str,
+    ) -> Result<()> {
+        let action = format!("set property {key} of image {image} in project {project}");
+        let body = json!({"properties": {key: value}});
+        self.transport.send(Call::patch(&["images", &image.0], body, action).project(project)).await.map(drop)
     }
 
     /// Gives an image an alias.

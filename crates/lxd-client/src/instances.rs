@@ -88,6 +88,34 @@ pub struct InstanceLocation {
     pub location: String,
 }
 
+/// The image that an instance was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// This one; it may have been deleted since.
+    Image(ImageFingerprint),
+    /// None.
+    NoImage,
+    /// The cluster does not know, because the instance's member does not answer.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct RawOrigin {
+    config: Option<ConfigMap>,
+}
+
+impl From<RawOrigin> for Origin {
+    fn from(RawOrigin { config }: RawOrigin) -> Self {
+        let Some(mut config) = config else { return Self::Unknown };
+        config
+            .remove(BASE_IMAGE)
+            .map_or(Self::NoImage, |image| Self::Image(ImageFingerprint::from_name(image)))
+    }
+}
+
+/// The key in which a server notes the image that an instance was made from.
+const BASE_IMAGE: &str = "volatile.base_image";
+
 /// The status of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
@@ -236,6 +264,14 @@ impl Client {
             None => call.query("all-projects", "true"),
         };
         Ok(self.transport.fetch(call.query("recursion", "1")).await?.0)
+    }
+
+    /// Reads the images that the instances of all projects were made from.
+    pub async fn origins(&self) -> Result<Vec<Origin>> {
+        let call = Call::get(&["instances"], "list the images of the instances of all projects".to_owned());
+        let call = call.query("all-projects", "true").query("recursion", "1");
+        let origins: Vec<RawOrigin> = self.transport.fetch(call).await?.0;
+        Ok(origins.into_iter().map(Origin::from).collect())
     }
 
     /// Reads the current state of an instance, with its addresses.

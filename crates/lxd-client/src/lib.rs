@@ -46,9 +46,10 @@ pub use collections::{AclRule, Collection, Item, NetworkAcl, StoragePool};
 pub use error::{Error, ErrorKind, Found};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use identity::{Identity, IdentityError};
-pub use images::{ImageFiles, ImageFingerprint, ImageInfo};
+pub use images::{ImageFiles, ImageFingerprint, ImageInfo, ListedImage};
 pub use instances::{
-    Address, ImageSource, Instance, InstanceLocation, InstanceSpec, InstanceState, InstanceType, Status, Stop,
+    Address, ImageSource, Instance, InstanceLocation, InstanceSpec, InstanceState, InstanceType, Origin,
+    Status, Stop,
 };
 pub use operations::{Operation, OperationState};
 pub use projects::{Content, Project};

@@ -1,5 +1,6 @@
 //! Operations: what the server does in the background after it has accepted a request.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -118,7 +119,43 @@ fn is_servers_answer(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound(_) | ErrorKind::Conflict(_) | ErrorKind::Rejected { .. })
 }
 
+/// An operation in a listing, with what it works on.
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    status_code: u16,
+    #[serde(default)]
+    description: String,
+    resources: Option<BTreeMap<String, Option<Vec<String>>>>,
+}
+
+impl Listed {
+    /// True if it runs, and works on the instance with this name.
+    fn is_busy_with(&self, instance: &str) -> bool {
+        let resources = self.resources.iter().flatten().filter(|(kind, _)| *kind == "instances");
+        let mut paths = resources.flat_map(|(_, paths)| paths.iter().flatten());
+        // `/1.0/instances/NAME`, and on some servers a query.
+        let name =
+            |path: &String| path.split('?').next().and_then(|path| path.rsplit('/').next()) == Some(instance);
+        (100..200).contains(&self.status_code) && paths.any(name)
+    }
+}
+
 impl Client {
+    /// The operations that work on an instance now, for example create it. A cluster lists those of all of its members.
+    pub async fn operations_on_instance(&self, project: &str, instance: &str) -> Result<Vec<Operation>> {
+        let action = format!("list operations on instance {instance} in project {project}");
+        let call = Call::get(&["operations"], action).query("recursion", "1").project(project);
+        // By status.
+        let all: BTreeMap<String, Option<Vec<Listed>>> = self.transport.fetch(call).await?.0;
+        let busy = all.into_values().flatten().flatten().filter(|listed| listed.is_busy_with(instance));
+        let operation = |Listed { id, description, .. }| {
+            let action = format!("wait for {description:?} of instance {instance} in project {project}");
+            Operation { client: self.clone(), id, action }
+        };
+        Ok(busy.map(operation).collect())
+    }
+
     /// Makes a call that starts an operation.
     pub(crate) async fn start(&self, call: Call) -> Result<(Operation, OperationState)> {
         let ApiResponse { operation, metadata, action, .. } = self.transport.send(call).await?;

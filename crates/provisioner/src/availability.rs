@@ -239,6 +239,7 @@ mod tests {
             Environment {
                 project: ProjectName::new(at(*end), order).expect("a name"),
                 order,
+                is_own: true,
                 expires_at: at(*end),
                 hours: 1,
                 ports: PortBlock { first: 20000 + 9 * n, count: 9 },

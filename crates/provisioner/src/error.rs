@@ -63,6 +63,26 @@ pub enum Error {
         /// The alias that was looked for.
         alias: String,
     },
+    /// The alias that has the digest of our image leads to another one.
+    #[error(
+        "remote {remote:?}: image alias {alias:?} belongs to an image with the digest {found}, which is not the one of the files in          the settings; delete that image or its alias"
+    )]
+    OtherImage {
+        /// The remote's name.
+        remote: String,
+        /// The alias.
+        alias: String,
+        /// The digest of the image that was found.
+        found: String,
+    },
+    /// The shop's id could not be read or stored.
+    #[error("cannot read or store the shop's id in {}; set shop.id in the settings, or mend the file", path.display())]
+    ShopId {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A profile that instances are to get does not exist.
     #[error("remote {remote:?}: there is no profile {profile:?} in its project default")]
     NoProfile {
@@ -102,6 +122,18 @@ pub enum Error {
         first: u16,
         /// The last one.
         last: u16,
+        /// In the server's words.
+        source: Box<lxd_client::Error>,
+    },
+    /// The static address of the placement is another instance's.
+    #[error("remote {remote:?}: instance in {project}: its address {address} is taken")]
+    AddressTaken {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+        /// The address.
+        address: std::net::Ipv4Addr,
         /// In the server's words.
         source: Box<lxd_client::Error>,
     },
@@ -200,11 +232,13 @@ impl Error {
             // Of a remote or state that is not there: the operator has to do something, and once done the same step works.
             Self::Ssh { severity: Severity::Passing, .. }
             | Self::NoSuchRemote { .. }
+            | Self::ShopId { .. }
             | Self::State { .. } => Severity::Passing,
             Self::Settings { .. }
             | Self::NotEnrolled { .. }
             | Self::TokenRefused { .. }
             | Self::NoImage { .. }
+            | Self::OtherImage { .. }
             | Self::NoProfile { .. }
             | Self::Network { .. }
             | Self::NoUserIds { .. }
@@ -215,6 +249,7 @@ impl Error {
             | Self::Lnplay { .. } => Severity::Remote,
             Self::MemberLost { .. }
             | Self::PortTaken { .. }
+            | Self::AddressTaken { .. }
             | Self::NotOurs { .. }
             | Self::BeingRemoved { .. } => Severity::Final,
         }

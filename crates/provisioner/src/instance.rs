@@ -9,7 +9,9 @@ use std::time::Duration;
 use lnplaylive_core::ProjectName;
 use lnplaylive_core::order::Placement;
 use lnplaylive_core::settings;
-use lxd_client::{Client, ConfigMap, Found as _, ImageSource, Instance, InstanceSpec, InstanceType, Status};
+use lxd_client::{
+    Client, ConfigMap, ErrorKind, Found as _, ImageSource, Instance, InstanceSpec, InstanceType, Status,
+};
 
 use crate::devices::{Wiring, devices, relocated, root};
 use crate::profiles::Profiles;
@@ -35,6 +37,8 @@ pub(crate) fn is_ours(name: &str) -> bool {
 
 /// The longest that creating may take: a large image has to be unpacked the first time.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The longest that deleting may take: its disk has to go.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that starting may take.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that changing proxies may take; they are rules of a packet filter or small processes.
@@ -58,8 +62,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) profiles: &'a Profiles,
     /// The server's name for itself: `lxd` or `incus`.
     pub(crate) server: &'a str,
+    /// The alias of the image.
+    pub(crate) image_alias: &'a str,
     /// The size of the image as a file, in bytes.
-    pub(crate) image: u64,
+    pub(crate) image_size: u64,
     pub(crate) size: Size,
     /// The host at which the instance's ports are reached.
     pub(crate) host: &'a str,
@@ -67,31 +73,67 @@ pub(crate) struct Plan<'a> {
 
 /// Makes the instance, or finds that it was made before.
 pub(crate) async fn create(client: &Client, plan: Plan<'_>, placement: &Placement) -> Result<(), Error> {
-    let Plan { settings, profiles, server, image, size, host } = plan;
+    let Plan { settings, profiles, server, image_alias, image_size, size, host } = plan;
     let wiring = Wiring::of(profiles, settings, placement, host)?;
     let kind = match settings.instance_type {
         settings::InstanceType::Container => InstanceType::Container,
         settings::InstanceType::VirtualMachine => InstanceType::VirtualMachine,
     };
     let mut devices = devices(&wiring, placement.ports);
-    devices.extend(root(profiles, size.disk_limit(settings.instance_type, image)));
+    devices.extend(root(profiles, size.disk_limit(settings.instance_type, image_size)));
     let spec = InstanceSpec {
         name: name(placement.project),
         kind,
-        image: ImageSource::Alias(settings.image.clone()),
+        image: ImageSource::Alias(image_alias.to_owned()),
         config: config(kind, server, size, placement),
         devices,
         profiles: Some(settings.profiles.clone()),
         target: placement.member.clone(),
     };
-    match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIMEOUT).await {
+    let created = match client.create_instance(&placement.project.to_string(), &spec, CREATE_TIMEOUT).await {
         // The project is this order's, so the instance in it is as well.
-        Err(error) if error.is_conflict() => Ok(()),
+        Err(error) if error.is_conflict() => complete(client, &placement.project.to_string(), &spec).await,
+        other => other,
+    };
+    match created {
         Err(error) if lacks_ids(&error.to_string()) => {
             Err(Error::NoUserIds { remote: settings.name.clone(), source: error.into() })
         }
         other => Ok(other?),
     }
+}
+
+/// Completes an instance that an earlier attempt has begun, and whose end nobody saw.
+///
+/// Once the server no longer works on it, nothing tells whether one that is stopped is whole. It is made again then: nobody has
+/// used it yet.
+async fn complete(client: &Client, project: &str, spec: &InstanceSpec) -> lxd_client::Result<()> {
+    let name = &spec.name;
+    let mut completed = false;
+    for operation in client.operations_on_instance(project, name).await? {
+        match operation.wait(CREATE_TIMEOUT).await {
+            Ok(_) => completed = true,
+            Err(error) if error.is_transient() && !is_forgotten(&error) => return Err(error),
+            // What came of it is seen below.
+            Err(_) => {}
+        }
+    }
+    match client.instance(project, name).await.found()? {
+        Some(instance) if completed || instance.status == Status::Running => return Ok(()),
+        Some(_) => {
+            tracing::info!(
+                "remote {:?}: instance {name} in {project} was begun before; making it again",
+                client.name()
+            );
+            client.delete_instance(project, name, DELETE_TIMEOUT).await.found()?;
+        }
+        None => {}
+    }
+    client.create_instance(project, spec, CREATE_TIMEOUT).await
+}
+
+fn is_forgotten(error: &lxd_client::Error) -> bool {
+    *error.kind() == ErrorKind::OperationForgotten
 }
 
 /// True if a server says that it has no user ids left, or none at all, for a container of its own. It says so in words only:
@@ -111,6 +153,12 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     let runs = client.instance(&project, &name).await.is_ok_and(|i| i.status == Status::Running);
     if runs {
         return Ok(());
+    }
+    if error.to_string().contains("already defined on another NIC")
+        && let Some(address) = placement.address
+    {
+        let remote = placement.remote.clone();
+        return Err(Error::AddressTaken { remote, project, address, source: error.into() });
     }
     // The servers say so in words only; that an address is in use Incus does not always come to hear from its helper.
     if error.to_string().contains("starting proxy device") {

@@ -8,18 +8,21 @@ mod availability;
 mod check;
 mod cloud_init;
 mod devices;
+mod digest;
 mod error;
 mod image;
 mod instance;
 pub mod keys;
 mod load;
 mod members;
+mod old_images;
 mod placement;
 mod probe;
 mod profiles;
 mod project;
 mod projects;
 mod remote;
+pub mod shop;
 mod size;
 mod space;
 mod ssh;
@@ -80,18 +83,20 @@ struct Defaults {
 }
 
 impl Provisioner {
-    /// Sets the remotes up; nothing is sent. Keys and certificates are in `state_dir`, which is made
+    /// Sets the remotes up; nothing is sent. Keys, certificates and the shop's id are in `state_dir`, which is made
     /// where it is missing. Fails on what will never work: a certificate or a token that is none.
     pub fn new(settings: &Settings, state_dir: &Path) -> Result<Self, Error> {
         if let Err(error) = ssh::remove_stale_keys() {
             tracing::warn!("SSH keys of an earlier run may be left in the temporary directory: {error}");
         }
         let call_timeout = Duration::from_secs(settings.provisioning.call_timeout_secs.into());
-        let remotes: Result<Vec<_>, _> = settings
-            .remotes
-            .iter()
-            .map(|remote| Remote::new(remote.clone(), &state_dir.join("remotes"), call_timeout))
-            .collect();
+        let shop = shop::id(settings.shop.id.as_ref(), state_dir)?;
+        let (remotes_dir, digests) = (state_dir.join("remotes"), Arc::default());
+        let remote = |remote: &settings::Remote| {
+            let (shop, digests) = (Some(shop.clone()), Arc::clone(&digests));
+            Remote::new(remote.clone(), &remotes_dir, call_timeout, shop, digests)
+        };
+        let remotes: Result<Vec<_>, _> = settings.remotes.iter().map(remote).collect();
         let defaults = Defaults {
             connect_page: settings.shop.connect_page.clone(),
             block_time: settings.provisioning.block_time_secs,
@@ -120,7 +125,18 @@ impl Provisioner {
             }
             report.load = Err(remote.image.upload_state(&remote.settings));
         }
+        // Where the operator provides the image, the shop has none to remove.
+        if report.load.is_ok() && remote.settings.image_files().is_some() && remote.old_images.is_due() {
+            let remotes = Arc::clone(&self.remotes);
+            tokio::spawn(async move { old_images::remove(&remotes, &remotes[index]).await });
+        }
         report
+    }
+
+    /// Removes images from all remotes that this shop has uploaded and nothing needs any more: see
+    /// [`lnplaylive_core::images`]. A survey starts this in the background, once an hour for each remote.
+    pub async fn remove_old_images(&self) {
+        join_all(self.remotes.iter().map(|remote| old_images::remove(&self.remotes, remote))).await;
     }
 
     /// The remotes' settings next to what they reported, for [`choose`].
@@ -161,16 +177,16 @@ impl Provisioner {
         placement: &Placement,
     ) -> Result<(), Error> {
         // First, so that nothing is made where there is no image.
-        remote.image.bring(client, &remote.settings).await?;
-        project::create(client, order.id, placement).await?;
+        let alias = remote.image.bring(client, &remote.settings).await?;
+        project::create(client, remote.shop.as_ref(), order.id, placement).await?;
         let size = Size::from(&order.terms);
         let host = &remote.host(client, placement.member.as_deref(), placement.project).await?;
-        match remote.create_instance(size, placement, host).await {
+        match remote.create_instance(size, &alias, placement, host).await {
             // Perhaps the image that was there before.
             Err(Error::Lxd(error)) if error.is_not_found() => {
                 remote.image.is_gone();
-                remote.image.bring(client, &remote.settings).await?;
-                remote.create_instance(size, placement, host).await?;
+                let alias = remote.image.bring(client, &remote.settings).await?;
+                remote.create_instance(size, &alias, placement, host).await?;
             }
             other => other?,
         }
@@ -241,11 +257,11 @@ impl Provisioner {
         }
     }
 
-    /// Opens the ports of environments that a cluster has moved on the member that they are on now.
+    /// Opens the ports of our environments that a cluster has moved on the member that they are on now.
     pub async fn follow_moves(&self, reports: &[RemoteReport]) {
         for RemoteReport { name, load } in reports {
             let environments = load.as_ref().map(|load| load.environments.as_slice()).unwrap_or_default();
-            for environment in environments.iter().filter(|one| one.provisioned) {
+            for environment in environments.iter().filter(|one| one.is_own && one.provisioned) {
                 let Environment { project, member, moved_from, host, .. } = environment;
                 let (Some(from), Some(member), Some(host)) = (moved_from, member, host) else { continue };
                 match self.follow(name, *project, member, host).await {

@@ -20,7 +20,7 @@ pub struct RemoteReport {
 /// The load of a remote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// Our environments on it, those that are being made included.
+    /// All environments on it, those that are being made and those of other shops included.
     pub environments: Vec<Environment>,
     /// Projects that look like ours and whose tags cannot be read.
     pub malformed: Vec<Malformed>,
@@ -68,13 +68,15 @@ pub struct Malformed {
     pub ports: Option<PortBlock>,
 }
 
-/// One of our environments, as its remote has it.
+/// An environment, as its remote has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// The project that it is in.
     pub project: ProjectName,
     /// The order that it belongs to. Not for logs: whoever has the id can see the order.
     pub order: OrderId,
+    /// True if this shop made it. Those of other shops on the same remote take room, and are left to them.
+    pub is_own: bool,
     /// Its end: the later of the times in the project's name and in its key.
     pub expires_at: Timestamp,
     /// The hours from its creation to its end; the most that can be bought, if they are unknown.

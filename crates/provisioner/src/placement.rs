@@ -146,6 +146,7 @@ mod tests {
         Environment {
             project,
             order,
+            is_own: true,
             expires_at,
             hours: 1,
             ports,

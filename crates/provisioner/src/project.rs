@@ -7,7 +7,7 @@ use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::tags::{
     self, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_REMOVING, KEY_STATE, NotOurs, ProjectTags, Stage,
 };
-use lnplaylive_core::{OrderId, ProjectName};
+use lnplaylive_core::{OrderId, ProjectName, ShopId};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
 use tokio::time::{Instant, sleep};
 
@@ -31,12 +31,12 @@ const CHANGE_TRIES: u32 = 3;
 /// The most hours that an environment can be bought for.
 const MAX_HOURS: u32 = 504;
 
-/// Sorts out our environments among a remote's projects, and the projects that look like ours and cannot be read.
-pub(crate) fn sort(projects: &[Project]) -> (Vec<Environment>, Vec<Malformed>) {
+/// Sorts out the environments of all shops among a remote's projects, notes which are `shop`'s, and the projects that look like ours and cannot be read.
+pub(crate) fn sort(projects: &[Project], shop: Option<&ShopId>) -> (Vec<Environment>, Vec<Malformed>) {
     let (mut environments, mut malformed) = (Vec::new(), Vec::new());
     for Project { name, config, .. } in projects {
         match ProjectTags::read(name, config) {
-            Ok(tags) => environments.push(environment(tags)),
+            Ok(tags) => environments.push(environment(tags, shop)),
             Err(NotOurs::Malformed(error)) => {
                 // Somebody else may have chosen the name.
                 let project = name.chars().take(MAX_SHOWN_NAME).collect();
@@ -48,8 +48,9 @@ pub(crate) fn sort(projects: &[Project]) -> (Vec<Environment>, Vec<Malformed>) {
     (environments, malformed)
 }
 
-fn environment(tags: ProjectTags) -> Environment {
+fn environment(tags: ProjectTags, shop: Option<&ShopId>) -> Environment {
     Environment {
+        is_own: tags.is_of(shop),
         project: tags.project,
         order: tags.order,
         expires_at: tags.expires,
@@ -74,8 +75,13 @@ fn belongs_to(project: &Project, order: OrderId) -> bool {
 }
 
 /// Makes the project, or finds that it was made before.
-pub(crate) async fn create(client: &Client, order: OrderId, placement: &Placement) -> Result<(), Error> {
-    let mut config = ProjectTags::of_placement(order, placement, Timestamp::now()).to_config();
+pub(crate) async fn create(
+    client: &Client,
+    shop: Option<&ShopId>,
+    order: OrderId,
+    placement: &Placement,
+) -> Result<(), Error> {
+    let mut config = ProjectTags::of_placement(order, placement, shop, Timestamp::now()).to_config();
     // Images and profiles are the default project's: nothing to copy, nothing to clean up.
     for feature in ["features.images", "features.profiles"] {
         config.insert(feature.to_owned(), "false".to_owned());

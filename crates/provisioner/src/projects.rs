@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -38,7 +39,8 @@ impl Projects {
     /// Sets the remote up; nothing is sent. Keys and certificates are in `state_dir`, as for [`crate::Provisioner::new`], which may
     /// use the same one. One call of the API takes at most `call_timeout`.
     pub fn new(remote: &settings::Remote, state_dir: &Path, call_timeout: Duration) -> Result<Self, Error> {
-        let remote = Remote::new(remote.clone(), &state_dir.join("remotes"), call_timeout)?;
+        let remote =
+            Remote::new(remote.clone(), &state_dir.join("remotes"), call_timeout, None, Arc::default())?;
         Ok(Self { remote })
     }
 

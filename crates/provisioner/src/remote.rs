@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lnplaylive_core::ProjectName;
 use lnplaylive_core::order::Placement;
 use lnplaylive_core::secret::{Secret, read_secret};
 use lnplaylive_core::settings::{self, InstanceType};
+use lnplaylive_core::{ProjectName, ShopId};
 use lxd_client::{Client, ClientConfig, ErrorKind, Fingerprint, Found as _, Identity, ServerInfo, Token};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::check::{self, Facts, Findings};
+use crate::digest::Digests;
 use crate::image::Image;
 use crate::instance::{self, Plan};
 use crate::load::{Load, Malformed, RemoteReport};
 use crate::members::{self, Members};
+use crate::old_images::OldImages;
 use crate::profiles::Profiles;
 use crate::{Error, Size, project};
 
@@ -44,6 +46,9 @@ pub(crate) struct Remote {
     call_timeout: Duration,
     connection: Mutex<Option<Connection>>,
     pub(crate) image: Image,
+    /// The shop that we are; `None` for those who make nothing.
+    pub(crate) shop: Option<ShopId>,
+    pub(crate) old_images: OldImages,
     facts: Mutex<Option<(Instant, Arc<Facts>)>>,
     members: Members,
     /// Held while a container is made: a server looks for user ids that are free, and notes later that they are taken (LXD's and
@@ -65,6 +70,8 @@ impl Remote {
         settings: settings::Remote,
         state_dir: &Path,
         call_timeout: Duration,
+        shop: Option<ShopId>,
+        digests: Arc<Digests>,
     ) -> Result<Self, Error> {
         let dir = state_dir.join(&settings.name);
         let key = |name: &str| format!("remotes.{}.{name}", settings.name);
@@ -117,7 +124,9 @@ impl Remote {
             pin,
             call_timeout,
             connection: Mutex::default(),
-            image: Image::default(),
+            image: Image::new(shop.clone(), digests),
+            shop,
+            old_images: OldImages::default(),
             facts: Mutex::default(),
             members: Members::default(),
             making: Mutex::default(),
@@ -179,7 +188,7 @@ impl Remote {
     /// Uploads the image, and records how that ended.
     pub(crate) async fn upload_image(&self) {
         let upload = async { self.image.bring(&self.client().await?, &self.settings).await };
-        let result = upload.await.map_err(|error: Error| error.chain());
+        let result = upload.await.map(drop).map_err(|error: Error| error.chain());
         if let Err(reason) = &result {
             let name = &self.settings.name;
             tracing::warn!("remote {name:?}: its image is not uploaded, trying again: {reason}");
@@ -226,13 +235,15 @@ impl Remote {
     pub(crate) async fn create_instance(
         &self,
         size: Size,
+        image_alias: &str,
         placement: &Placement,
         host: &str,
     ) -> Result<(), Error> {
         let Connection { client, server } = self.connection().await?;
         let facts = self.facts(&client).await?;
         let (settings, server) = (&self.settings, server.environment.server.as_str());
-        let plan = Plan { settings, profiles: &facts.profiles, server, image: facts.image_size, size, host };
+        let (profiles, image_size) = (&facts.profiles, facts.image_size);
+        let plan = Plan { settings, profiles, server, image_alias, image_size, size, host };
         let _making = match settings.instance_type {
             InstanceType::Container => Some(self.making.lock().await),
             InstanceType::VirtualMachine => None,
@@ -378,7 +389,7 @@ impl Remote {
             return Err(Error::Unfit { remote: self.settings.name.clone(), faults });
         }
         let projects = client.projects().await?;
-        let (mut environments, malformed) = project::sort(&projects);
+        let (mut environments, malformed) = project::sort(&projects, self.shop.as_ref());
         warnings.extend(malformed.iter().map(|Malformed { project, error, .. }| {
             format!("project {project:?} looks like ours and is left alone: {error}; mend its configuration or delete it")
         }));
@@ -403,7 +414,7 @@ fn parse_token(text: &Secret) -> Result<Token, Box<dyn std::error::Error + Send 
     Ok(Token::parse(text.expose())?)
 }
 
-fn create_private_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -11,10 +11,11 @@ use lnplaylive_core::environment::EnvironmentSpec;
 use lnplaylive_core::health::Report;
 use lnplaylive_core::order::{Handover, Placement, Severity, Site};
 use lnplaylive_core::progress::{Line, Progress};
-use lnplaylive_core::{ConnectionString, ProjectName, Secret, settings, version};
+use lnplaylive_core::version::{self, VersionError};
+use lnplaylive_core::{ConnectionString, ProjectName, Secret, settings};
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -26,10 +27,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_SECS: NonZeroUsize = NonZeroUsize::new(30).expect("not 0");
 /// Between two tries.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// All of `lnplay up`: 64 nodes take 20 s on two processors.
-const UP_TIMEOUT: Duration = Duration::from_secs(600);
-/// `lnplay up` prints a line at least this often.
-const SILENCE: Duration = Duration::from_secs(120);
+/// All of `lnplay up`: 64 nodes take 20 s on two processors. `lnplay` itself gives up after 300 s.
+const UP_TIMEOUT: Duration = Duration::from_secs(330);
+/// The longest between two steps forward of `lnplay up`, which reports each node at each step: they take milliseconds to seconds.
+const STALL: Duration = Duration::from_secs(90);
 /// All that `lnplay up` may print: 64 connection strings are 30 kB.
 const OUTPUT_LIMIT: u64 = 1024 * 1024;
 /// The length of the log that is kept for an error message.
@@ -294,7 +295,7 @@ async fn run(
     target: &Target<'_>,
     session: &Session,
     spec: &EnvironmentSpec,
-    mut progress: impl FnMut(Progress) + Send,
+    progress: impl FnMut(Progress) + Send,
 ) -> Result<Vec<ConnectionString>, Error> {
     let broken = |what, e: openssh::Error| target.error(what, Severity::Passing, e);
     let io = |what, e: std::io::Error| target.error(what, Severity::Passing, e);
@@ -336,29 +337,11 @@ async fn run(
     }
     drop(stdin);
 
-    let mut output = BufReader::new(stdout.take(OUTPUT_LIMIT));
-    let (mut ready, mut complaint) = (None, None);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match timeout(SILENCE, output.read_until(b'\n', &mut line)).await {
-            Ok(Ok(0)) => break,
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(io("cannot read what lnplay prints", error)),
-            Err(_) => return Err(failed(format!("it said nothing for {} s", SILENCE.as_secs()))),
-        }
-        let text = String::from_utf8_lossy(&line);
-        match Line::parse(&text) {
-            Some(Line::Progress(step)) => progress(step),
-            Some(Line::Ready { connection_strings }) => ready = Some(connection_strings),
-            Some(Line::Failed { message }) => complaint = Some(message),
-            // Not one of ours, so whatever else it says is not to be believed.
-            None => return Err(failed(format!("it printed rubbish: {:.200}", text.trim_end()))),
-        }
-    }
-    if output.get_ref().limit() == 0 {
-        return Err(failed(format!("it printed more than {OUTPUT_LIMIT} bytes")));
-    }
+    let Said { ready, complaint } =
+        follow(stdout, progress).await.map_err(|misbehaviour| match misbehaviour {
+            Misbehaviour::Read(error) => io("cannot read what lnplay prints", error),
+            Misbehaviour::Said(what) => failed(what),
+        })?;
     let status = match timeout(CONNECT_TIMEOUT, child.wait()).await {
         Ok(Ok(status)) => status,
         Ok(Err(openssh::Error::Remote(error))) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -373,6 +356,142 @@ async fn run(
         _ => {
             let log = timeout(CONNECT_TIMEOUT, log).await.ok().and_then(Result::ok).unwrap_or_default();
             Err(failed(format!("it ended with {status} before everything was up; its log ends: {log}")))
+        }
+    }
+}
+
+/// What `lnplay up` has printed, apart from its progress.
+#[derive(Debug, Default, PartialEq)]
+struct Said {
+    ready: Option<Vec<ConnectionString>>,
+    complaint: Option<String>,
+}
+
+/// Why `lnplay up` is no longer listened to.
+#[derive(Debug)]
+enum Misbehaviour {
+    /// Its output cannot be read.
+    Read(std::io::Error),
+    /// What it printed, or that it did not.
+    Said(String),
+}
+
+/// Reads the output of `lnplay up` to its end. Gives up once it has made no progress for [`STALL`], whatever it prints.
+async fn follow(
+    output: impl AsyncRead + Unpin,
+    mut progress: impl FnMut(Progress),
+) -> Result<Said, Misbehaviour> {
+    let mut output = BufReader::new(output.take(OUTPUT_LIMIT));
+    let mut said = Said::default();
+    let mut last = None;
+    let mut deadline = Instant::now() + STALL;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match timeout_at(deadline, output.read_until(b'\n', &mut line)).await {
+            Ok(Ok(0)) => break,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Misbehaviour::Read(error)),
+            Err(_) => {
+                let at = match &last {
+                    None => "it has not begun".to_owned(),
+                    Some((step, done, total)) => format!("it stopped at {step:.40}, {done} of {total}"),
+                };
+                return Err(Misbehaviour::Said(format!("no progress for {} s: {at}", STALL.as_secs())));
+            }
+        }
+        match version::read(&line) {
+            Ok(Line::Progress(step)) => {
+                let now = Some((step.step.clone(), step.done, step.total));
+                if now != last {
+                    last = now;
+                    deadline = Instant::now() + STALL;
+                }
+                progress(step);
+            }
+            Ok(Line::Ready { connection_strings }) => said.ready = Some(connection_strings),
+            Ok(Line::Failed { message }) => said.complaint = Some(message),
+            Err(newer @ VersionError::Newer { .. }) => return Err(Misbehaviour::Said(newer.to_string())),
+            // Not one of ours, so whatever else it says is not to be believed.
+            Err(VersionError::Malformed { .. }) => {
+                let text = String::from_utf8_lossy(&line);
+                return Err(Misbehaviour::Said(format!("it printed rubbish: {:.200}", text.trim_end())));
+            }
+        }
+    }
+    if output.get_ref().limit() == 0 {
+        return Err(Misbehaviour::Said(format!("it printed more than {OUTPUT_LIMIT} bytes")));
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn line(step: &str, done: u32) -> String {
+        let progress = Progress { step: step.into(), done, total: 8, message: String::new() };
+        version::write(&Line::Progress(progress)) + "\n"
+    }
+
+    /// Follows an `lnplay` that prints each line after a pause, then nothing more, and stays.
+    async fn follow_lines(lines: Vec<(Duration, String)>) -> (Result<Said, Misbehaviour>, usize, Duration) {
+        let (mut writer, reader) = tokio::io::duplex(1024);
+        let print = async {
+            for (pause, line) in lines {
+                sleep(pause).await;
+                writer.write_all(line.as_bytes()).await.expect("somebody reads");
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut reports = 0;
+        let begin = Instant::now();
+        let said = tokio::select! {
+            said = follow(reader, |_| reports += 1) => said,
+            () = print => unreachable!(),
+        };
+        (said, reports, begin.elapsed())
+    }
+
+    fn complaint(said: Result<Said, Misbehaviour>) -> String {
+        match said {
+            Err(Misbehaviour::Said(what)) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn what_makes_no_progress_is_given_up_whatever_it_prints() {
+        let second = Duration::from_secs(1);
+        let (said, _, took) = follow_lines(Vec::new()).await;
+        assert_eq!(complaint(said), "no progress for 90 s: it has not begun");
+        assert_eq!(took, STALL);
+
+        let again = || (30 * second, line("start-nodes", 3));
+        let (said, reports, took) = follow_lines(vec![again(), again(), again()]).await;
+        assert_eq!(complaint(said), "no progress for 90 s: it stopped at start-nodes, 3 of 8");
+        assert_eq!((took, reports), (30 * second + STALL, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_progress_is_progress() {
+        let step = |done| (STALL - Duration::from_secs(1), line("start-nodes", done));
+        let mut lines: Vec<_> = (1..=8).map(step).collect();
+        lines.push((Duration::from_secs(60), "rubbish\n".into()));
+        let (said, reports, _) = follow_lines(lines).await;
+        assert_eq!((complaint(said).as_str(), reports), ("it printed rubbish: rubbish", 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_line_is_refused_with_both_versions() {
+        let newer = r#"{"event": "ready", "connection_strings": [], "version": 2}"#.to_owned() + "\n";
+        let (said, ..) = follow_lines(vec![(Duration::ZERO, newer)]).await;
+        let what = complaint(said);
+        for part in ["output of lnplay has version 2", "versions up to 1"] {
+            assert!(what.contains(part), "{what}");
         }
     }
 }

@@ -179,6 +179,47 @@ async fn a_port_that_something_else_has_is_said_so() {
     world.take_down(&order, &placement).await;
 }
 
+/// An attempt that ends, as with its process, once the server makes the instance and is not done.
+async fn half_made(world: &World) -> (lnplaylive_core::Order, lnplaylive_core::Placement, String) {
+    let order = order(1);
+    let placement = world.place(&order).await;
+    world.remote().faults().on("POST", "/1.0/instances", 1, Fault::HalfMade);
+    let name = instance_name(placement.project);
+    let listed = || world.remote().projects().iter().any(|p| p.instances.contains_key(&name));
+    tokio::select! {
+        result = world.provisioner.bring_up(&order, &placement) => panic!("it is not whole: {result:?}"),
+        () = support::until("the instance is listed", listed) => {}
+    }
+    (order, placement, name)
+}
+
+#[tokio::test]
+async fn an_instance_that_is_being_made_is_waited_for() {
+    let world = World::new(GOOD).await;
+    let (order, placement, _) = half_made(&world).await;
+    let bring_up = world.provisioner.bring_up(&order, &placement);
+    let finish = async {
+        let asked = || world.calls("GET", "/1.0/operations") == 1;
+        support::until("somebody asks what the server is doing", asked).await;
+        world.remote().faults().clear();
+    };
+    let (result, ()) = tokio::join!(bring_up, finish);
+    result.expect("it runs");
+    assert_eq!(world.calls("DELETE", &format!("/1.0/instances/{}", instance_name(placement.project))), 0);
+    world.provisioner.deploy(&order, &placement, |_| ()).await.expect("deployed");
+}
+
+#[tokio::test]
+async fn an_instance_that_was_left_half_made_is_made_again() {
+    let world = World::new(GOOD).await;
+    let (order, placement, name) = half_made(&world).await;
+    world.remote().forget_operations();
+    world.provisioner.bring_up(&order, &placement).await.expect("it runs");
+    assert_eq!(world.calls("DELETE", &format!("/1.0/instances/{name}")), 1);
+    world.provisioner.deploy(&order, &placement, |_| ()).await.expect("deployed");
+    world.take_down(&order, &placement).await;
+}
+
 #[tokio::test]
 async fn a_full_port_range_is_said_so() {
     let world = World::new(GOOD).await;

@@ -4,8 +4,11 @@ mod support;
 
 use std::{path::Path, process::Command};
 
+use jiff::SignedDuration;
+use lnplaylive_core::Placement;
+use lnplaylive_core::images::PROPERTY_SHOP;
 use lnplaylive_core::order::Severity;
-use provisioner::{Error, Placed, choose};
+use provisioner::{Error, Placed, Provisioner, choose};
 use sim_lxd::Fault;
 use support::{GOOD, World, names, nodes, order, quoted};
 
@@ -60,12 +63,168 @@ async fn metadata_and_disk_apart_are_brought_too() {
 }
 
 #[tokio::test]
-async fn one_that_is_there_is_not_replaced() {
+async fn an_image_with_the_plain_alias_is_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path(), "image.tar");
     let world = World::with(GOOD, 1, &format!("image_file = {}\n", quoted(&file))).await;
-    world.provision(&order(1)).await.expect("provisioned");
-    assert_eq!(world.calls("POST", "/1.0/images"), 0);
+    let before = world.remote().images();
+    let placement = world.provision(&order(1)).await.expect("provisioned");
+    let images = world.remote().images();
+    let (digest, (aliases, properties)) =
+        images.iter().find(|(digest, _)| !before.contains_key(*digest)).expect("ours beside it");
+    assert_eq!(aliases, &[format!("lnplay-{}", &digest[..12])]);
+    assert_eq!(properties[PROPERTY_SHOP].len(), 16, "a random id");
+    assert_eq!(origin(&world, &placement), *digest);
+    assert_eq!(images.len(), before.len() + 1, "{images:?}");
+
+    let own = World::new(GOOD).await;
+    own.provision(&order(1)).await.expect("provisioned");
+    assert_eq!(own.calls("POST", "/1.0/images"), 0, "where no file is named, the operator's is used");
+}
+
+/// The image that a placement's instance was made from.
+fn origin(world: &World, placement: &Placement) -> String {
+    let project = placement.project.to_string();
+    let dump = world.remote().dump();
+    let instance = dump.as_array().expect("a list").iter().find(|i| i["project"] == project.as_str());
+    instance.expect("an instance")["config"]["volatile.base_image"].as_str().expect("an image").to_owned()
+}
+
+/// A week and a day.
+const LATER: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+/// A remote that a shop has used, and that shop after its upgrade: the image of its new release is another one.
+struct Upgrade {
+    world: World,
+    dir: tempfile::TempDir,
+    /// Of the old release.
+    old_digest: String,
+}
+
+impl Upgrade {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let world =
+            without_images(&format!("image_file = {}\n", quoted(&image(dir.path(), "old.tar")))).await;
+        world.reports().await;
+        let images = world.remote().images();
+        let (old_digest, _) = images.first_key_value().expect("one image");
+        Self { world, dir, old_digest: old_digest.clone() }
+    }
+
+    /// The shop that uses this state directory, with its own image. The directory has its keys, and its id.
+    fn shop(&self, state: &Path, name: &str) -> Provisioner {
+        let token = support::write(self.dir.path(), "token", &self.world.remote().token("shop"));
+        let file = image(self.dir.path(), name);
+        let lines = format!("image_file = {}\n", quoted(&file));
+        let remote =
+            support::remote_settings("sim-0", &self.world.remote().url(), &token, self.world.address, 0);
+        support::provisioner(&(remote + &lines), state).expect("settings")
+    }
+
+    fn upgraded(&self) -> Provisioner {
+        self.shop(self.world.dir.path(), "new.tar")
+    }
+
+    fn has_old(&self) -> bool {
+        self.world.remote().images().contains_key(&self.old_digest)
+    }
+}
+
+/// Asks until no image is being uploaded.
+async fn until_uploaded(provisioner: &Provisioner) {
+    while provisioner.survey().await[0].load.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_brings_its_image_beside_the_old_one() {
+    let upgrade = Upgrade::new().await;
+    let world = &upgrade.world;
+    let [running, placed] = [order(1), order(1)];
+    let before = world.place(&running).await;
+    world.provisioner.bring_up(&running, &before).await.expect("it runs");
+    let reports = world.reports().await;
+    let choice = choose(&world.provisioner.candidates(&reports), nodes(1), &[], &[], 0).expect("room");
+    let after = support::placement(&placed, "sim-0", choice.ports);
+
+    let upgraded = upgrade.upgraded();
+    until_uploaded(&upgraded).await;
+    assert!(upgrade.has_old(), "it is kept");
+    // An order that was under way goes on with the instance that it has.
+    upgraded.bring_up(&running, &before).await.expect("it runs already");
+    upgraded.deploy(&running, &before, |_| ()).await.expect("deployed");
+    assert_eq!(origin(world, &before), upgrade.old_digest);
+    // One that was placed and has none gets one of the new image.
+    upgraded.bring_up(&placed, &after).await.expect("it runs");
+    upgraded.deploy(&placed, &after, |_| ()).await.expect("deployed");
+    assert_ne!(origin(world, &after), upgrade.old_digest);
+}
+
+#[tokio::test]
+async fn an_old_image_goes_a_week_after_its_last_use() {
+    let upgrade = Upgrade::new().await;
+    let world = &upgrade.world;
+    let order = order(1);
+    let placement = world.provision(&order).await.expect("provisioned");
+    let upgraded = upgrade.upgraded();
+    until_uploaded(&upgraded).await;
+    upgraded.remove_old_images().await;
+    assert!(upgrade.has_old(), "for going back");
+
+    world.remote().age_images(LATER);
+    upgraded.remove_old_images().await;
+    assert!(upgrade.has_old(), "an instance has it");
+
+    upgraded.take_down(order.id, &support::leftover(&placement)).await.expect("taken down");
+    world.remote().faults().on("GET", "/1.0/instances", 1, Fault::Error(500, "database is locked".into()));
+    upgraded.remove_old_images().await;
+    assert!(upgrade.has_old(), "nobody could be asked");
+
+    upgraded.remove_old_images().await;
+    assert!(!upgrade.has_old());
+    assert_eq!(world.remote().images().len(), 1, "its own image is there");
+}
+
+#[tokio::test]
+async fn a_survey_sees_to_old_images_by_itself() {
+    let upgrade = Upgrade::new().await;
+    upgrade.world.remote().age_images(LATER);
+    let upgraded = upgrade.upgraded();
+    until_uploaded(&upgraded).await;
+    support::until("the old image is gone", || !upgrade.has_old()).await;
+}
+
+#[tokio::test]
+async fn images_of_another_shop_and_the_operators_stay() {
+    let upgrade = Upgrade::new().await;
+    let world = &upgrade.world;
+    world.remote().add_image("somebody-elses");
+    let other_dir = tempfile::tempdir().expect("a directory");
+    let other = upgrade.shop(other_dir.path(), "other.tar");
+    until_uploaded(&other).await;
+    world.remote().age_images(LATER);
+    let before = world.remote().images();
+    assert_eq!(before.len(), 3);
+    other.remove_old_images().await;
+    world.provisioner.remove_old_images().await;
+    assert_eq!(world.remote().images(), before);
+}
+
+#[tokio::test]
+async fn an_alias_of_ours_on_another_image_is_not_used() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = image(dir.path(), "image.tar");
+    let world = without_images(&format!("image_file = {}\n", quoted(&file))).await;
+    world.reports().await;
+    let alias = world.remote().images().into_values().flat_map(|(aliases, _)| aliases).next().expect("ours");
+    world.remote().remove_image_alias(&alias);
+    world.remote().add_image(&alias);
+    let again = world.restarted();
+    let reports = again.survey().await;
+    let reason = reports[0].load.as_ref().expect_err("it is another image");
+    assert!(reason.contains(&alias) && reason.contains("delete that image or its alias"), "{reason}");
 }
 
 #[tokio::test]
@@ -132,7 +291,9 @@ async fn one_that_vanished_is_brought_again() {
     let file = image(dir.path(), "image.tar");
     let world = World::with(GOOD, 1, &format!("image_file = {}\n", quoted(&file))).await;
     world.provision(&order(1)).await.expect("provisioned");
-    world.remote().remove_image_alias("lnplay");
+    let images = world.remote().images().into_values();
+    let ours = images.flat_map(|(aliases, _)| aliases).find(|alias| alias != "lnplay").expect("ours");
+    world.remote().remove_image_alias(&ours);
     world.provision(&order(1)).await.expect("provisioned");
-    assert_eq!(world.calls("POST", "/1.0/images"), 1);
+    assert_eq!(world.calls("POST", "/1.0/images"), 1, "the image is there, and gets its alias again");
 }

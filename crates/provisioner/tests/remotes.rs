@@ -339,7 +339,7 @@ async fn a_project_whose_tags_cannot_be_read_is_reported_as_the_culler_does() {
         config.insert(key.into(), "garbled".into());
         world.remote().add_project(&name, config.clone());
         let Verdict::Malformed(error) =
-            judge(&name, &config, jiff::Timestamp::MAX, jiff::SignedDuration::ZERO)
+            judge(&name, &config, None, jiff::Timestamp::MAX, jiff::SignedDuration::ZERO)
         else {
             panic!("{key}: the culler can read it");
         };

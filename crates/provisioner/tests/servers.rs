@@ -6,11 +6,17 @@
 
 mod support;
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
+use lnplaylive_core::images::PROPERTY_SHOP;
 use lnplaylive_core::order::PortBlock;
 use lxd_client::{Client, ClientConfig, Identity};
-use provisioner::{Error, Memory, choose};
+use provisioner::{Error, Memory, Provisioner, RemoteReport, choose};
 use support::{
     LONG, leftover, names, nodes, order, own_address, placement, provisioner, quoted, remote_settings,
 };
@@ -61,12 +67,14 @@ async fn up_and_down(kind: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let file = image(dir.path());
     let orders = [order(8), order(1)];
-    let alias = format!("provisioner-{}", u32::from_be_bytes(orders[0].id.short()));
-    let settings = remote_settings("real", &url, token.as_ref(), own_address(), 0)
-        + &format!("image = {alias:?}\nimage_file = {}\n", quoted(&file));
-    let provisioner = provisioner(&settings, dir.path()).expect("settings");
+    let prefix = format!("provisioner-{}", u32::from_be_bytes(orders[0].id.short()));
+    let settings = |file: &Path| {
+        remote_settings("real", &url, token.as_ref(), own_address(), 0)
+            + &format!("image = {prefix:?}\nimage_file = {}\n", quoted(file))
+    };
+    let provisioner = provisioner(&settings(&file), dir.path()).expect("settings");
 
-    let reports = provisioner.survey().await;
+    let reports = uploaded(&provisioner).await;
     let load = reports[0].load.as_ref().expect("a report");
     let machine = load.machines().next().expect("a machine");
     let Memory { total, used } = machine.memory;
@@ -101,6 +109,32 @@ async fn up_and_down(kind: &str) {
         let projects = client.projects().await.expect("a list");
         assert!(projects.iter().all(|p| p.name != placement.project.to_string()), "{projects:?}");
     }
-    let image = client.image_alias("default", &alias).await.expect("an answer").expect("it was brought");
-    client.delete_image("default", &image, LONG).await.expect("deleted");
+
+    // The image of a new release comes beside it, and both are marked as ours.
+    let newer = tempfile::tempdir().expect("a directory");
+    let upgraded = support::provisioner(&settings(&image(newer.path())), dir.path()).expect("settings");
+    uploaded(&upgraded).await;
+    upgraded.remove_old_images().await;
+    let shop = provisioner::shop::stored_id(&dir.path().join("state")).expect("readable").expect("stored");
+    let images = client.images("default").await.expect("a list");
+    let ours = images.iter().filter(|image| image.aliases.iter().any(|alias| alias.starts_with(&prefix)));
+    let ours: Vec<_> = ours.collect();
+    assert_eq!(ours.len(), 2, "the old one is kept for a week: {images:?}");
+    for image in ours {
+        assert_eq!(image.properties[PROPERTY_SHOP], shop.as_str());
+        client.delete_image("default", &image.fingerprint, LONG).await.expect("deleted");
+    }
+}
+
+/// The reports once the image is there.
+async fn uploaded(provisioner: &Provisioner) -> Vec<RemoteReport> {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let reports = provisioner.survey().await;
+        if reports[0].load.is_ok() {
+            return reports;
+        }
+        assert!(Instant::now() < deadline, "{reports:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -40,6 +40,9 @@ pub enum Fault {
     FailOperation(String),
     /// Accept the call, and let the operation run for ever without doing anything.
     HangOperation,
+    /// Accept the creation of an instance, and let its operation stop halfway until the faults are cleared: the instance is listed,
+    /// and is not whole.
+    HalfMade,
 }
 
 /// A fault of SSH connections to instances.

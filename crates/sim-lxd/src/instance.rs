@@ -7,7 +7,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,9 @@ pub(crate) struct Ground {
 /// Records whether an instance was running when its member last worked.
 const POWER: &str = "volatile.last_state.power";
 
+/// The fingerprint of the image that an instance was made from.
+const BASE_IMAGE: &str = "volatile.base_image";
+
 /// The specification of an instance, from the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -53,8 +56,8 @@ pub(crate) struct Spec {
     pub(crate) kind: Kind,
     pub(crate) settings: Settings,
     pub(crate) architecture: String,
-    /// Without an image there is no root file system, so it cannot start.
-    pub(crate) has_image: bool,
+    /// The image's fingerprint. Without an image there is no root file system, so it cannot start.
+    pub(crate) image: Option<String>,
 }
 
 /// The settings of an instance that can be changed.
@@ -75,6 +78,8 @@ pub(crate) struct Instance {
     pub(crate) address: Ipv4Addr,
     pub(crate) created: jiff::Timestamp,
     has_image: bool,
+    /// Its creation was begun, and has not ended.
+    half_made: AtomicBool,
     dir: PathBuf,
     mark: String,
     ground: Arc<Ground>,
@@ -135,14 +140,17 @@ impl Instance {
             std::fs::create_dir_all(dir.join(sub))?;
         }
         std::os::unix::fs::symlink(&ground.lnplay, dir.join("bin/lnplay"))?;
-        let Spec { name, project, kind, settings, architecture, has_image } = spec;
-        let state = State { settings, member, volatile: ConfigMap::new(), running: None };
+        let Spec { name, project, kind, settings, architecture, image } = spec;
+        let has_image = image.is_some();
+        let volatile = image.map(|image| (BASE_IMAGE.to_owned(), image)).into_iter().collect();
+        let state = State { settings, member, volatile, running: None };
         Ok(Self {
             name,
             project,
             kind,
             architecture,
             has_image,
+            half_made: AtomicBool::new(false),
             address: address(number),
             created: jiff::Timestamp::now(),
             // Ends with a dot, so that no mark is a prefix of another's.
@@ -161,6 +169,10 @@ impl Instance {
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(crate) fn set_half_made(&self, half_made: bool) {
+        self.half_made.store(half_made, Ordering::Relaxed);
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -209,7 +221,7 @@ impl Instance {
         if self.is_running() {
             return Err("The instance is already running".into());
         }
-        if !self.has_image && self.kind == Kind::Container {
+        if self.half_made.load(Ordering::Relaxed) || !self.has_image && self.kind == Kind::Container {
             let root = self.dir.join("rootfs");
             let root = root.display();
             return Err(format!("Failed to handle idmapped storage: No such file or directory: \"{root}\""));

@@ -8,7 +8,13 @@ use std::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::instance::{ConfigMap, DeviceMap, Instance, Settings};
+use crate::{
+    instance::{ConfigMap, DeviceMap, Instance, Settings},
+    rules::Kind,
+};
+
+/// Go's zero time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// The remote's only storage pool.
 pub(crate) const POOL: &str = "default";
@@ -64,15 +70,26 @@ pub(crate) struct Project {
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     pub(crate) size: u64,
+    pub(crate) kind: Kind,
     pub(crate) uploaded: jiff::Timestamp,
     /// As the server names it, for example `x86_64`.
     pub(crate) architecture: String,
+    pub(crate) properties: ConfigMap,
+    /// The last time that an instance was made from it.
+    pub(crate) last_used: Option<jiff::Timestamp>,
 }
 
 impl Image {
     /// An image for machines like this one.
-    pub(crate) fn new(size: u64) -> Self {
-        Self { size, uploaded: jiff::Timestamp::now(), architecture: std::env::consts::ARCH.into() }
+    pub(crate) fn new(size: u64, kind: Kind) -> Self {
+        Self {
+            size,
+            kind,
+            uploaded: jiff::Timestamp::now(),
+            architecture: std::env::consts::ARCH.into(),
+            properties: ConfigMap::new(),
+            last_used: None,
+        }
     }
 }
 
@@ -145,7 +162,7 @@ impl Project {
 
     pub(crate) fn add_image(&mut self, alias: &str) {
         let fingerprint = crate::tls::fingerprint(alias.as_bytes());
-        self.images.insert(fingerprint.clone(), Image::new(1 << 20));
+        self.images.insert(fingerprint.clone(), Image::new(1 << 20, Kind::Container));
         self.aliases.insert(alias.to_owned(), fingerprint);
     }
 
@@ -200,8 +217,10 @@ impl Image {
         let aliases = aliases.iter().filter(|(_, target)| *target == fingerprint);
         let aliases: Vec<_> = aliases.map(|(name, _)| json!({"name": name, "description": ""})).collect();
         json!({
-            "fingerprint": fingerprint, "aliases": aliases, "size": self.size, "type": "container",
+            "fingerprint": fingerprint, "aliases": aliases, "size": self.size, "type": self.kind,
             "architecture": self.architecture, "public": false, "uploaded_at": self.uploaded,
+            "properties": self.properties,
+            "last_used_at": self.last_used.map_or_else(|| NEVER.to_owned(), |at| at.to_string()),
         })
     }
 }

@@ -16,6 +16,9 @@ use crate::member::Member;
 /// Time for which LXD remembers an operation after its end.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
+/// The description of the operation that creates an instance.
+pub(crate) const CREATING: &str = "Creating instance";
+
 tokio::task_local! {
     /// The call that is being executed.
     pub(crate) static SERVING: Serving;
@@ -34,6 +37,7 @@ pub(crate) struct Serving {
 pub(crate) enum OperationFault {
     Fail(String),
     Hang,
+    HalfMade,
 }
 
 #[derive(Debug, Clone)]
@@ -135,7 +139,8 @@ impl Operations {
         tokio::spawn(async move {
             let work = async {
                 match spoiled {
-                    None => work.await,
+                    // Those that this can happen to see to it.
+                    None | Some(OperationFault::HalfMade) => work.await,
                     Some(OperationFault::Fail(text)) => Err(text),
                     Some(OperationFault::Hang) => std::future::pending().await,
                 }
@@ -149,6 +154,22 @@ impl Operations {
             all.forget_later(handle.id);
         });
         operation
+    }
+
+    /// True if an operation creates this instance.
+    pub(crate) fn creates(&self, instance: &str) -> bool {
+        let path = format!("/1.0/instances/{instance}");
+        let creates = |operation: &Operation| {
+            operation.description == CREATING && operation.resources["instances"][0] == path.as_str()
+        };
+        self.lock()
+            .values()
+            .any(|operation| creates(operation) && operation.state.borrow().outcome == Outcome::Running)
+    }
+
+    /// Forgets all operations, as a daemon that is started anew does.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
     }
 
     /// An operation for a token, which runs until the token is used or revoked.

@@ -279,6 +279,35 @@ impl SimRemote {
         }
     }
 
+    /// The images of the project `default`: their aliases and properties, by fingerprint.
+    pub fn images(&self) -> BTreeMap<String, (Vec<String>, BTreeMap<String, String>)> {
+        let model = self.shared.model();
+        let Some(default) = model.projects.get("default") else { return BTreeMap::new() };
+        let aliases = |of: &str| {
+            let aliases = default.aliases.iter().filter(|(_, target)| *target == of);
+            aliases.map(|(alias, _)| alias.clone()).collect()
+        };
+        let image = |(fingerprint, image): (&String, &crate::model::Image)| {
+            (fingerprint.clone(), (aliases(fingerprint), image.properties.clone()))
+        };
+        default.images.iter().map(image).collect()
+    }
+
+    /// Sets back the times at which the images of the project `default` were uploaded and used.
+    pub fn age_images(&self, by: jiff::SignedDuration) {
+        if let Some(default) = self.shared.model().projects.get_mut("default") {
+            for image in default.images.values_mut() {
+                image.uploaded -= by;
+                image.last_used = image.last_used.map(|at| at - by);
+            }
+        }
+    }
+
+    /// Forgets all operations, as a daemon that is started anew does. What they had not finished stays half done.
+    pub fn forget_operations(&self) {
+        self.shared.operations.forget_all();
+    }
+
     /// Adds a project with this configuration and any name.
     pub fn add_project(&self, name: &str, config: BTreeMap<String, String>) {
         let project = crate::model::Project::new(String::new(), config);

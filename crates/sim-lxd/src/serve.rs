@@ -106,6 +106,7 @@ pub(crate) async fn carry_out(
     let spoiled = match &fault {
         Some(Fault::FailOperation(text)) => Some(OperationFault::Fail(text.clone())),
         Some(Fault::HangOperation) => Some(OperationFault::Hang),
+        Some(Fault::HalfMade) => Some(OperationFault::HalfMade),
         _ => None,
     };
     let code = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::FutureExt as _;
 use lxd_client::{
     Client, ClientConfig, Collection, Content, Enrolment, Error, ErrorKind, Found as _, Identity, ImageFiles,
-    ImageSource, InstanceSpec, InstanceType, Project, Status, Stop, Token,
+    ImageFingerprint, ImageSource, InstanceSpec, InstanceType, Origin, Project, Status, Stop, Token,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -393,8 +393,19 @@ async fn images(client: &Client, project: &str, boots: bool) {
         let found = client.image_alias(project, &alias).await.expect("an answer");
         assert_eq!(found.as_ref(), Some(&image), "in project {project}");
     }
+    for (key, value) in [("user.a", "1"), ("user.b", "2"), ("user.a", "3")] {
+        client.set_image_property(project, &image, key, value).await.expect("set");
+    }
+    let listed = client.images("default").await.expect("a list");
+    let listed = listed.into_iter().find(|listed| listed.fingerprint == image).expect("it is in the list");
+    assert_eq!(listed.aliases, std::slice::from_ref(&alias));
+    assert_eq!(listed.properties["user.a"], "3");
+    assert_eq!(listed.properties["user.b"], "2", "the others stay");
+    let age = jiff::Timestamp::now().duration_since(listed.uploaded_at).abs();
+    assert!(age < jiff::SignedDuration::from_mins(10), "{age}");
+    assert!(listed.last_used_at < listed.uploaded_at, "{}", listed.last_used_at);
     if boots {
-        booted(client, project, &alias).await;
+        booted(client, project, &alias, &image).await;
     } else {
         eprintln!("skipped: instances that run (no /bin/busybox to make an image from)");
     }
@@ -402,6 +413,7 @@ async fn images(client: &Client, project: &str, boots: bool) {
     expect_not_found(client.delete_image_alias(project, &alias).await);
     client.delete_image(project, &image, LONG).await.expect("deleted");
     expect_not_found(client.delete_image(project, &image, LONG).await);
+    expect_not_found(client.set_image_property(project, &image, "user.a", "1").await);
     expect_not_found(client.create_image_alias(project, &alias, &image).await);
 
     let (metadata, _) = tarball(dir.path(), "metadata.tar", &["metadata.yaml"], false);
@@ -417,12 +429,18 @@ async fn images(client: &Client, project: &str, boots: bool) {
 }
 
 /// Running instances.
-async fn booted(client: &Client, project: &str, alias: &str) {
+async fn booted(client: &Client, project: &str, alias: &str, image: &ImageFingerprint) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|a| (taken, a.port())).expect("an address");
     let from_image = |name| spec(name, ImageSource::Alias(alias.to_owned()));
 
     client.create_instance(project, &from_image("i"), LONG).await.expect("created");
+    let origins = client.origins().await.expect("a list");
+    assert!(origins.contains(&Origin::Image(image.clone())), "{origins:?}");
+    assert!(client.operations_on_instance(project, "i").await.expect("a list").is_empty());
+    let listed = client.images("default").await.expect("a list");
+    let listed = listed.into_iter().find(|listed| listed.fingerprint == *image).expect("it is in the list");
+    assert!(listed.last_used_at >= listed.uploaded_at, "{} is its last use", listed.last_used_at);
     client.start_instance(project, "i", LONG).await.expect("started");
     client.start_instance(project, "i", LONG).await.expect("runs already");
     assert_eq!(client.instance(project, "i").await.expect("there").status, Status::Running);

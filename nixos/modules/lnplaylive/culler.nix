@@ -18,6 +18,10 @@ let
     set -eu
     for file in "$CREDENTIALS_DIRECTORY"/state_*; do
       name=''${file##*/state_}
+      case $name in
+        # It is culled for the shop with this id.
+        shop.id) install -D -m 0600 "$file" "$RUNTIME_DIRECTORY/remotes/shop.id" ;;
+      esac
       for known in client.crt client.key server.fingerprint; do
         case $name in
           *_"$known") install -D -m 0600 "$file" "$RUNTIME_DIRECTORY/remotes/''${name%_"$known"}/$known" ;;

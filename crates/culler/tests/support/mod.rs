@@ -57,6 +57,7 @@ impl Project {
             stage: Stage::Provisioned,
             created: Timestamp::from_second(now(ahead.min(0) - HOUR)).ok(),
             removing: None,
+            shop: None,
         };
         let mut config = tags.to_config();
         for feature in ["features.images", "features.profiles"] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use lnplaylive_core::health::REPORT_VERSION;
 use lnplaylive_core::progress::Line;
+use lnplaylive_core::version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -65,12 +66,12 @@ pub(super) async fn serve(
 
 async fn answer(environment: &Environment, mut stream: UnixStream) -> anyhow::Result<()> {
     match control::read_request(&mut stream).await? {
-        Request::Status => write_line(&mut stream, &status(environment).await).await,
+        Request::Status => send(&mut stream, serde_json::to_string(&status(environment).await)?).await,
         Request::Follow => {
             let mut follower = environment.journal.follow();
             while let Some(lines) = follower.next().await {
                 for line in &lines {
-                    write_line(&mut stream, line).await?;
+                    send(&mut stream, version::write(line)).await?;
                 }
             }
             Ok(())
@@ -121,10 +122,10 @@ async fn status(environment: &Environment) -> Status {
     }
 }
 
-async fn write_line(stream: &mut UnixStream, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    timeout(control::ANSWER_TIMEOUT, stream.write_all(&line))
+/// Sends one line.
+async fn send(stream: &mut UnixStream, mut line: String) -> anyhow::Result<()> {
+    line.push('\n');
+    timeout(control::ANSWER_TIMEOUT, stream.write_all(line.as_bytes()))
         .await
         .context("the other side does not read")??;
     Ok(())

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::{self, SettingsError, range, wrong};
 use super::{Remote, remote};
+use crate::ids::ShopId;
 
 /// The culler's settings, from the same file as the shop's. Tables of other programs are skipped.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -20,9 +21,19 @@ pub struct CullerSettings {
     /// Directory of the client key pair and the remotes' certificates: the shop's, or one of the culler's own.
     #[serde(default)]
     state_dir: Option<PathBuf>,
+    /// The shop's table.
+    #[serde(default)]
+    shop: Shop,
     /// The culler's own table.
     #[serde(default)]
     pub culler: Culler,
+}
+
+/// The key of the shop's table that the culler needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Shop {
+    #[serde(default)]
+    id: Option<ShopId>,
 }
 
 /// The culler's own table.
@@ -65,6 +76,11 @@ impl CullerSettings {
         remote::complete(&mut settings.remotes, settings.remote.take())?;
         settings.culler.validate()?;
         Ok(settings)
+    }
+
+    /// The shop's id, if the settings have it; otherwise it is in the directory of the keys.
+    pub fn shop_id(&self) -> Option<&ShopId> {
+        self.shop.id.as_ref()
     }
 
     /// Directory of the keys. It has no default, because the shop's default is in its node's directory.

@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::breaker;
 use crate::catalogue::{Catalogue, Product, default_products};
+use crate::ids::ShopId;
 use crate::order::Policy;
 use crate::ticket::TicketKey;
 use source::{range, wrong};
@@ -73,6 +74,9 @@ impl<'de> Deserialize<'de> for Others {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shop {
+    /// The shop's id on its remotes, in case other shops use them too. Default: a random one, which is made on the first run
+    /// and stored in `state_dir`. Do not change it while the shop has environments.
+    pub id: Option<ShopId>,
     /// The page that attendees' links open.
     pub connect_page: Url,
     /// Fewest hours that can be bought.
@@ -107,6 +111,7 @@ pub struct Shop {
 impl Default for Shop {
     fn default() -> Self {
         Self {
+            id: None,
             connect_page: Url::parse("http://localhost:3000/connect").expect("a URL"),
             min_hours: 1,
             max_hours: 504,

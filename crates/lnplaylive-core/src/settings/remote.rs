@@ -43,11 +43,12 @@ pub struct Remote {
     /// SHA-256 fingerprint of the server's certificate, 64 hex digits. Required without a token; a token contains it.
     #[serde(default)]
     pub server_fingerprint: Option<String>,
-    /// Alias of the image that instances are made from.
+    /// Alias of the image that instances are made from. With files of an image, the first part of the alias; the digest of the
+    /// files follows.
     #[serde(default = "default_image")]
     pub image: String,
-    /// The image as one tarball with metadata and root file system, uploaded if the remote has no image with that alias. An
-    /// existing alias is never replaced.
+    /// The image as one tarball with metadata and root file system, uploaded if the remote lacks it. Without files of an image,
+    /// the remote's operator provides one.
     #[serde(default)]
     pub image_file: Option<PathBuf>,
     /// The tarball with the image's metadata, instead of `image_file`. Requires `image_rootfs_file`.

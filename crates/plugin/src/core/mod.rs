@@ -9,6 +9,7 @@
 //! error, storefront, interfaces,
 //! snapshot                         plain data and traits
 //! order_handle                     one open order and its record
+//! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! admission                        who may order
@@ -23,6 +24,7 @@
 pub mod admission;
 pub mod availability;
 pub mod error;
+pub mod expired_orders;
 pub mod interfaces;
 pub mod operator;
 pub mod order_book;

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::ShopError;
+use super::expired_orders::ExpiredOrders;
 use super::interfaces::{
     DamagedRecord, InvoiceStatus, Invoices, NodeError, OrderList, Record, Records, Removal, RemoveIf,
 };
@@ -38,6 +39,7 @@ pub struct OrderBook {
     unpaid_permits: Arc<Semaphore>,
     open: RwLock<HashMap<OrderId, Arc<OrderHandle>>>,
     damaged: Mutex<Vec<DamagedRecord>>,
+    expired: ExpiredOrders,
     unmatched_labels: Mutex<HashSet<String>>,
     loaded: watch::Sender<bool>,
     closed_changed: watch::Sender<()>,
@@ -85,6 +87,7 @@ impl OrderBook {
             unpaid_permits: Arc::new(Semaphore::new(max_unpaid)),
             open: RwLock::default(),
             damaged: Mutex::default(),
+            expired: ExpiredOrders::default(),
             unmatched_labels: Mutex::default(),
             loaded: watch::Sender::new(false),
             closed_changed: watch::Sender::new(()),
@@ -310,6 +313,10 @@ impl OrderBook {
             let swept = match self.remove_unpaid(&handle, &[RemoveIf::Expired]).await {
                 // It was paid, or by the node's clock it has not expired yet.
                 Ok(false) => self.find_payment(&handle).await,
+                Ok(true) if handle.is_unpaid() => {
+                    self.expired.remember(handle.order(), now);
+                    Ok(())
+                }
                 other => other.map(drop),
             };
             if let Err(error) = swept {
@@ -417,6 +424,17 @@ impl OrderBook {
             Some(Ok(record)) => Ok(Found::Closed(Box::new(record.order))),
             Some(Err(_)) => Err(ShopError::DamagedRecord),
             None => Err(ShopError::NoSuchOrder),
+        }
+    }
+
+    /// An order as its buyer sees it: also one that expired unpaid and whose record is gone.
+    pub async fn find_for_buyer(&self, id: OrderId) -> Result<Found, ShopError> {
+        match self.find(id).await {
+            Err(ShopError::NoSuchOrder) => {
+                let expired = self.expired.get(id, self.recorder.clock.now());
+                expired.map(|order| Found::Closed(Box::new(order))).ok_or(ShopError::NoSuchOrder)
+            }
+            found => found,
         }
     }
 

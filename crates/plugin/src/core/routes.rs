@@ -77,7 +77,7 @@ impl RoutesPublisher {
                 known.some_silent = true;
                 continue;
             };
-            known.environments.extend(load.environments.iter().cloned());
+            known.environments.extend(load.environments.iter().filter(|one| one.is_own).cloned());
             known.hosts.extend(load.members.iter().map(|member| url_host(&member.host)));
         }
         known.environments.extend(self.availability.handed_over());
@@ -132,6 +132,7 @@ mod tests {
         Environment {
             project: ProjectName::new(at(ends), order).expect("a name"),
             order,
+            is_own: true,
             expires_at: at(ends),
             hours: 1,
             ports: PortBlock { first, count: 3 },

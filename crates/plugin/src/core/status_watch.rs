@@ -36,7 +36,7 @@ impl StatusWatch {
         let deadline = Instant::now() + limit;
         match self.waiting.try_acquire() {
             Ok(_permit) => self.wait_until(id, known, deadline).await,
-            Err(_) => Ok(self.probes.shown(self.orders.find(id).await?.snapshot())),
+            Err(_) => Ok(self.probes.shown(self.orders.find_for_buyer(id).await?.snapshot())),
         }
     }
 
@@ -44,7 +44,7 @@ impl StatusWatch {
         // Before the look, so that no change between the two is missed.
         let mut closed_changed = self.orders.closed_changed();
         let mut health_changed = self.probes.changed();
-        let mut found = self.orders.find(id).await?;
+        let mut found = self.orders.find_for_buyer(id).await?;
         loop {
             let mut shown = match &found {
                 Found::Open(handle) => Some(handle.watch()),
@@ -76,7 +76,7 @@ impl StatusWatch {
                 // Perhaps that of another one. The probes, which have the sender, live.
                 _ = health_changed.changed() => {}
                 // It may be open again, or its record another one. The book, which has the sender, lives.
-                _ = closed_changed.changed() => found = self.orders.find(id).await?,
+                _ = closed_changed.changed() => found = self.orders.find_for_buyer(id).await?,
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Room for sale, and reservations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lnplaylive_core::catalogue::Selection;
@@ -9,7 +10,7 @@ use lnplaylive_plugin::core::sales::Wish;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::world::{Fault, World, buy, order, until, wish};
+use crate::world::{Fault, Hold, World, buy, order, pay, remote, until, wish};
 
 #[test]
 fn the_last_place_is_sold_once() {
@@ -198,4 +199,38 @@ fn what_is_not_for_sale_is_refused_before_anything_is_made() {
         }
         assert_eq!((world.count("store.insert"), world.count("invoice")), (0, 0));
     });
+}
+
+/// An order's poll waits for a slow remote, while another order is placed, handed over and closed. `between` are polls after that
+/// hand-over, which tell of it.
+fn ports_after_a_slow_poll(between: usize) {
+    let world = World::new();
+    world.set("/remotes", json!([remote("a"), remote("slow")]));
+    world.run_whole(async |shop| {
+        until("the first poll", || shop.availability.remote_states().len() == 2).await;
+        let first = order(&shop).await.expect("an order");
+        let second = order(&shop).await.expect("an order");
+        // The first remote of the next poll tells what it has, which is nothing; then the other lets everybody wait.
+        let hold = Arc::new(Hold::default());
+        world.fail_times("remote.poll", 1, 1, Fault::Held(Arc::clone(&hold)));
+        let polls = world.count("remote.poll");
+        pay(&world, &shop, first).await;
+        hold.reached().await;
+        assert_eq!(world.count("remote.poll"), polls + 2, "it is the order's own poll");
+        pay(&world, &shop, second).await;
+        world.closed(second).await;
+        for _ in 0..between {
+            shop.availability.poll_remotes().await;
+        }
+        hold.release();
+        world.settled().await;
+        let ports: Vec<_> = world.data().projects.iter().map(|((on, _), p)| (on.clone(), p.ports)).collect();
+        assert_ne!(ports[0], ports[1]);
+    });
+}
+
+#[test]
+fn an_order_that_was_handed_over_during_a_poll_has_its_ports() {
+    ports_after_a_slow_poll(0);
+    ports_after_a_slow_poll(1);
 }

@@ -7,7 +7,7 @@ use lnplaylive_core::OrderId;
 use lnplaylive_plugin::core::{Shop, ShopError};
 use tokio::time::sleep;
 
-use crate::world::{Fault, World, buy, order, pay};
+use crate::world::{Fault, World, buy, order, pay, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -118,5 +118,28 @@ fn too_many_who_wait_are_answered_at_once() {
         for one in waiting {
             assert!(one.await.expect("no panic"));
         }
+    });
+}
+
+/// The page of an order that nobody paid says so, and not that there is none.
+#[test]
+fn an_order_that_expired_unpaid_is_shown_for_a_day() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        let id = order(&shop).await.expect("an order");
+        let unpaid = shop.status_watch.wait(id, 0, LONG).await.expect("a status").order;
+        until("it is swept", || !world.data().open.contains_key(&id)).await;
+        let now = shop.clock.now();
+        let shown = shop.orders.find_for_buyer(id).await.expect("it is remembered").snapshot();
+        assert_eq!((&shown.order.state, &shown.order.terms), (&unpaid.state, &unpaid.terms));
+        assert!(shown.order.invoice_expires_at <= now);
+        let known = shown.revision(now);
+        let waited = shop.status_watch.wait(id, known, LONG).await.expect("a status");
+        assert_eq!(waited.revision(shop.clock.now()), known, "nothing changes any more");
+        // To the operator it is gone, and nothing can be done with it.
+        assert!(matches!(shop.operator.retry(id).await, Err(ShopError::NoSuchOrder)));
+
+        sleep(Duration::from_secs(24 * 3600)).await;
+        assert!(matches!(shop.orders.find_for_buyer(id).await, Err(ShopError::NoSuchOrder)));
     });
 }

@@ -672,6 +672,7 @@ impl Remotes for World {
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
                         order: p.order,
+                        is_own: true,
                         expires_at: p.expires_at,
                         hours: 1,
                         ports: p.ports,

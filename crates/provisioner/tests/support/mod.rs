@@ -99,6 +99,13 @@ impl World {
         Self { dir, remotes, provisioner, address }
     }
 
+    /// Another run of the shop: it knows nothing but what is stored.
+    pub(crate) fn restarted(&self) -> Provisioner {
+        let file = self.dir.path().join("settings.toml");
+        let settings = Settings::load(Some(&file)).expect("settings");
+        Provisioner::new(&settings, &self.dir.path().join("state")).expect("a provisioner")
+    }
+
     pub(crate) fn remote(&self) -> &SimRemote {
         &self.remotes[0]
     }

@@ -1,5 +1,7 @@
 //! Images: their fingerprints and aliases. Their contents are not needed, so they are discarded.
 
+use std::collections::BTreeMap;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest as _, Multipart, Path, Query, Request, State},
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Ctx, Params, Refusal, Shared, accepted, created, not_found, ok, parse, refuse};
-use crate::model::Image;
+use crate::{model::Image, rules::Kind};
 
 /// Magic numbers of image files: tar (further in), gzip, xz, zstd, bzip2, squashfs, qcow2.
 const MAGICS: [&[u8]; 6] = [b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh", b"hsqs", b"QFI\xfb"];
@@ -36,6 +38,31 @@ pub(super) async fn read(
     }
 }
 
+#[derive(Deserialize)]
+struct Change {
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
+}
+
+/// Sets properties; the others stay.
+pub(super) async fn patch(
+    State(shared): Ctx,
+    Query(params): Query<Params>,
+    Path(fingerprint): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let Change { properties } = parse(&body)?;
+    let mut model = shared.model();
+    let owner = model.owner_mut("images", &params.project);
+    match owner.and_then(|owner| owner.images.get_mut(&fingerprint)) {
+        Some(image) => {
+            image.properties.extend(properties);
+            ok(json!({}))
+        }
+        None => not_found("Image not found"),
+    }
+}
+
 /// Receives an image as one file or as a form with two. The body is hashed and discarded.
 pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, request: Request) -> Answer {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -48,6 +75,9 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
             let Some(mut field) = field.filter(|f| f.name().is_some_and(|n| wanted.contains(&n))) else {
                 return refuse(StatusCode::BAD_REQUEST, format!("Invalid multipart image: no {}", wanted[0]));
             };
+            if field.name() == Some("rootfs.img") {
+                received.kind = Kind::VirtualMachine;
+            }
             while let Some(chunk) = field.chunk().await.map_err(|e| bad(e.to_string()))? {
                 received.add(&chunk);
             }
@@ -70,19 +100,26 @@ pub(super) async fn upload(State(shared): Ctx, Query(params): Query<Params>, req
             if owner.images.contains_key(&fingerprint) {
                 return Err("Image with same fingerprint already exists".into());
             }
-            owner.images.insert(fingerprint, Image::new(received.size));
+            owner.images.insert(fingerprint, Image::new(received.size, received.kind));
             Ok(metadata)
         })
     };
     accepted(&operation)
 }
 
-#[derive(Default)]
 struct Received {
+    /// Containers, unless it has a disk.
+    kind: Kind,
     hash: Sha256,
     size: u64,
     /// The first bytes, from which the format is detected.
     start: Vec<u8>,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { kind: Kind::Container, hash: Sha256::new(), size: 0, start: Vec::new() }
+    }
 }
 
 impl Received {

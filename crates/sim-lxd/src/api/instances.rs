@@ -19,6 +19,7 @@ use crate::{
     instance::{ConfigMap, DeviceMap, Instance, Settings, Spec},
     member::Member,
     model::Model,
+    operations::{CREATING, OperationFault, SERVING},
     remote::Server,
     rules::{Kind, Subject, When},
 };
@@ -156,18 +157,31 @@ pub(super) async fn create(
     if let Err(text) = check(&shared, (&project, &name, kind), &member, &settings, &[When::Request]) {
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
     }
-    let spec = Spec { name, project, kind, settings, architecture, has_image: fingerprint.is_some() };
+    let spec = Spec { name, project, kind, settings, architecture, image: fingerprint };
     let resources = json!({"instances": [format!("/1.0/instances/{}", spec.name)]});
     let work = {
         let shared = shared.clone();
+        let stops_halfway =
+            SERVING.try_with(|serving| matches!(serving.spoiled, Some(OperationFault::HalfMade)));
         async move {
-            create_now(&shared, spec, member).map_err(|e| format!("Failed creating instance record: {e}"))
+            let faults = member.faults.clone();
+            let mut cleared = std::pin::pin!(faults.cleared());
+            // From here on no clearing is missed.
+            let _ = futures_util::poll!(&mut cleared);
+            let instance = create_now(&shared, spec, member)
+                .map_err(|e| format!("Failed creating instance record: {e}"))?;
+            if stops_halfway == Ok(true) {
+                instance.set_half_made(true);
+                cleared.await;
+                instance.set_half_made(false);
+            }
+            Ok(Value::Null)
         }
     };
-    accepted(&shared.operations.start("Creating instance", resources, work))
+    accepted(&shared.operations.start(CREATING, resources, work))
 }
 
-fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value, String> {
+fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Arc<Instance>, String> {
     if spec.architecture != member.state().machine.architecture {
         return Err("Requested architecture isn't supported by this host".into());
     }
@@ -177,10 +191,16 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Value,
     if project.instances.contains_key(&spec.name) {
         return Err("Add instance info to the database: This \"instances\" entry already exists".into());
     }
-    let name = spec.name.clone();
+    let (name, of, image) = (spec.name.clone(), spec.project.clone(), spec.image.clone());
     let instance = Instance::create(spec, member, shared.ground.clone()).map_err(|e| e.to_string())?;
-    project.instances.insert(name, Arc::new(instance));
-    Ok(Value::Null)
+    let instance = Arc::new(instance);
+    project.instances.insert(name, Arc::clone(&instance));
+    if let Some(owner) = model.owner_mut("images", &of)
+        && let Some(image) = image.and_then(|image| owner.images.get_mut(&image))
+    {
+        image.last_used = Some(jiff::Timestamp::now());
+    }
+    Ok(instance)
 }
 
 /// Checks an instance against the rules of a moment.
@@ -322,6 +342,7 @@ pub(super) async fn delete(
             if instance.is_running() {
                 return Err("Instance is running".into());
             }
+            check_idle(&shared, &instance)?;
             if let Some(project) = shared.model().projects.get_mut(&params.project) {
                 project.instances.remove(&name);
             }
@@ -352,9 +373,16 @@ pub(super) async fn read_state(
     }))
 }
 
+/// Refuses to work on an instance that is being created: `operationlock.go`, `CreateWaitGet`.
+fn check_idle(shared: &Shared, instance: &Instance) -> Result<(), String> {
+    let busy = shared.operations.creates(&instance.name);
+    if busy { Err("Instance is busy running a \"create\" operation".into()) } else { Ok(()) }
+}
+
 /// Starts an instance, unless a rule or a port in use prevents it.
 pub(crate) async fn start(shared: &Shared, instance: &Arc<Instance>) -> Result<(), String> {
     let settings = instance.settings();
+    check_idle(shared, instance)?;
     if !instance.is_running() {
         let whose = (instance.project.as_str(), instance.name.as_str(), instance.kind);
         check(shared, whose, &instance.member(), &settings, &[When::StartOrChange, When::Start])?;

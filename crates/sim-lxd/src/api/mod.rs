@@ -228,7 +228,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         )
         // Images are streamed and have no size limit.
         .route("/1.0/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
-        .route("/1.0/images/{fingerprint}", get(images::read).delete(images::delete))
+        .route("/1.0/images/{fingerprint}", get(images::read).patch(images::patch).delete(images::delete))
         .route("/1.0/images/aliases", get(images::list_aliases).post(images::create_alias))
         .route("/1.0/images/aliases/{name}", get(images::read_alias).delete(images::delete_alias))
         .route("/1.0/instances", get(instances::list).post(instances::create))

@@ -109,7 +109,7 @@ pub(super) async fn invoice_status(shop: &Arc<Shop>, params: Value) -> Answer {
             );
         }
     }
-    let found = shop.orders.find(params.order_id()?).await?;
+    let found = shop.orders.find_for_buyer(params.order_id()?).await?;
     let snapshot = shop.probes.shown(found.snapshot());
     Ok(view::buyer_status(&snapshot, shop.clock.now(), shop.contact.as_deref()))
 }
