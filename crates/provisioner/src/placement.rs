@@ -169,6 +169,7 @@ mod tests {
             members: vec![member(None, memory)],
             clustered: false,
             warnings: Vec::new(),
+            clock_ahead: None,
         };
         RemoteReport { name: name.into(), load: Ok(load) }
     }
@@ -294,6 +295,7 @@ mod tests {
             members: members.collect(),
             clustered: true,
             warnings: Vec::new(),
+            clock_ahead: None,
         };
         RemoteReport { name: "c".into(), load: Ok(load) }
     }

@@ -84,6 +84,8 @@ pub struct Shop {
     pub max_unpaid_orders: u32,
     /// Seconds that an unpaid order is kept, and shown as expired, after its invoice has expired.
     pub unpaid_retention_secs: u32,
+    /// Days that an order is kept after its end; 0 for ever. An order ends with its environment, or with its refund.
+    pub closed_retention_days: u32,
     /// Contact for buyers whose orders failed: an e-mail address, a URL, or a few words.
     pub contact: Option<String>,
     /// Accepts orders with `node_access=full`, whose connection strings allow every method of a node, including starting
@@ -102,10 +104,19 @@ impl Default for Shop {
             invoice_expiry_secs: 600,
             max_unpaid_orders: 1000,
             unpaid_retention_secs: 60,
+            closed_retention_days: 365,
             contact: None,
             full_node_access: false,
             routes_file: None,
         }
+    }
+}
+
+impl Shop {
+    /// Time that an order is kept after its end; `None` for ever.
+    pub fn closed_retention(&self) -> Option<SignedDuration> {
+        let days = self.closed_retention_days;
+        (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days)))
     }
 }
 
@@ -188,6 +199,7 @@ impl Settings {
         range("shop.invoice_expiry_secs", invoice_expiry_secs, 5..=86_400)?;
         range("shop.max_unpaid_orders", max_unpaid_orders, 1..=100_000)?;
         range("shop.unpaid_retention_secs", unpaid_retention_secs, 0..=86_400)?;
+        range("shop.closed_retention_days", self.shop.closed_retention_days, 0..=36_500)?;
         if !matches!(self.shop.connect_page.scheme(), "http" | "https")
             || self.shop.connect_page.fragment().is_some()
         {

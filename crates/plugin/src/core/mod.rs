@@ -7,21 +7,29 @@
 //!
 //! ```text
 //! error, interfaces, snapshot      plain data and traits
+//! reminder                         when to log again what lasts
+//! clocks                           this machine's clock and the remotes'
 //! order_handle                     one open order and its record
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! routes                           the gateway's route table
+//! archive                          orders that have ended
+//! clean_up                         removes what abandoned placements have left
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
 //! shop                             puts it together and runs the background tasks
 //! ```
 
+pub mod archive;
 pub mod availability;
+pub mod clean_up;
+pub mod clocks;
 pub mod error;
 pub mod interfaces;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;
+pub mod reminder;
 pub mod routes;
 pub mod sales;
 pub mod shop;

@@ -9,6 +9,7 @@ use lnplaylive_core::settings::SettingsError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::archive::Archivist;
 use super::availability::Availability;
 use super::interfaces::{Clock, Invoices, NodeError, OrderStore, Remotes, RouteFile};
 use super::operator::Operator;
@@ -65,6 +66,7 @@ pub struct Background {
     availability: Arc<Availability>,
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
+    archivist: Archivist,
     remotes: Arc<dyn Remotes>,
     to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
 }
@@ -108,6 +110,11 @@ impl Shop {
                 settings.provisioning.clone(),
             )),
             routes,
+            archivist: Archivist::new(
+                Arc::clone(&orders),
+                Arc::clone(&availability),
+                settings.shop.closed_retention(),
+            ),
             remotes: Arc::clone(&remotes),
             to_work,
         };
@@ -137,13 +144,14 @@ impl Shop {
 }
 
 impl Background {
-    /// Reads the open orders, finds missed payments, sweeps, provisions and polls, for as long as the runtime lives.
+    /// Reads the open orders, finds missed payments, sweeps, provisions, polls and archives, for as long as the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, archivist, remotes, to_work } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
-            sweep(&orders, &availability)
+            sweep(&orders, &availability),
+            archivist.run(),
         );
     }
 }
