@@ -108,7 +108,9 @@ fn what_is_left_on_a_remote_that_is_gone_is_forgotten_when_the_operator_says_so(
         let refused = shop.operator.forget(other, leftovers(&world, id)[0]).await;
         assert!(matches!(refused, Err(ShopError::InvalidState { .. })), "{refused:?}");
         // One of them is being removed in this moment, and does not end.
+        world.heal();
         let hold = world.hold("remote.take_down");
+        world.fail_times("remote.take_down", 0, usize::MAX, Fault::Lost);
         hold.reached().await;
         for project in leftovers(&world, id) {
             assert!(world.data().open.contains_key(&id));

@@ -273,6 +273,12 @@ impl World {
         start.checked_add(SignedDuration::try_from(passed).expect("not long")).expect("in range")
     }
 
+    /// Lets time pass between two runs.
+    pub(crate) fn pass(&self, time: Duration) {
+        let mut clock = self.time.lock().expect("not poisoned");
+        clock.0 = clock.0.checked_add(SignedDuration::try_from(time).expect("not long")).expect("in range");
+    }
+
     /// Sets this machine's clock, ahead of the true time by `lead`.
     pub(crate) fn set_clock(&self, lead: SignedDuration) {
         self.data().lead = lead;
