@@ -30,6 +30,9 @@ use crate::secret::Secret;
 /// Most entries of an order's history; the oldest are dropped first.
 const MAX_HISTORY: usize = 100;
 
+/// Beginning of the history's entries about attempts that did not place an order.
+const NOT_PLACED: &str = "not placed";
+
 /// Limits and waits for attempts to provision an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -199,7 +202,7 @@ pub struct Handover {
     pub project: ProjectName,
     /// End of the environment; never earlier than the project's name says.
     pub expires_at: Timestamp,
-    /// One for each node, node 0 first.
+    /// One for each node, node 0 first. None once the environment has ended and the record is archived.
     pub connection_strings: Vec<ConnectionString>,
     /// When the operator recorded a refund. The environment stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -428,6 +431,8 @@ pub enum Event {
     },
     /// The remote is known to have nothing of this project any more.
     LeftoverGone(ProjectName),
+    /// The operator no longer wants the shop to remove what is left of this project.
+    LeftoverForgotten(ProjectName),
     /// The operator asks to try again.
     Retry,
     /// The operator cancels the order; its price is to be refunded.
@@ -536,6 +541,24 @@ impl Order {
         self.work() == Work::Close
     }
 
+    /// The time since which nothing is to come for the order any more: its environment has ended, or its price was
+    /// refunded. `None` while something is left to do, the environment runs, or a refund is owed. It may be in the future.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Provisioned { handover, .. } if self.is_over() => Some(handover.expires_at),
+            State::Failed { refunded_at, .. } if self.is_over() => *refunded_at,
+            _ => None,
+        }
+    }
+
+    /// The order as it is kept for the operator's books after its end, without the secrets that are of no use any more.
+    pub fn without_secrets(mut self) -> Self {
+        if let State::Provisioned { handover, .. } = &mut self.state {
+            handover.connection_strings.clear();
+        }
+        self
+    }
+
     /// The order after `event`, which happened at `now`.
     ///
     /// Refuses an event that the state does not allow. A second [`Event::Paid`] changes nothing: several watchers see the
@@ -545,12 +568,25 @@ impl Order {
         let what = next.step(event, now, policy)?;
         if let Some(what) = what {
             next.revision += 1;
-            if next.history.len() >= MAX_HISTORY {
-                next.history.remove(0);
-            }
-            next.history.push(HistoryEntry { at: now, what });
+            next.note(now, what);
         }
         Ok(next)
+    }
+
+    /// Adds an entry to the history. Attempts in a row that did not place the order are one entry, whose time is the
+    /// first one's: an order may wait for weeks.
+    fn note(&mut self, now: Timestamp, what: String) {
+        if let Some(last) = self.history.last_mut()
+            && last.what.starts_with(NOT_PLACED)
+            && what.starts_with(NOT_PLACED)
+        {
+            last.what = what;
+            return;
+        }
+        if self.history.len() >= MAX_HISTORY {
+            self.history.remove(0);
+        }
+        self.history.push(HistoryEntry { at: now, what });
     }
 
     /// Moves to the next state; returns a sentence for the history if anything has changed.
@@ -575,7 +611,13 @@ impl Order {
             (State::Queued { paid_at, mut attempts }, Event::NotPlaced { reason }) => {
                 attempts.faults += 1;
                 attempts.not_before = later(now, policy.wait(attempts.faults));
-                (State::Queued { paid_at, attempts }, format!("not placed: {reason}"))
+                let times = attempts.faults;
+                let what = if times == 1 {
+                    format!("{NOT_PLACED}: {reason}")
+                } else {
+                    format!("{NOT_PLACED}, {times} times in a row, the last at {now}: {reason}")
+                };
+                (State::Queued { paid_at, attempts }, what)
             }
 
             (State::Placing { paid_at, attempts, placement }, Event::InstanceRuns) => {
@@ -687,6 +729,13 @@ impl Order {
                 self.leftovers.retain(|l| l.project != project);
                 (state, format!("removed {project}"))
             }
+            (state, Event::LeftoverForgotten(project)) => {
+                let Some(at) = self.leftovers.iter().position(|l| l.project == project) else {
+                    return Err(refused);
+                };
+                let remote = self.leftovers.remove(at).remote;
+                (state, format!("forgot {project} on {remote}, as the operator said"))
+            }
             _ => return Err(refused),
         };
         self.state = state;
@@ -753,6 +802,7 @@ impl Event {
             Self::HandedOver { .. } => "hand over",
             Self::StepFailed { .. } => "record a failed step of",
             Self::LeftoverGone(_) => "record a removed leftover of",
+            Self::LeftoverForgotten(_) => "forget a project that is no leftover of",
             Self::Retry => "retry",
             Self::Cancel => "cancel",
             Self::Refunded { .. } => "record a refund of",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::culling::{MAX_SKEW, PLACING_LIMIT, Reason, Verdict, WrongClock, agreed_time, judge};
+use lnplaylive_core::culling::{PLACING_LIMIT, Reason, Verdict, judge};
 use lnplaylive_core::tags::{
     KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_SHOP,
     KEY_STATE, Stage, TagError,
@@ -216,27 +216,6 @@ fn what_carries_nothing_of_ours_is_foreign() {
         let verdict = judge(name, &similar, Some(&shop()), Timestamp::MAX, SignedDuration::ZERO);
         assert_eq!(verdict, Verdict::Foreign, "{name:?}");
     }
-}
-
-#[test]
-fn one_clock_alone_is_not_believed() {
-    let now = at(NOW);
-    let second = SignedDuration::from_secs(1);
-    let years = SignedDuration::from_hours(24 * 365 * 30);
-    assert_eq!(agreed_time(now, Some(SignedDuration::ZERO)), Ok(now));
-    assert_eq!(agreed_time(now, Some(MAX_SKEW)), Ok(now), "the earlier one");
-    assert_eq!(agreed_time(now, Some(-MAX_SKEW)), Ok(at(NOW - MAX_SKEW.as_secs())));
-    for ahead in [MAX_SKEW + second, -MAX_SKEW - second, years, -years] {
-        let theirs = at(NOW + ahead.as_secs());
-        assert_eq!(agreed_time(now, Some(ahead)), Err(WrongClock::Apart { ours: now, theirs }));
-    }
-    for ahead in [SignedDuration::MAX, SignedDuration::MIN] {
-        assert!(matches!(agreed_time(now, Some(ahead)), Err(WrongClock::Apart { .. })));
-    }
-    assert_eq!(agreed_time(now, None), Err(WrongClock::Unknown));
-    let early = "2025-12-31T23:59:59Z".parse().expect("a time");
-    assert_eq!(agreed_time(early, Some(SignedDuration::ZERO)), Err(WrongClock::Ours(early)));
-    assert!(agreed_time("2026-01-01T00:00:00Z".parse().expect("a time"), Some(second)).is_ok());
 }
 
 #[test]

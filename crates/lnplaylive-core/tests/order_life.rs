@@ -50,6 +50,7 @@ enum Kind {
     HandedOver { strings: usize },
     Failed { severity: Severity },
     LeftoverGone,
+    LeftoverForgotten,
     Retry,
     Cancel,
     Refunded,
@@ -70,12 +71,18 @@ fn kinds() -> impl Strategy<Value = Kind> {
         3 => prop_oneof![3 => Just(8_usize), 1 => 0..20_usize].prop_map(|strings| Kind::HandedOver { strings }),
         4 => severities().prop_map(|severity| Kind::Failed { severity }),
         2 => Just(Kind::LeftoverGone),
+        1 => Just(Kind::LeftoverForgotten),
         1 => Just(Kind::Retry),
         1 => Just(Kind::Cancel),
         1 => Just(Kind::Refunded),
         1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
         2 => any::<bool>().prop_map(|remove_first| Kind::Replace { remove_first }),
     ]
+}
+
+/// The project of the order's first leftover, or one that is none.
+fn leftover(order: &Order) -> ProjectName {
+    order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project)
 }
 
 fn event(kind: Kind, order: &Order, second: i64) -> Event {
@@ -88,9 +95,8 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
             Event::HandedOver { expires_at: at(second) + order.owed_time(), connection_strings: strings(n) }
         }
         Kind::Failed { severity } => Event::StepFailed { severity, reason: "it broke".into() },
-        Kind::LeftoverGone => Event::LeftoverGone(
-            order.leftovers.first().map_or_else(|| placement(order, 1).project, |l| l.project),
-        ),
+        Kind::LeftoverGone => Event::LeftoverGone(leftover(order)),
+        Kind::LeftoverForgotten => Event::LeftoverForgotten(leftover(order)),
         Kind::Retry => Event::Retry,
         Kind::Cancel => Event::Cancel,
         Kind::Refunded => Event::Refunded { note: None },
@@ -126,7 +132,7 @@ proptest! {
                 Event::Placed(placement) => {
                     prop_assert!(on_remotes.insert(placement.project), "one project, one placement");
                 }
-                Event::LeftoverGone(project) => {
+                Event::LeftoverGone(project) | Event::LeftoverForgotten(project) => {
                     prop_assert!(on_remotes.remove(&project));
                 }
                 _ => {}
@@ -255,6 +261,66 @@ fn waits_grow_and_stay_bounded() {
         last = wait;
     }
     assert_eq!(last, policy.max_backoff);
+}
+
+#[test]
+fn attempts_in_a_row_that_do_not_place_an_order_are_one_entry_of_its_history() {
+    let policy = Policy::default();
+    let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+    for second in 1..=200 {
+        let reason = if second % 2 == 0 { "full" } else { "does not answer" };
+        order = order.apply(Event::NotPlaced { reason: reason.into() }, at(second), &policy).expect("queued");
+    }
+    assert_eq!(order.revision, 201, "each is a change");
+    let placed = Event::Placed(placement(&order, 1_000_000));
+    order = order.apply(placed, at(300), &policy).expect("placed");
+    order = order
+        .apply(event(Kind::Failed { severity: Severity::Final }, &order, 0), at(301), &policy)
+        .expect("");
+    order = order.apply(Event::NotPlaced { reason: "full".into() }, at(400), &policy).expect("queued");
+    let history: Vec<_> = order.history.iter().map(|entry| (entry.at, entry.what.as_str())).collect();
+    let repeated = format!("not placed, 200 times in a row, the last at {}: full", at(200));
+    assert_eq!(history[..2], [(at(0), "paid"), (at(1), repeated.as_str())]);
+    assert_eq!(history[4..], [(at(400), "not placed: full")], "a new row");
+}
+
+#[test]
+fn what_an_order_has_left_is_forgotten_if_the_operator_says_so() {
+    let policy = Policy::default();
+    let apply = |order: &Order, event| order.apply(event, at(0), &policy);
+    let mut order = apply(&order(), Event::Paid).expect("paid");
+    order = apply(&order, Event::Placed(placement(&order, 1_000_000))).expect("placed");
+    order = apply(&order, Event::Cancel).expect("cancelled");
+    let error =
+        apply(&order, Event::LeftoverForgotten(placement(&order, 1).project)).expect_err("no leftover");
+    assert!(error.to_string().contains("no leftover of an order that is cancelled"), "{error}");
+    assert!(!order.is_over());
+    let project = order.leftovers[0].project;
+    order = apply(&order, Event::LeftoverForgotten(project)).expect("forgotten");
+    assert!(order.is_over());
+    let last = &order.history.last().expect("an entry").what;
+    assert!(last.starts_with(&format!("forgot {project} on remote-")), "{last}");
+}
+
+#[test]
+fn an_order_ends_with_its_environment_or_with_its_refund() {
+    let policy = Policy::default();
+    let mut order = order().apply(Event::Paid, at(0), &policy).expect("paid");
+    let apply =
+        |order: &Order, kind, second| order.apply(event(kind, order, second), at(second), &policy).expect("");
+    let failed = apply(&order, Kind::Cancel, 10);
+    assert_eq!(failed.ended_at(), None, "its price is owed");
+    assert_eq!(apply(&failed, Kind::Refunded, 20).ended_at(), Some(at(20)));
+    for kind in [Kind::Placed, Kind::InstanceRuns, Kind::HandedOver { strings: 8 }] {
+        assert_eq!(order.ended_at(), None);
+        order = apply(&order, kind, 30);
+    }
+    let State::Provisioned { handover, .. } = &order.state else { panic!("it is handed over") };
+    assert_eq!(order.ended_at(), Some(handover.expires_at));
+    let refunded = apply(&order, Kind::Refunded, 40);
+    assert_eq!(refunded.ended_at(), order.ended_at(), "its environment stays");
+    let State::Provisioned { handover, .. } = refunded.without_secrets().state else { panic!("it stays so") };
+    assert_eq!((handover.connection_strings, handover.refunded_at), (vec![], Some(at(40))));
 }
 
 #[test]

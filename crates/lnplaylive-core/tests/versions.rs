@@ -57,6 +57,18 @@ const ORDERS: &[(u32, &str)] = &[
                 "ports": {"first": 20000, "count": 2}}},
         "leftovers": [], "history": [], "version": 2}"#,
     ),
+    (
+        1,
+        r#"{"id": "lnplaylive-0819da5d-5cfa-411b-a851-8c08f9178624",
+        "terms": {"sku": "A", "node_count": 8, "hours": 48, "amount_msat": 76800000},
+        "created_at": "2026-11-22T15:31:08Z", "invoice_expires_at": "2026-11-22T15:41:08Z", "revision": 65,
+        "state": "provisioned", "paid_at": "2026-11-22T15:31:20Z",
+        "handover": {"remote": "eu-1", "project": "lnplaylive-1795534268-0819da5d",
+            "expires_at": "2026-11-24T15:46:10Z", "connection_strings": []},
+        "leftovers": [], "history": [
+            {"at": "2026-11-22T15:31:20Z", "what": "paid"},
+            {"at": "2026-11-22T15:31:21Z", "what": "not placed, 57 times in a row, the last at 2026-11-22T16:21:20Z: full"}]}"#,
+    ),
 ];
 
 /// Environment specs, by version.

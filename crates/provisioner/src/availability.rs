@@ -258,6 +258,7 @@ mod tests {
             members: vec![Member { name: None, host: "192.0.2.1".into(), machine: Ok(machine) }],
             clustered: false,
             warnings: Vec::new(),
+            clock_ahead: None,
         };
         RemoteReport { name: name.into(), load: Ok(load) }
     }

@@ -3,15 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use jiff::SignedDuration;
 use lnplaylive_core::settings::{self, AddressRange, InstanceType};
 use lxd_client::{ImageInfo, Item, NetworkAcl, ServerWarning, StoragePool};
 
 use crate::profiles::Profiles;
-
-/// The largest difference between a remote's clock and ours: expiries are written by our clock and culled by theirs, and more
-/// would eat into the allowance that every environment has.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The parts of a remote's own report that are checked.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +24,6 @@ pub(crate) struct Facts {
     pub(crate) image_size: u64,
     /// The server's own warnings.
     pub(crate) noticed: Vec<ServerWarning>,
-    pub(crate) clock_ahead: Option<SignedDuration>,
 }
 
 /// The problems of a remote.
@@ -58,13 +52,6 @@ impl Facts {
                 settings.image,
                 name(kind(image)),
                 name(wanted),
-            ));
-        }
-        if let Some(ahead) = self.clock_ahead.filter(|ahead| ahead.abs() > CLOCK_TOLERANCE) {
-            found.faults.push(format!(
-                "its clock is {} s {} ours; set one of them right",
-                ahead.abs().as_secs(),
-                if ahead.is_positive() { "ahead of" } else { "behind" },
             ));
         }
         match wanted {
@@ -345,7 +332,6 @@ mod tests {
             image_size: 1 << 28,
             noticed: Vec::new(),
             image: Some(serde_json::from_value(image).expect("an image")),
-            clock_ahead: Some(SignedDuration::from_secs(2)),
         }
     }
 
@@ -362,7 +348,7 @@ mod tests {
     #[test]
     fn each_fault_is_a_sentence_that_says_what_to_do() {
         type Change = fn(&mut Facts);
-        let table: [(&str, Change, &str); 15] = [
+        let table: [(&str, Change, &str); 14] = [
             (RANGE, |facts| facts.profiles.root = None, "have no root disk; add one"),
             (RANGE, |facts| drop(network(facts).config.remove("security.acls")), "has no ACL"),
             (
@@ -387,11 +373,6 @@ mod tests {
                 RANGE,
                 |facts| facts.image.as_mut().expect("an image").kind = lxd_client::InstanceType::Container,
                 "its image \"lnplay\" is for a container, and instance_type is \"virtual-machine\"",
-            ),
-            (
-                RANGE,
-                |facts| facts.clock_ahead = Some(SignedDuration::from_mins(-10)),
-                "its clock is 600 s behind ours",
             ),
             (RANGE, |facts| drop(network(facts).config.remove("dns.mode")), "set its dns.mode to none"),
             (RANGE, |facts| facts.network = None, "have no NIC on a network"),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::OrderId;
 use lnplaylive_core::PortBlock;
 use lnplaylive_core::ProjectName;
@@ -30,6 +30,8 @@ pub struct Load {
     pub clustered: bool,
     /// Warnings about it, in sentences.
     pub warnings: Vec<String>,
+    /// The lead of its clock over this machine's; `None` if it does not tell.
+    pub clock_ahead: Option<SignedDuration>,
 }
 
 impl Load {

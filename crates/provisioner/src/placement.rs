@@ -172,6 +172,7 @@ mod tests {
             members: vec![member(None, memory)],
             clustered: false,
             warnings: Vec::new(),
+            clock_ahead: None,
         };
         RemoteReport { name: name.into(), load: Ok(load) }
     }
@@ -297,6 +298,7 @@ mod tests {
             members: members.collect(),
             clustered: true,
             warnings: Vec::new(),
+            clock_ahead: None,
         };
         RemoteReport { name: "c".into(), load: Ok(load) }
     }

@@ -223,9 +223,7 @@ impl Remote {
         }
         let noticed = client.warnings().await.found()?.unwrap_or_default();
         let image_size = Image::size(image.as_ref(), &self.settings);
-        let clock_ahead = client.server_clock_ahead();
-        let facts =
-            Arc::new(Facts { profiles, pool, network, acls, image, image_size, noticed, clock_ahead });
+        let facts = Arc::new(Facts { profiles, pool, network, acls, image, image_size, noticed });
         let good = facts.findings(&self.settings).faults.is_empty();
         *kept = good.then(|| (Instant::now(), Arc::clone(&facts)));
         Ok(facts)
@@ -406,7 +404,8 @@ impl Remote {
             }
             vec![members::single(&client, &self.settings, &server, &facts).await?]
         };
-        Ok(Load { environments, malformed, members, clustered, warnings })
+        let clock_ahead = client.server_clock_ahead();
+        Ok(Load { environments, malformed, members, clustered, warnings, clock_ahead })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Sku, Terms};
 use lnplaylive_core::order::{Placement, Policy};
-use lnplaylive_core::{Customisation, Event, Order, OrderId, ProjectName};
+use lnplaylive_core::{Customisation, Event, Order, OrderId, ProjectName, clocks};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -32,7 +32,9 @@ impl Provisioner {
         let remote = self.remote(remote)?;
         match remote.load().await {
             Ok(load) => {
-                let findings = Findings { faults: Vec::new(), warnings: load.warnings };
+                let faults = clocks::check(Timestamp::now(), &[load.clock_ahead]).into_iter().flatten();
+                let faults = faults.map(|wrong| wrong.to_string()).collect();
+                let findings = Findings { faults, warnings: load.warnings };
                 Ok(Checkup { findings, members: load.members })
             }
             Err(Error::Unfit { faults, .. }) => {

@@ -89,6 +89,8 @@ pub struct Shop {
     pub max_unpaid_orders: u32,
     /// Seconds that an unpaid order is kept, and shown as expired, after its invoice has expired.
     pub unpaid_retention_secs: u32,
+    /// Days that an order is kept after its end; 0 for ever. An order ends with its environment, or with its refund.
+    pub closed_retention_days: u32,
     /// Contact for buyers whose orders failed: an e-mail address, a URL, or a few words.
     pub contact: Option<String>,
     /// Accepts orders with `node_access=full`, whose connection strings allow every method of a node, including starting
@@ -118,6 +120,7 @@ impl Default for Shop {
             invoice_expiry_secs: 600,
             max_unpaid_orders: 1000,
             unpaid_retention_secs: 60,
+            closed_retention_days: 365,
             contact: None,
             full_node_access: false,
             routes_file: None,
@@ -127,6 +130,14 @@ impl Default for Shop {
             orders_without_ticket_burst: 10,
             contested_hold_secs: 180,
         }
+    }
+}
+
+impl Shop {
+    /// Time that an order is kept after its end; `None` for ever.
+    pub fn closed_retention(&self) -> Option<SignedDuration> {
+        let days = self.closed_retention_days;
+        (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days)))
     }
 }
 
@@ -224,6 +235,7 @@ impl Settings {
         range("shop.orders_without_ticket_per_minute", per_minute, 1..=100_000)?;
         range("shop.orders_without_ticket_burst", burst, 1..=100_000)?;
         range("shop.contested_hold_secs", contested_hold_secs, 1..=86_400)?;
+        range("shop.closed_retention_days", self.shop.closed_retention_days, 0..=36_500)?;
         if !matches!(self.shop.connect_page.scheme(), "http" | "https")
             || self.shop.connect_page.fragment().is_some()
         {

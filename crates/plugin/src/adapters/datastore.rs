@@ -1,14 +1,17 @@
 //! Orders in the node's datastore.
 //!
 //! One JSON record a key: `["lnplaylive","open",ID]` while there is work left to do, `["lnplaylive","closed",ID]` after
-//! that. Open records are replaced by compare-and-swap on their generation.
+//! that, and `["lnplaylive","archive",PART,ID]` from the order's end on, where PART is the first two digits of the id's UUID.
+//! Open records are replaced by compare-and-swap on their generation.
 
 use cln_rpc::model::responses::ListdatastoreDatastore;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use lnplaylive_core::{Order, OrderId, version};
 
 use super::node::Node;
-use crate::core::interfaces::{DamagedRecord, Lookup, NodeError, OrderList, OrderStore, Record, Records};
+use crate::core::interfaces::{
+    ArchivePart, DamagedRecord, Lookup, NodeError, OrderList, OrderStore, Record, Records,
+};
 
 /// First part of all our keys.
 const ROOT: &str = "lnplaylive";
@@ -25,6 +28,27 @@ fn order_key(list: OrderList, id: OrderId) -> Vec<String> {
     let mut key = list_key(list);
     key.push(id.to_string());
     key
+}
+
+fn part_key(part: ArchivePart) -> Vec<String> {
+    vec![ROOT.into(), "archive".into(), part.name()]
+}
+
+fn archive_key(id: OrderId) -> Vec<String> {
+    let mut key = part_key(ArchivePart::of(id));
+    key.push(id.to_string());
+    key
+}
+
+fn parse_all(entries: &[ListdatastoreDatastore]) -> Records {
+    let mut records = Records::default();
+    for entry in entries {
+        match parse(entry) {
+            Ok(record) => records.readable.push(record),
+            Err(damaged) => records.damaged.push(damaged),
+        }
+    }
+    records
 }
 
 fn parse(entry: &ListdatastoreDatastore) -> Result<Record, DamagedRecord> {
@@ -46,17 +70,7 @@ fn text(order: &Order) -> String {
 
 impl OrderStore for Node {
     fn list(&self, list: OrderList) -> BoxFuture<'_, Result<Records, NodeError>> {
-        async move {
-            let mut records = Records::default();
-            for entry in self.list_data(list_key(list)).await? {
-                match parse(&entry) {
-                    Ok(record) => records.readable.push(record),
-                    Err(damaged) => records.damaged.push(damaged),
-                }
-            }
-            Ok(records)
-        }
-        .boxed()
+        async move { Ok(parse_all(&self.list_data(list_key(list)).await?)) }.boxed()
     }
 
     fn find(&self, list: OrderList, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>> {
@@ -92,5 +106,21 @@ impl OrderStore for Node {
 
     fn remove_closed(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
         self.delete_data(order_key(OrderList::Closed, id), None).boxed()
+    }
+
+    fn list_archived(&self, part: ArchivePart) -> BoxFuture<'_, Result<Records, NodeError>> {
+        async move { Ok(parse_all(&self.list_data(part_key(part)).await?)) }.boxed()
+    }
+
+    fn find_archived(&self, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>> {
+        async move { Ok(self.list_data(archive_key(id)).await?.first().map(parse)) }.boxed()
+    }
+
+    fn put_archived<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), NodeError>> {
+        async move { self.put_data(archive_key(order.id), text(order)).await.map(drop) }.boxed()
+    }
+
+    fn remove_archived(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
+        self.delete_data(archive_key(id), None).boxed()
     }
 }

@@ -23,6 +23,7 @@ use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Ro
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use super::clocks::Clocks;
 use super::error::ShopError;
 use super::interfaces::{Clock, Remotes};
 use super::order_book::{OrderBook, whole_seconds};
@@ -140,6 +141,8 @@ pub struct Availability {
     hold_limits: HoldLimits,
     polled: watch::Sender<bool>,
     poll_now: Notify,
+    /// The remotes' clocks, compared at each poll.
+    pub clocks: Clocks,
 }
 
 impl Availability {
@@ -154,6 +157,7 @@ impl Availability {
         hold_limits: HoldLimits,
     ) -> Self {
         Self {
+            clocks: Clocks::new(Arc::clone(&clock)),
             remotes,
             clock,
             orders,
@@ -173,6 +177,11 @@ impl Availability {
     /// True if the settings name a remote.
     pub fn has_remotes(&self) -> bool {
         !self.settings.is_empty()
+    }
+
+    /// True if the settings name this remote.
+    pub fn has_remote(&self, name: &str) -> bool {
+        self.settings.iter().any(|remote| remote.name == name)
     }
 
     /// Time for which a remote's answer is valid.
@@ -210,7 +219,8 @@ impl Availability {
     /// Asks all remotes for their load and stores the answers.
     pub async fn poll_remotes(&self) -> Vec<RemoteReport> {
         let (asked, at) = (Instant::now(), self.clock.now());
-        let reports = self.remotes.poll().await;
+        let mut reports = self.remotes.poll().await;
+        self.clocks.check(&mut reports);
         for report in &reports {
             self.note_report(asked, at, report.clone());
         }

@@ -85,13 +85,39 @@ pub trait Invoices: Debug + Send + Sync {
     fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>>;
 }
 
-/// The two lists of order records.
+/// The two lists of order records that are read whole. Neither grows with what was ever sold: orders that have ended are in
+/// the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OrderList {
     /// Orders with work left to do.
     Open,
-    /// Orders with nothing left to do.
+    /// Orders with nothing left to do whose environment runs, or whose refund is owed.
     Closed,
+}
+
+/// One of the [`ArchivePart::COUNT`] parts of the archive. Each is read by itself, so that no answer of the node has all
+/// orders that were ever sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArchivePart(u8);
+
+impl ArchivePart {
+    /// The number of parts. At 100,000 orders a part has 400 of them, in about 400 kB.
+    pub const COUNT: u16 = 256;
+
+    /// The part that has this order. Ids are random, so all parts are about as large.
+    pub fn of(id: OrderId) -> Self {
+        Self(id.short()[0])
+    }
+
+    /// All parts.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).map(Self)
+    }
+
+    /// Its name in keys: two hexadecimal digits.
+    pub fn name(self) -> String {
+        format!("{:02x}", self.0)
+    }
 }
 
 /// An order as it is stored.
@@ -146,6 +172,18 @@ pub trait OrderStore: Debug + Send + Sync {
 
     /// Removes a closed record. [`NodeError::Conflict`] if there is none.
     fn remove_closed(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>>;
+
+    /// All records of a part of the archive.
+    fn list_archived(&self, part: ArchivePart) -> BoxFuture<'_, Result<Records, NodeError>>;
+
+    /// One record of the archive.
+    fn find_archived(&self, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>>;
+
+    /// Writes a record to the archive, replacing any that is there.
+    fn put_archived<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), NodeError>>;
+
+    /// Removes a record from the archive. [`NodeError::Conflict`] if there is none.
+    fn remove_archived(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>>;
 }
 
 /// A step on a remote that failed.

@@ -8,6 +8,8 @@
 //! ```text
 //! error, storefront, interfaces,
 //! snapshot                         plain data and traits
+//! reminder                         when to log again what lasts
+//! clocks                           this machine's clock and the remotes'
 //! order_handle                     one open order and its record
 //! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
@@ -15,6 +17,8 @@
 //! admission                        who may order
 //! routes                           the gateway's route table
 //! probes                           the health of environments that were handed over
+//! archive                          orders that have ended
+//! clean_up                         removes what abandoned placements have left
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
 //! products                         what is sold, for the web shop's server
@@ -22,7 +26,10 @@
 //! ```
 
 pub mod admission;
+pub mod archive;
 pub mod availability;
+pub mod clean_up;
+pub mod clocks;
 pub mod error;
 pub mod expired_orders;
 pub mod interfaces;
@@ -31,6 +38,7 @@ pub mod order_book;
 pub mod order_handle;
 pub mod products;
 pub mod probes;
+pub mod reminder;
 pub mod routes;
 pub mod sales;
 pub mod shop;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Handover, Leftover, Severity};
-use lnplaylive_core::{Event, Order, OrderId, State};
+use lnplaylive_core::{Event, Order, OrderId, ProjectName, State};
 use tokio::sync::Mutex;
 
 use super::availability::Availability;
 use super::error::ShopError;
-use super::interfaces::{Clock, DamagedRecord, OrderList, RemoteError, Remotes, RemoveIf};
+use super::interfaces::{ArchivePart, Clock, DamagedRecord, Records, RemoteError, Remotes, RemoveIf};
 use super::order_book::{Found, OrderBook};
 use super::order_handle::{ApplyError, OrderHandle};
 use super::snapshot::Snapshot;
@@ -22,7 +22,60 @@ pub struct Operator {
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     /// Held by every action: two at a time might extend from the same end, or refund what is retried.
-    acting: Mutex<()>,
+    acting: Arc<Mutex<()>>,
+}
+
+/// Places of records that are to be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Open orders, which are in memory.
+    pub open: bool,
+    /// Closed orders: their environments run, or their refunds are owed.
+    pub closed: bool,
+    /// Orders that have ended. They are read part by part, which takes the longer the more were ever sold.
+    pub archive: bool,
+}
+
+impl Places {
+    /// Open orders.
+    pub const OPEN: Self = Self { open: true, closed: false, archive: false };
+    /// Closed and archived orders.
+    pub const CLOSED: Self = Self { open: false, closed: true, archive: true };
+    /// All orders.
+    pub const ALL: Self = Self { open: true, closed: true, archive: true };
+
+    /// The places that have orders in a state of this name, and are among these too.
+    pub fn with_state(self, state: &str) -> Self {
+        let Self { open, closed, archive } = match state {
+            "created" | "queued" | "placing" | "deploying" => Self::OPEN,
+            // What is owed is not archived, and neither is an environment that runs.
+            "failed" | "cancelled" | "provisioned" => Self { archive: false, ..Self::ALL },
+            _ => Self::ALL,
+        };
+        Self { open: self.open && open, closed: self.closed && closed, archive: self.archive && archive }
+    }
+}
+
+/// Orders as they were listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The orders, oldest first.
+    pub orders: Vec<Snapshot>,
+    /// The number of older ones that the limit left out.
+    pub left_out: usize,
+    /// Records that cannot be read.
+    pub damaged: Vec<DamagedRecord>,
+}
+
+impl Listing {
+    /// Drops the oldest orders beyond `limit`.
+    fn keep_newest(&mut self, limit: usize) {
+        // Creation is recorded to the second only.
+        self.orders.sort_by_key(|shown| (shown.order.created_at, shown.order.state.paid_at()));
+        let beyond = self.orders.len().saturating_sub(limit);
+        self.orders.drain(..beyond);
+        self.left_out += beyond;
+    }
 }
 
 /// Result of a cancellation.
@@ -42,36 +95,68 @@ impl Operator {
         remotes: Arc<dyn Remotes>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { orders, availability, remotes, clock, acting: Mutex::new(()) }
+        let acting = orders.changing();
+        Self { orders, availability, remotes, clock, acting }
     }
 
-    /// Orders of these lists, and the records among them that cannot be read.
-    pub async fn list(&self, lists: &[OrderList]) -> Result<(Vec<Snapshot>, Vec<DamagedRecord>), ShopError> {
+    /// The newest orders in these places, as far as `show` shows them, and the records there that cannot be read.
+    pub async fn list(
+        &self,
+        places: Places,
+        limit: usize,
+        show: impl Fn(Snapshot) -> Option<Snapshot>,
+    ) -> Result<Listing, ShopError> {
         self.orders.ready().await?;
-        let (mut listed, mut damaged) = (Vec::new(), Vec::new());
-        if lists.contains(&OrderList::Open) {
-            listed.extend(self.orders.handles().iter().map(|handle| handle.snapshot()));
-            damaged.extend(self.orders.damaged());
+        let mut listing = Listing::default();
+        if places.open {
+            let open = self.orders.handles();
+            listing.orders.extend(open.iter().filter_map(|handle| show(handle.snapshot())));
+            listing.damaged.extend(self.orders.damaged());
         }
-        if lists.contains(&OrderList::Closed) {
-            let closed = self.orders.closed().await?;
-            listed.extend(closed.readable.into_iter().map(|record| Snapshot::of(record.order)));
-            damaged.extend(closed.damaged);
+        let add = |records: Records, listing: &mut Listing| {
+            let snapshots = records.readable.into_iter().map(|record| Snapshot::of(record.order));
+            listing.orders.extend(snapshots.filter_map(&show));
+            listing.damaged.extend(records.damaged);
+            listing.keep_newest(limit);
+        };
+        if places.closed {
+            add(self.orders.closed().await?, &mut listing);
         }
-        Ok((listed, damaged))
+        if places.archive {
+            for part in ArchivePart::all() {
+                add(self.orders.archived(part).await?, &mut listing);
+            }
+        }
+        listing.keep_newest(limit);
+        Ok(listing)
     }
 
-    /// Orders with these ids, as far as they are still there.
-    pub async fn find_all(&self, ids: &[OrderId]) -> Result<Vec<Snapshot>, ShopError> {
-        let mut found = Vec::new();
+    /// Gives up removing what is left of an abandoned placement, for example because its remote is gone.
+    pub async fn forget(&self, id: OrderId, project: ProjectName) -> Result<Snapshot, ShopError> {
+        let _acting = self.acting.lock().await;
+        let snapshot = self.record(id, Event::LeftoverForgotten(project)).await?;
+        // Its place is free.
+        self.availability.poll_now();
+        Ok(snapshot)
+    }
+
+    /// As [`Operator::list`], for orders with these ids, as far as they are still there.
+    pub async fn find_all(
+        &self,
+        ids: &[OrderId],
+        limit: usize,
+        show: impl Fn(Snapshot) -> Option<Snapshot>,
+    ) -> Result<Listing, ShopError> {
+        let mut listing = Listing::default();
         for id in ids {
             match self.orders.find(*id).await {
-                Ok(order) => found.push(order.snapshot()),
+                Ok(order) => listing.orders.extend(show(order.snapshot())),
                 Err(ShopError::NoSuchOrder | ShopError::DamagedRecord) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        listing.keep_newest(limit);
+        Ok(listing)
     }
 
     /// Tries again to provision an order that failed or waits.

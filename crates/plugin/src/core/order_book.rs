@@ -1,7 +1,8 @@
-//! All open orders, and the moves of records between the open and the closed list.
+//! All open orders, and the moves of records between the lists and the archive.
 //!
-//! Closing and reopening take two writes. A crash or an unanswered write between the two leaves a record in both lists;
-//! the open one counts then.
+//! An order is open while there is work left to do, closed while its environment runs or its refund is owed, and archived
+//! after that. Each move takes two writes. A crash or an unanswered write between the two leaves a record in two places; of
+//! an open, a closed and an archived one the first counts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,13 +11,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::{Event, Order, OrderId, State};
 use provisioner::Placed;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::ShopError;
 use super::expired_orders::ExpiredOrders;
 use super::interfaces::{
-    DamagedRecord, InvoiceStatus, Invoices, NodeError, OrderList, Record, Records, Removal, RemoveIf,
+    ArchivePart, DamagedRecord, InvoiceStatus, Invoices, Lookup, NodeError, OrderList, Record, Records,
+    Removal, RemoveIf,
 };
 use super::order_handle::{ApplyError, OrderHandle, Recorder, lock};
 use super::snapshot::Snapshot;
@@ -43,6 +45,8 @@ pub struct OrderBook {
     unmatched_labels: Mutex<HashSet<String>>,
     loaded: watch::Sender<bool>,
     closed_changed: watch::Sender<()>,
+    /// Locked from reading a closed or archived record until it is changed, if it is.
+    changing: Arc<AsyncMutex<()>>,
     /// Orders that may need a worker.
     to_work: mpsc::UnboundedSender<Arc<OrderHandle>>,
 }
@@ -52,7 +56,7 @@ pub struct OrderBook {
 pub enum Found {
     /// It is open.
     Open(Arc<OrderHandle>),
-    /// It is closed.
+    /// It is closed or archived.
     Closed(Box<Order>),
 }
 
@@ -91,6 +95,7 @@ impl OrderBook {
             unmatched_labels: Mutex::default(),
             loaded: watch::Sender::new(false),
             closed_changed: watch::Sender::new(()),
+            changing: Arc::default(),
             to_work,
         }
     }
@@ -170,9 +175,58 @@ impl OrderBook {
         lock(&self.damaged).clone()
     }
 
-    /// All closed records.
+    /// All closed records that are not archived.
     pub async fn closed(&self) -> Result<Records, NodeError> {
         self.recorder.store.list(OrderList::Closed).await
+    }
+
+    /// All records of a part of the archive.
+    pub async fn archived(&self, part: ArchivePart) -> Result<Records, NodeError> {
+        self.recorder.store.list_archived(part).await
+    }
+
+    /// The lock for changes of closed and archived records. To be held from reading one until it is changed.
+    pub fn changing(&self) -> Arc<AsyncMutex<()>> {
+        Arc::clone(&self.changing)
+    }
+
+    /// Moves a closed record to the archive, without its secrets, if the order has ended by `now`. True if it did.
+    pub async fn archive(&self, id: OrderId, now: Timestamp) -> Result<bool, NodeError> {
+        let _changing = self.changing.lock().await;
+        let store = &self.recorder.store;
+        // An open record counts; what is closed then is left from an earlier time.
+        if self.is_open(id) {
+            return Ok(false);
+        }
+        let Some(Ok(Record { order, .. })) = store.find(OrderList::Closed, id).await? else {
+            return Ok(false);
+        };
+        if order.ended_at().is_none_or(|at| at > now) {
+            return Ok(false);
+        }
+        store.put_archived(&order.without_secrets()).await?;
+        match store.remove_closed(id).await {
+            Ok(()) | Err(NodeError::Conflict(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an order from the archive if it had ended by `time`. True if it did.
+    pub async fn remove_archived(&self, id: OrderId, time: Timestamp) -> Result<bool, NodeError> {
+        let _changing = self.changing.lock().await;
+        let store = &self.recorder.store;
+        // A closed record counts, and comes here again.
+        if self.is_open(id) || store.find(OrderList::Closed, id).await?.is_some() {
+            return Ok(false);
+        }
+        let Some(Ok(Record { order, .. })) = store.find_archived(id).await? else { return Ok(false) };
+        if order.ended_at().is_none_or(|at| at > time) {
+            return Ok(false);
+        }
+        match store.remove_archived(id).await {
+            Ok(()) | Err(NodeError::Conflict(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes whenever a closed order has changed or was reopened.
@@ -274,7 +328,7 @@ impl OrderBook {
     /// Warns once about a paid invoice that is labelled like an order's and belongs to none.
     async fn note_unmatched_label(&self, label: &str) {
         if let Ok(id) = label.parse()
-            && let Ok(Some(_)) = self.recorder.store.find(OrderList::Closed, id).await
+            && let Ok(Some(_)) = self.find_closed(id).await
         {
             return;
         }
@@ -399,7 +453,8 @@ impl OrderBook {
         Ok(handle)
     }
 
-    /// Replaces a closed record. Only the operator changes closed orders, one call at a time.
+    /// Replaces a closed record, or an archived one, which is archived again later. The caller holds
+    /// [`OrderBook::changing`].
     pub async fn rewrite_closed(&self, order: &Order) -> Result<(), NodeError> {
         self.recorder.store.put_closed(order).await?;
         self.closed_changed.send_replace(());
@@ -411,7 +466,17 @@ impl OrderBook {
         Ok(order.apply(event, self.recorder.clock.now(), &self.recorder.policy)?)
     }
 
-    /// Finds an order, open or closed.
+    /// Finds a record that is closed or archived.
+    async fn find_closed(&self, id: OrderId) -> Result<Lookup, NodeError> {
+        let store = &self.recorder.store;
+        match store.find(OrderList::Closed, id).await? {
+            // Afterwards, so that one that is being archived is not missed.
+            None => store.find_archived(id).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Finds an order, open, closed or archived.
     pub async fn find(&self, id: OrderId) -> Result<Found, ShopError> {
         self.ready().await?;
         if let Some(handle) = self.handle(id) {
@@ -420,7 +485,7 @@ impl OrderBook {
         if lock(&self.damaged).iter().any(|one| one.key == id.to_string()) {
             return Err(ShopError::DamagedRecord);
         }
-        match self.recorder.store.find(OrderList::Closed, id).await? {
+        match self.find_closed(id).await? {
             Some(Ok(record)) => Ok(Found::Closed(Box::new(record.order))),
             Some(Err(_)) => Err(ShopError::DamagedRecord),
             None => Err(ShopError::NoSuchOrder),

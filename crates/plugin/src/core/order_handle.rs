@@ -39,6 +39,8 @@ pub struct OrderHandle {
     unpaid_permit: Mutex<Option<OwnedSemaphorePermit>>,
     has_worker: Mutex<bool>,
     wake: Notify,
+    /// Changes with each [`OrderHandle::wake`].
+    retried: watch::Sender<()>,
 }
 
 /// The record as it was last written or read.
@@ -86,6 +88,7 @@ impl OrderHandle {
             unpaid_permit: Mutex::new(unpaid_permit),
             has_worker: Mutex::new(false),
             wake: Notify::new(),
+            retried: watch::Sender::new(()),
         }
     }
 
@@ -127,12 +130,18 @@ impl OrderHandle {
         });
     }
 
-    /// Ends the wait before the next attempt.
+    /// Ends the waits before the next attempts, at a step and at the removal of leftovers.
     pub fn wake(&self) {
         self.wake.notify_one();
+        self.retried.send_replace(());
     }
 
-    /// Returns when [`OrderHandle::wake`] is called.
+    /// Changes with each [`OrderHandle::wake`], for any number of tasks.
+    pub fn retries(&self) -> watch::Receiver<()> {
+        self.retried.subscribe()
+    }
+
+    /// Returns when [`OrderHandle::wake`] is called, or has been since the last time. For the worker alone.
     pub async fn woken(&self) {
         self.wake.notified().await;
     }

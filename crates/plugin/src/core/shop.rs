@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::admission::Admission;
+use super::archive::Archivist;
 use super::availability::{Availability, HoldLimits};
 use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile};
 use super::operator::Operator;
@@ -76,6 +77,7 @@ pub struct Background {
     routes: Arc<RoutesPublisher>,
     products: ProductsPublisher,
     probes: Arc<Probes>,
+    archivist: Archivist,
     remotes: Arc<dyn Remotes>,
     to_work: mpsc::UnboundedReceiver<Arc<OrderHandle>>,
 }
@@ -142,6 +144,11 @@ impl Shop {
             routes,
             products: ProductsPublisher::new(products, Arc::clone(&clock), Arc::clone(&sales)),
             probes: Arc::clone(&probes),
+            archivist: Archivist::new(
+                Arc::clone(&orders),
+                Arc::clone(&availability),
+                settings.shop.closed_retention(),
+            ),
             remotes: Arc::clone(&remotes),
             to_work,
         };
@@ -165,16 +172,17 @@ impl Shop {
 }
 
 impl Background {
-    /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes and probes, for as long as the runtime
-    /// lives.
+    /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes, probes and archives, for as long as
+    /// the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, products, probes, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, products, probes, archivist, remotes, to_work } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
             sweep(&orders, &availability),
             products.run(),
-            probes.run()
+            probes.run(),
+            archivist.run(),
         );
     }
 }

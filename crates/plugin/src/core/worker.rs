@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::order::{Placement, Severity};
+use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::settings::Provisioning;
 use lnplaylive_core::{Event, Order, ProjectName, Work, expiry};
 use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
@@ -16,10 +16,12 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::availability::Availability;
+use super::clean_up::CleanUp;
 use super::interfaces::{Clock, RemoteError, Remotes};
-use super::order_book::OrderBook;
+use super::order_book::{OrderBook, START_TIMEOUT};
 use super::order_handle::{ApplyError, OrderHandle, lock};
 use super::probes::Probes;
+use super::reminder::Reminder;
 use super::routes::RoutesPublisher;
 use super::snapshot::Snapshot;
 
@@ -36,6 +38,7 @@ pub struct Workers {
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
+    clean_up: CleanUp,
     /// For each remote, one permit for each step that may run there at the same time. A remote whose steps hang holds no
     /// other's.
     slots: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -54,6 +57,9 @@ impl Workers {
         clock: Arc<dyn Clock>,
         settings: Provisioning,
     ) -> Self {
+        let first_pause = Duration::from_millis(settings.backoff_ms.into());
+        let clean_up =
+            CleanUp::new(Arc::clone(&orders), Arc::clone(&availability), Arc::clone(&remotes), first_pause);
         Self {
             orders,
             availability,
@@ -62,9 +68,16 @@ impl Workers {
             remotes,
             clock,
             settings,
+            clean_up,
             slots: std::sync::Mutex::default(),
             choosing: Mutex::new(()),
         }
+    }
+
+    /// The longest wait between two attempts.
+    fn longest_wait(&self) -> SignedDuration {
+        let Provisioning { max_backoff_ms, max_retry_pause_ms, .. } = self.settings;
+        SignedDuration::from_millis(max_backoff_ms.max(max_retry_pause_ms).into())
     }
 
     fn slots(&self, remote: &str) -> Arc<Semaphore> {
@@ -86,7 +99,12 @@ impl Workers {
     /// Runs a worker, and again if it panics.
     async fn supervise(self: Arc<Self>, handle: Arc<OrderHandle>) {
         let run = || {
-            let worker = Worker { shared: Arc::clone(&self), handle: Arc::clone(&handle) };
+            let worker = Worker {
+                shared: Arc::clone(&self),
+                handle: Arc::clone(&handle),
+                failed_site: std::sync::Mutex::default(),
+                not_placed: std::sync::Mutex::default(),
+            };
             tokio::spawn(worker.run())
         };
         while let Err(error) = run().await {
@@ -100,10 +118,21 @@ impl Workers {
 struct Worker {
     shared: Arc<Workers>,
     handle: Arc<OrderHandle>,
+    /// The last placement that was abandoned, to be avoided even if nothing is left of it.
+    failed_site: std::sync::Mutex<Option<Leftover>>,
+    not_placed: std::sync::Mutex<Reminder>,
 }
 
 impl Worker {
     async fn run(self) {
+        tokio::select! {
+            () = self.provision() => {}
+            never = self.shared.clean_up.run(&self.handle) => match never {},
+        }
+    }
+
+    /// Takes the order through its steps until it is closed.
+    async fn provision(&self) {
         let handle = &self.handle;
         let mut backoff = Backoff::new(&self.shared.settings);
         loop {
@@ -120,15 +149,12 @@ impl Worker {
                     }
                 },
                 Work::CleanUp => {
-                    let result = self.clean_up(&order).await;
-                    // There may be room again.
-                    self.shared.availability.poll_now();
-                    if !handle.with_order(|order| order.leftovers.is_empty()) {
-                        backoff.wait().await;
-                    }
-                    result
+                    // It is done beside this. We hold the handle, so its sender lives.
+                    let done = |shown: &Snapshot| shown.order.work() != Work::CleanUp;
+                    drop(handle.watch().wait_for(done).await);
+                    Ok(())
                 }
-                Work::Place(not_before) => self.step(not_before, None, Box::pin(self.place(&order))).await,
+                Work::Place(not_before) => self.step(not_before, None, Box::pin(self.place())).await,
                 Work::BringUp(placement, not_before) => {
                     let step = Box::pin(self.bring_up(&order, placement));
                     self.step(not_before, Some(placement), step).await
@@ -160,6 +186,8 @@ impl Worker {
         step: impl Future<Output = Result<(), ApplyError>>,
     ) -> Result<(), ApplyError> {
         let wait = not_before.duration_since(self.shared.clock.now());
+        // No wait was meant to be longer: the clock was set back.
+        let wait = wait.min(self.shared.longest_wait());
         if let Ok(wait @ Duration { .. }) = Duration::try_from(wait)
             && !wait.is_zero()
             && timeout(wait, self.handle.woken()).await.is_ok()
@@ -193,10 +221,7 @@ impl Worker {
     }
 
     /// Chooses a remote and records the choice.
-    async fn place(&self, order: &Order) -> Result<(), ApplyError> {
-        // Sites of failed placements, to be avoided even if nothing is left there in a moment.
-        let failed_sites = &order.leftovers;
-        self.clean_up(order).await?;
+    async fn place(&self) -> Result<(), ApplyError> {
         let Workers { orders, availability, choosing, .. } = &*self.shared;
         // Ports that were reserved before the remotes were asked, or are when the choice is made.
         let mut reserved = orders.placed();
@@ -208,8 +233,9 @@ impl Worker {
         reserved.extend(handed_over);
         let reports = availability.usable(reports);
         let order = self.handle.order();
+        let failed_site = lock(&self.failed_site).clone();
         let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());
-        let avoid = failed_sites.iter().chain(&order.leftovers).chain(replaced);
+        let avoid = failed_site.iter().chain(&order.leftovers).chain(replaced);
         let mut avoid: Vec<_> =
             avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
         let attempts = order.state.attempts();
@@ -217,10 +243,16 @@ impl Worker {
         avoid.extend(broken.map(|remote| Avoid { remote, member: None }));
         let failed = attempts.map_or(0, |attempts| attempts.failed);
         let candidates = availability.candidates(&reports);
-        let event = match choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed) {
-            Ok(choice) => {
+        let choice = choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed);
+        let choice = choice.map_err(|no_room| no_room.to_string()).and_then(|choice| {
+            let now =
+                availability.clocks.start_of_hours(&choice.remote).map_err(|wrong| wrong.to_string())?;
+            Ok((choice, now))
+        });
+        let event = match choice {
+            Ok((choice, now)) => {
                 let placement = Placement {
-                    project: self.project_name(&order),
+                    project: self.project_name(&order, now),
                     remote: choice.remote,
                     member: choice.member,
                     address: choice.address,
@@ -233,11 +265,14 @@ impl Worker {
                     placement.site(),
                     placement.project
                 );
+                *lock(&self.not_placed) = Reminder::default();
                 Event::Placed(placement)
             }
-            Err(no_room) => {
-                tracing::warn!("order {}: no remote can take it now: {no_room}", self.handle);
-                Event::NotPlaced { reason: no_room.to_string() }
+            Err(reason) => {
+                if lock(&self.not_placed).is_due(&reason) {
+                    tracing::warn!("order {}: no remote can take it now: {reason}", self.handle);
+                }
+                Event::NotPlaced { reason }
             }
         };
         let result = self.apply(event).await;
@@ -246,10 +281,10 @@ impl Worker {
     }
 
     /// Name of a new project for the order, which differs from every project that may still be on a remote.
-    fn project_name(&self, order: &Order) -> ProjectName {
+    fn project_name(&self, order: &Order, now: Timestamp) -> ProjectName {
         let allowance = SignedDuration::from_mins(self.shared.settings.allowance_mins.into());
         let (owed, taken) = (order.owed_time(), order.taken());
-        expiry::project_name(order.id, owed, allowance, &taken, self.shared.clock.now())
+        expiry::project_name(order.id, owed, allowance, &taken, now)
     }
 
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
@@ -271,10 +306,19 @@ impl Worker {
     }
 
     async fn try_deploy(&self, order: &Order, placement: &Placement) -> Result<Event, RemoteError> {
-        let Workers { remotes, availability, routes, probes, clock, .. } = &*self.shared;
+        let Workers { remotes, availability, routes, probes, .. } = &*self.shared;
         let mut show = |progress| self.handle.show_progress(progress);
         let Deployed { host, connection_strings } = remotes.deploy(order, placement, &mut show).await?;
-        let expires_at = expiry::handover_end(placement.project, order.owed_time(), clock.now());
+        // After a restart the clocks may not have been compared yet.
+        drop(availability.ready(START_TIMEOUT).await);
+        let start = availability.clocks.start_of_hours(&placement.remote).map_err(|wrong| RemoteError {
+            severity: Severity::Passing,
+            reason: format!(
+                "remote {:?}: the end of {} is not known: {wrong}",
+                placement.remote, placement.project
+            ),
+        })?;
+        let expires_at = expiry::handover_end(placement.project, order.owed_time(), start);
         remotes.hand_over(order.id, placement, expires_at).await?;
         let environment = Environment {
             project: placement.project,
@@ -318,6 +362,9 @@ impl Worker {
             }
         }
         self.apply(Event::StepFailed { severity, reason: reason.clone() }).await?;
+        if self.handle.with_order(|order| order.state.placement() != Some(placement)) {
+            *lock(&self.failed_site) = Some(placement.leftover());
+        }
         match self.handle.with_order(|order| order.state.name()) {
             "failed" => tracing::error!(
                 "order {}: FAILED after all attempts; remove the cause and call lnplayops-retry, or refund the buyer: \
@@ -330,19 +377,6 @@ impl Worker {
                 self.handle
             ),
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// Removes what abandoned placements have left, as far as the remotes answer.
-    async fn clean_up(&self, order: &Order) -> Result<(), ApplyError> {
-        for leftover in &order.leftovers {
-            match self.shared.remotes.take_down(order.id, leftover).await {
-                Ok(()) => self.apply(Event::LeftoverGone(leftover.project)).await?,
-                Err(error) => {
-                    tracing::warn!("order {}: cannot remove {} yet: {error}", self.handle, leftover.project);
-                }
-            }
         }
         Ok(())
     }

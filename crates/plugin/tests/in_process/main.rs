@@ -1,8 +1,11 @@
 //! The shop's core on fakes: every branch in seconds, and each scenario again with a crash, a lost answer or the operator
 //! in between at every single call.
 
+mod archive;
 mod availability;
 mod breaker;
+mod clean_up;
+mod clocks;
 mod interruptions;
 mod layers;
 mod operator;

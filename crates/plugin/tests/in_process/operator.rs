@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lnplaylive_core::{OrderId, State};
-use lnplaylive_plugin::core::interfaces::OrderList;
-use lnplaylive_plugin::core::operator::Cancelled;
+use lnplaylive_plugin::core::operator::{Cancelled, Listing, Places};
 use lnplaylive_plugin::core::{Shop, ShopError};
 use tokio::time::sleep;
 
@@ -171,17 +170,16 @@ fn both_lists_are_listed() {
         world.settled().await;
         let open = order(&shop).await.expect("an order");
         world.damage(OrderId::random());
-        for (lists, expected) in [
-            (&[OrderList::Open][..], vec![open]),
-            (&[OrderList::Closed], vec![closed]),
-            (&[OrderList::Open, OrderList::Closed], vec![open, closed]),
-        ] {
-            let (listed, damaged) = shop.operator.list(lists).await.expect("a list");
-            assert_eq!(listed.iter().map(|shown| shown.order.id).collect::<Vec<_>>(), expected);
-            assert!(damaged.is_empty(), "it came after the start");
+        for (places, expected) in
+            [(Places::OPEN, vec![open]), (Places::CLOSED, vec![closed]), (Places::ALL, vec![closed, open])]
+        {
+            let listed = shop.operator.list(places, 10, |_| true).await.expect("a list");
+            let Listing { orders, left_out, damaged } = listed;
+            assert_eq!(orders.iter().map(|shown| shown.order.id).collect::<Vec<_>>(), expected);
+            assert_eq!((left_out, damaged), (0, vec![]), "the damaged one came after the start");
         }
         world.fail("store.list", Fault::Lost);
-        assert!(matches!(shop.operator.list(&[OrderList::Closed]).await, Err(ShopError::Node(_))));
+        assert!(matches!(shop.operator.list(Places::CLOSED, 10, |_| true).await, Err(ShopError::Node(_))));
     });
 }
 

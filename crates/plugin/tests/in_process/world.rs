@@ -18,8 +18,8 @@ use lnplaylive_core::{
     State, TicketKey,
 };
 use lnplaylive_plugin::core::interfaces::{
-    Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress, OrderList,
-    OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
+    ArchivePart, Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress,
+    OrderList, OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
 };
 use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;
@@ -114,6 +114,7 @@ pub(crate) struct Data {
     invoices: BTreeMap<String, Invoice>,
     pub(crate) open: BTreeMap<OrderId, (Order, u64)>,
     pub(crate) closed: BTreeMap<OrderId, Order>,
+    pub(crate) archive: BTreeMap<OrderId, Order>,
     damaged: Vec<DamagedRecord>,
     generation: u64,
     /// Projects by remote and name.
@@ -131,6 +132,10 @@ pub(crate) struct Data {
     rules: Vec<Rule>,
     /// Names of all calls so far.
     pub(crate) calls: Vec<String>,
+    /// The lead of this machine's clock over the true time, which remotes and the node's timers have.
+    lead: SignedDuration,
+    /// The lead of remotes' clocks over the true time, by name.
+    pub(crate) remote_leads: BTreeMap<String, SignedDuration>,
 }
 
 /// Everything that the shop needs, faked.
@@ -167,7 +172,7 @@ pub(crate) fn remote(name: &str) -> Value {
 
 impl World {
     pub(crate) fn new() -> Arc<Self> {
-        let start = Timestamp::from_second(1_700_000_000).expect("in range");
+        let start = Timestamp::from_second(1_800_000_000).expect("in range");
         Arc::new(Self {
             data: Mutex::default(),
             settings: Mutex::new((settings(), read(&settings()))),
@@ -270,7 +275,7 @@ impl World {
                 result = test(shop) => Some(result),
             };
             // The clock goes on from here in the next run.
-            let now = self.now();
+            let now = self.true_time();
             *self.time.lock().expect("not poisoned") = (now, None);
             result
         });
@@ -281,6 +286,24 @@ impl World {
     /// As [`World::run`], for a run without a crash.
     pub(crate) fn run_whole<T>(self: &Arc<Self>, test: impl AsyncFnOnce(Arc<Shop>) -> T) -> T {
         self.run(test).expect("nothing crashes")
+    }
+
+    /// The true time, whatever the clock shows.
+    pub(crate) fn true_time(&self) -> Timestamp {
+        let (start, since) = *self.time.lock().expect("not poisoned");
+        let passed = since.map_or(Duration::ZERO, |since| since.elapsed());
+        start.checked_add(SignedDuration::try_from(passed).expect("not long")).expect("in range")
+    }
+
+    /// Lets time pass between two runs.
+    pub(crate) fn pass(&self, time: Duration) {
+        let mut clock = self.time.lock().expect("not poisoned");
+        clock.0 = clock.0.checked_add(SignedDuration::try_from(time).expect("not long")).expect("in range");
+    }
+
+    /// Sets this machine's clock, ahead of the true time by `lead`.
+    pub(crate) fn set_clock(&self, lead: SignedDuration) {
+        self.data().lead = lead;
     }
 
     /// Waits until an order is closed, or gone.
@@ -295,7 +318,7 @@ impl World {
 
     /// Marks an invoice as paid, unless it has expired or is gone. The shop is not told.
     pub(crate) fn pay(&self, id: OrderId) -> bool {
-        let now = self.now();
+        let now = self.true_time();
         let mut data = self.data();
         let Some(invoice) = data.invoices.get_mut(&id.to_string()) else { return false };
         invoice.paid |= invoice.expires_at > now;
@@ -323,10 +346,11 @@ impl World {
         self.data().damaged.push(damaged);
     }
 
-    /// The order as it is stored: the open record counts.
+    /// The order as it is stored: of several records the open one counts, then the closed one.
     pub(crate) fn stored(&self, id: OrderId) -> Option<Order> {
         let data = self.data();
-        data.open.get(&id).map(|(order, _)| order).or(data.closed.get(&id)).cloned()
+        let open = data.open.get(&id).map(|(order, _)| order);
+        open.or(data.closed.get(&id)).or(data.archive.get(&id)).cloned()
     }
 
     /// Name of the order's state, as it is stored.
@@ -347,13 +371,15 @@ impl World {
         for (label, invoice) in &data.invoices {
             let id: OrderId = label.parse().expect("an order's label");
             assert!(invoice.paid, "an unpaid invoice without an order: {label}");
-            let order = data.closed.get(&id).expect("a paid order has a record");
+            let closed = data.closed.get(&id);
+            let order = closed.or(data.archive.get(&id)).expect("a paid order has a record");
             let handed_over: Vec<_> = data.projects.values().filter(|p| p.order == id).collect();
             match &order.state {
                 State::Provisioned { handover, .. } => {
                     let [project] = handed_over[..] else { panic!("one project: {handed_over:?}") };
                     assert!(project.handed_over && project.runs, "{project:?}");
-                    assert_eq!(handover.connection_strings.len(), order.terms.node_count as usize);
+                    let strings = if closed.is_some() { order.terms.node_count } else { 0 };
+                    assert_eq!(handover.connection_strings.len(), strings as usize);
                     assert!(project.expires_at >= handover.expires_at, "the remote keeps what was promised");
                     let paid = SignedDuration::from_hours(order.terms.hours.into());
                     let paid_at = order.state.paid_at().expect("it is paid");
@@ -369,10 +395,13 @@ impl World {
             assert!(order.replaces.is_none() || matches!(order.state, State::Failed { .. }), "{order:?}");
             let refunds = order.history.iter().filter(|entry| entry.what.starts_with("paid back")).count();
             assert!(refunds <= 1, "paid back twice");
+        }
+        for id in data.closed.keys().chain(data.archive.keys()) {
             assert!(data.invoices.contains_key(&id.to_string()), "a record without an invoice");
         }
         for project in data.projects.values() {
-            assert!(data.closed.contains_key(&project.order), "nobody's project: {project:?}");
+            let owned = data.closed.contains_key(&project.order) || data.archive.contains_key(&project.order);
+            assert!(owned, "nobody's project: {project:?}");
         }
     }
 
@@ -512,16 +541,14 @@ fn conflict(what: &str) -> NodeError {
 
 impl Clock for World {
     fn now(&self) -> Timestamp {
-        let (start, since) = *self.time.lock().expect("not poisoned");
-        let passed = since.map_or(Duration::ZERO, |since| since.elapsed());
-        start.checked_add(SignedDuration::try_from(passed).expect("not long")).expect("in range")
+        self.true_time().checked_add(self.data().lead).expect("in range")
     }
 }
 
 impl Invoices for World {
     fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
         let lasts = SignedDuration::from_secs(invoice.expiry_secs.into());
-        let expires_at = self.now().checked_add(lasts).expect("in range");
+        let expires_at = self.true_time().checked_add(lasts).expect("in range");
         self.node("invoice.create", move |data| {
             let amount_msat = invoice.amount_msat;
             let entry = Invoice { amount_msat, expires_at, paid: false };
@@ -532,7 +559,7 @@ impl Invoices for World {
     }
 
     fn status<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<InvoiceStatus, NodeError>> {
-        let now = self.now();
+        let now = self.true_time();
         self.node("invoice.status", move |data| {
             Ok(match data.invoices.get(label) {
                 None => InvoiceStatus::Missing,
@@ -547,7 +574,7 @@ impl Invoices for World {
     fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>> {
         self.node("invoice.remove", move |data| {
             let Some(invoice) = data.invoices.get(label) else { return Ok(Removal::Missing) };
-            let expired = invoice.expires_at <= self.now();
+            let expired = invoice.expires_at <= self.true_time();
             if invoice.paid || expired != (when == RemoveIf::Expired) {
                 return Ok(Removal::OtherState);
             }
@@ -641,6 +668,38 @@ impl OrderStore for World {
         })
         .boxed()
     }
+
+    fn list_archived(&self, part: ArchivePart) -> BoxFuture<'_, Result<Records, NodeError>> {
+        self.node("archive.list", move |data| {
+            let of_part = data.archive.values().filter(|order| ArchivePart::of(order.id) == part);
+            let readable = of_part.map(|order| Record { order: order.clone(), generation: 0 }).collect();
+            Ok(Records { readable, damaged: Vec::new() })
+        })
+        .boxed()
+    }
+
+    fn find_archived(&self, id: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>> {
+        self.node("archive.find", move |data| {
+            let found = data.archive.get(&id);
+            Ok(found.map(|order| Ok(Record { order: order.clone(), generation: 0 })))
+        })
+        .boxed()
+    }
+
+    fn put_archived<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), NodeError>> {
+        self.node("archive.put", move |data| {
+            data.archive.insert(order.id, order.clone());
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn remove_archived(&self, id: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
+        self.node("archive.remove", move |data| {
+            data.archive.remove(&id).map(drop).ok_or_else(|| conflict("there is none"))
+        })
+        .boxed()
+    }
 }
 
 /// A connection string for each node of a placement.
@@ -667,7 +726,9 @@ impl Remotes for World {
             let mut reports = Vec::new();
             let names: Vec<_> = self.settings().remotes.into_iter().map(|remote| remote.name).collect();
             for name in names {
+                let (ours, theirs) = (self.now(), self.true_time());
                 let load = self.step("remote.poll", |data| {
+                    let lead = data.remote_leads.get(&name).copied().unwrap_or_default();
                     let on_it = data.projects.iter().filter(|((remote, _), _)| *remote == name);
                     let environments = on_it.map(|((_, project), p)| Environment {
                         project: *project,
@@ -690,6 +751,7 @@ impl Remotes for World {
                         clustered: false,
                         malformed: Vec::new(),
                         warnings: Vec::new(),
+                        clock_ahead: Some(theirs.duration_since(ours) + lead),
                     })
                 });
                 let load = load.await.map_err(|e| e.reason);

@@ -52,6 +52,8 @@ pub fn register(builder: Builder<Arc<Shop>, Stdin, Stdout>) -> Builder<Arc<Shop>
         "lnplayops-refunded" "invoice_id [note]" "Record that the buyer of a failed order was refunded"
             => operator::refunded;
         "lnplayops-extend" "invoice_id hours" "Add hours to the life of an environment" => operator::extend;
+        "lnplayops-forget" "invoice_id project"
+            "Stop trying to remove what an abandoned placement of an order has left on a remote" => operator::forget;
         "lnplayops-remotes" "" "Health and load of the remotes" => operator::remotes;
     }
 }

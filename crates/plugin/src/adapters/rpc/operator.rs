@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::error::{Answer, Failure};
 use super::params::Params;
 use super::view;
-use crate::core::interfaces::{DamagedRecord, OrderList};
-use crate::core::operator::Cancelled;
+use crate::core::interfaces::DamagedRecord;
+use crate::core::operator::{Cancelled, Listing, Places};
 use crate::core::{Shop, Snapshot};
 
 /// Orders that are listed if the caller sets no limit. A thousand make about a megabyte.
@@ -78,30 +78,27 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
     let now = shop.clock.now();
     let filter = Filter::read(&params, now)?;
     let limit = usize::try_from(params.integer_or("limit", DEFAULT_LIMIT)?).unwrap_or(usize::MAX);
-    let lists: &[OrderList] = match params.text("which")? {
-        None if filter.is_any() => &[OrderList::Open],
-        Some("open") => &[OrderList::Open],
-        Some("closed") => &[OrderList::Closed],
-        None | Some("all") => &[OrderList::Open, OrderList::Closed],
+    let places = match params.text("which")? {
+        None if filter.is_any() => Places::OPEN,
+        Some("open") => Places::OPEN,
+        Some("closed") => Places::CLOSED,
+        None | Some("all") => Places::ALL,
         Some(_) => {
             let message = "which must be open, closed or all";
             return Err(Failure::invalid_param("which", message).allowing(["open", "closed", "all"]));
         }
     };
-    let (mut listed, damaged) = match filter.health {
+    let places = filter.state.map_or(places, |state| places.with_state(state));
+    let show = |found: Snapshot| Some(shop.probes.shown(found)).filter(|shown| filter.matches(shown, now));
+    let listing = match filter.health {
         // Those environments are known by name; nothing else need be read.
         Some(health) if params.text("which")?.is_none() => {
-            (shop.operator.find_all(&shop.probes.with_condition(health)).await?, Vec::new())
+            shop.operator.find_all(&shop.probes.with_condition(health), limit, show).await?
         }
-        _ => shop.operator.list(lists).await?,
+        _ => shop.operator.list(places, limit, show).await?,
     };
-    listed = listed.into_iter().map(|shown| shop.probes.shown(shown)).collect();
-    listed.retain(|shown| filter.matches(shown, now));
-    // Creation is recorded to the second only.
-    listed.sort_by_key(|shown| (shown.order.created_at, shown.order.state.paid_at()));
-    // The newest are kept.
-    let left_out = listed.len().saturating_sub(limit);
-    let orders: Vec<_> = listed[left_out..].iter().map(|shown| view::operator_summary(shown, now)).collect();
+    let Listing { orders, left_out, damaged } = listing;
+    let orders: Vec<_> = orders.iter().map(|shown| view::operator_summary(shown, now)).collect();
     let damaged: Vec<_> = damaged
         .iter()
         .map(|DamagedRecord { key, error }| json!({ "invoice_id": key, "error": error }))
@@ -161,6 +158,17 @@ pub(super) async fn extend(shop: &Arc<Shop>, params: Value) -> Answer {
     })?;
     let snapshot = shop.operator.extend(params.order_id()?, hours).await?;
     Ok(detail(shop, snapshot))
+}
+
+pub(super) async fn forget(shop: &Arc<Shop>, params: Value) -> Answer {
+    let params = Params::read(params, &["invoice_id", "project"])?;
+    let id = params.order_id()?;
+    let project = params.text("project")?.and_then(|name| name.parse().ok()).ok_or_else(|| {
+        let message = "project must be the name of a project among the order's leftovers";
+        Failure::invalid_param("project", message)
+    })?;
+    let snapshot = shop.operator.forget(id, project).await?;
+    Ok(view::operator_detail(&snapshot, shop.clock.now()))
 }
 
 pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
