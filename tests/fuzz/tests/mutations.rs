@@ -1,6 +1,6 @@
 //! Every target, on its seeds and on mutations of them.
 //!
-//! `FUZZ_RUNS` sets the number of mutations for each fast target (default 3000; a fortieth of it for the others). A failure
+//! `FUZZ_RUNS` sets the number of mutations for each fast target (default 3000; a tenth of it for the others). A failure
 //! prints the smallest input that shows it.
 
 use std::path::Path;
@@ -114,7 +114,7 @@ fn fuzz(name: &str) {
         (target.run)(seed);
     }
     let runs = std::env::var("FUZZ_RUNS").map_or(RUNS, |runs| runs.parse().expect("FUZZ_RUNS is a number"));
-    let cases = if target.fast { runs } else { runs.div_ceil(40) };
+    let cases = if target.fast { runs } else { runs.div_ceil(10) };
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let input = (any::<Index>(), prop::collection::vec(mutation(), 1..6));
     let result = TestRunner::new(config).run(&input, |(seed, mutations)| {
