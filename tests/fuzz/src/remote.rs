@@ -39,8 +39,7 @@ impl Server {
             .with_single_cert(vec![certificate], key)
             .expect("a key and its certificate");
         let answer = Arc::new(Mutex::new((200, Vec::new())));
-        let listener =
-            runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("any port");
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("any port");
         let address = listener.local_addr().expect("an address");
         runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&answer)));
         let identity = Identity::generate("fuzz").expect("a key");
