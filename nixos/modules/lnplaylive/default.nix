@@ -103,7 +103,28 @@ in
         443
         9735
       ];
-      allowedUDPPorts = [ 443 ];
+    };
+    # Open connections: by client, by network and in total. The web shop's are those that Caddy's memory is for.
+    networking.nftables = lib.mkIf cfg.openFirewall {
+      enable = lib.mkDefault true;
+      tables.lnplaylive = {
+        family = "inet";
+        content =
+          let
+            inherit (cfg.settings.frontend) limits;
+            numbers = {
+              per_client = limits.connections_per_client;
+              per_network = limits.connections_per_network;
+              total = limits.connections + limits.node_sockets.total + limits.environment_sockets.total;
+              peers_per_client = 16;
+              peers_per_network = 64;
+              peers_total = 2048;
+            };
+          in
+          lib.replaceStrings (map (name: "@${name}@") (lib.attrNames numbers)) (map toString (
+            lib.attrValues numbers
+          )) (builtins.readFile ./connections.nft);
+      };
     };
 
     # Members may read what is meant for the web shop.

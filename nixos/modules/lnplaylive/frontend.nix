@@ -47,6 +47,8 @@ in
       # The services' own limits are computed from these, which are the server's defaults.
       limits = {
         connections = lib.mkDefault 8192;
+        connections_per_client = lib.mkDefault 512;
+        connections_per_network = lib.mkDefault 1024;
         node_sockets = lib.mapAttrs (_: lib.mkDefault) {
           total = 256;
           per_client = 16;
@@ -99,16 +101,7 @@ in
       globalConfig = ''
         admin off
         {$ACME_OPTIONS}
-        servers {
-          # Slow clients. A WebSocket has no such limit; the web shop's server has those.
-          timeouts {
-            read_header 10s
-            read_body 30s
-            idle 1m
-          }
-          max_header_size 32KB
-        }
-      '';
+        ${builtins.readFile ./caddy-servers}      '';
       virtualHosts."{$SHOP_DOMAIN}" = {
         # Request paths contain order ids.
         logFormat = "output discard";
