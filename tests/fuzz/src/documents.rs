@@ -1,16 +1,19 @@
 //! Documents: read from a string, without any I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::Component;
 
 use jiff::Timestamp;
 use lnplaylive_core::order::Policy;
 use lnplaylive_core::progress::{Line, Step};
 use lnplaylive_core::tags::{ProjectTags, ports_of_malformed};
+use lnplaylive_core::ticket::{Ticket, TicketKey};
 use lnplaylive_core::version::Versioned;
-use lnplaylive_core::{ConnectionString, EnvironmentSpec, Event, Order, RouteTable, version};
+use lnplaylive_core::{ConnectionString, EnvironmentSpec, Event, Order, RouteTable, Secret, version};
 use lnplaylive_user_data::{ImageInfo, UserData, files};
 use toml::Table;
+use uuid::Uuid;
 
 fn text(input: &[u8]) -> Option<&str> {
     std::str::from_utf8(input).ok()
@@ -108,6 +111,19 @@ pub(crate) fn progress_line(input: &[u8]) {
     }
     let json = serde_json::to_string(&line).expect("plain data");
     assert_eq!(Line::parse(&json), Some(line));
+}
+
+/// A ticket. Only the two of the seeds are accepted, and they are written as the same.
+pub(crate) fn ticket(input: &[u8]) {
+    let key = TicketKey::new(Secret::new("0123456789abcdef0123456789abcdef")).expect("it is long enough");
+    let issued = Timestamp::from_second(1_800_000_000).expect("in range");
+    let known = [1, 2].map(|number| {
+        let holder = key.holder(Ipv4Addr::new(203, 0, 113, number).into());
+        key.sign(&Ticket::with_id(Uuid::from_u128(number.into()), holder, issued))
+    });
+    let Some(text) = text(input) else { return };
+    let accepted = key.verify(text, issued).is_ok();
+    assert_eq!(accepted, known.iter().any(|ticket| ticket == text), "{text:?}");
 }
 
 /// A machine's user-data. Files have plain names below their directory, lines of `host.env` and `lightning.conf` are only those

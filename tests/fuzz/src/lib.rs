@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "project_tags", run: documents::project_tags, fast: true },
     Target { name: "route_table", run: documents::route_table, fast: true },
     Target { name: "progress_line", run: documents::progress_line, fast: true },
+    Target { name: "ticket", run: documents::ticket, fast: true },
     Target { name: "user_data", run: documents::user_data, fast: true },
     Target { name: "method_call", run: methods::method_call, fast: true },
     Target { name: "cards_request", run: web::cards_request, fast: false },

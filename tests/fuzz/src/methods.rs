@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lnplaylive_core::{Order, OrderId, Settings};
 use lnplaylive_plugin::adapters::rpc;
 use lnplaylive_plugin::core::interfaces::{
-    Clock, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OrderList, OrderStore, Record, Records,
+    ArchivePart, Clock, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OrderList, OrderStore, Record, Records,
     Removal, RemoveIf,
 };
 use lnplaylive_plugin::core::{Backends, Shop};
@@ -52,6 +52,8 @@ async fn open() -> Arc<Shop> {
         store: Arc::new(store),
         remotes: Arc::new(Provisioner::new(&settings, Path::new("/nonexistent")).expect("no remotes")),
         route_file: None,
+        products: None,
+        ticket_key: None,
         clock: Arc::new(StoppedClock(now)),
     };
     let (shop, background) = Shop::new(&settings, backends).expect("default settings");
@@ -111,6 +113,22 @@ impl OrderStore for Store {
     }
 
     fn remove_closed(&self, _: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
+        refused()
+    }
+
+    fn list_archived(&self, _: ArchivePart) -> BoxFuture<'_, Result<Records, NodeError>> {
+        ready(Ok(Records::default())).boxed()
+    }
+
+    fn find_archived(&self, _: OrderId) -> BoxFuture<'_, Result<Lookup, NodeError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn put_archived<'a>(&'a self, _: &'a Order) -> BoxFuture<'a, Result<(), NodeError>> {
+        refused()
+    }
+
+    fn remove_archived(&self, _: OrderId) -> BoxFuture<'_, Result<(), NodeError>> {
         refused()
     }
 }

@@ -172,6 +172,6 @@ macro_rules! targets {
 }
 
 targets! {
-    order_record environment_spec connection_string project_tags route_table progress_line user_data method_call cards_request
+    order_record environment_spec connection_string project_tags route_table progress_line ticket user_data method_call cards_request
     http_request websocket_bytes remote_answer
 }

@@ -37,11 +37,12 @@ fn verdict(world: &World, id: OrderId, now: Timestamp) -> Verdict {
         ports: project.ports,
         member: None,
         address: None,
+        shop: None,
         stage: Stage::Provisioned,
         created: None,
         removing: None,
     };
-    judge(&name.to_string(), &tags.to_config(), now, SignedDuration::ZERO)
+    judge(&name.to_string(), &tags.to_config(), None, now, SignedDuration::ZERO)
 }
 
 /// The true time at which the order was handed over, when the hour that was paid for began.

@@ -217,11 +217,12 @@ fn the_culler_removes_neither_early_and_misses_none() {
                 ports: project.ports,
                 member: None,
                 address: None,
+                shop: None,
                 stage: if project.handed_over { Stage::Provisioned } else { Stage::Placing },
                 created: None,
                 removing: None,
             };
-            judge(&handover.project.to_string(), &tags.to_config(), now, SignedDuration::ZERO)
+            judge(&handover.project.to_string(), &tags.to_config(), None, now, SignedDuration::ZERO)
         };
         let second = SignedDuration::from_secs(1);
         assert!(matches!(verdict(&old, old.expires_at + second), Verdict::Remove(_)), "if nobody else does");

@@ -391,7 +391,7 @@ impl World {
                 other => panic!("{other:?} is closed"),
             }
         }
-        for (id, order) in &data.closed {
+        for order in data.closed.values() {
             assert!(order.replaces.is_none() || matches!(order.state, State::Failed { .. }), "{order:?}");
             let refunds = order.history.iter().filter(|entry| entry.what.starts_with("paid back")).count();
             assert!(refunds <= 1, "paid back twice");
