@@ -32,7 +32,9 @@ fn next(error: &testbed::RpcError) -> Timestamp {
 
 async fn the_last_place_and_fifty_buyers(flavor: Flavor) {
     let test = "the_last_place_and_fifty_buyers";
-    let Some(shop) = one_place(flavor, test, "").await else { return };
+    // Each keeps its place for as long as its invoice is valid.
+    let settings = "[shop]\ncontested_hold_secs = 600\n";
+    let Some(shop) = one_place(flavor, test, settings).await else { return };
     let shown = product(&shop).await;
     assert_eq!((&shown["available"], &shown["available_count"]), (&json!(true), &json!(1)), "{shown}");
     assert_eq!(shown["next_available_at"], Value::Null);

@@ -41,7 +41,7 @@ impl ProductsPublisher {
                 Ok(now) => match outlet.write(now.clone(), self.clock.now()).await {
                     Ok(()) => written = Some((now, Instant::now())),
                     Err(error) => {
-                        tracing::error!("cannot tell the web shop's server about products: {error}")
+                        tracing::error!("cannot tell the web shop's server about products: {error}");
                     }
                 },
                 // The server stops believing the file after a while.

@@ -334,7 +334,8 @@ fn what_is_sold_is_published_when_it_changes_and_from_time_to_time() {
             world.data().published.iter().map(|(shown, _)| shown.offers[0].available_count).collect()
         };
         until("something is published", || !counts().is_empty()).await;
-        assert_eq!(world.data().published[0].0, shop.sales.storefront().await.expect("a storefront"));
+        let storefront = shop.sales.storefront().await.expect("a storefront");
+        assert_eq!(world.data().published[0].0, storefront);
         order(&shop).await.expect("an order");
         sleep(Duration::from_secs(5)).await;
         assert_eq!(counts(), [3, 2], "within seconds");
