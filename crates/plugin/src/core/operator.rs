@@ -1,5 +1,6 @@
 //! The operator's actions on orders.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -62,7 +63,7 @@ impl Operator {
     }
 
     /// Orders with these ids, as far as they are still there.
-    pub async fn find_all(&self, ids: &[OrderId]) -> Result<Vec<Snapshot>, ShopError> {
+    pub async fn find_all(&self, ids: &BTreeSet<OrderId>) -> Result<Vec<Snapshot>, ShopError> {
         let mut found = Vec::new();
         for id in ids {
             match self.orders.find(*id).await {
