@@ -107,6 +107,8 @@ fn an_environment_that_is_gone_from_its_remote_is_degraded() {
     world.run_whole(async |shop| {
         let (id, project) = bought(&world, &shop).await;
         sleep(Duration::from_secs(60)).await;
+        // Its remote reports it no longer, which is enough: probes would have to wait for their turn.
+        world.fail_times("remote.probe", 0, usize::MAX, Fault::Lost);
         world.data().projects.clear();
         becomes(&shop, id, "degraded").await;
         assert!(shop.clock.now() < project.expires());
