@@ -628,41 +628,14 @@ impl Order {
                 State::Deploying { paid_at, placement, .. },
                 Event::HandedOver { expires_at, connection_strings },
             ) if connection_strings.len() == self.terms.node_count as usize => {
-                let Placement { remote, member, project, ports, address, access } = placement;
-                let Access { host_key, client_key } = access;
-                let (client_key, host_key) = (client_key.private, host_key.public);
-                let expires_at = expires_at.max(project.expires());
-                let replaced = self.replaces.take();
-                let mut what = format!("handed over, until {expires_at}");
-                if let Some(Replaced { handover, .. }) = &replaced {
-                    what.push_str(&format!(", in place of {}", handover.project));
-                }
-                let handover = Handover {
-                    remote,
-                    project,
-                    expires_at,
-                    connection_strings,
-                    refunded_at: None,
-                    site: Some(Site { member, ports, address, client_key, host_key }),
-                    replaced_at: replaced.is_some().then_some(now),
-                };
-                self.leftovers.extend(replaced.and_then(|replaced| replaced.leftover));
+                let (handover, what) = self.hand_over(placement, expires_at, connection_strings, now);
                 (State::Provisioned { paid_at, handover }, what)
             }
 
             (
                 state @ (State::Placing { .. } | State::Deploying { .. }),
                 Event::StepFailed { severity, reason },
-            ) => {
-                let next = self.fail_step(state, severity, &reason, now, policy);
-                let what = match &next {
-                    State::Provisioned { handover, .. } => {
-                        format!("not replaced, {} stays: {reason}", handover.project)
-                    }
-                    _ => reason,
-                };
-                (next, what)
-            }
+            ) => self.fail_step(state, severity, reason, now, policy),
 
             // A queued order is tried at once, with all attempts ahead of it.
             (
@@ -676,19 +649,8 @@ impl Order {
                 | State::Deploying { paid_at, .. },
                 Event::Cancel,
             ) => {
-                let leftover = self.state.placement().map(Placement::leftover);
-                self.leftovers.extend(leftover);
-                let reason = "cancelled by the operator".to_owned();
-                match self.keep_replaced() {
-                    Some(handover) => {
-                        let what = format!("replacement {reason}; {} stays", handover.project);
-                        (State::Provisioned { paid_at, handover }, what)
-                    }
-                    None => {
-                        let what = reason.clone();
-                        (State::Failed { paid_at, reason, cancelled: true, refunded_at: None }, what)
-                    }
-                }
+                self.leftovers.extend(self.state.placement().map(Placement::leftover));
+                self.cancelled(paid_at)
             }
 
             (State::Failed { paid_at, reason, cancelled, refunded_at: None }, Event::Refunded { note }) => {
@@ -713,15 +675,7 @@ impl Order {
                     && handover.expires_at > now
                     && leftover.project == handover.project =>
             {
-                let when = if remove_first { "before the new one is made" } else { "after the hand-over" };
-                let what = format!("to be replaced by the operator; {} is removed {when}", handover.project);
-                let leftover = if remove_first {
-                    self.leftovers.push(leftover);
-                    None
-                } else {
-                    Some(leftover)
-                };
-                self.replaces = Some(Replaced { asked_at: now, handover, leftover });
+                let what = self.replace(handover, leftover, remove_first, now);
                 (State::Queued { paid_at, attempts: fresh }, what)
             }
 
@@ -742,27 +696,95 @@ impl Order {
         Ok(Some(what))
     }
 
-    /// The state after a step of the current placement failed.
+    /// The environment that is handed over, and a sentence for the history. What it replaces is to be removed from here on.
+    fn hand_over(
+        &mut self,
+        placement: Placement,
+        expires_at: Timestamp,
+        connection_strings: Vec<ConnectionString>,
+        now: Timestamp,
+    ) -> (Handover, String) {
+        let Placement { remote, member, project, ports, address, access } = placement;
+        let Access { host_key, client_key } = access;
+        let (client_key, host_key) = (client_key.private, host_key.public);
+        let expires_at = expires_at.max(project.expires());
+        let replaced = self.replaces.take();
+        let what = match &replaced {
+            Some(Replaced { handover, .. }) => {
+                format!("handed over, until {expires_at}, in place of {}", handover.project)
+            }
+            None => format!("handed over, until {expires_at}"),
+        };
+        let handover = Handover {
+            remote,
+            project,
+            expires_at,
+            connection_strings,
+            refunded_at: None,
+            site: Some(Site { member, ports, address, client_key, host_key }),
+            replaced_at: replaced.is_some().then_some(now),
+        };
+        self.leftovers.extend(replaced.and_then(|replaced| replaced.leftover));
+        (handover, what)
+    }
+
+    /// The state after a cancellation, and a sentence for the history.
+    fn cancelled(&mut self, paid_at: Timestamp) -> (State, String) {
+        let reason = "cancelled by the operator".to_owned();
+        match self.keep_replaced() {
+            Some(handover) => {
+                let what = format!("replacement {reason}; {} stays", handover.project);
+                (State::Provisioned { paid_at, handover }, what)
+            }
+            None => {
+                let what = reason.clone();
+                (State::Failed { paid_at, reason, cancelled: true, refunded_at: None }, what)
+            }
+        }
+    }
+
+    /// Begins a replacement; returns a sentence for the history.
+    fn replace(
+        &mut self,
+        handover: Handover,
+        leftover: Leftover,
+        remove_first: bool,
+        now: Timestamp,
+    ) -> String {
+        let when = if remove_first { "before the new one is made" } else { "after the hand-over" };
+        let what = format!("to be replaced by the operator; {} is removed {when}", handover.project);
+        let leftover = if remove_first {
+            self.leftovers.push(leftover);
+            None
+        } else {
+            Some(leftover)
+        };
+        self.replaces = Some(Replaced { asked_at: now, handover, leftover });
+        what
+    }
+
+    /// The state after a step of the current placement failed, and a sentence for the history.
     fn fail_step(
         &mut self,
         state: State,
         severity: Severity,
-        reason: &str,
+        reason: String,
         now: Timestamp,
         policy: &Policy,
-    ) -> State {
+    ) -> (State, String) {
         let (State::Placing { paid_at, mut attempts, placement }
         | State::Deploying { paid_at, mut attempts, placement }) = state.clone()
         else {
-            return state;
+            return (state, reason);
         };
         attempts.faults += 1;
         attempts.not_before = later(now, policy.wait(attempts.faults));
         if severity == Severity::Passing && attempts.faults < policy.patience {
-            return match state {
+            let next = match state {
                 State::Placing { .. } => State::Placing { paid_at, attempts, placement },
                 _ => State::Deploying { paid_at, attempts, placement },
             };
+            return (next, reason);
         }
         // The placement is abandoned, with whatever there may be of it on the remote.
         self.leftovers.push(placement.leftover());
@@ -774,14 +796,19 @@ impl Order {
         }
         let abandoned = attempts.remote_faults.values().sum::<u32>() + attempts.failed;
         attempts.not_before = later(now, policy.retry_wait(abandoned));
-        if attempts.failed >= policy.max_attempts {
-            if let Some(handover) = self.keep_replaced() {
-                return State::Provisioned { paid_at, handover };
-            }
-            let reason = reason.to_owned();
-            return State::Failed { paid_at, reason, cancelled: false, refunded_at: None };
+        if attempts.failed < policy.max_attempts {
+            return (State::Queued { paid_at, attempts }, reason);
         }
-        State::Queued { paid_at, attempts }
+        match self.keep_replaced() {
+            Some(handover) => {
+                let what = format!("not replaced, {} stays: {reason}", handover.project);
+                (State::Provisioned { paid_at, handover }, what)
+            }
+            None => {
+                let what = reason.clone();
+                (State::Failed { paid_at, reason, cancelled: false, refunded_at: None }, what)
+            }
+        }
     }
 
     /// Ends a replacement without a new environment: the old one, if it still stands, is the order's again.

@@ -4,10 +4,10 @@ mod support;
 
 use jiff::Timestamp;
 use lnplaylive_core::order::PortBlock;
-use lxd_client::{Client, ClientConfig, Collection, ConfigMap, Identity, Token};
+use lxd_client::{Collection, ConfigMap};
 use provisioner::{Error, Placed, choose, instance_name};
 use sim_lxd::Fault;
-use support::{GOOD, World, leftover, names, nodes, order, placement};
+use support::{GOOD, World, leftover, names, nodes, operator, order, placement};
 
 /// The bars of what one environment may cost in REST calls.
 const UP: usize = 15;
@@ -72,17 +72,6 @@ async fn a_hand_over_that_meets_another_change_is_written_again() {
     let until = placement.project.expires();
     world.provisioner.hand_over(order.id, &placement, until).await.expect("handed over");
     assert_eq!(world.calls("PUT", &path), 2);
-}
-
-/// A client of the remote's operator.
-async fn operator(world: &World) -> Client {
-    let token = Token::parse(&world.remote().token("operator")).expect("a token");
-    let identity = Identity::generate("operator").expect("an identity");
-    let url = world.remote().url().parse().expect("a URL");
-    let client =
-        Client::new(ClientConfig::new("sim-0", url, identity, *token.fingerprint())).expect("a client");
-    client.enrol(&token).await.expect("enrolled");
-    client
 }
 
 #[tokio::test]

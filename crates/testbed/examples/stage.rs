@@ -163,7 +163,10 @@ impl Stage {
             StageCommand::EndEnvironments => remote()?.clear().await,
             StageCommand::RuinNode { index } => {
                 let projects = remote()?.projects();
-                let newest = projects.iter().filter(|project| project.name.starts_with("lnplaylive-")).max_by_key(|p| &p.name);
+                let newest = projects
+                    .iter()
+                    .filter(|project| project.name.starts_with("lnplaylive-"))
+                    .max_by_key(|p| &p.name);
                 let newest = newest.context("no environment")?;
                 let instance = remote()?.instance_dir(&newest.name).context("no instance")?;
                 testbed::ruin_node(&instance, index)?;

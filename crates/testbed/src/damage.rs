@@ -27,7 +27,8 @@ pub fn ruin_node(instance: &Path, index: u32) -> Result<()> {
     })?;
     for pid in pids {
         // Some end with others.
-        let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        let _gone =
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
     Ok(())
 }

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { healthInWords, isFinal, orderParams, readInvoice, readNames, readStatus, type Health } from './order';
+import {
+  healthInWords,
+  isFinal,
+  orderParams,
+  readInvoice,
+  readNames,
+  readStatus,
+  type Health,
+} from './order';
 import { ShapeError } from './shape';
 
 const STATUS = {
@@ -77,7 +85,8 @@ describe('readStatus', () => {
   });
 
   it('reads what has become of a network since it was handed over', () => {
-    const ready = (more: object) => stage({ deployment_details: details({ status: 'provisioned', ...more }) });
+    const ready = (more: object) =>
+      stage({ deployment_details: details({ status: 'provisioned', ...more }) });
     const at = '2026-11-23T10:00:00Z';
     const nodes = [{ index: 1, name: 'Bruno' }, 'rubbish', { index: 2 }];
     const health = { state: 'degraded', since: at, nodes_down: nodes };

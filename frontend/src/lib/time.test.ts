@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { clock, hoursInWords, left, moment } from './time';
+import { clock, day, hoursInWords, left, moment } from './time';
 
 const [MINUTE, HOUR] = [60_000, 3_600_000];
 
@@ -39,4 +39,8 @@ it('shows moments in the time zone of the reader', () => {
   const text = moment(Date.parse('2026-11-24T15:46:10Z'), 'en-GB', 'Asia/Tokyo');
   expect(text).toContain('25 Nov');
   expect(text).toContain('00:46');
+});
+
+it('shows days in the time zone of the reader', () => {
+  expect(day(Date.parse('2026-11-24T15:46:10Z'), 'en-GB', 'Asia/Tokyo')).toBe('25 November 2026');
 });

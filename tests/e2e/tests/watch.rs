@@ -92,7 +92,11 @@ async fn a_dead_node_is_shown_and_its_environment_replaced(flavor: Flavor) {
     assert_eq!((code, message.as_str()), (-32602, "health must be one of ok, degraded, unknown"));
     let shown = ask(&shop, "lnplayops-order", json!([id])).await;
     let health = &shown["health"];
-    assert_eq!((&health["state"], &health["nodes_down"][0]["index"]), (&json!("degraded"), &json!(1)), "{shown}");
+    assert_eq!(
+        (&health["state"], &health["nodes_down"][0]["index"]),
+        (&json!("degraded"), &json!(1)),
+        "{shown}"
+    );
     assert!(health["probed_at"].is_string() && text(health, "what").contains("1 of 2 nodes"), "{health}");
     let log = shop.host.node.log().expect("a log");
     let tells = log.lines().filter(|line| line.contains("DEGRADED") && line.contains(&old)).count();
@@ -101,7 +105,11 @@ async fn a_dead_node_is_shown_and_its_environment_replaced(flavor: Flavor) {
     let (code, message) = refusal(&shop, "lnplayops-replace", json!([id, "perhaps"])).await;
     assert_eq!((code, message.as_str()), (-32602, "remove_first must be true or false"));
     let answer = ask(&shop, "lnplayops-replace", json!([id])).await;
-    assert_eq!((&answer["state"], &answer["replaces"]["project"]), (&json!("queued"), &json!(old)), "{answer}");
+    assert_eq!(
+        (&answer["state"], &answer["replaces"]["project"]),
+        (&json!("queued"), &json!(old)),
+        "{answer}"
+    );
     let meanwhile = shop.status(id).await.expect("a status");
     let details = &meanwhile["deployment_details"];
     if details["status"] != "provisioned" {

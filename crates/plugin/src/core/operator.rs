@@ -1,5 +1,6 @@
 //! The operator's actions on orders.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -143,7 +144,7 @@ impl Operator {
     /// As [`Operator::list`], for orders with these ids, as far as they are still there.
     pub async fn find_all(
         &self,
-        ids: &[OrderId],
+        ids: &BTreeSet<OrderId>,
         limit: usize,
         show: impl Fn(Snapshot) -> Option<Snapshot>,
     ) -> Result<Listing, ShopError> {

@@ -106,13 +106,10 @@ impl Probes {
     }
 
     /// The orders whose environments have the condition of this name, as far as is known.
-    pub fn with_condition(&self, name: &str) -> Vec<OrderId> {
+    pub fn with_condition(&self, name: &str) -> BTreeSet<OrderId> {
         let known = lock(&self.known);
-        known
-            .values()
-            .filter(|known| known.health.condition.name() == name)
-            .map(|known| known.order)
-            .collect()
+        let so = known.values().filter(|known| known.health.condition.name() == name);
+        so.map(|known| known.order).collect()
     }
 
     /// Gives one environment after another its turn, for ever.

@@ -233,3 +233,23 @@ fn the_culler_removes_neither_early_and_misses_none() {
     });
     world.check_books();
 }
+
+#[test]
+fn a_remote_that_has_broken_since_is_not_taken_for_the_orders_fault() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        let id = bought(&world, &shop).await;
+        let old = handover(&world, id);
+        sleep(Duration::from_secs(60)).await;
+        world.fail_times("remote.bring_up", 0, usize::MAX, Fault::RemoteBroken);
+        world.fail_times("remote.try_out", 0, usize::MAX, Fault::RemoteBroken);
+        shop.operator.replace(id, false).await.expect("replaced");
+        sleep(Duration::from_secs(1800)).await;
+        assert_eq!(world.state(id), "queued", "it waits for a remote that works");
+        assert!(there(&world, old.project), "and the old one stays");
+        world.heal();
+        world.closed(id).await;
+        assert_ne!(handover(&world, id).project, old.project);
+    });
+    world.check_books();
+}

@@ -19,6 +19,7 @@ use lnplaylive_core::{
     Terms,
     order::{Leftover, PortBlock},
 };
+use lxd_client::{Client, ClientConfig, Identity, Token};
 use provisioner::{Choice, Error, Provisioner, RemoteReport, Size, choose, keys};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use tempfile::TempDir;
@@ -295,4 +296,15 @@ pub(crate) fn ssh_processes(address: Ipv4Addr) -> Vec<String> {
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
     lines.filter(|line| line.contains("lnplaylive-ssh-") && line.contains(&address)).collect()
+}
+
+/// A client of the remote's operator.
+pub(crate) async fn operator(world: &World) -> Client {
+    let token = Token::parse(&world.remote().token("operator")).expect("a token");
+    let identity = Identity::generate("operator").expect("an identity");
+    let url = world.remote().url().parse().expect("a URL");
+    let client =
+        Client::new(ClientConfig::new("sim-0", url, identity, *token.fingerprint())).expect("a client");
+    client.enrol(&token).await.expect("enrolled");
+    client
 }
