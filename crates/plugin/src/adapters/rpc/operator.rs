@@ -79,7 +79,8 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
     let places = filter.state.map_or(places, |state| places.with_state(state));
     let listing = shop.operator.list(places, limit, |shown| filter.matches(shown, now)).await?;
     let Listing { orders, left_out, damaged } = listing;
-    let orders: Vec<_> = orders.iter().map(|shown| view::operator_summary(shown, now)).collect();
+    let orders: Vec<_> =
+        orders.iter().map(|shown| with_settings(shop, view::operator_summary(shown, now))).collect();
     let damaged: Vec<_> = damaged
         .iter()
         .map(|DamagedRecord { key, error }| json!({ "invoice_id": key, "error": error }))
@@ -90,7 +91,16 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
 pub(super) async fn order(shop: &Arc<Shop>, params: Value) -> Answer {
     let params = Params::read(params, &["invoice_id"])?;
     let found = shop.orders.find(params.order_id()?).await?;
-    Ok(view::operator_detail(&found.snapshot(), shop.clock.now()))
+    Ok(with_settings(shop, view::operator_detail(&found.snapshot(), shop.clock.now())))
+}
+
+/// The order with a field in each leftover that says whether the settings have its remote.
+fn with_settings(shop: &Shop, mut order: Value) -> Value {
+    for leftover in order["leftovers"].as_array_mut().into_iter().flatten() {
+        let known = leftover["remote"].as_str().is_some_and(|remote| shop.availability.has_remote(remote));
+        leftover["in_settings"] = known.into();
+    }
+    order
 }
 
 pub(super) async fn retry(shop: &Arc<Shop>, params: Value) -> Answer {
