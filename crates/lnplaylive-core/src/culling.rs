@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-pub use crate::clocks::{MAX_SKEW, WrongClock, agreed_time};
 use crate::tags::{NotOurs, ProjectTags, Stage, TagError};
 
 /// A project that is still being made this long after its creation was left by a crash: provisioning takes minutes, with
