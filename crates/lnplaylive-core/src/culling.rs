@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-pub use crate::clocks::{MAX_SKEW, WrongClock, agreed_time};
 use crate::ids::ShopId;
 use crate::tags::{NotOurs, ProjectTags, Stage, TagError};
 

@@ -552,6 +552,7 @@ impl Order {
     }
 
     /// The order as it is kept for the operator's books after its end, without the secrets that are of no use any more.
+    #[must_use]
     pub fn without_secrets(mut self) -> Self {
         if let State::Provisioned { handover, .. } = &mut self.state {
             handover.connection_strings.clear();

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use lnplaylive_core::order::{Placement, Severity};
 use provisioner::{Avoid, Claims, Environment, Error, Memory, NoRoom, Provisioner, Room, choose};
 use sim_lxd::{Fault, SimMember};
@@ -53,6 +54,20 @@ async fn a_report_tells_what_placement_needs() {
     assert!(room > 0 && room < (1000 - 9 - 2) / 9, "memory is scarcer than ports: {room}");
     world.remote().set_memory(16 << 30, 15 << 30);
     says(&refusal(&world.provisioner).await, &["sim-0", "15360 of 16384 MiB", "max_memory_percent"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_is_a_fault_as_soon_as_it_does() {
+    let world = World::new(GOOD).await;
+    let faults =
+        async || world.provisioner.check("sim-0").await.expect("it answers").findings.faults.join("; ");
+    assert_eq!(faults().await, "");
+    for minutes in [-11, 11] {
+        world.remote().faults().on_clock(SignedDuration::from_mins(minutes));
+        says(&faults().await, &["this machine's clock shows", "the server's", "set the wrong one"]);
+    }
+    world.remote().faults().on_clock(SignedDuration::from_mins(9));
+    assert_eq!(faults().await, "");
 }
 
 #[tokio::test]

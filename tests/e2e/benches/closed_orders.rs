@@ -1,4 +1,5 @@
-//! The cost of a long history: the same calls to a shop with ten closed orders and to one with 100,000, alternately.
+//! The cost of a long history: the same calls to a shop with 100 orders that have ended and to one with 100,000, alternately.
+//! Both also have a few environments that run, and a few refunds that are owed.
 //!
 //! Only records are made, straight in the datastore: what the orders were, invoices included, is the node's to bear.
 //!
@@ -19,14 +20,20 @@ use testbed::{Daemons, Flavor, Shop, ShopConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-const FEW: usize = 10;
+const FEW: usize = 100;
 const MANY: usize = 100_000;
 /// Records written at a time.
 const CHUNK: usize = 200;
+/// Environments that run, and refunds that are owed.
+const CURRENT: usize = 20;
 /// Rounds of calls to both shops.
 const ROUNDS: usize = 400;
+/// Starts of the plugin at both shops.
+const STARTS: usize = 20;
 /// The bar for many against few, at the median.
 const BAR: f64 = 1.2;
+/// The longest that a start may take.
+const START_TIME: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() {
@@ -38,14 +45,23 @@ async fn main() {
             shop.serve(round).await;
         }
     }
-    println!("{flavor} daemons; {FEW} and {MANY} closed orders, {ROUNDS} calls each");
+    for _ in 0..STARTS {
+        for shop in &mut shops {
+            shop.restart().await;
+        }
+    }
+    println!(
+        "{flavor} daemons; {FEW} and {MANY} orders that have ended, {ROUNDS} calls and {STARTS} starts each"
+    );
     println!("| what | p50 ms, {FEW} | p50 ms, {MANY} | p99 ms, {FEW} | p99 ms, {MANY} | ratio at p50 |");
     println!("|---|---|---|---|---|---|");
     let [few, many] = &shops;
     for (what, times) in [
         ("createorder", (&few.orders, &many.orders)),
         ("invoicestatus, unpaid order", (&few.unpaid, &many.unpaid)),
-        ("invoicestatus, closed order", (&few.closed, &many.closed)),
+        ("invoicestatus, order that has ended", (&few.ended, &many.ended)),
+        ("orders state=failed", (&few.failed, &many.failed)),
+        ("start of the plugin", (&few.starts, &many.starts)),
     ] {
         let (few, many) = times;
         let at = |all, percent| ms(percentile(all, percent));
@@ -67,18 +83,31 @@ struct Counter {
     history: Vec<OrderId>,
     orders: Vec<Duration>,
     unpaid: Vec<Duration>,
-    closed: Vec<Duration>,
+    ended: Vec<Duration>,
+    failed: Vec<Duration>,
+    starts: Vec<Duration>,
 }
 
 impl Counter {
-    async fn open(flavor: Flavor, closed: usize) -> Self {
+    async fn open(flavor: Flavor, ended: usize) -> Self {
         let settings = "[shop]\nmax_unpaid_orders = 100000\ninvoice_expiry_secs = 86400\n".to_owned();
         let config = ShopConfig { settings, ..ShopConfig::new(Daemons::of(flavor).expect("the daemons")) };
         let shop = Shop::start(config).await.expect("a shop");
         let started = Instant::now();
-        let history = fill(&shop, closed).await;
-        eprintln!("{closed} records written in {:.1} s", started.elapsed().as_secs_f32());
-        Self { shop, history, orders: Vec::new(), unpaid: Vec::new(), closed: Vec::new() }
+        let long_ago = Timestamp::now() - SignedDuration::from_hours(24 * 30);
+        let history = fill(&shop, ended, &delivered(long_ago).without_secrets(), archive_key).await;
+        fill(&shop, CURRENT, &delivered(Timestamp::now()), closed_key).await;
+        fill(&shop, CURRENT, &failed(Timestamp::now()), closed_key).await;
+        eprintln!("{ended} records written in {:.1} s", started.elapsed().as_secs_f32());
+        Self {
+            shop,
+            history,
+            orders: Vec::new(),
+            unpaid: Vec::new(),
+            ended: Vec::new(),
+            failed: Vec::new(),
+            starts: Vec::new(),
+        }
     }
 
     async fn serve(&mut self, round: usize) {
@@ -88,7 +117,25 @@ impl Counter {
         self.unpaid.push(self.status(text(&order, "invoice_id"), "unpaid").await);
         // From all over the history.
         let id = self.history[round * 7919 % self.history.len()].to_string();
-        self.closed.push(self.status(&id, "paid").await);
+        self.ended.push(self.status(&id, "paid").await);
+        let before = Instant::now();
+        let owed =
+            self.shop.host.node.call("lnplayops-orders", json!({"state": "failed"})).await.expect("a list");
+        self.failed.push(before.elapsed());
+        assert_eq!(owed["orders"].as_array().map(Vec::len), Some(CURRENT), "{owed}");
+    }
+
+    /// Starts the plugin again, and waits until it sells.
+    async fn restart(&mut self) {
+        let host = &self.shop.host;
+        host.stop_plugin().await.expect("it stops");
+        host.wait_plugin_gone().await.expect("it is gone");
+        let before = Instant::now();
+        host.start_plugin().await.expect("it starts");
+        while host.node.call("lnplaylive-products", json!({})).await.is_err() {
+            assert!(before.elapsed() < START_TIME, "it does not answer");
+        }
+        self.starts.push(before.elapsed());
     }
 
     async fn status(&self, id: &str, expected: &str) -> Duration {
@@ -100,9 +147,17 @@ impl Counter {
     }
 }
 
-/// Writes the records of closed orders. With `batching` lightningd commits once for all requests that it finds waiting
+fn archive_key(id: OrderId) -> Value {
+    json!(["lnplaylive", "archive", format!("{:02x}", id.short()[0]), id])
+}
+
+fn closed_key(id: OrderId) -> Value {
+    json!(["lnplaylive", "closed", id])
+}
+
+/// Writes copies of a record. With `batching` lightningd commits once for all requests that it finds waiting
 /// on a connection, so many are sent before the answers are read.
-async fn fill(shop: &Shop, count: usize) -> Vec<OrderId> {
+async fn fill(shop: &Shop, count: usize, record: &Order, key: fn(OrderId) -> Value) -> Vec<OrderId> {
     let rpc = shop.host.node.rpc();
     let mut stream = UnixStream::connect(rpc.socket()).await.expect("a connection");
     let request = |method: &str, params: Value| {
@@ -110,15 +165,14 @@ async fn fill(shop: &Shop, count: usize) -> Vec<OrderId> {
     };
     // The stand-in has no such method, and needs none.
     answers(&mut stream, request("batching", json!({"enable": true})), 1).await;
-    let record = serde_json::to_value(closed_order()).expect("JSON");
+    let record = serde_json::to_value(record).expect("JSON");
     let ids: Vec<_> = (0..count).map(|_| OrderId::random()).collect();
     for chunk in ids.chunks(CHUNK) {
         let mut requests = String::new();
         for id in chunk {
             let mut record = record.clone();
             record["id"] = json!(id);
-            let key = json!(["lnplaylive", "closed", id]);
-            let entry = json!({"key": key, "string": record.to_string(), "mode": "must-create"});
+            let entry = json!({"key": key(*id), "string": record.to_string(), "mode": "must-create"});
             requests += &request("datastore", entry);
         }
         let answers = answers(&mut stream, requests, chunk.len()).await;
@@ -144,13 +198,24 @@ async fn answers(stream: &mut UnixStream, requests: String, count: usize) -> Str
     tokio::join!(send, receive).1
 }
 
-/// An order that was provisioned.
-fn closed_order() -> Order {
-    let now = Timestamp::now();
-    let ends = now.checked_add(SignedDuration::from_hours(48)).expect("in range");
-    let policy = Policy::default();
+/// An order that was paid at this time.
+fn paid(at: Timestamp) -> Order {
     let terms = Catalogue::default().quote(Selection::NodeCount(8), 48).expect("on sale");
-    let order = Order::new(OrderId::random(), terms, now, now);
+    Order::new(OrderId::random(), terms, at, at).apply(Event::Paid, at, &Policy::default()).expect("paid")
+}
+
+/// An order whose price is owed since this time.
+fn failed(at: Timestamp) -> Order {
+    let mut order = paid(at);
+    let reason = "no remote works".to_owned();
+    order.state = State::Failed { paid_at: at, reason, cancelled: false, refunded_at: None };
+    order
+}
+
+/// An order that was delivered at this time.
+fn delivered(at: Timestamp) -> Order {
+    let ends = at.checked_add(SignedDuration::from_hours(48)).expect("in range");
+    let order = paid(at);
     let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
     let placement = Placement {
         member: None,
@@ -167,12 +232,11 @@ fn closed_order() -> Order {
     );
     let connection_strings = vec![link.parse().expect("a link"); 8];
     let events = [
-        Event::Paid,
         Event::Placed(placement),
         Event::InstanceRuns,
         Event::HandedOver { expires_at: ends, connection_strings },
     ];
-    let step = |order: Order, event| order.apply(event, now, &policy).expect("in order");
+    let step = |order: Order, event| order.apply(event, at, &Policy::default()).expect("in order");
     let order = events.into_iter().fold(order, step);
     assert!(matches!(order.state, State::Provisioned { .. }));
     order

@@ -135,6 +135,7 @@ async fn ids_and_other_parameters(flavor: Flavor) {
             ("lnplayops-order", json!({"invoice_id": id})),
             ("lnplayops-cancel", json!({"invoice_id": id})),
             ("lnplayops-extend", json!({"invoice_id": id, "hours": 1})),
+            ("lnplayops-forget", json!({"invoice_id": id, "project": "lnplaylive-1800000000-00000000"})),
         ] {
             let error = shop.host.node.call(method, &params).await.expect_err("refused");
             assert_eq!(

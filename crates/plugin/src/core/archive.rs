@@ -56,14 +56,14 @@ impl Archivist {
                     // The clock is not confirmed: in a minute.
                     Ok(None) => {}
                     Err(error) => {
-                        tracing::warn!("cannot archive orders that have ended, trying again: {error}")
+                        tracing::warn!("cannot archive orders that have ended, trying again: {error}");
                     }
                 }
             }
             match self.remove_old(part).await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!("removed {count} orders that are older than closed_retention_days")
+                    tracing::info!("removed {count} orders that are older than closed_retention_days");
                 }
                 Err(error) => tracing::warn!("cannot look through the archive, trying again: {error}"),
             }

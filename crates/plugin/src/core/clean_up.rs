@@ -4,7 +4,6 @@
 //! say that such a remote is never coming back.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::sleep;
 use super::availability::Availability;
 use super::interfaces::Remotes;
 use super::order_book::OrderBook;
-use super::order_handle::OrderHandle;
+use super::order_handle::{ApplyError, OrderHandle};
 use super::reminder::Reminder;
 
 /// Longest pause between two attempts to remove a leftover.
@@ -31,6 +30,9 @@ pub struct CleanUp {
     remotes: Arc<dyn Remotes>,
     first_pause: Duration,
 }
+
+/// The order's record is gone.
+struct Gone;
 
 fn has(order: &Order, project: ProjectName) -> bool {
     order.leftovers.iter().any(|leftover| leftover.project == project)
@@ -47,8 +49,9 @@ impl CleanUp {
         Self { orders, availability, remotes, first_pause }
     }
 
-    /// Removes the leftovers of an order, also those that it gets later, until it is dropped.
-    pub async fn run(&self, handle: &OrderHandle) -> Infallible {
+    /// Removes the leftovers of an order, also those that it gets later, until it is dropped. Returns only if the order's
+    /// record is gone.
+    pub async fn run(&self, handle: &OrderHandle) {
         let mut shown = handle.watch();
         let mut under_way = FuturesUnordered::new();
         let mut projects = BTreeSet::new();
@@ -60,7 +63,12 @@ impl CleanUp {
                 }
             }
             tokio::select! {
-                Some(project) = under_way.next() => drop(projects.remove(&project)),
+                // So that tests can be repeated.
+                biased;
+                Some(ended) = under_way.next() => match ended {
+                    Ok(project) => drop(projects.remove(&project)),
+                    Err(Gone) => return,
+                },
                 // We hold the handle, so its sender lives.
                 _ = shown.changed() => {}
             }
@@ -68,7 +76,7 @@ impl CleanUp {
     }
 
     /// Tries to remove a leftover until it is gone, or the operator has it forgotten.
-    async fn remove(&self, handle: &OrderHandle, leftover: Leftover) -> ProjectName {
+    async fn remove(&self, handle: &OrderHandle, leftover: Leftover) -> Result<ProjectName, Gone> {
         let Leftover { project, ref remote, .. } = leftover;
         let (mut shown, mut retried) = (handle.watch(), handle.retries());
         let mut pause = self.first_pause;
@@ -78,7 +86,11 @@ impl CleanUp {
             match self.remotes.take_down(handle.id(), &leftover).await {
                 Ok(()) => {
                     // Refused if it was forgotten meanwhile.
-                    drop(self.orders.apply(handle, Event::LeftoverGone(project)).await);
+                    if let Err(ApplyError::Gone) =
+                        self.orders.apply(handle, Event::LeftoverGone(project)).await
+                    {
+                        return Err(Gone);
+                    }
                     // There may be room again.
                     self.availability.poll_now();
                 }
@@ -103,6 +115,6 @@ impl CleanUp {
                 }
             }
         }
-        project
+        Ok(project)
     }
 }

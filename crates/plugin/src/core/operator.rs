@@ -46,6 +46,7 @@ impl Places {
     pub const ALL: Self = Self { open: true, closed: true, archive: true };
 
     /// The places that have orders in a state of this name, and are among these too.
+    #[must_use]
     pub fn with_state(self, state: &str) -> Self {
         let Self { open, closed, archive } = match state {
             "created" | "queued" | "placing" | "deploying" => Self::OPEN,

@@ -23,3 +23,23 @@ impl Reminder {
         !known
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_is_logged_when_it_changes_and_once_a_day() {
+        let mut reminder = Reminder::default();
+        let mut logged = 0;
+        // An attempt a minute, for three days.
+        for _ in 0..3 * 24 * 60 {
+            logged += u32::from(reminder.is_due("no answer"));
+            advance(Duration::from_secs(60)).await;
+        }
+        assert_eq!(logged, 3);
+        assert!(reminder.is_due("refused") && !reminder.is_due("refused"));
+    }
+}

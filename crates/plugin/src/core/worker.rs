@@ -125,22 +125,30 @@ struct Worker {
 
 impl Worker {
     async fn run(self) {
-        tokio::select! {
-            () = self.provision() => {}
-            never = self.shared.clean_up.run(&self.handle) => match never {},
+        let gone = tokio::select! {
+            // So that tests can be repeated.
+            biased;
+            ended = self.provision() => ended.is_err(),
+            () = self.shared.clean_up.run(&self.handle) => true,
+        };
+        if gone {
+            let handle = &self.handle;
+            tracing::error!(
+                "order {handle}: its record is gone from the datastore; nothing more is done for it"
+            );
         }
     }
 
-    /// Takes the order through its steps until it is closed.
-    async fn provision(&self) {
+    /// Takes the order through its steps until it is closed. Fails if its record is gone.
+    async fn provision(&self) -> Result<(), ApplyError> {
         let handle = &self.handle;
         let mut backoff = Backoff::new(&self.shared.settings);
         loop {
             let order = handle.order();
             let result = match order.work() {
-                Work::AwaitPayment => return,
+                Work::AwaitPayment => return Ok(()),
                 Work::Close => match self.shared.orders.close(handle).await {
-                    Ok(true) => return,
+                    Ok(true) => return Ok(()),
                     Ok(false) => Ok(()),
                     Err(error) => {
                         tracing::warn!("order {handle}: cannot close it, trying again: {error}");
@@ -167,12 +175,7 @@ impl Worker {
             match result {
                 // Refused: the operator has changed the order meanwhile. Look again.
                 Ok(()) | Err(ApplyError::Refused(_) | ApplyError::Store(_)) => {}
-                Err(ApplyError::Gone) => {
-                    tracing::error!(
-                        "order {handle}: its record is gone from the datastore; nothing more is done for it"
-                    );
-                    return;
-                }
+                Err(error @ ApplyError::Gone) => return Err(error),
             }
         }
     }

@@ -122,3 +122,19 @@ fn what_is_left_on_a_remote_that_is_gone_is_forgotten_when_the_operator_says_so(
         assert_eq!(forgotten, 2, "{history:?}");
     });
 }
+
+#[test]
+fn a_record_that_is_removed_while_its_leftovers_are_ends_the_work() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        world.fail_times("remote.deploy", 0, 2, Fault::Final);
+        let hold = world.hold("remote.take_down");
+        let id = buy(&world, &shop).await;
+        hold.reached().await;
+        until("the failure", || world.state(id) == "failed").await;
+        world.data().open.remove(&id);
+        hold.release();
+        sleep(MINUTE * 10).await;
+        assert!(world.count("remote.take_down") <= 2, "one for each leftover");
+    });
+}

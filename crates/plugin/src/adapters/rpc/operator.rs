@@ -98,7 +98,8 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
         _ => shop.operator.list(places, limit, show).await?,
     };
     let Listing { orders, left_out, damaged } = listing;
-    let orders: Vec<_> = orders.iter().map(|shown| view::operator_summary(shown, now)).collect();
+    let orders: Vec<_> =
+        orders.iter().map(|shown| with_settings(shop, view::operator_summary(shown, now))).collect();
     let damaged: Vec<_> = damaged
         .iter()
         .map(|DamagedRecord { key, error }| json!({ "invoice_id": key, "error": error }))
@@ -107,13 +108,22 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
 }
 
 fn detail(shop: &Arc<Shop>, snapshot: Snapshot) -> Value {
-    view::operator_detail(&shop.probes.shown(snapshot), shop.clock.now())
+    with_settings(shop, view::operator_detail(&shop.probes.shown(snapshot), shop.clock.now()))
 }
 
 pub(super) async fn order(shop: &Arc<Shop>, params: Value) -> Answer {
     let params = Params::read(params, &["invoice_id"])?;
     let found = shop.orders.find(params.order_id()?).await?;
     Ok(detail(shop, found.snapshot()))
+}
+
+/// The order with a field in each leftover that says whether the settings have its remote.
+fn with_settings(shop: &Shop, mut order: Value) -> Value {
+    for leftover in order["leftovers"].as_array_mut().into_iter().flatten() {
+        let known = leftover["remote"].as_str().is_some_and(|remote| shop.availability.has_remote(remote));
+        leftover["in_settings"] = known.into();
+    }
+    order
 }
 
 pub(super) async fn retry(shop: &Arc<Shop>, params: Value) -> Answer {
