@@ -346,8 +346,8 @@ async fn two_shops_cull_one_remote() {
         project.make_running(&sim.client).await;
     }
     let left = || {
-        let names = sim.remote.projects().into_iter().map(|p| p.name);
-        names.filter(|name| name != "default").collect::<BTreeSet<_>>()
+        let all = sim.remote.projects().into_iter().map(|p| p.name);
+        all.filter(|name| name != "default").collect::<BTreeSet<_>>()
     };
 
     // One that does not know its shop says so, and leaves those that name one.

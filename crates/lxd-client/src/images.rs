@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures_util::{Stream, TryStreamExt as _};
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -93,11 +92,6 @@ pub struct ListedImage {
     /// Its properties: those of its metadata, and those that were set later.
     #[serde(default, deserialize_with = "or_default")]
     pub properties: ConfigMap,
-    /// The time of its upload, by the server's clock.
-    pub uploaded_at: Timestamp,
-    /// The last time that an instance was made from it, by the server's clock; long ago if none was.
-    #[serde(default)]
-    pub last_used_at: Timestamp,
 }
 
 #[derive(Deserialize)]

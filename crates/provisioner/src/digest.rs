@@ -16,10 +16,13 @@ const CHUNK: usize = 1 << 20;
 /// The digests so far. Hashing hundreds of megabytes takes seconds, so it is done once for all remotes.
 #[derive(Debug, Default)]
 pub(crate) struct Digests {
-    known: Mutex<HashMap<Vec<PathBuf>, (Vec<Stamp>, String)>>,
+    known: Mutex<HashMap<Vec<PathBuf>, Known>>,
     /// Held while files are hashed: of several remotes with the same image one has it hashed, and the others wait.
     hashing: Mutex<()>,
 }
+
+/// A digest, and the files' stamps when they were hashed.
+type Known = (Vec<Stamp>, String);
 
 /// What tells that a file has changed: its size and the time of its last change.
 type Stamp = (u64, Option<SystemTime>);

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive_core::culling::agreed_time;
-use lnplaylive_core::images::{Needs, StoredImage};
+use lnplaylive_core::clocks::agreed_time;
+use lnplaylive_core::images::{Needs, PROPERTY_UNUSED_SINCE, StoredImage, Verdict};
 use lxd_client::{Found as _, ListedImage, Origin};
 use tokio::time::Instant;
 
@@ -60,16 +60,21 @@ async fn try_remove(all: &[Remote], remote: &Remote) -> Result<(), Error> {
     needs.in_use = in_use;
     // A clock that jumped ahead must not shorten the time for which they are kept.
     let Ok(now) = agreed_time(Timestamp::now(), client.server_clock_ahead()) else { return Ok(()) };
-    for image in images {
-        let stored = stored(&image);
-        if stored.is_obsolete(shop, &needs, now) {
-            client.delete_image(PROJECT, &image.fingerprint, DELETE_TIMEOUT).await.found()?;
-            let (name, aliases) = (&remote.settings.name, stored.aliases.join(", "));
-            tracing::info!(
-                "remote {name:?}: removed the old image {aliases}, last used at {}",
-                stored.last_used
-            );
-        }
+    for ListedImage { fingerprint, aliases, properties, .. } in images {
+        let stored = StoredImage { digest: fingerprint.to_string(), aliases, properties };
+        let note = match stored.judge(shop, &needs, now) {
+            Verdict::Leave => continue,
+            Verdict::NoteUsed => String::new(),
+            Verdict::NoteUnused => now.as_second().to_string(),
+            Verdict::Remove => {
+                client.delete_image(PROJECT, &fingerprint, DELETE_TIMEOUT).await.found()?;
+                let (name, aliases) = (&remote.settings.name, stored.aliases.join(", "));
+                tracing::info!("remote {name:?}: removed the old image {aliases}");
+                continue;
+            }
+        };
+        // Not found: removed in between.
+        client.set_image_property(PROJECT, &fingerprint, PROPERTY_UNUSED_SINCE, &note).await.found()?;
     }
     Ok(())
 }
@@ -85,13 +90,4 @@ fn in_use(origins: Vec<Origin>) -> Option<BTreeSet<String>> {
         }
     }
     Some(in_use)
-}
-
-fn stored(image: &ListedImage) -> StoredImage {
-    StoredImage {
-        digest: image.fingerprint.to_string(),
-        aliases: image.aliases.clone(),
-        properties: image.properties.clone(),
-        last_used: image.uploaded_at.max(image.last_used_at),
-    }
 }

@@ -4,9 +4,8 @@ mod support;
 
 use std::{path::Path, process::Command};
 
-use jiff::SignedDuration;
 use lnplaylive_core::Placement;
-use lnplaylive_core::images::PROPERTY_SHOP;
+use lnplaylive_core::images::{KEEP_UNUSED, PROPERTY_SHOP, PROPERTY_UNUSED_SINCE};
 use lnplaylive_core::order::Severity;
 use provisioner::{Error, Placed, Provisioner, choose};
 use sim_lxd::Fault;
@@ -18,7 +17,13 @@ fn image(dir: &Path, name: &str) -> std::path::PathBuf {
     std::fs::write(&content, name.repeat(100_000)).expect("written");
     let path = dir.join(name);
     let mut tar = Command::new("tar");
-    tar.arg("-C").arg(dir).arg("-cf").arg(&path).arg(content.file_name().expect("a name"));
+    // The same again has the same digest.
+    tar.arg("--mtime=@1700000000")
+        .arg("-C")
+        .arg(dir)
+        .arg("-cf")
+        .arg(&path)
+        .arg(content.file_name().expect("a name"));
     assert!(tar.status().expect("tar runs").success());
     path
 }
@@ -90,9 +95,6 @@ fn origin(world: &World, placement: &Placement) -> String {
     instance.expect("an instance")["config"]["volatile.base_image"].as_str().expect("an image").to_owned()
 }
 
-/// A week and a day.
-const LATER: SignedDuration = SignedDuration::from_hours(8 * 24);
-
 /// A remote that a shop has used, and that shop after its upgrade: the image of its new release is another one.
 struct Upgrade {
     world: World,
@@ -128,6 +130,18 @@ impl Upgrade {
 
     fn has_old(&self) -> bool {
         self.world.remote().images().contains_key(&self.old_digest)
+    }
+
+    /// The note on the old image.
+    fn old_is_unused_since(&self) -> String {
+        let (_, properties) = self.world.remote().images().remove(&self.old_digest).expect("it is there");
+        properties.get(PROPERTY_UNUSED_SINCE).cloned().unwrap_or_default()
+    }
+
+    /// Has all images noted as unused since a week and a day.
+    fn let_a_week_pass(&self) {
+        let since = jiff::Timestamp::now() - KEEP_UNUSED - jiff::SignedDuration::from_hours(24);
+        self.world.remote().set_image_property(PROPERTY_UNUSED_SINCE, &since.as_second().to_string());
     }
 }
 
@@ -171,26 +185,47 @@ async fn an_old_image_goes_a_week_after_its_last_use() {
     let upgraded = upgrade.upgraded();
     until_uploaded(&upgraded).await;
     upgraded.remove_old_images().await;
-    assert!(upgrade.has_old(), "for going back");
-
-    world.remote().age_images(LATER);
-    upgraded.remove_old_images().await;
-    assert!(upgrade.has_old(), "an instance has it");
-
+    assert_eq!(upgrade.old_is_unused_since(), "", "an instance has it");
     upgraded.take_down(order.id, &support::leftover(&placement)).await.expect("taken down");
+    upgraded.remove_old_images().await;
+    assert!(upgrade.has_old(), "for going back");
+    let since: i64 = upgrade.old_is_unused_since().parse().expect("it is noted");
+    assert!((0..60).contains(&(jiff::Timestamp::now().as_second() - since)), "{since}");
+
+    upgrade.let_a_week_pass();
+    let path = format!("/1.0/images/{}", upgrade.old_digest);
     world.remote().faults().on("GET", "/1.0/instances", 1, Fault::Error(500, "database is locked".into()));
     upgraded.remove_old_images().await;
-    assert!(upgrade.has_old(), "nobody could be asked");
+    assert_eq!(world.calls("DELETE", &path), 0, "nobody could be asked");
 
     upgraded.remove_old_images().await;
     assert!(!upgrade.has_old());
-    assert_eq!(world.remote().images().len(), 1, "its own image is there");
+    let left = world.remote().images();
+    assert_eq!(left.len(), 1, "its own image is there: {left:?}");
+    let (_, properties) = left.into_values().next().expect("one");
+    assert_eq!(properties[PROPERTY_UNUSED_SINCE], "", "and is used");
+}
+
+#[tokio::test]
+async fn going_back_in_time_needs_no_upload() {
+    let upgrade = Upgrade::new().await;
+    let world = &upgrade.world;
+    let upgraded = upgrade.upgraded();
+    until_uploaded(&upgraded).await;
+    upgraded.remove_old_images().await;
+    assert_ne!(upgrade.old_is_unused_since(), "");
+    let uploads = world.calls("POST", "/1.0/images");
+    let back = upgrade.shop(world.dir.path(), "old.tar");
+    until_uploaded(&back).await;
+    back.remove_old_images().await;
+    assert_eq!(world.calls("POST", "/1.0/images"), uploads);
+    assert_eq!(upgrade.old_is_unused_since(), "");
 }
 
 #[tokio::test]
 async fn a_survey_sees_to_old_images_by_itself() {
     let upgrade = Upgrade::new().await;
-    upgrade.world.remote().age_images(LATER);
+    upgrade.let_a_week_pass();
     let upgraded = upgrade.upgraded();
     until_uploaded(&upgraded).await;
     support::until("the old image is gone", || !upgrade.has_old()).await;
@@ -204,12 +239,13 @@ async fn images_of_another_shop_and_the_operators_stay() {
     let other_dir = tempfile::tempdir().expect("a directory");
     let other = upgrade.shop(other_dir.path(), "other.tar");
     until_uploaded(&other).await;
-    world.remote().age_images(LATER);
-    let before = world.remote().images();
+    upgrade.let_a_week_pass();
+    let digests = || world.remote().images().into_keys().collect::<Vec<_>>();
+    let before = digests();
     assert_eq!(before.len(), 3);
     other.remove_old_images().await;
     world.provisioner.remove_old_images().await;
-    assert_eq!(world.remote().images(), before);
+    assert_eq!(digests(), before);
 }
 
 #[tokio::test]

@@ -75,8 +75,6 @@ pub(crate) struct Image {
     /// As the server names it, for example `x86_64`.
     pub(crate) architecture: String,
     pub(crate) properties: ConfigMap,
-    /// The last time that an instance was made from it.
-    pub(crate) last_used: Option<jiff::Timestamp>,
 }
 
 impl Image {
@@ -88,7 +86,6 @@ impl Image {
             uploaded: jiff::Timestamp::now(),
             architecture: std::env::consts::ARCH.into(),
             properties: ConfigMap::new(),
-            last_used: None,
         }
     }
 }
@@ -220,7 +217,8 @@ impl Image {
             "fingerprint": fingerprint, "aliases": aliases, "size": self.size, "type": self.kind,
             "architecture": self.architecture, "public": false, "uploaded_at": self.uploaded,
             "properties": self.properties,
-            "last_used_at": self.last_used.map_or_else(|| NEVER.to_owned(), |at| at.to_string()),
+            // Servers write it for images that they have downloaded only.
+            "last_used_at": NEVER,
         })
     }
 }

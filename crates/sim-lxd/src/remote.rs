@@ -293,12 +293,11 @@ impl SimRemote {
         default.images.iter().map(image).collect()
     }
 
-    /// Sets back the times at which the images of the project `default` were uploaded and used.
-    pub fn age_images(&self, by: jiff::SignedDuration) {
+    /// Sets a property of all images of the project `default`.
+    pub fn set_image_property(&self, key: &str, value: &str) {
         if let Some(default) = self.shared.model().projects.get_mut("default") {
             for image in default.images.values_mut() {
-                image.uploaded -= by;
-                image.last_used = image.last_used.map(|at| at - by);
+                image.properties.insert(key.to_owned(), value.to_owned());
             }
         }
     }

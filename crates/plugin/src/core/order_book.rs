@@ -332,6 +332,10 @@ impl OrderBook {
         {
             return;
         }
+        if lock(&self.damaged).iter().any(|one| one.key == label) {
+            tracing::error!("order {label:.19}…: paid, and its record cannot be read: see lnplayops-orders");
+            return;
+        }
         let mut labels = lock(&self.unmatched_labels);
         if labels.len() < MAX_UNMATCHED_LABELS && labels.insert(label.to_owned()) {
             tracing::warn!(

@@ -167,7 +167,9 @@ pub(super) async fn create(
             let faults = member.faults.clone();
             let mut cleared = std::pin::pin!(faults.cleared());
             // From here on no clearing is missed.
-            let _ = futures_util::poll!(&mut cleared);
+            if futures_util::poll!(&mut cleared).is_ready() {
+                return Err("The faults were cleared".into());
+            }
             let instance = create_now(&shared, spec, member)
                 .map_err(|e| format!("Failed creating instance record: {e}"))?;
             if stops_halfway == Ok(true) {
@@ -191,15 +193,10 @@ fn create_now(shared: &Shared, spec: Spec, member: Arc<Member>) -> Result<Arc<In
     if project.instances.contains_key(&spec.name) {
         return Err("Add instance info to the database: This \"instances\" entry already exists".into());
     }
-    let (name, of, image) = (spec.name.clone(), spec.project.clone(), spec.image.clone());
+    let name = spec.name.clone();
     let instance = Instance::create(spec, member, shared.ground.clone()).map_err(|e| e.to_string())?;
     let instance = Arc::new(instance);
     project.instances.insert(name, Arc::clone(&instance));
-    if let Some(owner) = model.owner_mut("images", &of)
-        && let Some(image) = image.and_then(|image| owner.images.get_mut(&image))
-    {
-        image.last_used = Some(jiff::Timestamp::now());
-    }
     Ok(instance)
 }
 
