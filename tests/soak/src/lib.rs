@@ -18,4 +18,5 @@ pub mod settings;
 pub mod survey;
 pub mod tally;
 pub mod trouble;
+pub mod visitors;
 pub mod world;

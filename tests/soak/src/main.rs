@@ -9,7 +9,7 @@ use soak::settings::{Servers, Settings};
 use soak::survey::Survey;
 use soak::tally::Group;
 use soak::world::World;
-use soak::{culling, end, operator, trouble};
+use soak::{culling, end, operator, trouble, visitors};
 use tokio::time::interval;
 
 /// Between two lines about how far a run is.
@@ -45,7 +45,7 @@ async fn run(settings: Settings) -> anyhow::Result<bool> {
     let began = Instant::now();
     let mut world = World::start(settings).await?;
     let log = std::fs::File::create(world.own_log()).context("creating our log")?;
-    let filter = tracing_subscriber::EnvFilter::new("info,sim_lxd=debug");
+    let filter = tracing_subscriber::EnvFilter::new("info,sim_lxd=debug,shop_server=debug");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_ansi(false).init();
 
     let survey = Survey::default();
@@ -62,7 +62,10 @@ async fn run(settings: Settings) -> anyhow::Result<bool> {
     if findings.is_empty() {
         std::fs::remove_file(world.own_log()).ok();
     } else {
-        println!("soak: the log of the simulated remotes is {}", world.own_log().display());
+        println!(
+            "soak: the log of the web shop's server and of the simulated remotes is {}",
+            world.own_log().display()
+        );
         world.keep().await;
     }
     Ok(findings.is_empty())
@@ -75,10 +78,11 @@ async fn work(world: &World, survey: &Survey, began: Instant) -> anyhow::Result<
         join_all(all.collect()).await;
     };
     let business = async {
-        let (made, culled, (), ()) = tokio::join!(
+        let (made, culled, (), (), ()) = tokio::join!(
             trouble::run(world, &shift),
             async { if world.remotes.is_empty() { Ok(()) } else { culling::run(world, &shift).await } },
             operator::run(world, &shift),
+            visitors::run(world, &shift),
             async {
                 let mut buying = std::pin::pin!(all_buyers);
                 // Buyers wait for what trouble's end brings.

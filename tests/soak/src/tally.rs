@@ -13,6 +13,8 @@ pub enum Group {
     Payments,
     /// Crashes, by what was killed.
     Crashes,
+    /// What the plugin did not get.
+    Lost,
     /// Faults of calls that remotes had, by kind.
     Faults,
     /// Calls of the remotes' API that had a fault.
@@ -21,6 +23,8 @@ pub enum Group {
     Remotes,
     /// Calls of the operator, by method and result.
     Operator,
+    /// Requests to the web shop's server, by answer.
+    Visitors,
     /// Steps of clocks.
     Clock,
     /// Passes of the culler, and what they removed.
@@ -69,10 +73,12 @@ impl fmt::Display for Tally {
                     Group::Orders => "orders",
                     Group::Payments => "payments",
                     Group::Crashes => "crashes",
+                    Group::Lost => "lost",
                     Group::Faults => "faults of the remotes' API, by kind",
                     Group::FaultyCalls => "faults of the remotes' API, by call",
                     Group::Remotes => "other faults of remotes",
                     Group::Operator => "operator's calls",
+                    Group::Visitors => "requests to the web shop",
                     Group::Clock => "clock",
                     Group::Culler => "culler",
                     Group::Checks => "checks",

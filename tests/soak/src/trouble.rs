@@ -48,7 +48,7 @@ const WRONG_BY: i64 = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     PluginKilled,
-    PluginKilledAtWrite,
+    WriteDisturbed,
     PluginStopped,
     NodeKilled,
     RemoteKilled,
@@ -65,7 +65,7 @@ enum Kind {
 impl Kind {
     const ALL: [(u32, Self); 13] = [
         (7, Self::PluginKilled),
-        (14, Self::PluginKilledAtWrite),
+        (22, Self::WriteDisturbed),
         (2, Self::PluginStopped),
         (5, Self::NodeKilled),
         (5, Self::RemoteKilled),
@@ -100,10 +100,10 @@ async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> 
     let pause = dice.millis(0..=1500);
     match kind {
         Kind::PluginKilled => return world.kill_plugin(pause).await,
-        Kind::PluginKilledAtWrite => {
-            let when = dice.weighted(&[(1, When::Before), (1, When::After)]);
+        Kind::WriteDisturbed => {
+            let when = dice.weighted(&[(1, When::Before), (1, When::After), (2, When::Lost)]);
             let nth = usize::try_from(dice.between(1..=12))?;
-            return world.kill_plugin_at_write(nth, when, pause).await;
+            return world.disturb_write(nth, when, pause).await;
         }
         Kind::PluginStopped => {
             world.tally.one(Group::Crashes, "plugin, stopped by the operator");

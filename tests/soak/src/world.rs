@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cln_rpc_error::is_answer;
 use jiff::Timestamp;
 use lnplaylive_core::{Order, version};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sim_lxd::{SimRemote, SimRemoteConfig};
+use testbed::shim::When;
 use testbed::{Binary, Daemons, Host, HostConfig, PluginRun, Rpc, RpcError, Step, Workdir};
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::books::{Books, Project};
@@ -60,16 +62,6 @@ breaker_pause_secs = 1
 survey_secs = 1
 "#;
 
-/// The names of errors of calls.
-mod cln_rpc_error {
-    use testbed::RpcError;
-
-    /// True if the node has answered, if only with an error.
-    pub(super) fn is_answer(error: &RpcError) -> bool {
-        error.code.is_some()
-    }
-}
-
 /// The name of the remote with this number in the shop's settings.
 pub fn remote_name(index: usize) -> String {
     format!("sim-{index}")
@@ -92,6 +84,8 @@ pub struct World {
     pub remotes: Vec<SimRemote>,
     /// The customer's node.
     pub customer: Rpc,
+    /// The address of the web shop's server, which runs in this process.
+    pub site: SocketAddr,
     /// Locked while the shop's node or plugin is restarted.
     host: Mutex<Host>,
     node: Rpc,
@@ -128,6 +122,7 @@ impl World {
             host = host.env(name, value);
         }
         let host = Host::start(host).await.context("starting the shop's node")?;
+        let site = site(&host, &workdir, routes).await.context("starting the web shop's server")?;
         let world = Self {
             settings,
             clock,
@@ -136,6 +131,7 @@ impl World {
             findings: Findings::default(),
             remotes,
             customer: host.customer.rpc(),
+            site,
             node: host.node.rpc(),
             node_log: host.node.log_path(),
             host: Mutex::new(host),
@@ -170,7 +166,7 @@ impl World {
         let result = self.call(method, params).await;
         if let Err(error) = &result {
             let kind = error.data.as_ref().map_or("", |data| data["kind"].as_str().unwrap_or_default());
-            if is_answer(error) && matches!(kind, "internal" | "damaged_record" | "invalid_params") {
+            if matches!(kind, "internal" | "damaged_record" | "invalid_params") {
                 self.findings.add(format!("{method} answered {kind}: {}", error.message));
             }
         }
@@ -199,20 +195,24 @@ impl World {
         self.restart_plugin(&host, pause).await
     }
 
-    /// Kills the plugin before or after its `nth` write from now, if that comes soon, and starts it again after `pause`.
-    pub async fn kill_plugin_at_write(
-        &self,
-        nth: usize,
-        when: testbed::shim::When,
-        pause: Duration,
-    ) -> anyhow::Result<()> {
+    /// Kills the plugin before or after its `nth` write from now, if that comes soon, and starts it again after `pause`. Or loses
+    /// the answer to that write.
+    pub async fn disturb_write(&self, nth: usize, when: When, pause: Duration) -> anyhow::Result<()> {
         let host = self.host.lock().await;
         let shim = host.shim.as_ref().context("there is a shim")?;
         shim.arm(nth, when)?;
         if shim.wait_fired(Duration::from_secs(3)).await.is_err() && shim.disarm()? {
             return Ok(());
         }
-        self.tally.one(Group::Crashes, format!("plugin, {when:?} a write"));
+        let name = match when {
+            When::Before => "plugin, before a write",
+            When::After => "plugin, after a write",
+            When::Lost => {
+                self.tally.one(Group::Lost, "answers of lightningd to writes");
+                return Ok(());
+            }
+        };
+        self.tally.one(Group::Crashes, name);
         self.restart_plugin(&host, pause).await
     }
 
@@ -279,7 +279,7 @@ impl World {
         logs
     }
 
-    /// The log of what runs in this process: the simulated remotes.
+    /// The log of what runs in this process: the web shop's server and the simulated remotes.
     pub fn own_log(&self) -> PathBuf {
         std::env::temp_dir().join(format!("soak-{}.log", std::process::id()))
     }
@@ -381,6 +381,29 @@ fn parent(pid: u32) -> Option<u32> {
 
 fn trouble_file(workdir: &Workdir, remote: usize) -> PathBuf {
     workdir.join(format!("trouble-{remote}"))
+}
+
+/// Serves the web shop for as long as this process lives.
+async fn site(host: &Host, workdir: &Workdir, routes: PathBuf) -> anyhow::Result<SocketAddr> {
+    let runes = host.create_public_runes().await?;
+    let dist = workdir.subdir("dist")?;
+    let files = [
+        (dist.join("index.html"), "<!doctype html>"),
+        (workdir.join("rune"), &runes.rune),
+        (workdir.join("order-rune"), &runes.order_rune),
+    ];
+    for (path, text) in &files {
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let id = host.node.id().parse().context("the node's id")?;
+    let mut settings = shop_server::Settings::new(dist, id, workdir.join("rune"));
+    settings.order_rune_file = Some(workdir.join("order-rune"));
+    settings.lightning_websocket = Some(format!("127.0.0.1:{}", host.node.ws_port()));
+    settings.routes_file = Some(routes);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(shop_server::Site::new(settings)?.serve(listener.into(), std::future::pending()));
+    Ok(address)
 }
 
 /// Starts the simulated remotes; returns them and all remotes' tables in the settings.
