@@ -78,11 +78,12 @@ async fn work(world: &World, survey: &Survey, began: Instant) -> anyhow::Result<
         join_all(all.collect()).await;
     };
     let business = async {
-        let (made, culled, (), (), ()) = tokio::join!(
+        let (made, culled, (), (), (), ()) = tokio::join!(
             trouble::run(world, &shift),
             async { if world.remotes.is_empty() { Ok(()) } else { culling::run(world, &shift).await } },
             operator::run(world, &shift),
             visitors::run(world, &shift),
+            trouble::fail_calls(world, &shift),
             async {
                 let mut buying = std::pin::pin!(all_buyers);
                 // Buyers wait for what trouble's end brings.

@@ -52,7 +52,6 @@ enum Kind {
     PluginStopped,
     NodeKilled,
     RemoteKilled,
-    CallFails,
     RemoteBroken,
     PlacementFails,
     SshFails,
@@ -63,13 +62,12 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(u32, Self); 13] = [
+    const ALL: [(u32, Self); 12] = [
         (7, Self::PluginKilled),
         (22, Self::WriteDisturbed),
         (2, Self::PluginStopped),
         (5, Self::NodeKilled),
-        (5, Self::RemoteKilled),
-        (34, Self::CallFails),
+        (8, Self::RemoteKilled),
         (3, Self::RemoteBroken),
         (3, Self::PlacementFails),
         (6, Self::SshFails),
@@ -84,7 +82,7 @@ impl Kind {
 pub async fn run(world: &World, shift: &Shift) -> anyhow::Result<()> {
     let mut dice = Dice::new(world.settings.seed, "trouble", 0);
     while shift.is_on(world) {
-        let (next, limit) = (shift.begun() + u64::try_from(dice.between(2..=8))?, dice.millis(500..=3000));
+        let (next, limit) = (shift.begun() + u64::try_from(dice.between(4..=16))?, dice.millis(500..=5000));
         let began = Instant::now();
         while shift.is_on(world) && shift.begun() < next && began.elapsed() < limit {
             sleep(Duration::from_millis(20)).await;
@@ -94,6 +92,22 @@ pub async fn run(world: &World, shift: &Shift) -> anyhow::Result<()> {
         world.check_plugin().await?;
     }
     Ok(())
+}
+
+/// Has single calls of the remotes fail until the shift is over.
+pub async fn fail_calls(world: &World, shift: &Shift) {
+    let mut dice = Dice::new(world.settings.seed, "faults", 0);
+    while shift.is_on(world) && !world.remotes.is_empty() {
+        sleep(dice.millis(300..=2500)).await;
+        let Some(remote) = dice.pick(&world.remotes) else { return };
+        let (fault, times) = (a_fault(&mut dice), dice.weighted(&[(3, 1), (1, 2), (1, 3)]));
+        if dice.chance(30) {
+            remote.faults().on_call(dice.weighted(&[(1, 1), (1, 3), (1, 7), (1, 12)]), fault);
+        } else {
+            let (method, path) = *dice.pick(&CALLS).expect("there are some");
+            remote.faults().on(method, path, times, fault);
+        }
+    }
 }
 
 async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> {
@@ -137,16 +151,6 @@ async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> 
             member.kill().await;
             sleep(pause).await;
             member.revive().await?;
-        }
-        Kind::CallFails => {
-            let fault = a_fault(dice);
-            let times = usize::try_from(dice.between(1..=3))?;
-            if dice.chance(40) {
-                remote.faults().on_call(usize::try_from(dice.between(1..=20))?, fault);
-            } else {
-                let (method, path) = *dice.pick(&CALLS).expect("there are some");
-                remote.faults().on(method, path, times, fault);
-            }
         }
         Kind::RemoteBroken => {
             world.tally.one(Group::Remotes, "broken for a while: no instance starts");
@@ -200,7 +204,11 @@ async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> 
 
 fn a_fault(dice: &mut Dice) -> Fault {
     let late = dice.millis(100..=1500);
-    match dice.between(0..=9) {
+    // A hanging operation holds a step for minutes, or until its server dies.
+    if dice.chance(2) {
+        return Fault::HangOperation;
+    }
+    match dice.between(0..=8) {
         0 => Fault::Error(500, "database is locked".into()),
         1 => Fault::Error(400, "no".into()),
         2 => Fault::Error(404, "not found".into()),
@@ -209,8 +217,7 @@ fn a_fault(dice: &mut Dice) -> Fault {
         5 => Fault::Hang,
         6 => Fault::DropBefore,
         7 => Fault::DropAfter,
-        8 => Fault::FailOperation("no space left on device".into()),
-        _ => Fault::HangOperation,
+        _ => Fault::FailOperation("no space left on device".into()),
     }
 }
 
