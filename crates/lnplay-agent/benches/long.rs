@@ -54,9 +54,9 @@ async fn run(nodes: u32, blocks: u32) -> anyhow::Result<()> {
     let began = Instant::now();
     println!("Memory: PSS in MB, of all processes of a kind. Disk: MB in use.\n");
     println!(
-        "| blocks | seconds | lightningd | its daemons and plugins | lnplay's plugin | bitcoind | supervisor | all | disk: nodes | chain | logs and the rest |"
+        "| blocks | seconds | lightningd | its daemons and plugins | lnplay's plugin | bitcoind | supervisor | all | processor, s | disk: nodes | chain | logs and the rest |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     print_line(&environment, 0, began);
     let mut mined = 0;
     for stop in 1..=STOPS {
@@ -121,7 +121,9 @@ const KINDS: [&str; 5] = ["lightningd", "other", "plugin", "bitcoind", "supervis
 fn print_line(environment: &Environment, blocks: u32, began: Instant) {
     let path = environment.path();
     let mut memory: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut processor = 0.0;
     for process in marked(&path.display().to_string()) {
+        processor += process.cpu().unwrap_or(0.0);
         *memory.entry(kind(&process)).or_default() += process.memory().unwrap_or(0.0);
     }
     let of = |kind: &&str| memory.get(kind).copied().unwrap_or(0.0);
@@ -129,7 +131,7 @@ fn print_line(environment: &Environment, blocks: u32, began: Instant) {
     let (nodes, chain) = (disk(&path.join("nodes")), disk(&path.join("bitcoin")));
     let rest = disk(path) - nodes - chain;
     println!(
-        "| {blocks} | {:.0} | {columns} | {:.1} | {nodes:.1} | {chain:.1} | {rest:.1} |",
+        "| {blocks} | {:.0} | {columns} | {:.1} | {processor:.0} | {nodes:.1} | {chain:.1} | {rest:.1} |",
         began.elapsed().as_secs_f64(),
         memory.values().sum::<f64>()
     );
