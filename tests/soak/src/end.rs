@@ -83,7 +83,8 @@ pub async fn audit(world: &World, survey: &Survey) -> anyhow::Result<()> {
     }
     world.advance(EVERYTHING.as_secs())?;
     clean_pass(world).await?;
-    let left: Vec<_> = world.projects().into_iter().filter(|p| p.name != "default").map(|p| p.name).collect();
+    let left = world.projects().await?.into_iter();
+    let left: Vec<_> = left.filter(|p| p.name != "default").map(|p| p.name).collect();
     if !left.is_empty() {
         world.findings.add(format!("left on the remotes after everything has ended: {}", left.join(", ")));
     }

@@ -9,13 +9,15 @@ use lnplaylive_core::ProjectTags;
 use lnplaylive_core::tags::Stage;
 use tokio::time::sleep;
 
-use crate::books::overlapping_ports;
+use crate::books::{Project, overlapping_ports};
 use crate::secrets::Secrets;
 use crate::tally::Group;
 use crate::world::World;
 
-/// Between two looks at the remotes, which costs nothing.
+/// Between two looks at simulated remotes, which cost nothing.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at a real server.
+const LONG_PAUSE: Duration = Duration::from_secs(3);
 /// Difference between the clocks of two processes, which see a step up to a second late.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -41,18 +43,26 @@ impl Survey {
     /// Looks for ever.
     pub async fn run(&self, world: &World) {
         let mut handed_over: BTreeMap<(String, String), ProjectTags> = BTreeMap::new();
+        let pause = if world.remotes.is_empty() { LONG_PAUSE } else { PAUSE };
         loop {
-            self.look_at_remotes(world, &mut handed_over);
+            // A real server may not answer now.
+            if let Ok(projects) = world.projects().await {
+                self.look(world, projects, &mut handed_over);
+            }
             if let Ok(open) = world.record_list("open").await {
                 let mut secrets = self.secrets.lock().expect("no look panics");
                 open.iter().for_each(|order| secrets.add_order(order));
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
         }
     }
 
-    fn look_at_remotes(&self, world: &World, handed_over: &mut BTreeMap<(String, String), ProjectTags>) {
-        let projects = world.projects();
+    fn look(
+        &self,
+        world: &World,
+        projects: Vec<Project>,
+        handed_over: &mut BTreeMap<(String, String), ProjectTags>,
+    ) {
         world.tally.one(Group::Checks, "surveys of the remotes' ports");
         for overlap in overlapping_ports(&projects) {
             world.findings.add(overlap);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use lnplaylive_core::{Order, version};
+use lxd_client::{Client, ClientConfig, Identity, Status};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -48,7 +49,7 @@ node_count = 3
 msat_per_node_hour = 1000
 
 [shop]
-invoice_expiry_secs = 8
+invoice_expiry_secs = 15
 unpaid_retention_secs = 1
 max_unpaid_orders = 50
 
@@ -61,6 +62,9 @@ breaker_faults = 3
 breaker_pause_secs = 1
 survey_secs = 1
 "#;
+
+/// The name of a real server in the shop's settings.
+const EXISTING: &str = "remote";
 
 /// The name of the remote with this number in the shop's settings.
 pub fn remote_name(index: usize) -> String {
@@ -326,8 +330,11 @@ impl World {
             .collect()
     }
 
-    /// All projects of the simulated remotes.
-    pub fn projects(&self) -> Vec<Project> {
+    /// All projects of all remotes.
+    pub async fn projects(&self) -> anyhow::Result<Vec<Project>> {
+        if let Servers::Existing { url, .. } = &self.settings.servers {
+            return existing_projects(&self.state_dir, url).await;
+        }
         let of = |(index, remote): (usize, &SimRemote)| {
             remote.projects().into_iter().map(move |project| Project {
                 remote: remote_name(index),
@@ -336,7 +343,7 @@ impl World {
                 runs: project.instances.values().any(|runs| *runs),
             })
         };
-        self.remotes.iter().enumerate().flat_map(of).collect()
+        Ok(self.remotes.iter().enumerate().flat_map(of).collect())
     }
 
     /// Everything that is there now.
@@ -347,7 +354,8 @@ impl World {
             Some((invoice["label"].as_str()?.to_owned(), invoice["status"].as_str()?.to_owned()))
         });
         let (invoices, ledger) = (invoices.collect::<BTreeMap<_, _>>(), self.ledger.all());
-        Ok(Books { now: self.now(), open, closed, invoices, projects: self.projects(), ledger })
+        let projects = self.projects().await?;
+        Ok(Books { now: self.now(), open, closed, invoices, projects, ledger })
     }
 
     /// The world's time.
@@ -369,6 +377,22 @@ impl World {
         self.host.lock().await.keep("the soak has found something");
         self.workdir.keep("the soak has found something");
     }
+}
+
+/// The projects of a real server, read with the shop's own key, which has enrolled there.
+async fn existing_projects(state_dir: &Path, url: &str) -> anyhow::Result<Vec<Project>> {
+    let dir = state_dir.join("remotes").join(EXISTING);
+    let identity = Identity::load_or_create(&dir, "lnplaylive").context("the shop's key")?;
+    let pin = std::fs::read_to_string(dir.join("server.fingerprint")).context("the server's fingerprint")?;
+    let pin = pin.trim().parse().context("the server's fingerprint")?;
+    let client = Client::new(ClientConfig::new(EXISTING, url.parse()?, identity, pin))?;
+    let mut projects = Vec::new();
+    for project in client.projects().await? {
+        let instances = client.instances(&project.name).await?;
+        let runs = instances.iter().any(|instance| instance.status == Status::Running);
+        projects.push(Project { remote: EXISTING.into(), name: project.name, config: project.config, runs });
+    }
+    Ok(projects)
 }
 
 fn has_prefix(path: &Path, prefix: &str) -> bool {
@@ -423,7 +447,7 @@ async fn remotes(
     match &settings.servers {
         Servers::Existing { url, token_file } => {
             let more = "listen_address = \"127.0.0.1\"\nunlimited_disk = true";
-            describe("remote", url, Path::new(token_file), more)?;
+            describe(EXISTING, url, Path::new(token_file), more)?;
         }
         Servers::Simulated(count) => {
             let lnplay = match settings.environments {

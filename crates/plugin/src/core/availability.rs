@@ -193,34 +193,6 @@ impl Availability {
         }
     }
 
-    /// The newest answers of those remotes that `reports` has answers of, and the environments that were handed over since then.
-    ///
-    /// While a poll waits for a slow remote, other orders are placed and handed over: environments that are neither in its
-    /// answers nor open orders' any more.
-    pub fn newest(&self, mut reports: Vec<RemoteReport>) -> (Vec<RemoteReport>, Vec<Placed>) {
-        // Locked throughout: the next answer ends what was handed over before.
-        let states = lock(&self.states);
-        for report in reports.iter_mut().filter(|report| report.load.is_ok()) {
-            if let Some(last) = states.get(&report.name).and_then(|state| state.last.as_ref()) {
-                *report = last.report.clone();
-            }
-        }
-        (reports, self.placed_since_polled())
-    }
-
-    /// Environments that were handed over since their remotes were last polled.
-    fn placed_since_polled(&self) -> Vec<Placed> {
-        let placed = |HandedOver { remote, environment, .. }: &HandedOver| Placed {
-            remote: remote.clone(),
-            member: environment.member.clone(),
-            ports: environment.ports,
-            address: environment.address,
-            until: Some(environment.expires_at),
-            hours: environment.hours,
-        };
-        lock(&self.handed_over).iter().map(placed).collect()
-    }
-
     /// Returns once the remotes were polled for the first time; [`ShopError::Starting`] after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ShopError> {
         let mut polled = self.polled.subscribe();
@@ -354,7 +326,15 @@ impl Availability {
     fn claims(&self, sales: &HashMap<OrderId, Sale>) -> Claims {
         let now = self.clock.now();
         let mut claims = Claims { placed: self.orders.placed(), ..Claims::default() };
-        for placed in self.placed_since_polled() {
+        for HandedOver { remote, environment, .. } in lock(&self.handed_over).iter() {
+            let placed = Placed {
+                remote: remote.clone(),
+                member: environment.member.clone(),
+                ports: environment.ports,
+                address: environment.address,
+                until: Some(environment.expires_at),
+                hours: environment.hours,
+            };
             // Its order may still be open and have said the same.
             claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
             claims.placed.push(placed);

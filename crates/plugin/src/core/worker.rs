@@ -197,12 +197,9 @@ impl Worker {
         // Ports that were reserved before the remotes were asked, or are when the choice is made.
         let mut reserved = orders.placed();
         let reports = availability.poll_remotes().await;
+        let reports = availability.usable(reports);
         let choosing = choosing.lock().await;
         reserved.extend(orders.placed());
-        // After the open orders: one that is handed over meanwhile is here or there.
-        let (reports, handed_over) = availability.newest(reports);
-        reserved.extend(handed_over);
-        let reports = availability.usable(reports);
         let order = self.handle.order();
         let avoid = failed_sites.iter().chain(&order.leftovers);
         let mut avoid: Vec<_> =
