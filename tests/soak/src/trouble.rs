@@ -202,6 +202,7 @@ async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// None of them says that something is not there although it is: nobody can work with a server that lies about that.
 fn a_fault(dice: &mut Dice) -> Fault {
     let late = dice.millis(100..=1500);
     // A hanging operation holds a step for minutes, or until its server dies.
@@ -211,7 +212,7 @@ fn a_fault(dice: &mut Dice) -> Fault {
     match dice.between(0..=8) {
         0 => Fault::Error(500, "database is locked".into()),
         1 => Fault::Error(400, "no".into()),
-        2 => Fault::Error(404, "not found".into()),
+        2 => Fault::Error(503, "the database is being upgraded".into()),
         3 => Fault::Raw(200, "<html>It works!</html>".into()),
         4 => Fault::Delay(late),
         5 => Fault::Hang,
