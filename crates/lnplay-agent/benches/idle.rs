@@ -4,24 +4,21 @@
 //! `cargo bench -p lnplay-agent --bench idle` measures 8 nodes, `… -- 64` others. It wants the real daemons, on PATH or named by
 //! `BITCOIND` and `LIGHTNINGD`, and an idle machine: the load is printed.
 
+mod environment;
 mod processes;
 
 use std::fs;
-use std::io::Write;
-use std::net::IpAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use cln_rpc::ClnRpc;
-use lnplaylive_core::progress::Line;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use self::processes::{MARK, Process, marked};
+use self::environment::{Environment, MINER, has_daemons};
+use self::processes::{Process, marked};
 
-const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 76, 2, 1));
 /// After this a new node has done what it does when it has started.
 const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 /// The time over which processor time is measured.
@@ -30,8 +27,6 @@ const BLOCKS: usize = 10;
 /// Between two blocks; no multiple of lightningd's poll interval.
 const BLOCK_INTERVAL: Duration = Duration::from_millis(2350);
 const BLOCK_LIMIT: Duration = Duration::from_secs(60);
-/// Anybody's address.
-const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
 /// Of a core, in percent; and of memory (PSS), in millions of bytes.
 #[derive(Default, Clone, Copy)]
@@ -48,12 +43,8 @@ impl Usage {
 }
 
 fn main() -> anyhow::Result<()> {
-    for (variable, program) in [("BITCOIND", "bitcoind"), ("LIGHTNINGD", "lightningd")] {
-        let program = std::env::var(variable).unwrap_or_else(|_| program.to_owned());
-        if Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: there is no {program}");
-            return Ok(());
-        }
+    if !has_daemons() {
+        return Ok(());
     }
     let mut counts: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     if counts.is_empty() {
@@ -74,48 +65,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An environment; taken down when dropped.
-struct Environment {
-    dir: tempfile::TempDir,
-    backend: &'static str,
-}
-
-impl Environment {
-    fn lnplay(&self, argument: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lnplay"));
-        command.arg(argument).env(MARK, self.dir.path()).env("LNPLAY_DIR", self.dir.path());
-        command.env("LNPLAY_CHAIN_BACKEND", self.backend);
-        command.env("LNPLAY_ADDRESS", ADDRESS.to_string()).stderr(Stdio::null());
-        command
-    }
-
-    fn up(&self, nodes: u32) -> anyhow::Result<()> {
-        let spec = json!({
-            "environment": "bench", "node_count": nodes, "block_time": 3600,
-            "coin_distribution": "egalitarian", "channel_setup": "none", "seed": 1, "names": [], "colors": [],
-            "ports": {"listen_first": 6001, "public_first": 7000},
-            "public_url_template": "wss://shop.example/e/{environment}/{node}",
-            "connect_page": "https://shop.example/connect",
-        });
-        let mut up = self.lnplay("up").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        up.stdin.take().context("piped")?.write_all(spec.to_string().as_bytes())?;
-        let output = up.wait_with_output()?;
-        let lines = String::from_utf8_lossy(&output.stdout);
-        let last = lines.lines().last();
-        ensure!(matches!(last.and_then(Line::parse), Some(Line::Ready { .. })), "not ready: {last:?}");
-        Ok(())
-    }
-}
-
-impl Drop for Environment {
-    fn drop(&mut self) {
-        drop(self.lnplay("down").status());
-    }
-}
-
 fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
-    let environment = Environment { dir: tempfile::TempDir::with_prefix("bench-")?, backend };
-    let path = environment.dir.path();
+    let environment = Environment::new(backend)?;
+    let path = environment.path();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     environment.up(nodes)?;
     std::thread::sleep(SETTLES_WITHIN);
@@ -129,7 +81,7 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
         supervisor: percent * (after.supervisor - before.supervisor),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut delays = runtime.block_on(block_delays(path, nodes))?;
+    let mut delays = runtime.block_on(block_delays(&environment, nodes))?;
     delays.sort_unstable();
     println!(
         "| {nodes} | {backend} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} |",
@@ -149,15 +101,15 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
 }
 
 /// Mines blocks; how long each took to the last node.
-async fn block_delays(dir: &Path, nodes: u32) -> anyhow::Result<Vec<Duration>> {
-    let bitcoind = daemon_rpc::Bitcoind::regtest(&dir.join("bitcoin"), (ADDRESS, 18443).into());
+async fn block_delays(environment: &Environment, nodes: u32) -> anyhow::Result<Vec<Duration>> {
+    let bitcoind = environment.bitcoind();
     let mut delays = Vec::new();
     for _ in 0..BLOCKS {
         tokio::time::sleep(BLOCK_INTERVAL).await;
         let height: u32 = bitcoind.call("getblockcount", json!([])).await?;
         let mut waiting = JoinSet::new();
         for node in 0..nodes {
-            let mut rpc = ClnRpc::new(dir.join(format!("nodes/{node:02}/regtest/lightning-rpc"))).await?;
+            let mut rpc = ClnRpc::new(environment.socket(node)).await?;
             let params = json!({"blockheight": height + 1, "timeout": BLOCK_LIMIT.as_secs()});
             waiting.spawn(async move { rpc.call_raw::<Value, _>("waitblockheight", &params).await });
         }

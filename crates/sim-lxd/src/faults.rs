@@ -86,6 +86,8 @@ struct Inner {
 struct State {
     planned: Vec<(When, Fault)>,
     log: Vec<Call>,
+    /// The calls that had a fault, and which.
+    struck: Vec<(Call, Fault)>,
     ssh: Option<SshFault>,
     clock_ahead: Option<SignedDuration>,
 }
@@ -98,20 +100,24 @@ impl Inner {
     fn arrived(&self, method: &Method, path: &str, query: &str) -> Option<Fault> {
         let mut state = self.lock();
         let now = state.log.len();
-        state.log.push(Call { method: method.to_string(), path: path.into(), query: query.into() });
+        let call = Call { method: method.to_string(), path: path.into(), query: query.into() };
+        state.log.push(call.clone());
         let hit = state.planned.iter_mut().position(|(when, _)| match when {
             When::Index(index) => *index == now,
             When::Matching { method: wanted, path: pattern, .. } => {
                 wanted.as_ref().is_none_or(|m| m == method) && path_fits(pattern, path)
             }
         })?;
-        if let (When::Matching { times, .. }, fault) = &mut state.planned[hit] {
-            *times = times.saturating_sub(1);
-            if *times > 0 {
-                return Some(fault.clone());
+        let more = match &mut state.planned[hit].0 {
+            When::Matching { times, .. } => {
+                *times = times.saturating_sub(1);
+                *times > 0
             }
-        }
-        Some(state.planned.remove(hit).1)
+            When::Index(_) => false,
+        };
+        let fault = if more { state.planned[hit].1.clone() } else { state.planned.remove(hit).1 };
+        state.struck.push((call, fault.clone()));
+        Some(fault)
     }
 }
 
@@ -154,6 +160,18 @@ impl Faults {
         state.clock_ahead = None;
         drop(state);
         self.inner.cleared.notify_waiters();
+    }
+
+    /// Removes all faults except that of the clock, as [`Faults::clear`] does, and returns the calls that had a fault since this was
+    /// called last, with their faults.
+    pub fn calm(&self) -> Vec<(Call, Fault)> {
+        let mut state = self.lock();
+        state.planned.clear();
+        state.ssh = None;
+        let struck = std::mem::take(&mut state.struck);
+        drop(state);
+        self.inner.cleared.notify_waiters();
+        struck
     }
 
     /// All calls so far, in order of arrival.
@@ -238,5 +256,20 @@ mod tests {
         assert_eq!(faults.arrived(&Method::PUT, path, ""), Some(Fault::DropAfter));
         assert_eq!(faults.arrived(&Method::PUT, path, ""), Some(Fault::DropAfter));
         assert_eq!(faults.arrived(&Method::PUT, path, ""), None);
+        let call = Call { method: "PUT".into(), path: path.into(), query: String::new() };
+        assert_eq!(faults.calm(), vec![(call, Fault::DropAfter); 2]);
+        assert_eq!(faults.calm(), [], "since the last time");
+    }
+
+    #[test]
+    fn a_calm_remote_keeps_its_time() {
+        let faults = Faults::default();
+        faults.on_clock(SignedDuration::from_hours(1));
+        faults.on_ssh(SshFault::Silent);
+        faults.on("GET", "/1.0", 9, Fault::Hang);
+        faults.calm();
+        assert_eq!(faults.ssh(), None);
+        assert_eq!(faults.arrived(&Method::GET, "/1.0", ""), None);
+        assert!(faults.date().is_some());
     }
 }

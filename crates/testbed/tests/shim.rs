@@ -59,6 +59,13 @@ async fn kills_where_told(flavor: Flavor) {
     host.wait_plugin_gone().await.expect("the node notices");
     assert_eq!(stored(&host, "d").await, 2, "the second write was done, the third never asked for");
 
+    host.start_plugin().await.expect("it starts again");
+    shim.arm(1, When::Lost).expect("a plan");
+    write(&host, "lost", 1).await.expect_err("it got no answer");
+    assert_eq!(stored(&host, "lost").await, 1, "the write was done");
+    write(&host, "more", 1).await.expect("the plugin lives");
+    host.stop_plugin().await.expect("it stops");
+
     // Calls are counted across a restart of the node, and the plan stays.
     shim.arm(3, When::Before).expect("a plan");
     host.node.restart().await.expect("it starts again");

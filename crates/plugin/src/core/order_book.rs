@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::{Event, Order, OrderId, State};
 use provisioner::Placed;
-use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{
+    Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, watch,
+};
 use tokio::time::timeout;
 
 use super::error::ShopError;
@@ -20,7 +22,7 @@ use super::interfaces::{
     ArchivePart, DamagedRecord, InvoiceStatus, Invoices, Lookup, NodeError, OrderList, Record, Records,
     Removal, RemoveIf,
 };
-use super::order_handle::{ApplyError, OrderHandle, Recorder, lock};
+use super::order_handle::{ApplyError, OrderHandle, Recorder, Stored, lock};
 use super::snapshot::Snapshot;
 
 /// Most labels that are remembered because they look like an order's and are not.
@@ -286,6 +288,18 @@ impl OrderBook {
     ) -> Result<Arc<OrderHandle>, NodeError> {
         let record = self.recorder.store.insert(order).await?;
         Ok(self.adopt(record, Some(permit)))
+    }
+
+    /// Locks the record of an order whose invoice is being made. `None` if it was swept before: the clock was set forward.
+    ///
+    /// A sweep takes an order without an invoice for one whose invoice was never made, and removes it. An invoice that is made
+    /// after that would take money for nothing.
+    pub async fn lock_new<'a>(
+        &self,
+        handle: &'a OrderHandle,
+    ) -> Result<Option<AsyncMutexGuard<'a, Stored>>, NodeError> {
+        let stored = handle.lock_record(self.recorder.store.as_ref()).await?;
+        Ok(stored.filter(|_| self.is_open(handle.id())))
     }
 
     /// Removes an order that nobody can pay.

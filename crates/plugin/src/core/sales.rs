@@ -143,7 +143,14 @@ impl Sales {
             amount_msat,
             expiry_secs,
         };
-        match self.invoices.create(invoice).await {
+        let Some(stored) = self.orders.lock_new(&handle).await? else {
+            return Err(
+                NodeError::Refused("the clock was set forward while the order was made".into()).into()
+            );
+        };
+        let created = self.invoices.create(invoice).await;
+        drop(stored);
+        match created {
             Ok(bolt11) => {
                 let expires_after = later(now, i64::from(hours) * 3600);
                 Ok(NewOrder { order, bolt11, expires_after })

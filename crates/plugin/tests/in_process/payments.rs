@@ -25,6 +25,26 @@ fn a_paid_order_is_delivered() {
     assert_eq!(world.data().routes.as_ref().map(lnplaylive_core::RouteTable::len), Some(1));
 }
 
+/// The node takes its time, or the clock is set forward: by the record, the invoice has expired before there is one.
+#[test]
+fn an_order_is_not_swept_while_its_invoice_is_made() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        let making = world.hold("invoice.create");
+        let (ordered, ()) = tokio::join!(order(&shop), async {
+            making.reached().await;
+            sleep(Duration::from_secs(700)).await;
+            making.release();
+        });
+        let id = ordered.expect("an order");
+        assert_eq!(world.state(id), "created", "its buyer has an invoice that can be paid");
+        pay(&world, &shop, id).await;
+        world.settled().await;
+        assert_eq!(world.state(id), "provisioned");
+    });
+    world.check_books();
+}
+
 #[test]
 fn a_payment_that_is_told_twice_counts_once() {
     let world = World::new();

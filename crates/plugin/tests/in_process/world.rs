@@ -548,8 +548,9 @@ impl Clock for World {
 impl Invoices for World {
     fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
         let lasts = SignedDuration::from_secs(invoice.expiry_secs.into());
-        let expires_at = self.true_time().checked_add(lasts).expect("in range");
         self.node("invoice.create", move |data| {
+            // Counted from when it is made.
+            let expires_at = self.true_time().checked_add(lasts).expect("in range");
             let amount_msat = invoice.amount_msat;
             let entry = Invoice { amount_msat, expires_at, paid: false };
             data.invoices.insert(invoice.label.to_owned(), entry);

@@ -39,7 +39,7 @@ const PLUGIN: &str = "PLUGIN_SHIM_PLUGIN";
 /// Names the shim's directory.
 const DIR: &str = "PLUGIN_SHIM_DIR";
 
-/// The moment of the kill, relative to the node's handling of the call.
+/// What happens at the call, relative to the node's handling of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum When {
@@ -47,14 +47,16 @@ pub enum When {
     Before,
     /// The node has executed the call, but the plugin never gets the answer.
     After,
+    /// The plugin lives, and loses the connection instead of an answer to the call that the node has executed.
+    Lost,
 }
 
-/// A plan to kill the plugin, once.
+/// A plan to kill the plugin, or to lose an answer, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The number of the call, counted from 1 over all writes since the shim's directory was created.
     pub kill: usize,
-    /// Before or after the node executes it.
+    /// Before or after the node executes it, or not at all.
     pub when: When,
 }
 
@@ -92,7 +94,7 @@ impl Shim {
         [(PLUGIN.into(), self.plugin.clone().into()), (DIR.into(), self.dir.clone().into())]
     }
 
-    /// Kills the plugin at its `nth` write from now (1 is the next). Replaces an earlier plan.
+    /// Kills the plugin at its `nth` write from now (1 is the next), or loses its answer. Replaces an earlier plan.
     pub fn arm(&self, nth: usize, when: When) -> Result<()> {
         let path = files::plan(&self.dir);
         let plan = Plan { kill: self.calls()?.len() + nth, when };

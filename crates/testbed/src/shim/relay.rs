@@ -134,8 +134,10 @@ async fn connection(plugin: UnixStream, node: &Path, tally: &Tally) -> anyhow::R
             // The plugin stopped waiting, for example after a time-out.
             () = from_plugin.closed() => None,
         };
-        if planned == Some(When::After) {
-            return tally.strike().await;
+        match planned {
+            Some(When::After) => return tally.strike().await,
+            Some(When::Lost) => return tally.withdraw(),
+            Some(When::Before) | None => {}
         }
         let Some(answer) = answer else { return Ok(()) };
         to_plugin.write_all(&answer).await?;
@@ -180,13 +182,18 @@ impl Tally {
             return Ok(None);
         }
         // Stops later calls. Earlier ones may still be in progress, as in any crash.
-        seen.stricken = true;
+        seen.stricken = plan.when != When::Lost;
         Ok(Some(plan.when))
     }
 
-    /// Kills the plugin. The plan is removed first, so that it is carried out once.
+    /// Removes the plan, so that it is carried out once.
+    fn withdraw(&self) -> anyhow::Result<()> {
+        std::fs::remove_file(&self.plan).context("withdrawing the plan")
+    }
+
+    /// Kills the plugin.
     async fn strike(&self) -> anyhow::Result<()> {
-        std::fs::remove_file(&self.plan).context("withdrawing the plan")?;
+        self.withdraw()?;
         self.strike.send(()).await?;
         std::future::pending().await
     }
