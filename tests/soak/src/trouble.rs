@@ -231,6 +231,7 @@ pub fn calm(world: &World, remote: &SimRemote) {
             Fault::Delay(_) => "late".into(),
             Fault::FailOperation(_) => "operation fails".into(),
             Fault::HangOperation => "operation hangs".into(),
+            Fault::HalfMade => "half made".into(),
             Fault::Hang => "no answer".into(),
             Fault::DropBefore => "dropped before".into(),
             Fault::DropAfter => "dropped after".into(),

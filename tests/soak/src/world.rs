@@ -410,19 +410,14 @@ fn trouble_file(workdir: &Workdir, remote: usize) -> PathBuf {
 
 /// Serves the web shop for as long as this process lives.
 async fn site(host: &Host, workdir: &Workdir, routes: PathBuf) -> anyhow::Result<SocketAddr> {
-    let runes = host.create_public_runes().await?;
+    let rune = host.create_public_rune().await?;
     let dist = workdir.subdir("dist")?;
-    let files = [
-        (dist.join("index.html"), "<!doctype html>"),
-        (workdir.join("rune"), &runes.rune),
-        (workdir.join("order-rune"), &runes.order_rune),
-    ];
+    let files = [(dist.join("index.html"), "<!doctype html>"), (workdir.join("rune"), &rune)];
     for (path, text) in &files {
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     let id = host.node.id().parse().context("the node's id")?;
     let mut settings = shop_server::Settings::new(dist, id, workdir.join("rune"));
-    settings.order_rune_file = Some(workdir.join("order-rune"));
     settings.lightning_websocket = Some(format!("127.0.0.1:{}", host.node.ws_port()));
     settings.routes_file = Some(routes);
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -57,7 +57,7 @@ fn delivered(id: OrderId) -> Order {
 
 fn project(id: OrderId, first_port: u16) -> Project {
     let placement = placement(id, first_port);
-    let mut tags = ProjectTags::of_placement(id, &placement, at(2));
+    let mut tags = ProjectTags::of_placement(id, &placement, None, at(2));
     (tags.stage, tags.expires) = (Stage::Provisioned, at(3610));
     Project {
         remote: "sim-0".into(),
