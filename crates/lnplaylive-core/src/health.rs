@@ -176,6 +176,7 @@ impl Health {
     }
 
     /// The health after a probe's answer, at `now`.
+    #[must_use]
     pub fn after(&self, answer: Answer, now: Timestamp) -> Self {
         let failures = self.failures.saturating_add(1);
         let (condition, error, failures) = match answer {
@@ -183,13 +184,13 @@ impl Health {
             Answer::Report(report) if report.is_up => (Some(condition_of(&report)), None, 0),
             Answer::Report(_) => {
                 let reason = "it is starting".to_owned();
-                (self.out_of_reach(failures, &reason), Some(reason), failures)
+                (out_of_reach(failures, &reason), Some(reason), failures)
             }
             Answer::Stopped(what) => {
                 let degraded = Condition::Degraded { nodes_down: Vec::new(), what: what.clone() };
                 (Some(degraded), Some(what), failures)
             }
-            Answer::Unreachable(reason) => (self.out_of_reach(failures, &reason), Some(reason), failures),
+            Answer::Unreachable(reason) => (out_of_reach(failures, &reason), Some(reason), failures),
             Answer::NotAsked(reason) => {
                 let unknown = failures >= FAILURES && self.condition == Condition::Ok;
                 (unknown.then_some(Condition::Unknown), Some(reason), failures)
@@ -209,18 +210,18 @@ impl Health {
         }
     }
 
-    /// The condition once the environment has not answered `failures` times in a row; `None` if that is too early to tell.
-    fn out_of_reach(&self, failures: u32, reason: &str) -> Option<Condition> {
-        (failures >= FAILURES).then(|| Condition::Degraded {
-            nodes_down: Vec::new(),
-            what: format!("it does not answer: {reason}"),
-        })
-    }
-
     /// True if the environment is to be looked at sooner than others: something is wrong, or the last probe failed.
     pub fn is_troubled(&self) -> bool {
         self.failures > 0 || matches!(self.condition, Condition::Degraded { .. })
     }
+}
+
+/// The condition once the environment has not answered `failures` times in a row; `None` if that is too early to tell.
+fn out_of_reach(failures: u32, reason: &str) -> Option<Condition> {
+    (failures >= FAILURES).then(|| Condition::Degraded {
+        nodes_down: Vec::new(),
+        what: format!("it does not answer: {reason}"),
+    })
 }
 
 fn condition_of(report: &Report) -> Condition {

@@ -732,16 +732,12 @@ impl Order {
     /// The state after a cancellation, and a sentence for the history.
     fn cancelled(&mut self, paid_at: Timestamp) -> (State, String) {
         let reason = "cancelled by the operator".to_owned();
-        match self.keep_replaced() {
-            Some(handover) => {
-                let what = format!("replacement {reason}; {} stays", handover.project);
-                (State::Provisioned { paid_at, handover }, what)
-            }
-            None => {
-                let what = reason.clone();
-                (State::Failed { paid_at, reason, cancelled: true, refunded_at: None }, what)
-            }
+        if let Some(handover) = self.keep_replaced() {
+            let what = format!("replacement {reason}; {} stays", handover.project);
+            return (State::Provisioned { paid_at, handover }, what);
         }
+        let what = reason.clone();
+        (State::Failed { paid_at, reason, cancelled: true, refunded_at: None }, what)
     }
 
     /// Begins a replacement; returns a sentence for the history.
@@ -800,16 +796,12 @@ impl Order {
         if attempts.failed < policy.max_attempts {
             return (State::Queued { paid_at, attempts }, reason);
         }
-        match self.keep_replaced() {
-            Some(handover) => {
-                let what = format!("not replaced, {} stays: {reason}", handover.project);
-                (State::Provisioned { paid_at, handover }, what)
-            }
-            None => {
-                let what = reason.clone();
-                (State::Failed { paid_at, reason, cancelled: false, refunded_at: None }, what)
-            }
+        if let Some(handover) = self.keep_replaced() {
+            let what = format!("not replaced, {} stays: {reason}", handover.project);
+            return (State::Provisioned { paid_at, handover }, what);
         }
+        let what = reason.clone();
+        (State::Failed { paid_at, reason, cancelled: false, refunded_at: None }, what)
     }
 
     /// Ends a replacement without a new environment: the old one, if it still stands, is the order's again.
