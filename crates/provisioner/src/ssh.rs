@@ -478,7 +478,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_progress_is_progress() {
-        let step = |done| (STALL - Duration::from_secs(1), line("start-nodes", done));
+        let step = |done| (STALL.saturating_sub(Duration::from_secs(1)), line("start-nodes", done));
         let mut lines: Vec<_> = (1..=8).map(step).collect();
         lines.push((Duration::from_secs(60), "rubbish\n".into()));
         let (said, reports, _) = follow_lines(lines).await;

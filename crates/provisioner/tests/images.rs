@@ -108,7 +108,7 @@ impl Upgrade {
         let dir = tempfile::tempdir().expect("a directory");
         let world =
             without_images(&format!("image_file = {}\n", quoted(&image(dir.path(), "old.tar")))).await;
-        world.reports().await;
+        until_uploaded(&world, &world.provisioner).await;
         let images = world.remote().images();
         let (old_digest, _) = images.first_key_value().expect("one image");
         Self { world, dir, old_digest: old_digest.clone() }
@@ -145,11 +145,14 @@ impl Upgrade {
     }
 }
 
-/// Asks until no image is being uploaded.
-async fn until_uploaded(provisioner: &Provisioner) {
+/// Asks until no image is being uploaded, and the look for old images that follows has learnt which are in use.
+async fn until_uploaded(world: &World, provisioner: &Provisioner) {
+    let looks = || world.calls("GET", "/1.0/instances");
+    let before = looks();
     while provisioner.survey().await[0].load.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+    support::until("the look for old images", || looks() > before).await;
 }
 
 #[tokio::test]
@@ -164,7 +167,7 @@ async fn an_upgrade_brings_its_image_beside_the_old_one() {
     let after = support::placement(&placed, "sim-0", choice.ports);
 
     let upgraded = upgrade.upgraded();
-    until_uploaded(&upgraded).await;
+    until_uploaded(world, &upgraded).await;
     assert!(upgrade.has_old(), "it is kept");
     // An order that was under way goes on with the instance that it has.
     upgraded.bring_up(&running, &before).await.expect("it runs already");
@@ -183,7 +186,7 @@ async fn an_old_image_goes_a_week_after_its_last_use() {
     let order = order(1);
     let placement = world.provision(&order).await.expect("provisioned");
     let upgraded = upgrade.upgraded();
-    until_uploaded(&upgraded).await;
+    until_uploaded(world, &upgraded).await;
     upgraded.remove_old_images().await;
     assert_eq!(upgrade.old_is_unused_since(), "", "an instance has it");
     upgraded.take_down(order.id, &support::leftover(&placement)).await.expect("taken down");
@@ -211,12 +214,12 @@ async fn going_back_in_time_needs_no_upload() {
     let upgrade = Upgrade::new().await;
     let world = &upgrade.world;
     let upgraded = upgrade.upgraded();
-    until_uploaded(&upgraded).await;
+    until_uploaded(world, &upgraded).await;
     upgraded.remove_old_images().await;
     assert_ne!(upgrade.old_is_unused_since(), "");
     let uploads = world.calls("POST", "/1.0/images");
     let back = upgrade.shop(world.dir.path(), "old.tar");
-    until_uploaded(&back).await;
+    until_uploaded(world, &back).await;
     back.remove_old_images().await;
     assert_eq!(world.calls("POST", "/1.0/images"), uploads);
     assert_eq!(upgrade.old_is_unused_since(), "");
@@ -225,9 +228,10 @@ async fn going_back_in_time_needs_no_upload() {
 #[tokio::test]
 async fn a_survey_sees_to_old_images_by_itself() {
     let upgrade = Upgrade::new().await;
+    let world = &upgrade.world;
     upgrade.let_a_week_pass();
     let upgraded = upgrade.upgraded();
-    until_uploaded(&upgraded).await;
+    until_uploaded(world, &upgraded).await;
     support::until("the old image is gone", || !upgrade.has_old()).await;
 }
 
@@ -238,7 +242,7 @@ async fn images_of_another_shop_and_the_operators_stay() {
     world.remote().add_image("somebody-elses");
     let other_dir = tempfile::tempdir().expect("a directory");
     let other = upgrade.shop(other_dir.path(), "other.tar");
-    until_uploaded(&other).await;
+    until_uploaded(world, &other).await;
     upgrade.let_a_week_pass();
     let digests = || world.remote().images().into_keys().collect::<Vec<_>>();
     let before = digests();
