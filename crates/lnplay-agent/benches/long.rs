@@ -150,12 +150,15 @@ fn kind(process: &Process) -> &'static str {
 
 /// Space in use below a directory, in millions of bytes.
 fn disk(dir: &Path) -> f64 {
+    // Blocks of 512 bytes, whatever the file system's are.
+    f64::from(u32::try_from(blocks_below(dir)).unwrap_or(u32::MAX)) * 512.0 / 1e6
+}
+
+fn blocks_below(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let size = entries.filter_map(|entry| {
         let about = entry.path().symlink_metadata().ok()?;
-        // Blocks of 512 bytes, whatever the file system's are.
-        let own = about.blocks() as f64 * 512.0 / 1e6;
-        Some(if about.is_dir() { own + disk(&entry.path()) } else { own })
+        Some(about.blocks() + if about.is_dir() { blocks_below(&entry.path()) } else { 0 })
     });
     size.sum()
 }

@@ -556,6 +556,8 @@ impl Order {
     pub fn without_secrets(mut self) -> Self {
         if let State::Provisioned { handover, .. } = &mut self.state {
             handover.connection_strings.clear();
+            // It has the key to the instance.
+            handover.site = None;
         }
         self
     }

@@ -231,10 +231,9 @@ async fn follow(world: &World, id: &str, paid: bool) {
                 return;
             }
             Some("expired") => return,
-            Some(_) => {}
             // Not paid.
             None if !paid => return,
-            None => {}
+            Some(_) | None => {}
         }
     }
     if paid {

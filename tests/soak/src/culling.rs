@@ -36,17 +36,15 @@ pub async fn pass(world: &World, kill: Option<Duration>) -> anyhow::Result<Optio
         stdout.read_to_string(&mut output).await?;
         culler.wait().await
     };
-    let status = match timeout(kill.unwrap_or(PASS_TIMEOUT), ended).await {
-        Ok(status) => status.context("waiting for the culler")?,
-        Err(_) => {
-            culler.kill().await.context("killing the culler")?;
-            if kill.is_none() {
-                bail!("the culler was not done after {PASS_TIMEOUT:?}");
-            }
-            world.tally.one(Group::Crashes, "culler");
-            return Ok(None);
+    let Ok(status) = timeout(kill.unwrap_or(PASS_TIMEOUT), ended).await else {
+        culler.kill().await.context("killing the culler")?;
+        if kill.is_none() {
+            bail!("the culler was not done after {PASS_TIMEOUT:?}");
         }
+        world.tally.one(Group::Crashes, "culler");
+        return Ok(None);
     };
+    let status = status.context("waiting for the culler")?;
     let report: Value = serde_json::from_str(&output)
         .with_context(|| format!("the culler ended with {status}: {output:?}"))?;
     world.tally.one(Group::Culler, "passes");

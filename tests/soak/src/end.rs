@@ -147,6 +147,8 @@ fn secrets(world: &World, survey: &Survey, books: &Books) -> anyhow::Result<()> 
     let (found, lines) = secrets.search(&world.logs())?;
     world.tally.add(Group::Checks, "parts of secrets searched for in logs", secrets.len() as u64);
     world.tally.add(Group::Checks, "lines of logs searched", lines);
-    found.into_iter().for_each(|finding| world.findings.add(finding));
+    for finding in found {
+        world.findings.add(finding);
+    }
     Ok(())
 }

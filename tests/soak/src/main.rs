@@ -108,7 +108,7 @@ async fn work(world: &World, survey: &Survey, began: Instant) -> anyhow::Result<
         lines.tick().await;
         loop {
             lines.tick().await;
-            println!("{}", summary(world, world.findings.all().len(), began));
+            println!("so far: {}", summary(world, world.findings.all().len(), began));
         }
     };
     tokio::select! {

@@ -51,7 +51,9 @@ impl Survey {
             }
             if let Ok(open) = world.record_list("open").await {
                 let mut secrets = self.secrets.lock().expect("no look panics");
-                open.iter().for_each(|order| secrets.add_order(order));
+                for order in &open {
+                    secrets.add_order(order);
+                }
             }
             sleep(pause).await;
         }

@@ -181,10 +181,10 @@ async fn once(world: &World, kind: Kind, dice: &mut Dice) -> anyhow::Result<()> 
             calm(world, remote);
         }
         Kind::LnplayFails => {
-            let word = *dice.pick(&LNPLAY).expect("there are some");
-            world.tally.one(Group::Remotes, format!("lnplay: {word}"));
+            let failure = *dice.pick(&LNPLAY).expect("there are some");
+            world.tally.one(Group::Remotes, format!("lnplay: {failure}"));
             let file = world.trouble_file(index);
-            std::fs::write(&file, word)?;
+            std::fs::write(&file, failure)?;
             sleep(pause * 2).await;
             std::fs::remove_file(&file)?;
         }

@@ -112,10 +112,11 @@ impl World {
         // A call that hangs is not to hold its step for long, and a busy machine answers late.
         let calls = if remotes.is_empty() { 20 } else { 3 };
         let routes = workdir.join("routes.json");
-        let shop = SHOP.replace("[shop]\n", &format!("[shop]\nroutes_file = {routes:?}\n"));
+        let shop = SHOP.replace("[shop]\n", &format!("[shop]\nroutes_file = \"{}\"\n", routes.display()));
         let toml = format!(
-            "state_dir = {state_dir:?}\n{shop}call_timeout_secs = {calls}\n\
-             [culler]\ngrace_mins = 1\ncall_timeout_secs = {calls}\noperation_timeout_secs = 20\n{tables}"
+            "state_dir = \"{}\"\n{shop}call_timeout_secs = {calls}\n\
+             [culler]\ngrace_mins = 1\ncall_timeout_secs = {calls}\noperation_timeout_secs = 20\n{tables}",
+            state_dir.display()
         );
         let config = workdir.join("lnplaylive.toml");
         std::fs::write(&config, toml).context("writing the shop's settings")?;
@@ -436,7 +437,8 @@ async fn remotes(
     let mut describe = |name: &str, url: &str, token: &Path, more: &str| {
         write!(
             tables,
-            "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token:?}\ninstance_type = \"container\"\n{more}\n"
+            "\n[[remotes]]\nname = {name:?}\nurl = {url:?}\ntoken_file = \"{}\"\ninstance_type = \"container\"\n{more}\n",
+            token.display()
         )
     };
     match &settings.servers {

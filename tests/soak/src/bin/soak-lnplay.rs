@@ -73,12 +73,13 @@ fn up() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The digits of URL-safe base64.
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// A connection string with an id and a rune that nobody else has.
 fn string(spec: &EnvironmentSpec, index: u32) -> anyhow::Result<ConnectionString> {
     let mut rng = rand::rng();
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let id = format!("02{}", hex(&rng.random::<[u8; 32]>()));
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let id = format!("02{}", hex::encode(rng.random::<[u8; 32]>()));
     let rune = (0..62).map(|_| char::from(DIGITS[rng.random_range(0..64)])).collect::<String>() + "==";
     Ok(ConnectionString {
         page: spec.connect_page.clone(),
