@@ -147,7 +147,7 @@ impl Probes {
         for (remote, state) in self.availability.remote_states() {
             let Some(load) = state.last.as_ref().and_then(PollAnswer::load) else { continue };
             there.extend(load.environments.iter().map(|environment| environment.project));
-            let living = load.environments.iter().filter(|e| e.provisioned && e.expires_at > now);
+            let living = load.environments.iter().filter(|e| e.is_own && e.provisioned && e.expires_at > now);
             let mut known = lock(&self.known);
             for environment in living {
                 known.entry(environment.project).or_insert_with(|| Known {
