@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use lnplaylive_core::{Order, OrderId, Settings};
 use lnplaylive_plugin::adapters::rpc;
 use lnplaylive_plugin::core::interfaces::{
-    ArchivePart, Clock, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OrderList, OrderStore, Record, Records,
-    Removal, RemoveIf,
+    ArchivePart, Clock, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OrderList, OrderStore,
+    Record, Records, Removal, RemoveIf,
 };
 use lnplaylive_plugin::core::{Backends, Shop};
 use provisioner::Provisioner;

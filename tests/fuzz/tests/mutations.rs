@@ -146,7 +146,9 @@ fn fuzz(name: &str) {
     let input = (any::<Index>(), prop::collection::vec(mutation(), 1..6));
     let result = TestRunner::new(config).run(&input, |(seed, mutations)| {
         let mut input = seed.get(&seeds).clone();
-        mutations.iter().for_each(|mutation| mutation.apply(&mut input, &seeds));
+        for mutation in &mutations {
+            mutation.apply(&mut input, &seeds);
+        }
         let outcome = std::panic::catch_unwind(|| (target.run)(&input));
         outcome.map_err(|_| TestCaseError::fail(format!("{:?}", String::from_utf8_lossy(&input))))
     });

@@ -25,8 +25,6 @@ const GRACE: SignedDuration = SignedDuration::from_secs(70);
 /// Ends all trouble, and waits until nothing is under way.
 pub async fn rest(world: &World) -> anyhow::Result<()> {
     trouble::end(world).await?;
-    // The plugin finds a new order whose record was written without an answer, and sweeps it, at its next start only.
-    world.stop_plugin(Duration::ZERO).await?;
     let began = Instant::now();
     loop {
         let open = world.record_list("open").await.unwrap_or_default();

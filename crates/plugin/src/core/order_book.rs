@@ -115,7 +115,7 @@ impl OrderBook {
                 State::Created => Arc::clone(&self.unpaid_permits).try_acquire_owned().ok(),
                 _ => None,
             };
-            let handle = self.adopt(record, permit);
+            let handle = self.adopt(OrderHandle::new(record, permit));
             self.request_work(&handle);
         }
         self.loaded.send_replace(true);
@@ -139,12 +139,10 @@ impl OrderBook {
         drop(self.to_work.send(Arc::clone(handle)));
     }
 
-    /// Adds a record to the open orders; returns the handle that is already there, if there is one.
-    fn adopt(&self, record: Record, permit: Option<OwnedSemaphorePermit>) -> Arc<OrderHandle> {
+    /// Adds an order to the open ones; returns the handle that is already there, if there is one.
+    fn adopt(&self, handle: OrderHandle) -> Arc<OrderHandle> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let handle =
-            open.entry(record.order.id).or_insert_with(|| Arc::new(OrderHandle::new(record, permit)));
-        Arc::clone(handle)
+        Arc::clone(open.entry(handle.id()).or_insert_with(|| Arc::new(handle)))
     }
 
     fn forget(&self, id: OrderId) {
@@ -280,14 +278,21 @@ impl OrderBook {
         next.unwrap_or(1).max(1)
     }
 
-    /// Records a new order.
+    /// Records a new order. If that is not answered, its record may be there; then the sweep removes it.
     pub async fn insert(
         &self,
         order: Order,
         permit: OwnedSemaphorePermit,
     ) -> Result<Arc<OrderHandle>, NodeError> {
-        let record = self.recorder.store.insert(order).await?;
-        Ok(self.adopt(record, Some(permit)))
+        match self.recorder.store.insert(order.clone()).await {
+            Ok(record) => Ok(self.adopt(OrderHandle::new(record, Some(permit)))),
+            Err(error) => {
+                if matches!(error, NodeError::NoAnswer(_)) {
+                    self.adopt(OrderHandle::doubtful(order, permit));
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Locks the record of an order whose invoice is being made. `None` if it was swept before: the clock was set forward.
@@ -462,7 +467,7 @@ impl OrderBook {
                 _ => return Err(error),
             },
         };
-        let handle = self.adopt(record, None);
+        let handle = self.adopt(OrderHandle::new(record, None));
         // The open record counts from here on, and closing it replaces the closed one.
         if let Err(error) = self.recorder.store.remove_closed(id).await {
             tracing::debug!("order {handle}: its closed record stays for now: {error}");
@@ -528,7 +533,7 @@ impl OrderBook {
         if matches!(found, Found::Closed(_))
             && let Some(Ok(record)) = self.recorder.store.find(OrderList::Open, id).await?
         {
-            let handle = self.adopt(record, None);
+            let handle = self.adopt(OrderHandle::new(record, None));
             self.closed_changed.send_replace(());
             self.request_work(&handle);
             return Ok(Found::Open(handle));

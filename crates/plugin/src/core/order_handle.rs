@@ -80,10 +80,20 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl OrderHandle {
     /// A handle for a record that was just read or written.
     pub fn new(record: Record, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
-        let order = record.order.clone();
+        Self::with(Stored { record, doubtful: false }, unpaid_permit)
+    }
+
+    /// A handle for a new record whose write was not answered, so that there may be one.
+    pub fn doubtful(order: Order, unpaid_permit: OwnedSemaphorePermit) -> Self {
+        let record = Record { order, generation: 0 };
+        Self::with(Stored { record, doubtful: true }, Some(unpaid_permit))
+    }
+
+    fn with(stored: Stored, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
+        let order = stored.record.order.clone();
         Self {
             id: order.id,
-            stored: AsyncMutex::new(Stored { record, doubtful: false }),
+            stored: AsyncMutex::new(stored),
             shown: watch::Sender::new(Snapshot::of(order)),
             unpaid_permit: Mutex::new(unpaid_permit),
             has_worker: Mutex::new(false),

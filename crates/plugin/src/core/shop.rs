@@ -16,8 +16,8 @@ use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, 
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
-use super::products::ProductsPublisher;
 use super::probes::Probes;
+use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
 use super::sales::Sales;
 use super::status_watch::StatusWatch;
@@ -175,7 +175,8 @@ impl Background {
     /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes, probes and archives, for as long as
     /// the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, products, probes, archivist, remotes, to_work } = self;
+        let Self { orders, availability, workers, routes, products, probes, archivist, remotes, to_work } =
+            self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),

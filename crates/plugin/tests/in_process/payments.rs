@@ -45,6 +45,20 @@ fn an_order_is_not_swept_while_its_invoice_is_made() {
     world.check_books();
 }
 
+/// The node has written the record, and the answer is lost: nobody has the order's id, and nothing of it stays.
+#[test]
+fn a_new_order_whose_record_is_not_answered_is_swept() {
+    for fault in [Fault::AnswerLost, Fault::Lost] {
+        let world = World::new();
+        world.run_whole(async |shop| {
+            world.fail_times("store.insert", 0, 1, fault.clone());
+            order(&shop).await.expect_err("no answer");
+            until("the sweep", || world.data().open.is_empty() && shop.orders.handles().is_empty()).await;
+        });
+        world.check_books();
+    }
+}
+
 #[test]
 fn a_payment_that_is_told_twice_counts_once() {
     let world = World::new();

@@ -19,7 +19,8 @@ use lnplaylive_core::{
 };
 use lnplaylive_plugin::core::interfaces::{
     ArchivePart, Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress,
-    OrderList, OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf, RouteFile,
+    OrderList, OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf,
+    RouteFile,
 };
 use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;

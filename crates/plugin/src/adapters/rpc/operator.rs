@@ -89,13 +89,13 @@ pub(super) async fn orders(shop: &Arc<Shop>, params: Value) -> Answer {
         }
     };
     let places = filter.state.map_or(places, |state| places.with_state(state));
-    let show = |found: Snapshot| Some(shop.probes.shown(found)).filter(|shown| filter.matches(shown, now));
+    let visible = |found: Snapshot| Some(shop.probes.shown(found)).filter(|shown| filter.matches(shown, now));
     let listing = match filter.health {
         // Those environments are known by name; nothing else need be read.
         Some(health) if params.text("which")?.is_none() => {
-            shop.operator.find_all(&shop.probes.with_condition(health), limit, show).await?
+            shop.operator.find_all(&shop.probes.with_condition(health), limit, visible).await?
         }
-        _ => shop.operator.list(places, limit, show).await?,
+        _ => shop.operator.list(places, limit, visible).await?,
     };
     let Listing { orders, left_out, damaged } = listing;
     let orders: Vec<_> =
