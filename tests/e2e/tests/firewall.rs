@@ -39,6 +39,18 @@ fn run(program: &str, args: &str) {
     assert!(output.status.success(), "{program} {args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Runs `work` in a namespace.
+fn inside<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(format!("/run/netns/{name}")).expect("a namespace");
+    thread::scope(|scope| {
+        let work = scope.spawn(move || {
+            setns(file, CloneFlags::CLONE_NEWNET).expect("root may");
+            work()
+        });
+        work.join().expect("it does not panic")
+    })
+}
+
 /// Two namespaces and the cable between them, which are removed when it is dropped.
 struct Net {
     host: String,
@@ -62,18 +74,6 @@ impl Net {
         net
     }
 
-    /// Runs `work` in a namespace.
-    fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{name}")).expect("a namespace");
-        thread::scope(|scope| {
-            let work = scope.spawn(move || {
-                setns(file, CloneFlags::CLONE_NEWNET).expect("root may");
-                work()
-            });
-            work.join().expect("it does not panic")
-        })
-    }
-
     fn load(&self, rules: &str) {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("rules.nft");
@@ -86,7 +86,7 @@ impl Net {
 
     /// A server of the host, which closes a connection when the client does.
     fn serve(&self, port: u16) {
-        let listener = self.inside(&self.host, || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
+        let listener = inside(&self.host, || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
         let listener = listener.expect("a free port");
         // For as long as the test runs.
         thread::spawn(move || {
@@ -108,7 +108,7 @@ impl Net {
             "fd00::1".parse().expect("an address")
         };
         let to = SocketAddr::new(to, port);
-        self.inside(&self.world, move || {
+        inside(&self.world, move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let connections = runtime.block_on(async {
                 let attempts: Vec<_> = (0..count).map(|_| tokio::spawn(connect(from, to))).collect();
