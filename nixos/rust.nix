@@ -14,10 +14,15 @@ let
       (root + "/Cargo.toml")
       (root + "/clippy.toml")
       (root + "/crates")
-      # Read by a test.
+      # Read by tests.
       (root + "/nixos/images/user-data.example")
+      (root + "/nixos/modules/lnplaylive/caddy-servers")
+      (root + "/nixos/modules/lnplaylive/connections.nft")
       (root + "/rustfmt.toml")
       (root + "/tests/e2e")
+      (root + "/tests/fuzz")
+      (root + "/tests/nix/remotes.json")
+      (root + "/tests/soak")
     ];
   };
 
