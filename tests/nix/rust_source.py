@@ -1,4 +1,4 @@
-"""Checks that the source of the Nix package has everything that cargo reads: all members, and all files that they include.
+"""Checks that the source of the Nix package has all that cargo reads: all members, and all files that they include.
 
 Nix copies only what nixos/rust.nix names, so what is missing there is found by nobody but the sandbox.
 """
@@ -24,6 +24,7 @@ def needed(root: Path) -> set[Path]:
 
 
 def main() -> None:
+    """Names what is missing, and fails if anything is."""
     root = Path(__file__).parents[2]
     named = [Path(name) for name in re.findall(r'\(root \+ "/([^"]+)"\)', (root / "nixos/rust.nix").read_text())]
     missing = sorted(path for path in needed(root) if not any(path.is_relative_to(name) for name in named))

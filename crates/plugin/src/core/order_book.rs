@@ -288,7 +288,7 @@ impl OrderBook {
             Ok(record) => Ok(self.adopt(OrderHandle::new(record, Some(permit)))),
             Err(error) => {
                 if matches!(error, NodeError::NoAnswer(_)) {
-                    self.adopt(OrderHandle::doubtful(order, permit));
+                    self.adopt(OrderHandle::doubtful(order));
                 }
                 Err(error)
             }

@@ -84,9 +84,9 @@ impl OrderHandle {
     }
 
     /// A handle for a new record whose write was not answered, so that there may be one.
-    pub fn doubtful(order: Order, unpaid_permit: OwnedSemaphorePermit) -> Self {
+    pub fn doubtful(order: Order) -> Self {
         let record = Record { order, generation: 0 };
-        Self::with(Stored { record, doubtful: true }, Some(unpaid_permit))
+        Self::with(Stored { record, doubtful: true }, None)
     }
 
     fn with(stored: Stored, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {

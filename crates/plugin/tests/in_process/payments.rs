@@ -239,7 +239,7 @@ fn a_new_order_whose_writes_fail_costs_nothing() {
             }
             sleep(Duration::from_secs(700)).await;
         });
-        // What was written without an answer is read at the next start, and swept.
+        // What a crash would have left is read at the next start, and swept.
         world.run_whole(async |_| sleep(Duration::from_secs(700)).await);
         world.check_books();
         assert!(world.data().closed.is_empty());
