@@ -1,7 +1,6 @@
 //! Calls of the plugin's methods.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -41,6 +40,7 @@ pub(crate) fn method_call(input: &[u8]) {
 
 /// A shop that sells one small product, without a remote, and holds one order.
 async fn open() -> Arc<Shop> {
+    let state_dir = tempfile::tempdir().expect("a directory");
     let settings: Settings = toml::from_str("").expect("every setting has a default");
     let now = Timestamp::now();
     let mut store = Store::default();
@@ -50,7 +50,7 @@ async fn open() -> Arc<Shop> {
     let backends = Backends {
         invoices: Arc::new(NoInvoices),
         store: Arc::new(store),
-        remotes: Arc::new(Provisioner::new(&settings, Path::new("/nonexistent")).expect("no remotes")),
+        remotes: Arc::new(Provisioner::new(&settings, state_dir.path()).expect("no remotes")),
         route_file: None,
         products: None,
         ticket_key: None,
