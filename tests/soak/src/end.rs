@@ -27,7 +27,7 @@ pub async fn rest(world: &World) -> anyhow::Result<()> {
     trouble::end(world).await?;
     let began = Instant::now();
     loop {
-        let open = world.record_list("open").await.unwrap_or_default();
+        let open = world.record_list(&["open"]).await.unwrap_or_default();
         let known = world.call("lnplayops-orders", json!({})).await;
         let listed = known.ok().and_then(|answer| answer["orders"].as_array().map(Vec::len));
         if open.is_empty() && listed == Some(0) {

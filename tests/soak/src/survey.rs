@@ -49,7 +49,7 @@ impl Survey {
             if let Ok(projects) = world.projects().await {
                 self.look(world, projects, &mut handed_over);
             }
-            if let Ok(open) = world.record_list("open").await {
+            if let Ok(open) = world.record_list(&["open"]).await {
                 let mut secrets = self.secrets.lock().expect("no look panics");
                 for order in &open {
                     secrets.add_order(order);

@@ -310,19 +310,23 @@ impl World {
         self.workdir.join("t")
     }
 
-    /// Records in the datastore: those of the open list, then those of the closed list.
+    /// Records in the datastore: those of the open list, then those of the closed list and of the archive.
     pub async fn records(&self) -> anyhow::Result<(Vec<Order>, Vec<Order>)> {
         let mut lists = [Vec::new(), Vec::new()];
         for (list, name) in lists.iter_mut().zip(["open", "closed"]) {
-            *list = self.record_list(name).await?;
+            *list = self.record_list(&[name]).await?;
         }
-        let [open, closed] = lists;
+        let [open, mut closed] = lists;
+        for part in 0..=u8::MAX {
+            closed.extend(self.record_list(&["archive", &format!("{part:02x}")]).await?);
+        }
         Ok((open, closed))
     }
 
-    /// The records of one list, `open` or `closed`.
-    pub async fn record_list(&self, name: &str) -> anyhow::Result<Vec<Order>> {
-        let listed = self.call("listdatastore", json!({"key": ["lnplaylive", name]})).await?;
+    /// The records of one list: `open`, `closed`, or a part of the `archive`.
+    pub async fn record_list(&self, path: &[&str]) -> anyhow::Result<Vec<Order>> {
+        let key = [&["lnplaylive"], path].concat();
+        let listed = self.call("listdatastore", json!({"key": key})).await?;
         let entries = listed["datastore"].as_array().context("a list")?;
         entries
             .iter()
