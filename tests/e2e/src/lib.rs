@@ -48,6 +48,17 @@ pub fn figure(text: &str) {
     }
 }
 
+/// Calls a method of the shop's node, which must not refuse.
+pub async fn ask(shop: &Shop, method: &str, params: Value) -> Value {
+    shop.host.node.call(method, &params).await.unwrap_or_else(|e| panic!("{method} {params}: {e}"))
+}
+
+/// The code and message of a refusal.
+pub async fn refusal(shop: &Shop, method: &str, params: Value) -> (i32, String) {
+    let error = shop.host.node.call(method, &params).await.expect_err("refused");
+    (error.code.expect("an answer"), error.message)
+}
+
 /// A string in an answer.
 pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))

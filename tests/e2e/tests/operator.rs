@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{LONG, QUICK, closed, daemons, follow_and_dial, projects, provisioned_once, strings, text};
+use e2e::{
+    LONG, QUICK, ask, closed, daemons, follow_and_dial, projects, provisioned_once, refusal, strings, text,
+};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::{ProjectName, RouteTable};
 use serde_json::{Value, json};
@@ -18,16 +20,6 @@ async fn shop(flavor: Flavor, test: &str) -> Option<Shop> {
     let daemons = daemons(flavor, test)?;
     let settings = format!("{QUICK}survey_secs = 1\n[shop]\ncontact = \"{CONTACT}\"\n");
     Some(Shop::start(ShopConfig { settings, ..ShopConfig::new(daemons) }).await.expect("a shop"))
-}
-
-async fn ask(shop: &Shop, method: &str, params: Value) -> Value {
-    shop.host.node.call(method, &params).await.unwrap_or_else(|e| panic!("{method} {params}: {e}"))
-}
-
-/// The code and message of a refusal.
-async fn refusal(shop: &Shop, method: &str, params: Value) -> (i32, String) {
-    let error = shop.host.node.call(method, &params).await.expect_err("refused");
-    (error.code.expect("an answer"), error.message)
 }
 
 /// The next status after this one, well before a page would ask again by itself.

@@ -1,6 +1,8 @@
 //! After the hand-over: an environment in which a node has died is shown as degraded, and the operator has it replaced.
 
-use e2e::{LONG, QUICK, closed, daemons, dial, projects, provisioned_once, strings, text, try_dial};
+use e2e::{
+    LONG, QUICK, ask, closed, daemons, dial, projects, provisioned_once, refusal, strings, text, try_dial,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::{Flavor, Shop, ShopConfig, Step, on_both_flavors};
@@ -19,16 +21,6 @@ async fn shop(flavor: Flavor, test: &str) -> Option<Shop> {
          [[products]]\nsku = \"U\"\nnode_count = 2\nmsat_per_node_hour = 1000\n"
     );
     Some(Shop::start(ShopConfig { settings, ..ShopConfig::new(daemons) }).await.expect("a shop"))
-}
-
-async fn ask(shop: &Shop, method: &str, params: Value) -> Value {
-    shop.host.node.call(method, &params).await.unwrap_or_else(|e| panic!("{method} {params}: {e}"))
-}
-
-/// The code and message of a refusal.
-async fn refusal(shop: &Shop, method: &str, params: Value) -> (i32, String) {
-    let error = shop.host.node.call(method, &params).await.expect_err("refused");
-    (error.code.expect("an answer"), error.message)
 }
 
 /// Waits until the buyer is told that the environment has this condition.
