@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long an attacker waits for its cards before it hangs up.
 const HANG_UP: Duration = Duration::from_millis(250);
 /// Calls of one connection that are under way at a time.
-const PIPELINE: usize = 256;
+const PIPELINE: usize = 64;
 
 /// Parameters that are wrong, and take nothing but the time to say so.
 pub fn junk() -> Value {

@@ -139,7 +139,7 @@ async fn everything_at_once(flavor: Flavor) {
     assert!(outcomes.contains_key("products 429"), "{outcomes:?}");
 }
 
-/// Calls that ration nothing, on as many WebSockets as one address may have, hundreds at a time on each.
+/// Calls that ration nothing, on as many WebSockets as one address may have, 64 at a time on each.
 async fn permitted_calls_as_fast_as_one_address_may(flavor: Flavor) {
     let test = "permitted_calls_as_fast_as_one_address_may";
     let Some(front) = open(flavor, test).await else { return };
