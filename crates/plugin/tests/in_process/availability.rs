@@ -116,7 +116,7 @@ fn what_is_shown_to_callers_without_pause_is_worked_out_now_and_then() {
     world.run_whole(async |shop| {
         let shown = async || shop.sales.shown().await.expect("a storefront").offers[0].available_count;
         assert_eq!(shown().await, 3);
-        let id = order(&shop).await.expect("an order").order.id;
+        let id = order(&shop).await.expect("an order");
         assert_eq!(shown().await, 2, "an order is seen at once");
         shop.operator.cancel(id).await.expect("cancelled");
         assert_eq!(shop.sales.offers().await.expect("offers")[0].available_count, 3);
