@@ -24,9 +24,10 @@ use e2e::front::Front;
 use e2e::timing::{flavor, ms, percentile};
 use e2e::{LONG, strings, text};
 use futures_util::{StreamExt as _, stream};
+use reqwest::StatusCode;
 use reqwest::header::ACCEPT_ENCODING;
 use serde_json::{Value, json};
-use sim_lightning::commando::Client;
+use sim_lightning::commando::{Client, Error};
 use testbed::{Daemons, Remotes, Shop, ShopConfig};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -45,6 +46,8 @@ const LOOKING: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest that a phase may take.
 const PHASE: Duration = Duration::from_secs(600);
+/// How often a visitor connects again before it leaves.
+const RECONNECTS: usize = 5;
 /// The bar for the memory of the web shop's server, in bytes.
 const MEMORY: u64 = 200_000_000;
 /// WebSockets to the node that one address may have.
@@ -245,10 +248,10 @@ impl Visit {
             return Err(format!("products: {} {}", products.status, products.body));
         }
         let ticket = front.ticket(&address).await.ok_or("no ticket")?;
-        let client = front.connect(&address).await.map_err(|e| format!("connecting: {e}"))?;
+        let mut link = Link::open(front, &address).await?;
         let wish = json!({"node_count": 2, "hours": 1, "ticket": ticket});
         let began = Instant::now();
-        let order = front.create_order(&client, wish).await.map_err(|e| e.to_string())?;
+        let order = front.create_order(&link.client, wish).await.map_err(|e| e.to_string())?;
         self.order = Some(began.elapsed());
 
         let id = text(&order, "invoice_id");
@@ -256,30 +259,37 @@ impl Visit {
             let invoice = text(&order, "bolt11_invoice");
             front.shop.host.customer.pay(invoice).await.map_err(|e| format!("paying: {e}"))?;
             let began = Instant::now();
-            let status = provisioned(front, &client, id).await?;
+            let status = link.provisioned(id).await?;
             self.strings = Some(began.elapsed());
             load(front, &http, &format!("/orders/{id}")).await?;
             self.cards = cards(front, &http, &status).await;
-            Ok(())
-        } else {
-            let wait = json!({"invoice_id": id, "revision": order["revision"].as_u64().unwrap_or(0), "timeout": LOOKING});
-            let mut status = wait_status(front, &client, wait).await?;
-            if status["invoice_status"] == "unpaid" {
-                // The first answer may have come at once, with the revision.
-                let wait = json!({"invoice_id": id, "revision": status["revision"], "timeout": LOOKING});
-                status = wait_status(front, &client, wait).await?;
-            }
-            if status["invoice_status"] == "unpaid" { Ok(()) } else { Err(format!("not unpaid: {status}")) }
+            return Ok(());
         }
+        // The first answer comes at once.
+        let status = link.status(id, &json!(0)).await?;
+        let status = link.status(id, &status["revision"]).await?;
+        if status["invoice_status"] == "unpaid" { Ok(()) } else { Err(format!("not unpaid: {status}")) }
     }
 }
 
+/// Loads a file, and once more if the connection was closed meanwhile, as browsers do.
 async fn load(front: &Front, http: &reqwest::Client, path: &str) -> Result<(), String> {
-    let get = http.get(url(front, path)).header(ACCEPT_ENCODING, "gzip, br");
-    let answer = get.send().await.map_err(|e| format!("loading {path}: {e}"))?;
+    let answer = match get(front, http, path).await {
+        Err(error) if !error.is_timeout() => get(front, http, path).await,
+        other => other,
+    };
+    match answer {
+        Ok((status, length)) if status.is_success() && length > 0 => Ok(()),
+        Ok((status, _)) => Err(format!("loading {path}: {status}")),
+        Err(error) => Err(format!("loading {path}: {error:?}")),
+    }
+}
+
+/// The status of an answer, and the length of its body.
+async fn get(front: &Front, http: &reqwest::Client, path: &str) -> reqwest::Result<(StatusCode, usize)> {
+    let answer = http.get(url(front, path)).header(ACCEPT_ENCODING, "gzip, br").send().await?;
     let status = answer.status();
-    let length = answer.bytes().await.map_err(|e| format!("loading {path}: {e}"))?.len();
-    if status.is_success() && length > 0 { Ok(()) } else { Err(format!("loading {path}: {status}")) }
+    Ok((status, answer.bytes().await?.len()))
 }
 
 async fn load_all(front: &Front, http: &reqwest::Client, paths: &[String]) -> Result<(), String> {
@@ -288,25 +298,47 @@ async fn load_all(front: &Front, http: &reqwest::Client, paths: &[String]) -> Re
     results.into_iter().collect()
 }
 
-async fn wait_status(front: &Front, client: &Client, params: Value) -> Result<Value, String> {
-    client.call(&front.rune, "lnplaylive-waitstatus", params).await.map_err(|e| e.to_string())
+/// A visitor's connection to the node.
+struct Link<'a> {
+    front: &'a Front,
+    address: &'a str,
+    client: Client,
 }
 
-/// Waits as the page does until an order is provisioned.
-async fn provisioned(front: &Front, client: &Client, id: &str) -> Result<Value, String> {
-    let began = Instant::now();
-    let mut revision = json!(0);
-    while began.elapsed() < LONG {
-        let status =
-            wait_status(front, client, json!({"invoice_id": id, "revision": revision, "timeout": LOOKING}))
-                .await?;
-        match status["deployment_details"]["status"].as_str() {
-            Some("provisioned") => return Ok(status),
-            Some("failed" | "expired") => return Err(status["deployment_details"].to_string()),
-            _ => revision = status["revision"].clone(),
-        }
+impl<'a> Link<'a> {
+    async fn open(front: &'a Front, address: &'a str) -> Result<Self, String> {
+        let client = front.connect(address).await.map_err(|e| format!("connecting: {e}"))?;
+        Ok(Self { front, address, client })
     }
-    Err(format!("no strings after {} s", LONG.as_secs()))
+
+    /// `lnplaylive-waitstatus`. Like the page, it connects again when the connection is lost.
+    async fn status(&mut self, id: &str, revision: &Value) -> Result<Value, String> {
+        let params = json!({"invoice_id": id, "revision": revision, "timeout": LOOKING});
+        for _ in 0..RECONNECTS {
+            match self.client.call(&self.front.rune, "lnplaylive-waitstatus", params.clone()).await {
+                Err(Error::Closed { .. } | Error::Timeout { .. }) => {
+                    *self = Self::open(self.front, self.address).await?;
+                }
+                answer => return answer.map_err(|e| e.to_string()),
+            }
+        }
+        Err(format!("the connection was lost {RECONNECTS} times"))
+    }
+
+    /// Waits as the page does until an order is provisioned.
+    async fn provisioned(&mut self, id: &str) -> Result<Value, String> {
+        let began = Instant::now();
+        let mut revision = json!(0);
+        while began.elapsed() < LONG {
+            let status = self.status(id, &revision).await?;
+            match status["deployment_details"]["status"].as_str() {
+                Some("provisioned") => return Ok(status),
+                Some("failed" | "expired") => return Err(status["deployment_details"].to_string()),
+                _ => revision = status["revision"].clone(),
+            }
+        }
+        Err(format!("no strings after {} s", LONG.as_secs()))
+    }
 }
 
 /// Has the cards printed, and asks again if the server is busy. `false` if it stays so.
