@@ -17,6 +17,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use url::{Url, form_urlencoded};
 
+/// Maximum length of a connection string, in bytes. A quarter more than the longest one that we make; phones can still read its QR
+/// code.
+pub const MAX_LENGTH: usize = 1200;
+
 /// A text that is not a connection string, or not the expected part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("not a connection string: {0}")]

@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use thiserror::Error;
 use url::Url;
 
-use crate::connection::{Endpoint, Rgb};
+use crate::connection::{ConnectionString, Endpoint, MAX_LENGTH, Rgb};
 
 /// The most nodes of an environment.
 pub const MAX_NODES: u32 = 64;
@@ -226,7 +226,64 @@ pub enum SpecError {
     },
 }
 
+/// What is wrong with the connection strings that an instance gave.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StringsError {
+    /// There is not one for each node.
+    #[error("it gave {given} connection strings for {nodes} nodes")]
+    Count {
+        /// How many there are.
+        given: usize,
+        /// How many nodes there are.
+        nodes: u32,
+    },
+    /// One does not open the spec's page, or not the node's endpoint.
+    #[error("the connection string of node {index} leads to {given:.200}, not to {expected}")]
+    Elsewhere {
+        /// The node's number, from 0.
+        index: usize,
+        /// Where it leads: page and endpoint.
+        given: String,
+        /// Where it should.
+        expected: String,
+    },
+    /// One is longer than any that we make.
+    #[error("the connection string of node {index} has {length} bytes; {MAX_LENGTH} are allowed")]
+    Length {
+        /// The node's number, from 0.
+        index: usize,
+        /// Its length.
+        length: usize,
+    },
+    /// The spec itself is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
 impl EnvironmentSpec {
+    /// Checks connection strings that an instance gave for this spec, one for each node in order. Whoever is root in it can give
+    /// any; attendees must not be led to another server, or to a page that is not the shop's.
+    pub fn check_strings(&self, strings: &[ConnectionString]) -> Result<(), StringsError> {
+        if strings.len() != self.node_count as usize {
+            return Err(StringsError::Count { given: strings.len(), nodes: self.node_count });
+        }
+        for (node, string) in (0..).zip(strings) {
+            let (index, expected) = (node as usize, self.endpoint(node)?);
+            if (&string.page, &string.endpoint) != (&self.connect_page, &expected) {
+                return Err(StringsError::Elsewhere {
+                    index,
+                    given: format!("{} and {}", string.page, string.endpoint),
+                    expected: format!("{} and {expected}", self.connect_page),
+                });
+            }
+            let length = string.to_string().len();
+            if length > MAX_LENGTH {
+                return Err(StringsError::Length { index, length });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the rules that the types do not express.
     pub fn validate(&self) -> Result<(), SpecError> {
         let nodes = self.node_count;

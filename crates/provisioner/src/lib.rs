@@ -207,17 +207,13 @@ impl Provisioner {
             let host = remote.host(client, placement.member.as_deref(), placement.project).await?;
             let spec = self.spec(order, placement, &remote.settings, &host);
             let strings = ssh::lnplay_up(&remote.settings, &host, placement, &spec, progress).await?;
-            Ok::<_, Error>((host, strings))
+            Ok::<_, Error>((host, spec, strings))
         };
-        let (host, strings) = tokio::select! {
+        let (host, spec, strings) = tokio::select! {
             result = up => result?,
             lost = remote.watch_member(client, placement.member.as_deref()) => return Err(lost),
         };
-        if strings.len() != order.terms.node_count as usize {
-            let what =
-                format!("it gave {} connection strings for {} nodes", strings.len(), order.terms.node_count);
-            return Err(Error::lnplay(placement, what));
-        }
+        spec.check_strings(&strings).map_err(|wrong| Error::lnplay(placement, wrong.to_string()))?;
         Ok(Deployed { host, connection_strings: strings })
     }
 

@@ -87,6 +87,34 @@ async fn lnplay_that_does_not_do_its_work() {
     }
 }
 
+/// Whoever is root in an instance prints what they like. Nobody is led to their server, to a neighbour's port, or to their page.
+#[tokio::test]
+async fn strings_that_lead_elsewhere() {
+    let cases = [
+        (
+            "s/@[0-9.]*:/@203.0.113.9:/",
+            "leads to http://localhost:3000/connect and ws://203.0.113.9:20001, not to",
+        ),
+        ("s/:20002&/:20009\\&/", "node 1 leads to"),
+        ("s/:20001&/:20002\\&/", "node 0 leads to"),
+        ("s/localhost:3000/evil.example/g", "leads to http://evil.example/connect and"),
+        ("s/value=ws:/value=wss:/g", "and wss://"),
+        ("s/&rune/\\&path=%2Felsewhere\\&rune/g", "/elsewhere, not to"),
+        (
+            "s/cnVuZQ==/RRRRRRRRRRRRRRRRRRRR/g; s/R/RRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRRR/g",
+            "bytes; 1200 are allowed",
+        ),
+    ];
+    for (change, words) in cases {
+        // Its last line, changed.
+        let script = GOOD.replacen("[$strings]}\"", &format!("[$strings]}}\" | sed '{change}'"), 1);
+        let world = World::new(&script).await;
+        let error = world.fails_to_deploy().await;
+        assert!(matches!(error, Error::Lnplay { .. }), "{change}: {error}");
+        names(&error, &[words]);
+    }
+}
+
 #[tokio::test]
 async fn an_image_without_lnplay() {
     let world = World::made(GOOD, 1, "", |_, config| config.lnplay = "/nowhere/lnplay".into()).await;

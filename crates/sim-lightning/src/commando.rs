@@ -4,6 +4,7 @@
 //! pieces that fit a Lightning message: a type that says whether more pieces follow, the request's 8-byte id, then JSON.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use lightning::sign::KeysManager;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::ClientRequestBuilder;
@@ -138,13 +139,27 @@ impl Client {
 
     /// As [`Client::connect`], with headers in the request for the WebSocket.
     pub async fn connect_with(address: &str, node_id: &str, headers: &[(&str, &str)]) -> Result<Self, Error> {
+        Self::open(address, node_id, headers, None).await
+    }
+
+    /// As [`Client::connect`], from this address of the machine; `address` has an IP address of the same kind.
+    pub async fn connect_from(source: IpAddr, address: &str, node_id: &str) -> Result<Self, Error> {
+        Self::open(address, node_id, &[], Some(source)).await
+    }
+
+    async fn open(
+        address: &str,
+        node_id: &str,
+        headers: &[(&str, &str)],
+        source: Option<IpAddr>,
+    ) -> Result<Self, Error> {
         let id: PublicKey = node_id.parse().map_err(|_| Error::Malformed {
             what: "node id",
             wanted: "a public key of 66 hex digits",
             given: node_id.into(),
         })?;
         let link = timeout(DIAL_TIMEOUT * 2, async {
-            let transport = dial(address, headers).await?;
+            let transport = dial(address, headers, source).await?;
             let keys = Arc::new(KeysManager::new(&rand::random(), 0, 0, true));
             let opened = peer::open(transport, Role::Outbound(id), keys).await;
             opened.map_err(|source: PeerError| Error::Dial { address: address.into(), source: source.into() })
@@ -222,8 +237,17 @@ impl Client {
     }
 }
 
+/// Opens a TCP connection to `host`, a name or an address with a port; from `source`, if there is one, only to an address.
+async fn reach(host: &str, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(host).await };
+    let target: SocketAddr = host.parse().map_err(std::io::Error::other)?;
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind((source, 0).into())?;
+    socket.connect(target).await
+}
+
 /// Connects to `address`.
-async fn dial(address: &str, headers: &[(&str, &str)]) -> Result<Transport, Error> {
+async fn dial(address: &str, headers: &[(&str, &str)], source: Option<IpAddr>) -> Result<Transport, Error> {
     let failed =
         |source: Box<dyn std::error::Error + Send + Sync>| Error::Dial { address: address.into(), source };
     let malformed =
@@ -235,7 +259,7 @@ async fn dial(address: &str, headers: &[(&str, &str)]) -> Result<Transport, Erro
         return Err(malformed());
     }
     let dialled =
-        timeout(DIAL_TIMEOUT, TcpStream::connect(host)).await.map_err(|elapsed| failed(elapsed.into()))?;
+        timeout(DIAL_TIMEOUT, reach(host, source)).await.map_err(|elapsed| failed(elapsed.into()))?;
     let socket = dialled.map_err(|error| failed(error.into()))?;
     if ws.is_none() {
         return Ok(Transport::tcp(socket));

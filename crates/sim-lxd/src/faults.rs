@@ -28,6 +28,12 @@ pub enum Fault {
     Error(u16, String),
     /// Answer with this HTTP status and body, in any format, without executing the call.
     Raw(u16, String),
+    /// Answer with a redirect to this URL, without executing the call.
+    Redirect(String),
+    /// Begin an answer that comes byte by byte, too slowly to end in time, without executing the call.
+    Drip,
+    /// Begin an answer that never ends, as fast as it is read, without executing the call.
+    Flood,
     /// Execute the call after this delay.
     Delay(Duration),
     /// Neither execute the call nor answer.
@@ -136,7 +142,7 @@ impl Faults {
     }
 
     /// Applies a fault to the next `times` calls with this method (`*` for any) and path. In the path, `*` matches any one segment:
-    /// `/1.0/instances/*/state`.
+    /// `/1.0/instances/*/state`; `**` alone is any path.
     pub fn on(&self, method: &str, path: &str, times: usize, fault: Fault) {
         let method = (method != "*").then(|| method.parse().expect("an HTTP method"));
         self.lock().planned.push((When::Matching { method, path: path.to_owned(), times }, fault));
@@ -221,6 +227,9 @@ impl Faults {
 }
 
 fn path_fits(pattern: &str, path: &str) -> bool {
+    if pattern == "**" {
+        return true;
+    }
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {
         match (pattern.next(), path.next()) {
@@ -257,7 +266,9 @@ mod tests {
         assert_eq!(faults.arrived(&Method::PUT, path, ""), Some(Fault::DropAfter));
         assert_eq!(faults.arrived(&Method::PUT, path, ""), None);
         let call = Call { method: "PUT".into(), path: path.into(), query: String::new() };
-        assert_eq!(faults.calm(), vec![(call, Fault::DropAfter); 2]);
+        faults.on("*", "**", 1, Fault::Hang);
+        assert_eq!(faults.arrived(&Method::GET, "/1.0/anything", ""), Some(Fault::Hang));
+        assert_eq!(faults.calm()[..2], vec![(call, Fault::DropAfter); 2]);
         assert_eq!(faults.calm(), [], "since the last time");
     }
 

@@ -113,6 +113,11 @@ pub(crate) async fn carry_out(
     match fault {
         Some(Fault::Error(status, text)) => return Some(error(code(status), &text)),
         Some(Fault::Raw(status, body)) => return Some((code(status), body).into_response()),
+        Some(Fault::Redirect(url)) => {
+            return Some((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response());
+        }
+        Some(Fault::Drip) => return Some(endless(b" ", DRIP)),
+        Some(Fault::Flood) => return Some(endless(&[b' '; 8 << 10], Duration::ZERO)),
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
         Some(Fault::DropBefore) => return None,
         Some(Fault::Hang) => {
@@ -123,6 +128,18 @@ pub(crate) async fn carry_out(
     }
     let answer = SERVING.scope(Serving { member: member.clone(), spoiled }, answer).await;
     (fault != Some(Fault::DropAfter)).then_some(answer)
+}
+
+/// Time between the bytes of [`Fault::Drip`].
+const DRIP: Duration = Duration::from_millis(100);
+
+/// An answer of these pieces, which go well with JSON, one after each pause.
+fn endless(piece: &'static [u8], pause: Duration) -> Response {
+    let pieces = futures_util::stream::unfold((), move |()| async move {
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, std::io::Error>(piece), ()))
+    });
+    Body::from_stream(pieces).into_response()
 }
 
 /// A TLS acceptor with the remote's certificate.

@@ -148,6 +148,33 @@ async fn answers_have_a_maximum_length() {
 }
 
 #[tokio::test]
+async fn an_endless_answer_ends() {
+    let World { remote, .. } = World::new().await;
+    let client = client_with(&remote, SHORT).await;
+    remote.faults().on_call(1, Fault::Flood);
+    let error = client.projects().await.expect_err("too long");
+    assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: SHORT.answer_bytes });
+    remote.faults().on_call(1, Fault::Drip);
+    let error = client.projects().await.expect_err("too slow");
+    assert_eq!(*error.kind(), ErrorKind::TimedOut(SHORT.total));
+    client.projects().await.expect("only those calls");
+}
+
+/// Not even without TLS, to where anybody may listen.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let World { remote, client, .. } = World::new().await;
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    elsewhere.set_nonblocking(true).expect("it can");
+    let url = format!("http://{}/1.0/projects", elsewhere.local_addr().expect("an address"));
+    remote.faults().on_call(1, Fault::Redirect(url));
+    let error = client.projects().await.expect_err("no answer of the API");
+    assert!(matches!(error.kind(), ErrorKind::NotLxd(_)), "{error}");
+    let came = elsewhere.accept().expect_err("nobody");
+    assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn other_servers_are_recognised() {
     let World { remote, client, .. } = World::new().await;
     for body in ["<html>", "", "{}", "[]", r#"{"type":"sync","metadata":7}"#] {

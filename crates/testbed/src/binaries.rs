@@ -19,6 +19,8 @@ pub enum Binary {
     SimLightningd,
     /// Stands in for `bitcoind`.
     SimBitcoind,
+    /// The web shop's server.
+    Frontend,
     /// Sits between lightningd and the plugin to kill it at a chosen call; see [`crate::shim`].
     PluginShim,
 }
@@ -31,6 +33,7 @@ impl Binary {
             Self::Lnplay => "lnplay",
             Self::SimLightningd => "sim-lightningd",
             Self::SimBitcoind => "sim-bitcoind",
+            Self::Frontend => "lnplaylive-frontend",
             Self::PluginShim => "plugin-shim",
         }
     }

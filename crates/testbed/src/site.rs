@@ -76,7 +76,7 @@ pub fn pages(dist: Option<PathBuf>) -> Result<Option<Site>> {
 }
 
 /// Looks in this directory, and in the source tree if cargo runs this program.
-fn find_dist() -> Option<PathBuf> {
+pub(crate) fn find_dist() -> Option<PathBuf> {
     let source =
         std::env::var_os("CARGO_MANIFEST_DIR").map(|dir| PathBuf::from(dir).join("../..").join(DIST));
     [Some(PathBuf::from(DIST)), source].into_iter().flatten().find(|dir| dir.join("index.html").is_file())

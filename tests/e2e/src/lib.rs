@@ -1,5 +1,7 @@
 //! Common parts of the end-to-end tests.
 
+pub mod attack;
+pub mod front;
 pub mod timing;
 
 use std::collections::BTreeSet;

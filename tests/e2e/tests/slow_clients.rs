@@ -1,12 +1,11 @@
 //! Slow clients, through the real Caddy with the time-outs that the NixOS module gives it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use shop_server::{Listeners, Settings, Site};
 use tempfile::TempDir;
-use testbed::skip;
+use testbed::{Caddy, skip};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -34,17 +33,10 @@ fn servers() -> String {
 /// Caddy in front of the web shop's server.
 struct Front {
     address: SocketAddr,
-    caddy: Child,
+    _caddy: Caddy,
     /// The shop's node.
     node: TcpListener,
     _dir: TempDir,
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        drop(self.caddy.kill());
-        drop(self.caddy.wait());
-    }
 }
 
 impl Front {
@@ -65,31 +57,8 @@ impl Front {
         let behind = listeners.address().expect("an address");
         tokio::spawn(Site::new(settings).expect("a site").serve(listeners, std::future::pending()));
 
-        // Caddy cannot choose a port itself and say which.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("any port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        let caddyfile = format!(
-            "{{\nadmin off\nauto_https off\n{servers}}}\nhttp://:{} {{\nbind 127.0.0.1\nreverse_proxy {behind}\n}}\n",
-            address.port()
-        );
-        std::fs::write(path("Caddyfile"), caddyfile).expect("it is ours");
-        let log = std::fs::File::create(path("caddy.log")).expect("it is ours");
-        let mut caddy = Command::new("caddy");
-        caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(path("Caddyfile"));
-        caddy.env("HOME", dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut caddy = caddy.spawn().expect("it is on PATH");
-        let open = async {
-            while TcpStream::connect(address).await.is_err() {
-                if let Ok(Some(status)) = caddy.try_wait() {
-                    let log = std::fs::read_to_string(path("caddy.log")).unwrap_or_default();
-                    panic!("caddy ended with {status}: {log}");
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(TIMEOUT, open).await.expect("caddy listens");
-        Self { address, caddy, node, _dir: dir }
+        let caddy = Caddy::start(dir.path(), servers, behind).await.expect("caddy listens");
+        Self { address: caddy.address(), _caddy: caddy, node, _dir: dir }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -135,7 +104,7 @@ const FINISHED: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Caddy ends every kind of slow connection, and serves others meanwhile. A WebSocket lives longer than its time-outs.
 #[tokio::test]
 async fn slow_clients_are_cut_off_and_keep_nobody_out() {
-    if Command::new("caddy").arg("version").output().is_err() {
+    if !Caddy::is_installed() {
         return skip("slow clients", &"no caddy on PATH");
     }
     let front = Front::start(&servers()).await;
@@ -173,7 +142,7 @@ async fn slow_clients_are_cut_off_and_keep_nobody_out() {
 /// Without the module's time-outs none of them is: these are what cuts them off.
 #[tokio::test]
 async fn without_the_time_outs_slow_clients_stay() {
-    if Command::new("caddy").arg("version").output().is_err() {
+    if !Caddy::is_installed() {
         return skip("slow clients, without time-outs", &"no caddy on PATH");
     }
     let front = Front::start("").await;

@@ -227,7 +227,8 @@ pub fn calm(world: &World, remote: &SimRemote) {
     for (call, fault) in remote.faults().calm() {
         let name = match &fault {
             Fault::Error(status, _) => format!("error {status}"),
-            Fault::Raw(..) => "no API".into(),
+            Fault::Raw(..) | Fault::Redirect(_) => "no API".into(),
+            Fault::Drip | Fault::Flood => "no end".into(),
             Fault::Delay(_) => "late".into(),
             Fault::FailOperation(_) => "operation fails".into(),
             Fault::HangOperation => "operation hangs".into(),

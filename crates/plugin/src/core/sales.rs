@@ -1,6 +1,8 @@
 //! Offers, and new orders with their invoices.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Catalogue, Product, Selection, Terms};
@@ -8,6 +10,7 @@ use lnplaylive_core::customisation::CustomisationError;
 use lnplaylive_core::settings::Shop as ShopSettings;
 use lnplaylive_core::{Customisation, NodeAccess, Order, OrderId};
 use provisioner::Size;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::admission::Admission;
@@ -16,6 +19,12 @@ use super::error::ShopError;
 use super::interfaces::{Clock, Invoices, NewInvoice, NodeError};
 use super::order_book::{OrderBook, START_TIMEOUT, whole_seconds};
 use super::storefront::{Offer, Storefront};
+
+/// What is sold is shown for so many times as long as it took to work out, so that callers without pause keep nobody from ordering:
+/// an order needs the same lock.
+const SHOWN_TIMES: u32 = 20;
+/// At least so long.
+const SHOWN_FOR: Duration = Duration::from_millis(100);
 
 /// An environment that somebody wants to buy.
 #[derive(Debug, Clone)]
@@ -53,6 +62,18 @@ pub struct Sales {
     admission: Admission,
     catalogue: Catalogue,
     settings: ShopSettings,
+    /// Number of orders since the start.
+    sold: AtomicU64,
+    shown: AsyncMutex<Option<Shown>>,
+}
+
+/// What is sold, as it was shown last.
+#[derive(Debug)]
+struct Shown {
+    storefront: Storefront,
+    /// The number of orders then.
+    sold: u64,
+    until: Instant,
 }
 
 impl Sales {
@@ -66,7 +87,8 @@ impl Sales {
         catalogue: Catalogue,
         settings: ShopSettings,
     ) -> Self {
-        Self { orders, availability, invoices, clock, admission, catalogue, settings }
+        let (sold, shown) = (AtomicU64::default(), AsyncMutex::default());
+        Self { orders, availability, invoices, clock, admission, catalogue, settings, sold, shown }
     }
 
     /// The products, and the hours that can be bought.
@@ -107,6 +129,24 @@ impl Sales {
         })
     }
 
+    /// As [`Sales::storefront`], or what that was a moment ago if nothing was ordered since.
+    pub async fn shown(&self) -> Result<Storefront, ShopError> {
+        // Whoever calls meanwhile waits, and is shown the same.
+        let mut shown = self.shown.lock().await;
+        let sold = self.sold.load(Ordering::Relaxed);
+        if let Some(last) = &*shown
+            && last.sold == sold
+            && Instant::now() < last.until
+        {
+            return Ok(last.storefront.clone());
+        }
+        let began = Instant::now();
+        let storefront = self.storefront().await?;
+        let until = Instant::now() + SHOWN_FOR.max(began.elapsed() * SHOWN_TIMES);
+        *shown = Some(Shown { storefront: storefront.clone(), sold, until });
+        Ok(storefront)
+    }
+
     /// Agrees on the terms of an order.
     fn terms(&self, wish: Wish<'_>) -> Result<Terms, ShopError> {
         let mut terms = self.catalogue.quote(wish.selection, wish.hours)?;
@@ -132,6 +172,7 @@ impl Sales {
         let expiry_secs = self.settings.invoice_expiry_secs;
         let order = Order::new(OrderId::random(), terms, now, later(now, i64::from(expiry_secs)));
         let reservation = self.availability.reserve(&order, held_by)?;
+        self.sold.fetch_add(1, Ordering::Relaxed);
         // The record first: an invoice without one would take money for nothing.
         let handle = self.orders.insert(order.clone(), permit).await?;
         // From here on the open order reserves the place.

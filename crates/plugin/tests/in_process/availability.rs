@@ -108,6 +108,24 @@ fn the_first_buyer_waits_for_the_first_poll_and_not_longer() {
     });
 }
 
+/// Working it out takes long with many places, during which nobody can order.
+#[test]
+fn what_is_shown_to_callers_without_pause_is_worked_out_now_and_then() {
+    let world = World::new();
+    world.set("/remotes/0/max_environments", json!(3));
+    world.run_whole(async |shop| {
+        let shown = async || shop.sales.shown().await.expect("a storefront").offers[0].available_count;
+        assert_eq!(shown().await, 3);
+        let id = order(&shop).await.expect("an order");
+        assert_eq!(shown().await, 2, "an order is seen at once");
+        shop.operator.cancel(id).await.expect("cancelled");
+        assert_eq!(shop.sales.offers().await.expect("offers")[0].available_count, 3);
+        assert_eq!(shown().await, 2, "nothing was worked out");
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(shown().await, 3);
+    });
+}
+
 #[test]
 fn nothing_is_sold_without_a_remote() {
     let world = World::new();

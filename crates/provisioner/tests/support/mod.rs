@@ -30,21 +30,31 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// `lnplay` as the provisioner sees it: reads a spec, tells its progress, and gives a string for each node.
 pub(crate) const GOOD: &str = r#"#!/bin/sh
 spec=$(cat)
-n=$(echo "$spec" | sed 's/.*"node_count":\([0-9]*\).*/\1/')
+value() { echo "$spec" | sed "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/"; }
+n=$(value node_count) port=$(value public_first) page=$(value connect_page)
+address=$(echo "$spec" | sed 's/.*"public_url_template":"ws:..\([^"]*\):{port}".*/\1/')
 echo '{"event":"progress","step":"start-nodes","done":1,"total":1,"message":"started"}'
 echo "a log line" >&2
 i=0 strings=
 while [ $i -lt $n ]; do
-  strings="$strings${strings:+,}\"STRING\""
-  i=$((i + 1))
+  string="$page#address=NODE_ID@$address:$port&type=direct&value=ws:&rune=cnVuZQ=="
+  strings="$strings${strings:+,}\"$string\""
+  i=$((i + 1)) port=$((port + 1))
 done
 echo "{\"event\":\"ready\",\"connection_strings\":[$strings]}"
 "#;
 
-/// A connection string.
+/// The id of all nodes of [`GOOD`].
+fn node_id() -> String {
+    format!("02{}", "ab".repeat(32))
+}
+
+/// A connection string, which is no environment's here.
 fn string() -> String {
-    let id = format!("02{}", "ab".repeat(32));
-    format!("http://localhost:3000/connect#address={id}@127.0.0.1:20001&type=direct&value=ws:&rune=cnVuZQ==")
+    format!(
+        "http://localhost:3000/connect#address={}@127.0.0.1:1&type=direct&value=ws:&rune=cnVuZQ==",
+        node_id()
+    )
 }
 
 /// Remotes and a provisioner that knows them.
@@ -76,7 +86,8 @@ impl World {
     ) -> Self {
         let dir = tempfile::Builder::new().prefix("pt").tempdir().expect("a directory");
         let script = dir.path().join("lnplay");
-        std::fs::write(&script, lnplay.replace("STRING", &string())).expect("written");
+        std::fs::write(&script, lnplay.replace("STRING", &string()).replace("NODE_ID", &node_id()))
+            .expect("written");
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("executable");
         let mut remotes = Vec::new();
         let mut settings = String::new();

@@ -26,8 +26,8 @@ use logo::Logo;
 
 /// Maximum number of cards: the maximum number of nodes of an environment.
 pub const MAX_CARDS: usize = lnplaylive_core::environment::MAX_NODES as usize;
-/// Maximum length of a connection string, in bytes. A quarter more than the longest one; phones can still read its QR code.
-pub const MAX_STRING: usize = 1200;
+/// Maximum length of a connection string, in bytes.
+pub const MAX_STRING: usize = lnplaylive_core::connection::MAX_LENGTH;
 /// Maximum length of the title, in characters.
 pub const MAX_TITLE: usize = 80;
 

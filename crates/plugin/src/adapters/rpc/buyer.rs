@@ -125,5 +125,5 @@ pub(super) async fn wait_status(shop: &Arc<Shop>, params: Value) -> Answer {
 
 pub(super) async fn products(shop: &Arc<Shop>, params: Value) -> Answer {
     Params::read(params, &[])?;
-    Ok(view::storefront(&shop.sales.storefront().await?))
+    Ok(view::storefront(&shop.sales.shown().await?))
 }
