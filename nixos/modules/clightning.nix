@@ -50,15 +50,28 @@ let
     done
   '';
 
+  # For the textfile collector of Prometheus's node exporter. Its name is not that of a metrics file until it is complete.
+  metrics = ''
+    if [ "''${copied-}" ]; then
+      metric=lnplaylive_backup_last_success_timestamp_seconds
+      printf '# HELP %s When the secret and the channel backup were copied\n# TYPE %s gauge\n%s %s\n' \
+        $metric $metric $metric "$(date +%s)" >${cfg.backup.metricsFile}.new
+      chmod 0644 ${cfg.backup.metricsFile}.new
+      mv -f ${cfg.backup.metricsFile}.new ${cfg.backup.metricsFile}
+    fi
+  '';
+
   backup = pkgs.writeShellScript "clightning-backup" ''
     set -eu
     for file in ${cfg.dataDir}/*/hsm_secret ${cfg.dataDir}/*/emergency.recover; do
       [ -e "$file" ] || continue
       network=$(basename "$(dirname "$file")")
       mkdir -p "$network"
+      copied=true
       # Replace each copy atomically: an old copy is better than a truncated new one.
       cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
     done
+    ${lib.optionalString (cfg.backup.metricsFile != null) metrics}
   '';
 in
 {
@@ -177,6 +190,16 @@ in
         type = types.path;
         default = "/var/backup/clightning";
         description = "Directory for the copies. Use another disk than that of {option}`dataDir`.";
+      };
+      metricsFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        description = "File for the time of the last copy, for the textfile collector of Prometheus's node exporter.";
+      };
+      metricsGroup = mkOption {
+        type = types.str;
+        default = "lnplaylive-metrics";
+        description = "Group that may write to the directory of {option}`metricsFile`.";
       };
     };
 
@@ -346,9 +369,22 @@ in
         User = cfg.user;
         Group = cfg.user;
         WorkingDirectory = cfg.backup.directory;
-        ReadWritePaths = [ cfg.backup.directory ];
+        ReadWritePaths = [
+          cfg.backup.directory
+        ]
+        ++ optional (cfg.backup.metricsFile != null) (dirOf cfg.backup.metricsFile);
+        SupplementaryGroups = optional (cfg.backup.metricsFile != null) cfg.backup.metricsGroup;
         ReadOnlyPaths = [ cfg.dataDir ];
         ExecStart = backup;
+      };
+    };
+    # Beside the watch, so that a copy that failed is not missed until the next channel.
+    systemd.timers.clightning-backup = mkIf cfg.backup.enable {
+      description = "Copy Core Lightning's secret and channel backup each hour";
+      wantedBy = [ "timers.target" ];
+      timerConfig = {
+        OnCalendar = "hourly";
+        RandomizedDelaySec = "10min";
       };
     };
     systemd.tmpfiles.settings.clightning-backup = mkIf cfg.backup.enable {

@@ -18,6 +18,7 @@ fn key() -> TicketKey {
 /// A shop with tickets behind a proxy on this machine.
 async fn shop(rates: Rates) -> Served {
     serve(|dir, settings| {
+        settings.metrics_listen = Some(([127, 0, 0, 1], 0).into());
         std::fs::write(dir.join("key"), format!("{KEY}\n")).expect("it is ours");
         settings.ticket_key_file = Some(dir.join("key"));
         settings.products_file = Some(dir.join("products.json"));
