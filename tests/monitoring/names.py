@@ -41,7 +41,10 @@ def alerts() -> dict[str, str]:
 def cases() -> list[tuple[str, bool]]:
     """The alert of each test case, and whether it is to fire."""
     text = (ROOT / "tests/monitoring/alerts-test.yml").read_text()
-    return [(name, not rest.startswith("[]")) for name, rest in re.findall(r"alertname: (\w+),?\s+exp_alerts:\s*(\S+)", text)]
+    return [
+        (name, not rest.startswith("[]"))
+        for name, rest in re.findall(r"alertname: (\w+),?\s+exp_alerts:\s*(\S+)", text)
+    ]
 
 
 def faults() -> list[str]:
@@ -59,6 +62,13 @@ def faults() -> list[str]:
         unknown = {name for name in asked if name not in known and SUFFIX.sub("", name) not in known}
         if unknown:
             found.append(f"{where}: not in docs/operator.md, nor of the node exporter: {', '.join(sorted(unknown))}")
+    # Of what programs export, the documentation is compared with them while they run.
+    script = (ROOT / "nixos/modules/clightning.nix").read_text()
+    written = set(re.findall(r"metric=(lnplaylive_backup_\w+)", script))
+    if written != {name for name in documented() if name.startswith("lnplaylive_backup_")}:
+        found.append(
+            f"nixos/modules/clightning.nix writes {', '.join(written)}, which is not what docs/operator.md lists"
+        )
     tested = cases()
     for name, text in alerts().items():
         for fires in (True, False):

@@ -190,6 +190,7 @@ in
         "auth.basic".enabled = false;
         # It encrypts passwords of data sources, of which there are none.
         security.secret_key = "$__file{${config.services.grafana.dataDir}/secret_key}";
+        # Nobody logs in.
         security.disable_initial_admin_creation = true;
         analytics = {
           reporting_enabled = false;
