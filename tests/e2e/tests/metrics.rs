@@ -78,12 +78,14 @@ async fn trouble_is_seen(flavor: Flavor) {
     assert!(!well.contains(text(&order, "invoice_id")), "{well}");
 
     // An environment in which a node has died.
-    let at = shop.remotes.iter().position(|remote| projects(remote).len() == 1).expect("it is on one of them");
+    let at =
+        shop.remotes.iter().position(|remote| projects(remote).len() == 1).expect("it is on one of them");
     let (project, _) = projects(&shop.remotes[at]).remove(0);
     let instance = shop.remotes[at].instance_dir(&project).expect("an instance");
     testbed::ruin_node(&instance, 0).expect("a node to kill");
     becomes(metrics, "longest_degraded_environment_seconds", |longest| longest > 0.0).await;
-    becomes(metrics, &format!("environments{{remote=\"sim-{at}\",condition=\"degraded\"}}"), |n| n == 1.0).await;
+    becomes(metrics, &format!("environments{{remote=\"sim-{at}\",condition=\"degraded\"}}"), |n| n == 1.0)
+        .await;
 
     // Remotes that answer, and on which nothing works; and a buyer who waits.
     for remote in &shop.remotes {
@@ -180,7 +182,10 @@ async fn the_documentation_lists_every_metric_and_no_other() {
     tokio::spawn(site.serve(listeners, std::future::pending()));
     let own = own.expect("an address");
     let mut visitor = TcpStream::connect(address).await.expect("it listens");
-    visitor.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("it reads");
+    visitor
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .expect("it reads");
     let mut answer = String::new();
     visitor.read_to_string(&mut answer).await.expect("text");
     assert!(answer.starts_with("HTTP/1.1 404 "), "the site has none: {answer}");
