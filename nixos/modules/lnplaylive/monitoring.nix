@@ -134,7 +134,7 @@ in
             routes = [
               {
                 receiver = "operator";
-                matchers = [ "severity = ticket" ];
+                matchers = [ ''severity="ticket"'' ];
                 repeat_interval = "24h";
               }
             ];
@@ -184,6 +184,7 @@ in
         # Whoever reaches the port may look, and nobody may change anything.
         "auth.anonymous" = {
           enabled = true;
+          org_name = "Main Org.";
           org_role = "Viewer";
         };
         auth.disable_login_form = true;
