@@ -46,7 +46,7 @@ pub use host::{Host, HostConfig, PluginRun};
 pub use lightningd::{Lightningd, NodeConfig};
 pub use ports::reserve_port;
 pub use rpc::Rpc;
-pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, loopback_address, simulated_remote};
+pub use shop::{RemoteKind, Remotes, Shop, ShopConfig, listen_address, loopback_address, simulated_remote};
 pub use site::{pages, site, site_with};
 pub use skip::{daemons, skip};
 pub use wait::{Step, until};

@@ -329,7 +329,11 @@ fn parse_url(url: &str) -> Result<Url> {
 }
 
 /// The address on which an existing remote opens environments' ports: loopback if it is on this machine.
-fn listen_address(url: &str) -> Result<IpAddr> {
+///
+/// # Errors
+///
+/// If `url` is not a URL.
+pub fn listen_address(url: &str) -> Result<IpAddr> {
     let ip = match parse_url(url)?.host() {
         Some(url::Host::Domain("localhost")) => Some(Ipv4Addr::LOCALHOST.into()),
         Some(url::Host::Ipv4(ip)) => Some(IpAddr::from(ip)),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use testbed::Flavor;
 
 /// Length of a run without `SOAK_MINUTES` and `SOAK_ORDERS`, in minutes.
-const DEFAULT_MINUTES: f64 = 1.5;
+const DEFAULT_MINUTES: f64 = 1.0;
 /// Longest time that a run with `SOAK_ORDERS` alone may take, in minutes.
 const DAY: f64 = 24.0 * 60.0;
 

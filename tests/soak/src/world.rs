@@ -447,8 +447,9 @@ async fn remotes(
     };
     match &settings.servers {
         Servers::Existing { url, token_file } => {
-            let more = "listen_address = \"127.0.0.1\"\nunlimited_disk = true";
-            describe(EXISTING, url, Path::new(token_file), more)?;
+            let more =
+                format!("listen_address = \"{}\"\nunlimited_disk = true", testbed::listen_address(url)?);
+            describe(EXISTING, url, Path::new(token_file), &more)?;
         }
         Servers::Simulated(count) => {
             let lnplay = match settings.environments {
