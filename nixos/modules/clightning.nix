@@ -50,29 +50,13 @@ let
     done
   '';
 
-  # For the textfile collector of Prometheus's node exporter. Its name is not that of a metrics file until it is complete.
-  metrics = ''
-    if [ "''${copied-}" ]; then
-      metric=lnplaylive_backup_last_success_timestamp_seconds
-      printf '# HELP %s When the secret and the channel backup were copied\n# TYPE %s gauge\n%s %s\n' \
-        $metric $metric $metric "$(date +%s)" >${cfg.backup.metricsFile}.new
-      chmod 0644 ${cfg.backup.metricsFile}.new
-      mv -f ${cfg.backup.metricsFile}.new ${cfg.backup.metricsFile}
-    fi
-  '';
-
-  backup = pkgs.writeShellScript "clightning-backup" ''
-    set -eu
-    for file in ${cfg.dataDir}/*/hsm_secret ${cfg.dataDir}/*/emergency.recover; do
-      [ -e "$file" ] || continue
-      network=$(basename "$(dirname "$file")")
-      mkdir -p "$network"
-      copied=true
-      # Replace each copy atomically: an old copy is better than a truncated new one.
-      cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
-    done
-    ${lib.optionalString (cfg.backup.metricsFile != null) metrics}
-  '';
+  backup = lib.concatStringsSep " " (
+    [
+      (pkgs.writeShellScript "clightning-backup" (builtins.readFile ./clightning-backup.sh))
+      cfg.dataDir
+    ]
+    ++ optional (cfg.backup.metricsFile != null) cfg.backup.metricsFile
+  );
 in
 {
   options.services.clightning = {

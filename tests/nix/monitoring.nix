@@ -43,7 +43,7 @@ let
     root = ../..;
     fileset = lib.fileset.unions [
       ../../docs/operator.md
-      ../../nixos/modules/clightning.nix
+      ../../nixos/modules/clightning-backup.sh
       ../../nixos/monitoring
       ../monitoring
     ];
