@@ -52,7 +52,7 @@ let
 
   backup = lib.concatStringsSep " " (
     [
-      (pkgs.writeShellScript "clightning-backup" (builtins.readFile ./clightning-backup.sh))
+      "${pkgs.writeShellScript "clightning-backup" (builtins.readFile ./clightning-backup.sh)}"
       cfg.dataDir
     ]
     ++ optional (cfg.backup.metricsFile != null) cfg.backup.metricsFile

@@ -157,7 +157,7 @@ proptest! {
                 (Event::Placed(_) | Event::HandedOver { .. } | Event::StepFailed { .. }, other) => {
                     prop_assert!(false, "{:?}: {:?}", event, other);
                 }
-                (_, others) => prop_assert_eq!(others, &[]),
+                (_, others) => prop_assert!(others.is_empty(), "{:?}", others),
             }
             match event {
                 Event::Placed(placement) => {

@@ -62,6 +62,7 @@ async fn trouble_is_seen(flavor: Flavor) {
     let order = shop.buy(1, 1).await.expect("paid");
     provisioned_once(&shop, text(&order, "invoice_id")).await;
     becomes(metrics, "product_available{sku=\"T\"}", 1.0..).await;
+    becomes(metrics, "orders_owed", 0.0..=0.0).await;
     let well = scrape(metrics).await;
     for (name, expected) in [
         ("orders_paid_total", 1.0),
@@ -168,6 +169,7 @@ async fn the_documentation_lists_every_metric_and_no_other() {
     let order = shop.buy(1, 1).await.expect("paid");
     provisioned_once(&shop, text(&order, "invoice_id")).await;
     becomes(metrics, "product_available{sku=\"T\"}", 1.0..).await;
+    becomes(metrics, "orders_owed", 0.0..=0.0).await;
     let mut all = exported(&scrape(metrics).await);
 
     let mut settings = None;
