@@ -72,6 +72,16 @@ lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system
       ;
   };
 
+  # The alert rules fire when they should, and a host with all of the monitoring builds.
+  monitoring = import (root + "/tests/nix/monitoring.nix") {
+    inherit
+      self
+      nixpkgs
+      lib
+      pkgs
+      ;
+  };
+
   # The host's units: complete, and sandboxed well according to systemd-analyze.
   units = import (root + "/tests/nix/units.nix") { inherit self lib pkgs; };
 

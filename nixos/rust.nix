@@ -15,6 +15,7 @@ let
       (root + "/clippy.toml")
       (root + "/crates")
       # Read by tests.
+      (root + "/docs/operator.md")
       (root + "/nixos/images/user-data.example")
       (root + "/nixos/modules/lnplaylive/caddy-servers")
       (root + "/nixos/modules/lnplaylive/connections.nft")

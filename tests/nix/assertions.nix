@@ -60,6 +60,8 @@ let
   good = {
     plain = plain;
     aws = aws;
+    monitored = host (import ./monitored.nix);
+    monitored-aws = aws ++ [ { services.lnplaylive = import ./monitored.nix; } ];
     with-a-certificate = remote {
       certFile = "/etc/client.crt";
       keyFile = "/run/secrets/client.key";
@@ -94,6 +96,30 @@ let
     environment-in-the-store = {
       configuration = host { environmentFile = "${pkgs.writeText "env" "X=1"}"; };
       sentence = "environmentFile";
+    };
+    password-in-the-store = {
+      configuration = host {
+        monitoring = {
+          enable = true;
+          email = {
+            to = "me@shop.example";
+            from = "alerts@shop.example";
+            smarthost = "smtp.shop.example:587";
+            username = "alerts";
+            passwordFile = "${pkgs.writeText "password" "secret"}";
+          };
+        };
+      };
+      sentence = "monitoring.email.passwordFile";
+    };
+    webhook-as-a-path-literal = {
+      configuration = host {
+        monitoring = {
+          enable = true;
+          webhookUrlFile = ./assertions.nix;
+        };
+      };
+      sentence = "monitoring.webhookUrlFile";
     };
     two-networks = {
       configuration = plain ++ [

@@ -6,6 +6,7 @@
 //! Exit status: 0 if everything that was due is gone; 1 if a project or a whole remote failed, which is left to the next
 //! pass; 2 if the command line or the settings are wrong, in which case no remote was contacted.
 
+mod metrics;
 mod pass;
 mod report;
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::ShopId;
 use lnplaylive_core::settings::{CONFIG_VARIABLE, CullerSettings, Remote};
 use tracing_subscriber::EnvFilter;
@@ -101,7 +102,16 @@ fn cull(options: &Options, settings: &CullerSettings, state_dir: &Path, remotes:
     };
     let pass =
         Pass { settings: &settings.culler, state_dir, shop: shop.as_ref(), grace, dry_run: options.dry_run };
+    let began = Timestamp::now();
     let report = runtime.block_on(pass.run(remotes));
+    // What was tried out, or left remotes out, is no pass.
+    if let Some(path) = &settings.culler.metrics_file
+        && !options.dry_run
+        && options.remote.is_empty()
+        && let Err(error) = metrics::write(path, &report, began, Timestamp::now())
+    {
+        tracing::error!("cannot write {} (culler.metrics_file): {error}", path.display());
+    }
     if let Err(error) = print(&report, options.json) {
         tracing::error!("cannot write to standard output: {error}");
         return ExitCode::FAILURE;

@@ -15,19 +15,19 @@ pub(crate) struct Report {
 
 /// Numbers of projects; `seen` is the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-struct Counts {
+pub(crate) struct Counts {
     /// All projects of the remote.
-    seen: u32,
+    pub(crate) seen: u32,
     /// Ours, and in use.
-    kept: u32,
+    pub(crate) kept: u32,
     /// Ours, and removed; in a dry run due for removal.
-    removed: u32,
+    pub(crate) removed: u32,
     /// Ours, due, and still there.
-    failed: u32,
+    pub(crate) failed: u32,
     /// Not ours, or another shop's.
-    foreign: u32,
+    pub(crate) foreign: u32,
     /// Projects that look like ours and whose tags cannot be read.
-    malformed: u32,
+    pub(crate) malformed: u32,
 }
 
 /// The report on one remote.
@@ -35,9 +35,9 @@ struct Counts {
 pub(crate) struct RemoteReport {
     pub(crate) name: String,
     /// The reason that nothing could be done there.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     #[serde(flatten)]
-    counts: Counts,
+    pub(crate) counts: Counts,
     /// The projects that are neither kept nor foreign.
     projects: Vec<Entry>,
 }

@@ -23,6 +23,10 @@ async fn wrong_arguments_and_settings_end_with_2_and_a_sentence() {
     for (settings, words) in [
         ("[culler]\ngrace_mins = \"soon\"", "settings: culler.grace_mins"),
         ("[culler]\nconcurrency = 65", "settings: culler.concurrency: is 65; it must be from 1 to 64"),
+        (
+            "[culler]\nmetrics_file = \"/run/culler.txt\"",
+            "settings: culler.metrics_file: /run/culler.txt must end in .prom",
+        ),
         ("[culler", "settings: "),
         ("[[remotes]]\nname = \"a\"\nurl = \"http://x\"", "settings: remotes[0].url"),
         ("", "settings: state_dir: is missing"),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sim_lxd::Fault;
 use support::cut::kill_at_every_call;
 use support::thirty::end_as_the_rule_says;
-use support::{Culler, HOUR, Project, Sim, now, operator, start};
+use support::{Culler, HOUR, Project, Sim, finish, now, operator, start};
 use testbed::{Step, until};
 
 /// Impatient, so that what hangs soon ends.
@@ -62,6 +62,57 @@ async fn two_thousand_live_projects_cost_five_calls_at_most() {
     let calls = sim.calls_since(before);
     println!("a pass over 2,000 live projects, and one that is due: {calls:?}");
     assert!(calls.len() <= 5 + 7, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_whole_pass_leaves_metrics() {
+    let sim = Sim::start().await;
+    let culler = Culler::of(&sim, QUICK).await;
+    let file = culler.path().join("culler.prom");
+    let run = async |args: &[&str]| {
+        let mut command = culler.command();
+        finish(command.env("LNPLAYLIVE_CULLER__METRICS_FILE", &file).args(args)).await
+    };
+    let metric = |name: &str| {
+        let text = std::fs::read_to_string(&file).expect("written");
+        let name = format!("lnplaylive_culler_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("no {name}in {text}")).to_owned()
+    };
+    Project::ending(-HOUR).make(&sim.client).await;
+    for partial in [["--dry-run"].as_slice(), &["--remote", "sim", "--dry-run"]] {
+        run(partial).await.expect_status(0);
+        assert!(!file.exists(), "{partial:?} is no pass");
+    }
+    Project::ending(HOUR).make(&sim.client).await;
+    let before = jiff::Timestamp::now().as_second();
+    run(&[]).await.expect_status(0);
+    let ended: i64 = metric("last_pass_timestamp_seconds").parse().expect("a number");
+    assert!((before..=jiff::Timestamp::now().as_second()).contains(&ended), "{ended}");
+    assert!(metric("last_pass_duration_seconds").parse::<f64>().is_ok_and(|took| took > 0.0));
+    for (outcome, count) in [("removed", "1"), ("kept", "1"), ("failed", "0"), ("foreign", "1")] {
+        assert_eq!(metric(&format!("projects{{remote=\"sim\",outcome=\"{outcome}\"}}")), count, "{outcome}");
+    }
+    assert_eq!(metric("remote_failed{remote=\"sim\"}"), "0");
+
+    sim.remote.faults().on("GET", "/1.0/projects", 100, Fault::DropBefore);
+    run(&["--remote", "sim"]).await.expect_status(1);
+    assert_eq!(metric("remote_failed{remote=\"sim\"}"), "0", "still the whole pass's");
+    run(&[]).await.expect_status(1);
+    assert_eq!(metric("remote_failed{remote=\"sim\"}"), "1");
+    sim.remote.faults().clear();
+
+    // What was due is gone, whatever becomes of the metrics.
+    Project::ending(-HOUR).make(&sim.client).await;
+    let mut command = culler.command();
+    command.env("LNPLAYLIVE_CULLER__METRICS_FILE", "/nonexistent/culler.prom");
+    let ran = finish(&mut command).await.expect_status(0);
+    assert!(
+        ran.stderr.contains("cannot write /nonexistent/culler.prom (culler.metrics_file)"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(sim.names().len(), 1);
 }
 
 #[tokio::test]

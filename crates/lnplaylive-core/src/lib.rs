@@ -8,6 +8,7 @@
 pub mod addresses;
 pub mod breaker;
 pub mod catalogue;
+pub mod changes;
 pub mod clocks;
 pub mod connection;
 pub mod culling;

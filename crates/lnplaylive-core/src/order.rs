@@ -529,6 +529,11 @@ impl Order {
         self.replaces.as_ref().map(|replaced| replaced.asked_at).or(self.state.paid_at())
     }
 
+    /// The price, if it is to be refunded: the order was paid, not delivered, and nothing more will be tried by itself.
+    pub fn owed_msat(&self) -> Option<u64> {
+        matches!(self.state, State::Failed { refunded_at: None, .. }).then_some(self.terms.amount_msat)
+    }
+
     /// Names of projects that may be on remotes, which the next placement must not use again.
     pub fn taken(&self) -> Vec<ProjectName> {
         let replaced = self.replaces.iter().map(|replaced| replaced.handover.project);

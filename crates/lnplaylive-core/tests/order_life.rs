@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Catalogue, Selection};
+use lnplaylive_core::changes::{self, Change};
 use lnplaylive_core::customisation::{Customisation, Title};
 use lnplaylive_core::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
 use lnplaylive_core::{
@@ -128,6 +129,36 @@ proptest! {
                 continue;
             };
             order = after;
+            // Whoever counts sees each event for what it is.
+            let changes = changes::between(&before, &order);
+            let was_placed = before.state.placement().is_some();
+            match (&event, &changes[..]) {
+                (Event::Paid, []) => prop_assert!(before.state.paid_at().is_some()),
+                (Event::Paid, [Change::Paid]) => prop_assert!(before.state.paid_at().is_none()),
+                (Event::Placed(placement), [Change::Placed { remote }]) => {
+                    prop_assert_eq!(*remote, &placement.remote);
+                }
+                (Event::HandedOver { .. }, [Change::Delivered { due_since, .. }]) => {
+                    prop_assert_eq!(Some(*due_since), before.due_since());
+                }
+                (Event::StepFailed { .. }, []) => prop_assert_eq!(before.state.name(), order.state.name()),
+                (Event::StepFailed { .. }, [Change::Abandoned { .. }]) => {
+                    prop_assert!(order.state.placement().is_none() && order.state.name() != "failed");
+                }
+                (Event::StepFailed { .. }, [Change::Abandoned { .. }, Change::Failed]) => {
+                    prop_assert_eq!(order.state.name(), "failed");
+                }
+                (Event::Cancel, rest) => {
+                    let (abandoned, ended): (Vec<_>, Vec<_>) =
+                        rest.iter().partition(|change| matches!(change, Change::Abandoned { .. }));
+                    prop_assert_eq!(abandoned.len(), usize::from(was_placed));
+                    prop_assert_eq!(ended == [&Change::Cancelled], order.state.name() == "cancelled");
+                }
+                (Event::Placed(_) | Event::HandedOver { .. } | Event::StepFailed { .. }, other) => {
+                    prop_assert!(false, "{:?}: {:?}", event, other);
+                }
+                (_, others) => prop_assert!(others.is_empty(), "{:?}", others),
+            }
             match event {
                 Event::Placed(placement) => {
                     prop_assert!(on_remotes.insert(placement.project), "one project, one placement");

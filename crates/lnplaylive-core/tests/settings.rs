@@ -84,6 +84,11 @@ fn a_wrong_setting_is_refused_by_its_name() {
         ("[shop]\nmax_hours = \"many\"".to_owned(), "shop.max_hours"),
         ("[shop]\nmax_hours = 0".to_owned(), "products: min_hours is 1 and max_hours is 0"),
         ("[shop]\ninvoice_expiry_secs = 1".to_owned(), "shop.invoice_expiry_secs: is 1"),
+        (
+            "[shop]\nmetrics_listen = \"0.0.0.0:9102\"".to_owned(),
+            "shop.metrics_listen: 0.0.0.0:9102 is not on loopback",
+        ),
+        ("[shop]\nmetrics_listen = \"localhost\"".to_owned(), "shop.metrics_listen"),
         ("[shop]\nconnect_page = \"ftp://x/\"".to_owned(), "shop.connect_page"),
         (
             format!("[shop]\nfull_node_access = true\n{REMOTE}instance_type = \"container\""),

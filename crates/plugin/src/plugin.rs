@@ -1,5 +1,6 @@
 //! The plugin under lightningd: options, notifications, start and end.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::io::{Stdin, Stdout};
 use crate::adapters::node::Node;
 use crate::adapters::products_file::ProductsFileAt;
 use crate::adapters::route_file::RouteFileAt;
-use crate::adapters::{SystemClock, rpc};
+use crate::adapters::{SystemClock, metrics, rpc};
 use crate::core::interfaces::{ProductsOutlet, RouteFile};
 use crate::core::shop::Background;
 use crate::core::{Backends, Shop};
@@ -49,7 +50,7 @@ async fn serve() -> anyhow::Result<()> {
         .subscribe("shutdown", |plugin: Handle, _| async move { plugin.shutdown() })
         .dynamic();
     let Some(plugin) = rpc::register(builder).configure().await? else { return Ok(()) };
-    let (shop, background) = match open_shop(&plugin) {
+    let (shop, background, metrics_listen) = match open_shop(&plugin) {
         Ok(opened) => opened,
         Err(error) => {
             // lightningd goes on without us, and shows the reason at debug level only.
@@ -58,13 +59,20 @@ async fn serve() -> anyhow::Result<()> {
             return plugin.disable(&format!("{error:#}")).await;
         }
     };
-    let plugin = plugin.start(Arc::new(shop)).await?;
+    let shop = Arc::new(shop);
+    if let Some(address) = metrics_listen {
+        tokio::spawn(metrics::serve(Arc::clone(&shop), address));
+    }
+    let plugin = plugin.start(shop).await?;
     tokio::spawn(background.run());
     // Work that is interrupted goes on after the next start.
     plugin.join().await
 }
 
-fn open_shop(plugin: &ConfiguredPlugin<Arc<Shop>, Stdin, Stdout>) -> anyhow::Result<(Shop, Background)> {
+/// The shop, its background tasks, and the address for its metrics.
+fn open_shop(
+    plugin: &ConfiguredPlugin<Arc<Shop>, Stdin, Stdout>,
+) -> anyhow::Result<(Shop, Background, Option<SocketAddr>)> {
     let file = plugin
         .option(&CONFIG)?
         .map(PathBuf::from)
@@ -88,7 +96,8 @@ fn open_shop(plugin: &ConfiguredPlugin<Arc<Shop>, Stdin, Stdout>) -> anyhow::Res
         ticket_key: settings.ticket_key()?,
         clock: Arc::new(SystemClock),
     };
-    Ok(Shop::new(&settings, backends)?)
+    let (shop, background) = Shop::new(&settings, backends)?;
+    Ok((shop, background, settings.shop.metrics_listen))
 }
 
 async fn on_invoice_payment(plugin: Handle, notification: Value) -> anyhow::Result<()> {

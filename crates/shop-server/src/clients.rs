@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use axum::http::header::FORWARDED;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use lnplaylive_core::visitor::Client;
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 
 use crate::pool::{NoPlace, Place, Pool};
@@ -21,31 +21,30 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The reason why a visitor has to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, IntoStaticStr, VariantNames)]
 pub(crate) enum Refusal {
     /// All clients together have too many connections.
     #[error("the server has too many connections at the moment")]
+    #[strum(serialize = "full")]
     Full,
     /// The client has too many connections.
     #[error("there are too many connections from your address")]
+    #[strum(serialize = "client_connections")]
     TooMany,
     /// The client's network has too many connections.
     #[error("there are too many connections from the network of your address")]
+    #[strum(serialize = "network_connections")]
     Network,
     /// The client opens connections too fast.
     #[error("too many new connections from your address in the last minute")]
+    #[strum(serialize = "client_rate")]
     TooFast,
 }
 
 impl Refusal {
     /// The label in metrics.
     pub(crate) fn metric_label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::TooMany => "client_connections",
-            Self::Network => "network_connections",
-            Self::TooFast => "client_rate",
-        }
+        self.into()
     }
 }
 
@@ -98,6 +97,16 @@ impl Clients {
             bytes: RateLimiter::keyed(per_minute(limits.bytes_per_minute)),
             clock: DefaultClock::default(),
         }
+    }
+
+    /// The pools of places, by their names in metrics.
+    pub(crate) fn pools(&self) -> [(&'static str, &Pool); 4] {
+        [
+            ("connections", &self.connections),
+            ("node_sockets", &self.node_sockets),
+            ("environment_sockets", &self.environment_sockets),
+            ("card_requests", &self.card_requests),
+        ]
     }
 
     /// Returns whether `address` is a trusted proxy.
@@ -161,24 +170,18 @@ pub(crate) struct Visitor {
     pub(crate) address: IpAddr,
     /// True if the visitor uses TLS.
     pub(crate) tls: bool,
-    /// True if the visitor is on this machine, as far as is known.
-    pub(crate) local: bool,
 }
 
 impl Origin {
     /// The sender of a request with these headers.
     pub(crate) fn visitor(&self, clients: &Clients, headers: &HeaderMap) -> Visitor {
-        let forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
         match self {
-            Self::Direct(address, _) => {
-                // A proxy on this machine may not be configured as trusted; its visitors are elsewhere.
-                Visitor { address: *address, tls: false, local: address.is_loopback() && !forwarded }
-            }
+            Self::Direct(address, _) => Visitor { address: *address, tls: false },
             Self::Proxied(proxy) => {
                 let address = client_of(*proxy, clients, headers);
                 let proto = headers.get(FORWARDED_PROTO);
                 let tls = proto.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-                Visitor { address, tls, local: address.is_loopback() && !forwarded }
+                Visitor { address, tls }
             }
         }
     }

@@ -1,14 +1,16 @@
 //! Prometheus metrics. They never contain the names of visitors, orders or environments.
 
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Response};
-use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use strum::VariantNames as _;
 
-const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::clients::{Clients, Refusal};
+use crate::ration::UsedUp;
+use crate::relay::EndReason;
+use crate::upgrade::DialError;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Request {
@@ -26,6 +28,11 @@ struct Way {
     direction: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -36,6 +43,10 @@ pub(crate) struct Metrics {
     endings: Family<Reason, Counter>,
     bytes: Family<Way, Counter>,
     cards: Counter,
+    places: Family<Kind, Gauge>,
+    places_taken: Family<Kind, Gauge>,
+    /// Tickets for orders that were given.
+    pub(crate) tickets: Counter,
     /// Number of open connections.
     pub(crate) connections: Gauge,
     /// Number of relayed WebSockets.
@@ -52,12 +63,15 @@ impl Default for Metrics {
             endings: Family::default(),
             bytes: Family::default(),
             cards: Counter::default(),
+            places: Family::default(),
+            places_taken: Family::default(),
+            tickets: Counter::default(),
             connections: Gauge::default(),
             websockets: Gauge::default(),
         };
         let r = &mut metrics.registry;
         r.register("requests", "Requests answered", metrics.requests.clone());
-        r.register("refused", "Connections refused by a limit", metrics.refused.clone());
+        r.register("refused", "Connections and requests refused by a limit", metrics.refused.clone());
         r.register(
             "dial_failures",
             "WebSockets whose node could not be reached",
@@ -70,8 +84,25 @@ impl Default for Metrics {
             metrics.bytes.clone(),
         );
         r.register("cards", "Cards drawn", metrics.cards.clone());
+        r.register("tickets", "Tickets for orders given", metrics.tickets.clone());
+        r.register("places", "Places that there are, by kind", metrics.places.clone());
+        r.register("places_taken", "Places that are taken, by kind", metrics.places_taken.clone());
         r.register("connections", "Connections open", metrics.connections.clone());
         r.register("websockets", "WebSockets relayed now", metrics.websockets.clone());
+        // From 0, so that the first refusal is seen as an increase.
+        for (family, reasons) in [
+            (&metrics.refused, Refusal::VARIANTS),
+            (&metrics.refused, UsedUp::VARIANTS),
+            (&metrics.dial_failures, DialError::VARIANTS),
+            (&metrics.endings, EndReason::VARIANTS),
+        ] {
+            for reason in reasons {
+                drop(family.get_or_create(&Reason { reason }));
+            }
+        }
+        for direction in ["up", "down"] {
+            drop(metrics.bytes.get_or_create(&Way { direction }));
+        }
         metrics
     }
 }
@@ -105,10 +136,12 @@ impl Metrics {
     }
 
     /// All metrics in Prometheus's format.
-    pub(crate) fn respond(&self) -> Response {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a string takes all");
-        ([(CONTENT_TYPE, TEXT)], text).into_response()
+    pub(crate) fn text(&self, clients: &Clients) -> String {
+        for (kind, pool) in clients.pools() {
+            self.places.get_or_create(&Kind { kind }).set(pool.total().into());
+            self.places_taken.get_or_create(&Kind { kind }).set(pool.taken().into());
+        }
+        metrics_endpoint::text(&self.registry)
     }
 }
 

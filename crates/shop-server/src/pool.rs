@@ -39,6 +39,16 @@ impl Pool {
         Arc::new(Self { places, taken: Mutex::default() })
     }
 
+    /// Number of places that are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+
+    /// Number of places that there are.
+    pub(crate) fn total(&self) -> u32 {
+        self.places.total
+    }
+
     /// Takes a place for `address` until the returned value is dropped. `also` is asked last, when there is a place.
     pub(crate) fn take<E: From<NoPlace>>(
         self: &Arc<Self>,

@@ -7,18 +7,21 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use lnplaylive_core::visitor::{Client, Network};
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 
 use crate::settings::Rates;
 
 /// The reason why a request has to wait, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, IntoStaticStr, VariantNames)]
 pub(crate) enum UsedUp {
     /// The client has used up its ration.
     #[error("too many requests from your address in the last minute")]
+    #[strum(serialize = "client_ration")]
     Client(Duration),
     /// The client's network has.
     #[error("too many requests from the network of your address in the last minute")]
+    #[strum(serialize = "network_ration")]
     Network(Duration),
 }
 
@@ -31,10 +34,7 @@ impl UsedUp {
 
     /// The label in metrics.
     pub(crate) fn metric_label(self) -> &'static str {
-        match self {
-            Self::Client(_) => "client_ration",
-            Self::Network(_) => "network_ration",
-        }
+        self.into()
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
+use strum::{IntoStaticStr, VariantNames};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,8 @@ const CHUNK: usize = 16 << 10;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The reason why a relay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum EndReason {
     /// One end closed it.
     Closed,
@@ -44,6 +46,7 @@ pub(crate) enum EndReason {
     /// The Lightning handshake was not done in time.
     NoHandshake,
     /// The environment has ended.
+    #[strum(serialize = "environment_over")]
     Over,
     /// A frame took too long.
     Unfinished,
@@ -56,16 +59,7 @@ pub(crate) enum EndReason {
 impl EndReason {
     /// The label in metrics.
     pub(crate) fn metric_label(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Broken => "broken",
-            Self::Idle => "idle",
-            Self::NoHandshake => "no_handshake",
-            Self::Over => "environment_over",
-            Self::Unfinished => "unfinished",
-            Self::Violation(_) => "violation",
-            Self::Stopped => "stopped",
-        }
+        self.into()
     }
 
     /// Status code of the close frame for the visitor; RFC 6455, section 7.4.1.

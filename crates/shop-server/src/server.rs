@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -108,15 +107,11 @@ async fn tidy(shared: &Shared) {
     }
 }
 
-/// Serves metrics on their own listener, to everybody.
+/// Serves metrics on their own listener. The site itself has none, so that no proxy can pass them on.
 async fn metrics(shared: &Arc<Shared>, listener: Option<TcpListener>) {
     let Some(listener) = listener else { return std::future::pending().await };
-    let all = Arc::clone(shared);
-    let router = Router::new().route("/metrics", get(async move || all.metrics.respond()));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("metrics are no longer served: {error}");
-        std::future::pending::<()>().await;
-    }
+    let shared = Arc::clone(shared);
+    metrics_endpoint::serve(listener, move || shared.metrics.text(&shared.clients)).await;
 }
 
 async fn accept(shared: &Arc<Shared>, router: &Router, listener: &TcpListener) {

@@ -10,7 +10,7 @@ use figment::Figment;
 use figment::providers::Serialized;
 use ipnet::IpNet;
 use lnplaylive_core::settings::check_contact;
-use lnplaylive_core::settings::source::{self, SettingsError, range, wrong};
+use lnplaylive_core::settings::source::{self, SettingsError, loopback, range, wrong};
 use lnplaylive_core::{Endpoint, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,7 @@ pub struct Settings {
     /// Address to listen on. Default: `127.0.0.1:3000`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Address on which metrics are served to everybody. Default: they are served only as `/metrics` on `listen`, and only to
-    /// this machine.
+    /// Loopback address on which metrics are served for Prometheus. Default: there are none.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
     /// The built web shop, `frontend-dist`. Read once, at start.
@@ -224,6 +223,9 @@ impl Settings {
         }
         if let Some(contact) = &self.contact {
             check_contact("frontend.contact", contact)?;
+        }
+        if let Some(address) = self.metrics_listen {
+            loopback("frontend.metrics_listen", address)?;
         }
         if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
             return Err(wrong("frontend.metrics_listen", "is the same as listen"));

@@ -128,7 +128,6 @@ impl Site {
             .route("/e/{environment}/{node}", any(to_environment))
             .route("/cards.pdf", post(cards))
             .route("/healthz", get(async || Json(json!({"status": "ok"}))))
-            .route("/metrics", get(metrics))
             .fallback(asset)
             .with_state(Arc::clone(&shared))
             .merge(self.extra)
@@ -170,7 +169,6 @@ fn route_of(matched: Option<&MatchedPath>) -> &'static str {
         Some("/e/{environment}/{node}") => "environment",
         Some("/cards.pdf") => "cards",
         Some("/healthz") => "healthz",
-        Some("/metrics") => "metrics",
         Some(_) => "other",
         None => "file",
     }
@@ -226,6 +224,7 @@ async fn tickets(State(shared): Shop, Extension(origin): Extension<Origin>, requ
     let address = origin.visitor(&shared.clients, request.headers()).address;
     let ticket = Ticket::new(key.holder(address), Timestamp::now());
     let answer = json!({"ticket": key.sign(&ticket), "expires_at": ticket.expires_at()});
+    shared.metrics.tickets.inc();
     ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
@@ -237,14 +236,6 @@ fn take(shared: &Shared, ration: &Ration, origin: &Origin, request: &Request) ->
 
 fn wait(used_up: UsedUp) -> Response {
     reply::later(StatusCode::TOO_MANY_REQUESTS, &used_up.to_string(), used_up.retry_secs())
-}
-
-async fn metrics(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
-    if origin.visitor(&shared.clients, request.headers()).local {
-        shared.metrics.respond()
-    } else {
-        reply::error(StatusCode::NOT_FOUND, "not found")
-    }
 }
 
 /// `/ws`: connects to the shop's node.

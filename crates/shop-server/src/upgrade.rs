@@ -12,6 +12,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,7 +66,8 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<Key, Handsha
 }
 
 /// An error of connecting to a node.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum DialError {
     /// Time-out.
     #[error("the node does not answer in time")]
@@ -81,11 +83,7 @@ pub(crate) enum DialError {
 impl DialError {
     /// The label in metrics.
     pub(crate) fn metric_label(&self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Connect(_) => "connect",
-            Self::Refused => "refused",
-        }
+        self.into()
     }
 
     pub(crate) fn status(&self) -> StatusCode {

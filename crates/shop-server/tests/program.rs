@@ -58,7 +58,11 @@ fn settings_are_checked_without_any_other_file() {
         (with("node_id_file = \"/id\""), "frontend.node_id: node_id_file is set as well"),
         (with("rune = \"secret\""), "rune"),
         (with("listen = \"3000\""), "frontend.listen"),
-        (with("metrics_listen = \"127.0.0.1:3000\""), "frontend.metrics_listen"),
+        (with("metrics_listen = \"127.0.0.1:3000\""), "frontend.metrics_listen: is the same as listen"),
+        (
+            with("metrics_listen = \"0.0.0.0:9101\""),
+            "frontend.metrics_listen: 0.0.0.0:9101 is not on loopback",
+        ),
         (with("websocket_url = \"https://shop.example\""), "frontend.websocket_url"),
         (with("lightning_websocket = \"9737\""), "frontend.lightning_websocket: `9737` is not HOST:PORT"),
         (with("trusted_proxies = [\"proxy\"]"), "frontend.trusted_proxies"),

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use shop_server::Settings;
-use support::{INDEX, NODE, SECRET, Served, TIMEOUT, send, serve};
+use support::{INDEX, NODE, SECRET, Served, TIMEOUT, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -184,17 +184,40 @@ async fn every_response_has_the_security_headers() {
 }
 
 #[tokio::test]
-async fn metrics_are_only_for_this_machine_and_contain_no_names() {
+async fn metrics_are_not_part_of_the_site_and_contain_no_names() {
     let site = serve(|_, settings| settings.metrics_listen = Some((Ipv4Addr::LOCALHOST, 0).into())).await;
     site.get("/orders/lnplaylive-0819da5d").await;
-    let answer = site.get("/metrics").await;
-    assert_eq!(answer.status, 200);
-    let text = answer.text();
+    // Whoever asks, and whatever they say: a proxy in front of the site passes requests from this machine on.
+    for headers in ["", "X-Forwarded-For: 127.0.0.1\r\n", "Accept: application/openmetrics-text\r\n"] {
+        let answer = site.get_with("/metrics", headers).await;
+        assert_eq!(answer.status, 404, "{headers}");
+        assert!(!answer.text().contains("lnplaylive_frontend"), "{}", answer.text());
+    }
+    let text = site.metrics().await;
     assert!(text.contains("requests_total{route=\"file\",status=\"200\"} 1"), "{text}");
     assert!(!text.contains("0819da5d"), "{text}");
-    assert_eq!(site.get_with("/metrics", "X-Forwarded-For: 127.0.0.1\r\n").await.status, 404);
-    let own = send(site.metrics.expect("an address"), b"GET /metrics HTTP/1.0\r\n\r\n").await;
-    assert_eq!(own.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_show_the_places_that_are_taken() {
+    let site = serve(|_, settings| {
+        settings.metrics_listen = Some((Ipv4Addr::LOCALHOST, 0).into());
+        settings.limits.connections_per_client = 2;
+    })
+    .await;
+    let taken = async |count: u32| {
+        let line = format!("places_taken{{kind=\"connections\"}} {count}\n");
+        wait_until(async || site.metrics().await.contains(&line)).await;
+    };
+    taken(0).await;
+    let _first = TcpStream::connect(site.address).await.expect("it listens");
+    let second = TcpStream::connect(site.address).await.expect("it listens");
+    taken(2).await;
+    assert!(site.metrics().await.contains("refused_total{reason=\"client_connections\"} 0"));
+    assert_eq!(site.get("/").await.status, 429);
+    assert!(site.metrics().await.contains("refused_total{reason=\"client_connections\"} 1"));
+    drop(second);
+    taken(1).await;
 }
 
 #[tokio::test]

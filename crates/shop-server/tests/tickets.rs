@@ -18,6 +18,7 @@ fn key() -> TicketKey {
 /// A shop with tickets behind a proxy on this machine.
 async fn shop(rates: Rates) -> Served {
     serve(|dir, settings| {
+        settings.metrics_listen = Some(([127, 0, 0, 1], 0).into());
         std::fs::write(dir.join("key"), format!("{KEY}\n")).expect("it is ours");
         settings.ticket_key_file = Some(dir.join("key"));
         settings.products_file = Some(dir.join("products.json"));
@@ -72,8 +73,9 @@ async fn a_client_and_a_network_get_so_many_and_others_get_theirs() {
     let refused = ask(&shop, "2001:db8:2:ffff::1").await;
     assert!(refused.error().contains("network of your address"), "{}", refused.error());
     assert_eq!(ask(&shop, "2001:db8:3::1").await.status, 200, "somebody else");
-    let metrics = shop.get("/metrics").await.text();
+    let metrics = shop.metrics().await;
     assert!(metrics.contains("refused_total{reason=\"network_ration\"} 46"), "{metrics}");
+    assert!(metrics.contains("tickets_total 8\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -65,7 +65,6 @@ in
           per_network = 4;
         };
       };
-      metrics_listen = lib.mkIf cfg.metrics.enable "127.0.0.1:9101";
     };
 
     systemd.services.lnplaylive-frontend = {

@@ -1,5 +1,6 @@
 //! The culler's settings: the remotes, the directory of their keys, and its own table.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -53,6 +54,9 @@ pub struct Culler {
     pub enrol: bool,
     /// Time limit of a pass, in minutes. The next pass continues with the rest.
     pub max_mins: u32,
+    /// File for metrics of the last pass, `….prom` in the directory of the node exporter's textfile collector. Without one,
+    /// none are written.
+    pub metrics_file: Option<PathBuf>,
 }
 
 impl Default for Culler {
@@ -64,6 +68,7 @@ impl Default for Culler {
             call_timeout_secs: 30,
             enrol: true,
             max_mins: 45,
+            metrics_file: None,
         }
     }
 }
@@ -100,6 +105,13 @@ impl Culler {
         range("culler.concurrency", self.concurrency, 1..=64)?;
         range("culler.operation_timeout_secs", self.operation_timeout_secs, 1..=600)?;
         range("culler.call_timeout_secs", self.call_timeout_secs, 1..=600)?;
-        range("culler.max_mins", self.max_mins, 1..=1440)
+        range("culler.max_mins", self.max_mins, 1..=1440)?;
+        if let Some(path) = &self.metrics_file
+            && path.extension() != Some(OsStr::new("prom"))
+        {
+            let why = format!("{} must end in .prom, or the node exporter skips it", path.display());
+            return Err(wrong("culler.metrics_file", why));
+        }
+        Ok(())
     }
 }

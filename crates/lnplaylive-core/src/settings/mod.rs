@@ -10,6 +10,7 @@ mod culler;
 mod remote;
 pub mod source;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -24,7 +25,7 @@ use crate::catalogue::{Catalogue, Product, default_products};
 use crate::ids::ShopId;
 use crate::order::Policy;
 use crate::ticket::TicketKey;
-use source::{range, wrong};
+use source::{loopback, range, wrong};
 
 pub use culler::{Culler, CullerSettings};
 pub use remote::{AddressRange, ImageFiles, InstanceType, Member, PortRange, Remote, url_host};
@@ -100,6 +101,8 @@ pub struct Shop {
     pub routes_file: Option<PathBuf>,
     /// Path of the products for the web shop's server, which serves them to everybody. Without one, none are written.
     pub products_file: Option<PathBuf>,
+    /// Loopback address on which the plugin serves metrics for Prometheus. Without one, there are none.
+    pub metrics_listen: Option<SocketAddr>,
     /// File with the key of tickets, which the web shop's server reads too. Without one, orders are not rationed.
     pub ticket_key_file: Option<PathBuf>,
     /// Orders without a ticket in a minute, of all callers together.
@@ -125,6 +128,7 @@ impl Default for Shop {
             full_node_access: false,
             routes_file: None,
             products_file: None,
+            metrics_listen: None,
             ticket_key_file: None,
             orders_without_ticket_per_minute: 6,
             orders_without_ticket_burst: 10,
@@ -240,6 +244,9 @@ impl Settings {
             || self.shop.connect_page.fragment().is_some()
         {
             return Err(wrong("shop.connect_page", "it must be an http or https URL without a fragment"));
+        }
+        if let Some(address) = self.shop.metrics_listen {
+            loopback("shop.metrics_listen", address)?;
         }
         if let Some(contact) = &self.shop.contact {
             check_contact("shop.contact", contact)?;

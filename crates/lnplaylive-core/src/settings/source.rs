@@ -1,6 +1,7 @@
 //! Reads settings from their sources, and describes wrong ones.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,17 @@ pub fn read<T: DeserializeOwned>(defaults: Figment, file: Option<&Path>) -> Resu
     let environment =
         Env::prefixed("LNPLAYLIVE_").filter(|key| !key.as_str().eq_ignore_ascii_case("config")).split("__");
     figment.merge(environment).extract().map_err(describe)
+}
+
+/// Checks that an address is one of this machine's own: what is served there has no password.
+pub fn loopback(key: &str, address: SocketAddr) -> Result<(), SettingsError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(wrong(
+        key,
+        format!("{address} is not on loopback, and what is served there has no password; use 127.0.0.1"),
+    ))
 }
 
 /// Rejects a `value` outside the range.

@@ -1,6 +1,7 @@
 //! The core's surroundings: the node, its datastore, the remotes, the files for the web shop's server, and JSON-RPC.
 
 pub mod datastore;
+pub mod metrics;
 pub mod node;
 pub mod products_file;
 pub mod remotes;

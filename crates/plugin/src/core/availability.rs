@@ -59,6 +59,11 @@ pub struct PollAnswer {
 }
 
 impl PollAnswer {
+    /// Time since the question.
+    pub fn age(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
     /// The remote's load.
     pub fn load(&self) -> Option<&Load> {
         self.report.load.as_ref().ok()
@@ -184,6 +189,11 @@ impl Availability {
         self.settings.iter().any(|remote| remote.name == name)
     }
 
+    /// The names of the remotes in the settings.
+    pub fn remote_names(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().map(|remote| remote.name.as_str())
+    }
+
     /// Time for which a remote's answer is valid.
     pub fn valid_for(&self) -> Duration {
         self.poll_pause * VALID_PAUSES
@@ -192,6 +202,11 @@ impl Availability {
     /// State of each remote, by name.
     pub fn remote_states(&self) -> BTreeMap<String, RemoteState> {
         lock(&self.states).clone()
+    }
+
+    /// Passes the state of each remote to `look`, by name, without a copy.
+    pub fn with_states<T>(&self, look: impl FnOnce(&BTreeMap<String, RemoteState>) -> T) -> T {
+        look(&lock(&self.states))
     }
 
     /// Environments that were handed over since their remotes were last polled.
@@ -406,6 +421,21 @@ impl Availability {
         offered
     }
 
+    /// How many environments of this size have room on each remote that is used, beside what is placed there, whoever waits
+    /// for a place.
+    pub fn room_by_remote(&self, size: Size) -> BTreeMap<String, u32> {
+        let claims = Claims { placed: self.everything_placed(), ..Claims::default() };
+        let (states, breakers) = (lock(&self.states), lock(&self.breakers));
+        let room = |name: &str| {
+            let is_used = breakers.get(name).is_none_or(Breaker::is_closed);
+            let last = states.get(name).and_then(|state| state.last.as_ref());
+            let valid = last.filter(|answer| is_used && answer.age() < self.valid_for());
+            let report = valid.map(|answer| &answer.report);
+            Room::new(&self.candidates(report), &claims).count(size)
+        };
+        self.remote_names().map(|name| (name.to_owned(), room(name))).collect()
+    }
+
     /// Passes the room to `look` that is left once everything that is reserved has its place.
     fn look<T>(
         &self,
@@ -419,7 +449,7 @@ impl Availability {
         let breakers = lock(&self.breakers);
         let used = |name: &String| breakers.get(name).is_none_or(Breaker::is_closed);
         let states = states.iter().filter(|(name, _)| used(name)).map(|(_, state)| state);
-        let valid = states.filter_map(|s| s.last.as_ref()).filter(|a| a.asked.elapsed() < valid_for);
+        let valid = states.filter_map(|s| s.last.as_ref()).filter(|a| a.age() < valid_for);
         let reports: Vec<_> = valid.map(|answer| &answer.report).collect();
         look(&Room::new(&self.candidates(reports), &claims))
     }
@@ -449,15 +479,21 @@ impl Availability {
         unpaid.values().any(|hold| self.contested_from(hold) <= now)
     }
 
+    /// Everything that has a place and may not be in the remotes' answers.
+    fn everything_placed(&self) -> Vec<Placed> {
+        let mut all = self.orders.placed();
+        for placed in self.placed_since_polled() {
+            // Its order may still be open and have said the same.
+            all.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
+            all.push(placed);
+        }
+        all
+    }
+
     /// Everything that is reserved.
     fn claims(&self, unpaid: &HashMap<OrderId, Hold>, counted: Counted) -> Claims {
         let now = self.clock.now();
-        let mut claims = Claims { placed: self.orders.placed(), ..Claims::default() };
-        for placed in self.placed_since_polled() {
-            // Its order may still be open and have said the same.
-            claims.placed.retain(|p| (&p.remote, p.ports) != (&placed.remote, placed.ports));
-            claims.placed.push(placed);
-        }
+        let mut claims = Claims { placed: self.everything_placed(), ..Claims::default() };
         let mut paid = Vec::new();
         self.orders.for_each_order(|order| {
             if let State::Queued { paid_at, .. } = order.state {

@@ -10,6 +10,7 @@
 //! snapshot                         plain data and traits
 //! reminder                         when to log again what lasts
 //! clocks                           this machine's clock and the remotes'
+//! tally                            counts what happens
 //! order_handle                     one open order and its record
 //! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
@@ -22,6 +23,7 @@
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch    the callers' actions
 //! products                         what is sold, for the web shop's server
+//! observer                         what the operator's monitoring sees
 //! shop                             puts it together and runs the background tasks
 //! ```
 
@@ -33,6 +35,7 @@ pub mod clocks;
 pub mod error;
 pub mod expired_orders;
 pub mod interfaces;
+pub mod observer;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;
@@ -45,6 +48,7 @@ pub mod shop;
 pub mod snapshot;
 pub mod status_watch;
 pub mod storefront;
+pub mod tally;
 pub mod worker;
 
 pub use error::ShopError;

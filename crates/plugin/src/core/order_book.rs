@@ -24,6 +24,7 @@ use super::interfaces::{
 };
 use super::order_handle::{ApplyError, OrderHandle, Recorder, Stored, lock};
 use super::snapshot::Snapshot;
+use super::tally::Tally;
 
 /// Most labels that are remembered because they look like an order's and are not.
 const MAX_UNMATCHED_LABELS: usize = 1000;
@@ -115,7 +116,7 @@ impl OrderBook {
                 State::Created => Arc::clone(&self.unpaid_permits).try_acquire_owned().ok(),
                 _ => None,
             };
-            let handle = self.adopt(OrderHandle::new(record, permit));
+            let handle = self.adopt(self.handle_of(record, permit));
             self.request_work(&handle);
         }
         self.loaded.send_replace(true);
@@ -137,6 +138,10 @@ impl OrderBook {
     pub fn request_work(&self, handle: &Arc<OrderHandle>) {
         // Nobody listens only while the shop ends.
         drop(self.to_work.send(Arc::clone(handle)));
+    }
+
+    fn handle_of(&self, record: Record, permit: Option<OwnedSemaphorePermit>) -> OrderHandle {
+        OrderHandle::new(record, Arc::clone(&self.recorder.tally), permit)
     }
 
     /// Adds an order to the open ones; returns the handle that is already there, if there is one.
@@ -168,6 +173,11 @@ impl OrderBook {
         for handle in self.open.read().unwrap_or_else(PoisonError::into_inner).values() {
             handle.with_order(&mut look);
         }
+    }
+
+    /// The counts of what has happened to orders.
+    pub fn tally(&self) -> &Tally {
+        &self.recorder.tally
     }
 
     /// Open records that cannot be read.
@@ -285,10 +295,10 @@ impl OrderBook {
         permit: OwnedSemaphorePermit,
     ) -> Result<Arc<OrderHandle>, NodeError> {
         match self.recorder.store.insert(order.clone()).await {
-            Ok(record) => Ok(self.adopt(OrderHandle::new(record, Some(permit)))),
+            Ok(record) => Ok(self.adopt(self.handle_of(record, Some(permit)))),
             Err(error) => {
                 if matches!(error, NodeError::NoAnswer(_)) {
-                    self.adopt(OrderHandle::doubtful(order));
+                    self.adopt(OrderHandle::doubtful(order, self.recorder.tally.clone()));
                 }
                 Err(error)
             }
@@ -391,6 +401,7 @@ impl OrderBook {
                 // It was paid, or by the node's clock it has not expired yet.
                 Ok(false) => self.find_payment(&handle).await,
                 Ok(true) if handle.is_unpaid() => {
+                    self.recorder.tally.expired.inc();
                     self.expired.remember(handle.order(), now);
                     Ok(())
                 }
@@ -435,12 +446,18 @@ impl OrderBook {
         Ok(true)
     }
 
+    async fn put_closed(&self, order: &Order) -> Result<(), NodeError> {
+        self.recorder.store.put_closed(order).await?;
+        self.recorder.tally.note_closed(order);
+        Ok(())
+    }
+
     /// Moves the record of an order with nothing left to do to the closed list. False if there is something to do again.
     pub async fn close(&self, handle: &OrderHandle) -> Result<bool, NodeError> {
         let store = self.recorder.store.as_ref();
         let Some(stored) = handle.lock_record(store).await? else {
             // An earlier attempt removed it without an answer, or somebody else did.
-            store.put_closed(&handle.order()).await?;
+            self.put_closed(&handle.order()).await?;
             self.forget(handle.id());
             return Ok(true);
         };
@@ -448,7 +465,7 @@ impl OrderBook {
         if !stored.record().order.is_over() {
             return Ok(false);
         }
-        store.put_closed(&stored.record().order).await?;
+        self.put_closed(&stored.record().order).await?;
         match store.remove(stored.record()).await {
             Ok(()) | Err(NodeError::Conflict(_)) => self.forget(handle.id()),
             Err(error) => return Err(error),
@@ -467,11 +484,12 @@ impl OrderBook {
                 _ => return Err(error),
             },
         };
-        let handle = self.adopt(OrderHandle::new(record, None));
+        let handle = self.adopt(self.handle_of(record, None));
         // The open record counts from here on, and closing it replaces the closed one.
         if let Err(error) = self.recorder.store.remove_closed(id).await {
             tracing::debug!("order {handle}: its closed record stays for now: {error}");
         }
+        self.recorder.tally.note_closed(&handle.order());
         self.closed_changed.send_replace(());
         Ok(handle)
     }
@@ -479,7 +497,7 @@ impl OrderBook {
     /// Replaces a closed record, or an archived one, which is archived again later. The caller holds
     /// [`OrderBook::changing`].
     pub async fn rewrite_closed(&self, order: &Order) -> Result<(), NodeError> {
-        self.recorder.store.put_closed(order).await?;
+        self.put_closed(order).await?;
         self.closed_changed.send_replace(());
         Ok(())
     }
@@ -533,7 +551,7 @@ impl OrderBook {
         if matches!(found, Found::Closed(_))
             && let Some(Ok(record)) = self.recorder.store.find(OrderList::Open, id).await?
         {
-            let handle = self.adopt(OrderHandle::new(record, None));
+            let handle = self.adopt(self.handle_of(record, None));
             self.closed_changed.send_replace(());
             self.request_work(&handle);
             return Ok(Found::Open(handle));

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::interfaces::{Clock, NodeError, OrderList, OrderStore, Record};
 use super::snapshot::Snapshot;
+use super::tally::Tally;
 
 /// Pause between two attempts to write a record.
 const WRITE_RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -26,6 +27,8 @@ pub struct Recorder {
     pub clock: Arc<dyn Clock>,
     /// Retries and waits of orders.
     pub policy: Policy,
+    /// Counts what happens.
+    pub tally: Arc<Tally>,
 }
 
 /// One open order.
@@ -35,6 +38,7 @@ pub struct OrderHandle {
     /// Locked while the record is written.
     stored: AsyncMutex<Stored>,
     shown: watch::Sender<Snapshot>,
+    tally: Arc<Tally>,
     /// Permit of an unpaid order; returned once the order is paid or removed.
     unpaid_permit: Mutex<Option<OwnedSemaphorePermit>>,
     has_worker: Mutex<bool>,
@@ -79,22 +83,23 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl OrderHandle {
     /// A handle for a record that was just read or written.
-    pub fn new(record: Record, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self::with(Stored { record, doubtful: false }, unpaid_permit)
+    pub fn new(record: Record, tally: Arc<Tally>, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self::with(Stored { record, doubtful: false }, tally, unpaid_permit)
     }
 
     /// A handle for a new record whose write was not answered, so that there may be one.
-    pub fn doubtful(order: Order) -> Self {
+    pub fn doubtful(order: Order, tally: Arc<Tally>) -> Self {
         let record = Record { order, generation: 0 };
-        Self::with(Stored { record, doubtful: true }, None)
+        Self::with(Stored { record, doubtful: true }, tally, None)
     }
 
-    fn with(stored: Stored, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn with(stored: Stored, tally: Arc<Tally>, unpaid_permit: Option<OwnedSemaphorePermit>) -> Self {
         let order = stored.record.order.clone();
         Self {
             id: order.id,
             stored: AsyncMutex::new(stored),
             shown: watch::Sender::new(Snapshot::of(order)),
+            tally,
             unpaid_permit: Mutex::new(unpaid_permit),
             has_worker: Mutex::new(false),
             wake: Notify::new(),
@@ -170,7 +175,8 @@ impl OrderHandle {
         if order.state != State::Created {
             lock(&self.unpaid_permit).take();
         }
-        self.shown.send_replace(Snapshot::of(order.clone()));
+        let before = self.shown.send_replace(Snapshot::of(order.clone()));
+        self.tally.note(&before.order, order);
     }
 
     /// Locks the record against other writers. It is read again first if an earlier write was not answered; `None` if it

@@ -53,6 +53,15 @@ struct Known {
     asked: Option<Instant>,
 }
 
+/// An environment that was handed over, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched<'a> {
+    /// The remote's name in the settings.
+    pub remote: &'a str,
+    /// Its health.
+    pub health: &'a Health,
+}
+
 impl Probes {
     /// Nothing is probed before [`Probes::run`]. At most `per_min` environments are asked each minute; 0: none.
     pub fn new(
@@ -112,6 +121,13 @@ impl Probes {
         so.map(|known| known.order).collect()
     }
 
+    /// Passes every environment to `look` that was handed over and has not ended, as far as is known.
+    pub fn for_each(&self, mut look: impl FnMut(Watched<'_>)) {
+        for Known { remote, health, .. } in lock(&self.known).values() {
+            look(Watched { remote, health });
+        }
+    }
+
     /// Gives one environment after another its turn, for ever.
     pub async fn run(self: &Arc<Self>) {
         let Some(pause) = self.pause else { return std::future::pending().await };
@@ -134,7 +150,7 @@ impl Probes {
         }
     }
 
-    /// Takes up environments that are new, and looks into those that their remotes no longer report.
+    /// Takes up environments that are new, drops those that have ended, and looks into those that their remotes no longer report.
     async fn update(&self) {
         // In this order: what is known by now is reported, or was handed over since its remote was asked.
         let before: Vec<_> = lock(&self.known)
@@ -149,6 +165,9 @@ impl Probes {
             there.extend(load.environments.iter().map(|environment| environment.project));
             let living = load.environments.iter().filter(|e| e.is_own && e.provisioned && e.expires_at > now);
             let mut known = lock(&self.known);
+            for ended in load.environments.iter().filter(|environment| environment.expires_at <= now) {
+                known.remove(&ended.project);
+            }
             for environment in living {
                 known.entry(environment.project).or_insert_with(|| Known {
                     order: environment.order,

@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::archive::Archivist;
 use super::availability::{Availability, HoldLimits};
 use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile};
+use super::observer::Observer;
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
@@ -21,6 +22,7 @@ use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
 use super::sales::Sales;
 use super::status_watch::StatusWatch;
+use super::tally::Tally;
 use super::worker::Workers;
 
 /// Pause between two sweeps. A sweep costs nothing unless an invoice has expired.
@@ -56,6 +58,8 @@ pub struct Shop {
     pub availability: Arc<Availability>,
     /// The health of environments that were handed over.
     pub probes: Arc<Probes>,
+    /// What the operator's monitoring sees.
+    pub observer: Observer,
     /// New orders.
     pub sales: Arc<Sales>,
     /// The operator's actions.
@@ -87,9 +91,15 @@ impl Shop {
     pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
         let Backends { invoices, store, remotes, route_file, products, ticket_key, clock } = backends;
         let catalogue = settings.catalogue()?;
+        let remote_names = settings.remotes.iter().map(|remote| remote.name.as_str());
         let (request_work, to_work) = mpsc::unbounded_channel();
         let orders = Arc::new(OrderBook::new(
-            Recorder { store, clock: Arc::clone(&clock), policy: settings.policy() },
+            Recorder {
+                store,
+                clock: Arc::clone(&clock),
+                policy: settings.policy(),
+                tally: Arc::new(Tally::new(Arc::clone(&clock), remote_names)),
+            },
             Arc::clone(&invoices),
             SignedDuration::from_secs(settings.shop.unpaid_retention_secs.into()),
             usize::try_from(settings.shop.max_unpaid_orders).unwrap_or(Semaphore::MAX_PERMITS),
@@ -152,7 +162,15 @@ impl Shop {
             remotes: Arc::clone(&remotes),
             to_work,
         };
+        let observer = Observer::new(
+            Arc::clone(&orders),
+            Arc::clone(&availability),
+            Arc::clone(&probes),
+            Arc::clone(&sales),
+            Arc::clone(&clock),
+        );
         let shop = Self {
+            observer,
             sales,
             operator: Operator::new(
                 Arc::clone(&orders),

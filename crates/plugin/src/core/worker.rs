@@ -350,6 +350,7 @@ impl Worker {
         error: RemoteError,
     ) -> Result<(), ApplyError> {
         let RemoteError { mut severity, reason } = error;
+        self.shared.orders.tally().note_fault(&placement.remote, severity);
         match severity {
             Severity::Passing => tracing::warn!("order {}: trying again: {reason}", self.handle),
             Severity::Final | Severity::Remote => {

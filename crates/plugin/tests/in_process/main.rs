@@ -8,6 +8,7 @@ mod clean_up;
 mod clocks;
 mod interruptions;
 mod layers;
+mod metrics;
 mod operator;
 mod payments;
 mod probes;

@@ -86,6 +86,14 @@ impl Served {
         self.get_with(path, "").await
     }
 
+    /// The metrics, from their own listener.
+    pub async fn metrics(&self) -> String {
+        let address = self.metrics.expect("metrics_listen is set");
+        let answer = send(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(answer.status, 200);
+        answer.text()
+    }
+
     /// Posts JSON.
     pub async fn post(&self, path: &str, json: &str) -> Answer {
         let length = json.len();

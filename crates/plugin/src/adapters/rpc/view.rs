@@ -196,11 +196,10 @@ pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
     };
     let leftovers: Vec<_> =
         leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
-    let (owed, refunded_at) = match state {
-        State::Failed { refunded_at: None, .. } => (Some(terms.amount_msat), None),
-        State::Failed { refunded_at, .. } => (None, *refunded_at),
-        State::Provisioned { handover, .. } => (None, handover.refunded_at),
-        _ => (None, None),
+    let refunded_at = match state {
+        State::Failed { refunded_at, .. } => *refunded_at,
+        State::Provisioned { handover, .. } => handover.refunded_at,
+        _ => None,
     };
     json!({
         "invoice_id": id,
@@ -209,7 +208,7 @@ pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
         "node_count": terms.node_count,
         "hours": terms.hours,
         "amount_msat": terms.amount_msat,
-        "to_pay_back_msat": owed,
+        "to_pay_back_msat": shown.order.owed_msat(),
         "refunded_at": refunded_at,
         "created_at": created_at,
         "invoice_expires_at": invoice_expires_at,
