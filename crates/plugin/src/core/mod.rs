@@ -15,6 +15,7 @@
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! admission                        who may order
+//! node_watch                       whether the node can be paid
 //! routes                           the gateway's route table
 //! probes                           the health of environments that were handed over
 //! archive                          orders that have ended
@@ -33,6 +34,7 @@ pub mod clocks;
 pub mod error;
 pub mod expired_orders;
 pub mod interfaces;
+pub mod node_watch;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;

@@ -12,14 +12,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::admission::Admission;
 use super::archive::Archivist;
 use super::availability::{Availability, HoldLimits};
-use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile};
+use super::interfaces::{
+    Clock, Invoices, NodeCondition, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile,
+};
+use super::node_watch::NodeWatch;
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
 use super::probes::Probes;
 use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
-use super::sales::Sales;
+use super::sales::{Sales, Sources};
 use super::status_watch::StatusWatch;
 use super::worker::Workers;
 
@@ -33,6 +36,8 @@ const START_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub struct Backends {
     /// The node's invoices.
     pub invoices: Arc<dyn Invoices>,
+    /// The node's own condition.
+    pub node: Arc<dyn NodeCondition>,
     /// The stored orders.
     pub store: Arc<dyn OrderStore>,
     /// The remotes.
@@ -56,6 +61,8 @@ pub struct Shop {
     pub availability: Arc<Availability>,
     /// The health of environments that were handed over.
     pub probes: Arc<Probes>,
+    /// Whether the node can be paid.
+    pub node: Arc<NodeWatch>,
     /// New orders.
     pub sales: Arc<Sales>,
     /// The operator's actions.
@@ -73,6 +80,7 @@ pub struct Shop {
 pub struct Background {
     orders: Arc<OrderBook>,
     availability: Arc<Availability>,
+    node: Arc<NodeWatch>,
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
     products: ProductsPublisher,
@@ -85,7 +93,7 @@ pub struct Background {
 impl Shop {
     /// Puts the shop together. Nothing happens before [`Background::run`]. Fails on settings that describe no catalogue.
     pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
-        let Backends { invoices, store, remotes, route_file, products, ticket_key, clock } = backends;
+        let Backends { invoices, node, store, remotes, route_file, products, ticket_key, clock } = backends;
         let catalogue = settings.catalogue()?;
         let (request_work, to_work) = mpsc::unbounded_channel();
         let orders = Arc::new(OrderBook::new(
@@ -113,9 +121,13 @@ impl Shop {
             Arc::clone(&availability),
             settings.remotes.iter().map(|remote| remote.name.clone()).collect(),
         ));
+        let node = Arc::new(NodeWatch::new(node, Arc::clone(&clock), settings.node.require_inbound));
         let sales = Arc::new(Sales::new(
-            Arc::clone(&orders),
-            Arc::clone(&availability),
+            Sources {
+                orders: Arc::clone(&orders),
+                availability: Arc::clone(&availability),
+                node: Arc::clone(&node),
+            },
             invoices,
             Arc::clone(&clock),
             Admission::new(ticket_key, Arc::clone(&clock), &settings.shop),
@@ -132,6 +144,7 @@ impl Shop {
         let background = Background {
             orders: Arc::clone(&orders),
             availability: Arc::clone(&availability),
+            node: Arc::clone(&node),
             workers: Arc::new(Workers::new(
                 Arc::clone(&orders),
                 Arc::clone(&availability),
@@ -153,6 +166,7 @@ impl Shop {
             to_work,
         };
         let shop = Self {
+            node,
             sales,
             operator: Operator::new(
                 Arc::clone(&orders),
@@ -175,12 +189,23 @@ impl Background {
     /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes, probes and archives, for as long as
     /// the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, products, probes, archivist, remotes, to_work } =
-            self;
+        let Self {
+            orders,
+            availability,
+            node,
+            workers,
+            routes,
+            products,
+            probes,
+            archivist,
+            remotes,
+            to_work,
+        } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
             sweep(&orders, &availability),
+            node.run(),
             products.run(),
             probes.run(),
             archivist.run(),
