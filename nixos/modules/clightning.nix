@@ -50,6 +50,18 @@ let
     done
   '';
 
+  awaitChain = pkgs.writeShellApplication {
+    name = "bitcoind-synchronised";
+    runtimeInputs = [
+      cfg.bitcoin.package
+      pkgs.coreutils
+      pkgs.jq
+    ];
+    text = builtins.readFile ./bitcoind-synchronised.sh;
+  };
+  # What a node has once it was started.
+  database = if cfg.postgresql.enable then "hsm_secret" else "lightningd.sqlite3";
+
   backup = lib.concatStringsSep " " (
     [
       "${pkgs.writeShellScript "clightning-backup" (builtins.readFile ./clightning-backup.sh)}"
@@ -271,7 +283,12 @@ in
       ];
     };
 
-    environment.systemPackages = [ (lib.hiPrio cli) ];
+    environment.systemPackages = [
+      (lib.hiPrio cli)
+      # lightning-hsmtool, for recovery.
+      cfg.package
+      pkgs.jq
+    ];
 
     users.users.${cfg.user} = {
       isSystemUser = true;
@@ -286,12 +303,41 @@ in
       mode = "0700";
     };
 
+    # During the first synchronisation this takes hours or days, and Core Lightning waits for it.
+    systemd.services.bitcoind-synchronised = {
+      description = "Wait for the chain before Core Lightning's first start";
+      requires = [ cfg.bitcoin.unit ];
+      after = [ cfg.bitcoin.unit ];
+      unitConfig.RequiresMountsFor = [ cfg.dataDir ];
+      environment.LIGHTNING_NETWORK = cfg.network;
+      serviceConfig =
+        hardening.base
+        // hardening.internet
+        // hardening.loopback
+        // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          User = cfg.user;
+          Group = cfg.user;
+          SupplementaryGroups = [ cfg.bitcoin.group ];
+          ReadOnlyPaths = [ cfg.dataDir ];
+          EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
+          ExecStart = "${lib.getExe awaitChain} ${cfg.dataDir}/\${LIGHTNING_NETWORK}/${database} ${cfg.bitcoin.dataDir}";
+          TimeoutStartSec = "infinity";
+        };
+    };
+
     systemd.services.clightning = {
       description = "Core Lightning";
       wantedBy = [ "multi-user.target" ];
-      requires = [ cfg.bitcoin.unit ] ++ optional cfg.postgresql.enable "postgresql.target";
+      requires = [
+        cfg.bitcoin.unit
+        "bitcoind-synchronised.service"
+      ]
+      ++ optional cfg.postgresql.enable "postgresql.target";
       after = [
         cfg.bitcoin.unit
+        "bitcoind-synchronised.service"
         "network-online.target"
       ]
       ++ optional cfg.postgresql.enable "postgresql.target";

@@ -95,7 +95,7 @@ def test_a_shop_from_nothing(deploy: Command, ami: str, token: Path, aws: StandI
             "DEPLOY_LNPLAYLIVE_FRONTEND": True,
             "domain": "shop.example",
             "network": "bitcoin",
-            "announce": "shop.example:9735",
+            "announce": [f"{made['address']}:9735", "shop.example:9735"],
             "state_volume": True,
             "email": "me@shop.example",
         },

@@ -4,6 +4,7 @@ lib.filter (
   name:
   lib.any (prefix: lib.hasPrefix prefix name) [
     "bitcoind-lnplaylive"
+    "bitcoind-synchronised"
     "caddy."
     "clightning"
     "lnplaylive"

@@ -148,6 +148,7 @@ VIEWS: dict[str, View] = {
     "fontconfig": View(scripts={"fc-cache": "#!/bin/sh\n"}),
     "gawk": View(debian=("gawk",), links={"awk": "gawk"}),
     "glibc": View(debian=("libc-bin",), data={"etc/rpc": "/debian-etc/rpc"}),
+    "getconf-glibc": debian("libc-bin:getconf"),
     "gnugrep": debian("grep"),
     "gnused": debian("sed"),
     "gnutar": debian("tar"),

@@ -89,6 +89,7 @@ fn open_shop(
     let products = products.map(|path| Arc::new(ProductsFileAt(path)) as Arc<dyn ProductsOutlet>);
     let backends = Backends {
         invoices: Arc::clone(&node) as _,
+        node: Arc::clone(&node) as _,
         store: node,
         remotes: Arc::new(remotes),
         route_file,
@@ -104,5 +105,7 @@ async fn on_invoice_payment(plugin: Handle, notification: Value) -> anyhow::Resu
     let payment = notification.get("invoice_payment").unwrap_or(&notification);
     let label = payment.get("label").and_then(Value::as_str).context("invoice_payment without a label")?;
     plugin.state().orders.on_payment(label).await;
+    // A payment changes what can be received.
+    plugin.state().node.ask_soon();
     Ok(())
 }

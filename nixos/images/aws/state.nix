@@ -112,6 +112,7 @@ in
     lib.genAttrs
       [
         "bitcoind-lnplaylive"
+        "bitcoind-synchronised"
         "caddy"
         "clightning"
         "lnplaylive-culler"

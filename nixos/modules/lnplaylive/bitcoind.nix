@@ -14,6 +14,18 @@ let
   # bitcoind writes a new cookie at each start. It is outside the data directory, which no other user may enter.
   cookieDir = "/run/bitcoin-rpc";
   cookie = "${cookieDir}/cookie";
+  # For bitcoind, and for bitcoin-cli on this machine: what is known only at the start.
+  atStart = pkgs.writeShellApplication {
+    name = "bitcoind-settings";
+    runtimeInputs = [
+      pkgs.coreutils
+      pkgs.getconf
+    ];
+    text = builtins.readFile ./bitcoind-settings.sh;
+  };
+  cli = pkgs.writeShellScriptBin "bitcoin-cli" ''
+    exec ${cfg.bitcoind.package}/bin/bitcoin-cli -datadir=${cookieDir} "$@"
+  '';
   chain = if cfg.network == "bitcoin" then "main" else cfg.network;
 in
 {
@@ -25,9 +37,12 @@ in
       description = "Size of the blocks to keep, in MiB. A node that was off for longer than these blocks cover cannot catch up.";
     };
     dbCacheMiB = lib.mkOption {
-      type = lib.types.ints.between 4 16384;
-      default = 450;
-      description = "Size of the UTXO cache, in MiB. A larger cache makes the first synchronisation faster.";
+      type = lib.types.nullOr (lib.types.ints.between 4 16384);
+      default = null;
+      description = ''
+        Size of the UTXO cache, in MiB. A larger cache makes the first synchronisation faster. By default it is a quarter of the
+        machine's memory, from 450 to 4096 MiB, determined when bitcoind starts.
+      '';
     };
   };
 
@@ -37,8 +52,8 @@ in
       inherit (cfg.bitcoind) package;
       inherit dataDir user;
       prune = cfg.bitcoind.pruneMiB;
-      dbCache = cfg.bitcoind.dbCacheMiB;
       extraConfig = ''
+        includeconf=${cookieDir}/start.conf
         server=1
         rpccookiefile=${cookie}
         rpccookieperms=group
@@ -61,6 +76,8 @@ in
       dataDir = "${pkgs.writeTextDir "bitcoin.conf" "rpccookiefile=${cookie}\n"}";
     };
 
+    environment.systemPackages = [ (lib.hiPrio cli) ];
+
     users.groups.${group} = { };
     # The cookie inherits the directory's group.
     systemd.tmpfiles.settings.lnplaylive-bitcoind.${cookieDir}.d = {
@@ -69,7 +86,10 @@ in
     };
 
     systemd.services.bitcoind-lnplaylive = {
-      environment.BITCOIN_CHAIN = chain;
+      environment = {
+        BITCOIN_CHAIN = chain;
+        DB_CACHE_MIB = if cfg.bitcoind.dbCacheMiB == null then "auto" else toString cfg.bitcoind.dbCacheMiB;
+      };
       unitConfig.RequiresMountsFor = [ dataDir ];
       serviceConfig = lib.mapAttrs (_: lib.mkForce) (
         hardening.base
@@ -80,6 +100,7 @@ in
           # Needs a shell, to run systemd-notify.
           NotifyAccess = "all";
           EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
+          ExecStartPre = "${lib.getExe atStart} ${cookieDir} ${cookie}";
           ReadWritePaths = [
             dataDir
             cookieDir

@@ -227,14 +227,17 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
     )
 
 
-def differences(ec2: "EC2Client", current: Instance, wanted: Wanted) -> list[str]:
+def differences(ec2: "EC2Client", present: Present, wanted: Wanted) -> list[str]:
     """Returns how the current instance differs from the desired one. Only a replacement changes it."""
-    differs = []
+    current, differs = present.current, []
+    if current is None:
+        return differs
+    ip = present.address.ip if present.address else None
     if wanted.ami not in (None, current.ami):
         differs.append(f"AMI {current.ami}")
     if wanted.type not in (None, current.type):
         differs.append(f"instance type {current.type}")
-    if wanted.data is not None and wanted.data.text != instances.read_user_data(ec2, current.id).text:
+    if wanted.data is not None and wanted.data.announcing(ip).text != instances.read_user_data(ec2, current.id).text:
         differs.append("user-data")
     return differs
 
@@ -244,7 +247,7 @@ def deploy(
 ) -> Deployed:
     """Runs the steps of `plan`. If one fails, everything created so far stays for the next run."""
     prepared = prepare(ec2, present, wanted, steps)
-    differs = differences(ec2, present.current, wanted) if present.current and not wanted.replace else []
+    differs = differences(ec2, present, wanted) if present.current and not wanted.replace else []
     run = _Run(ec2, present, wanted, prepared, patience)
     for step in steps:
         report(str(step))
@@ -344,7 +347,7 @@ class _Run:
             type=self._have(self._prepared.type),
             subnet=self._subnet.id,
             group=self._have(self._group).id,
-            data=self._prepared.data,
+            data=self._prepared.data.announcing(self._address.ip if self._address else None),
             root_gib=self._wanted.root_gib,
             key_name=self._prepared.key_name,
         )

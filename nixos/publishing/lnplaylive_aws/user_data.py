@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,9 @@ from .errors import StopError
 LIMIT = 16 * 1024
 # A token has some hundred bytes; a longer file is not a token.
 TOKEN_LIMIT = 8 * 1024
+
+# Stands for the instance's address, which is known only when it is allocated.
+ELASTIC_IP = "ELASTIC_IP"
 
 Network = Literal["bitcoin", "signet", "regtest"]
 InstanceKind = Literal["virtual-machine", "container"]
@@ -27,6 +30,12 @@ class UserData:
 
     text: str
     domain: str | None
+
+    def announcing(self, ip: str | None) -> "UserData":
+        """The document with the Elastic IP address where it has its placeholder. Without an address, that entry is left out."""
+        if ip is None:
+            return replace(self, text=re.sub(rf'"{ELASTIC_IP}:\d+",? *', "", self.text))
+        return replace(self, text=self.text.replace(f'"{ELASTIC_IP}:', f'"{ip}:'))
 
     def __repr__(self) -> str:
         """Omits the text, which contains tokens."""
@@ -48,11 +57,12 @@ def build(
     """Builds the user-data of a shop. Rejects what the image would reject at boot, minutes later."""
     if not DOMAIN.fullmatch(domain):
         raise StopError(f"--domain {domain!r} is not a host name, such as shop.example")
-    host: dict[str, str | bool] = {
+    host: dict[str, str | bool | list[str]] = {
         "DEPLOY_LNPLAYLIVE_FRONTEND": True,
         "domain": domain,
         "network": network,
-        "announce": f"{domain}:9735",
+        # Not every node looks names up.
+        "announce": [f"{ELASTIC_IP}:9735", f"{domain}:9735"],
         "state_volume": True,
     }
     if email is not None:

@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use jiff::Timestamp;
+use lnplaylive_core::readiness::NodeReport;
 use lnplaylive_core::{Order, OrderId, Settings};
 use lnplaylive_plugin::adapters::rpc;
 use lnplaylive_plugin::core::interfaces::{
-    ArchivePart, Clock, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OrderList, OrderStore,
-    Record, Records, Removal, RemoveIf,
+    ArchivePart, Clock, InvoiceStatus, Invoices, Lookup, MadeInvoice, NewInvoice, NodeCondition, NodeError,
+    OrderList, OrderStore, Record, Records, Removal, RemoveIf,
 };
 use lnplaylive_plugin::core::{Backends, Shop};
 use provisioner::Provisioner;
@@ -49,6 +50,7 @@ async fn open() -> Arc<Shop> {
     store.0.get_mut().expect("nobody has it").insert(order.id, order);
     let backends = Backends {
         invoices: Arc::new(NoInvoices),
+        node: Arc::new(NoInvoices),
         store: Arc::new(store),
         remotes: Arc::new(Provisioner::new(&settings, state_dir.path()).expect("no remotes")),
         route_file: None,
@@ -136,8 +138,14 @@ impl OrderStore for Store {
 #[derive(Debug)]
 struct NoInvoices;
 
+impl NodeCondition for NoInvoices {
+    fn report(&self) -> BoxFuture<'_, Result<NodeReport, NodeError>> {
+        refused()
+    }
+}
+
 impl Invoices for NoInvoices {
-    fn create<'a>(&'a self, _: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
+    fn create<'a>(&'a self, _: NewInvoice<'a>) -> BoxFuture<'a, Result<MadeInvoice, NodeError>> {
         refused()
     }
 

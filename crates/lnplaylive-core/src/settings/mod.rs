@@ -41,6 +41,9 @@ pub struct Settings {
     /// The products. Default: A to D.
     #[serde(default = "default_products")]
     pub products: Vec<Product>,
+    /// The shop's Lightning node.
+    #[serde(default)]
+    pub node: Node,
     /// Provisioning of environments.
     #[serde(default)]
     pub provisioning: Provisioning,
@@ -143,6 +146,15 @@ impl Shop {
         let days = self.closed_retention_days;
         (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days)))
     }
+}
+
+/// Settings about the shop's Lightning node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Refuses orders that are larger than what the node's channels can receive, and all orders while it has no channel that
+    /// can receive anything. Default: true, except on regtest.
+    pub require_inbound: Option<bool>,
 }
 
 /// Settings of provisioning.

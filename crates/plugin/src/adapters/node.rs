@@ -1,21 +1,33 @@
 //! The node's RPC, as far as we call it. Each call has its own connection and is bounded in time.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cln_rpc::model::requests::{
     DatastoreMode, DatastoreRequest, DeldatastoreRequest, DelinvoiceRequest, DelinvoiceStatus,
-    InvoiceRequest, ListdatastoreRequest, ListinvoicesRequest,
+    GetinfoRequest, InvoiceRequest, ListdatastoreRequest, ListinvoicesRequest,
 };
-use cln_rpc::model::responses::{ListdatastoreDatastore, ListinvoicesInvoicesStatus};
+use cln_rpc::model::responses::{
+    GetinfoAddress, InvoiceResponse, ListdatastoreDatastore, ListinvoicesInvoicesStatus,
+};
 use cln_rpc::primitives::{Amount, AmountOrAny};
 use cln_rpc::{RpcError, TypedRequest};
 use daemon_rpc::Lightningd;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use serde::Serialize;
+use lnplaylive_core::readiness::{Chain, Channel, InvoiceWarning, NodeReport, SyncState};
+use lnplaylive_core::settings::url_host;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use thiserror::Error;
 
-use crate::core::interfaces::{InvoiceStatus, Invoices, NewInvoice, NodeError, Removal, RemoveIf};
+use crate::core::interfaces::{
+    InvoiceStatus, Invoices, MadeInvoice, NewInvoice, NodeCondition, NodeError, Removal, RemoveIf,
+};
+
+/// Time-out of the calls about the node's condition. They are repeated, so a slow one may be given up.
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// lightningd's error codes (`common/jsonrpc_errors.h`).
 mod code {
@@ -40,6 +52,14 @@ enum CallError {
 }
 
 impl CallError {
+    fn new(method: &str, RpcError { code, message, .. }: RpcError) -> Self {
+        let method = method.to_owned();
+        match code {
+            Some(code) => Self::Refused { method, code, message },
+            None => Self::NoAnswer { method, reason: message },
+        }
+    }
+
     fn has_code(&self, codes: &[i32]) -> bool {
         matches!(self, Self::Refused { code, .. } if codes.contains(code))
     }
@@ -81,11 +101,15 @@ impl Node {
         R: TypedRequest + Serialize + std::fmt::Debug + Sync,
         R::Response: DeserializeOwned + std::fmt::Debug,
     {
-        let method = request.method();
-        self.rpc.call_typed(request).await.map_err(|RpcError { code, message, .. }| match code {
-            Some(code) => CallError::Refused { method: method.to_owned(), code, message },
-            None => CallError::NoAnswer { method: method.to_owned(), reason: message },
-        })
+        self.rpc.call_typed(request).await.map_err(|error| CallError::new(request.method(), error))
+    }
+
+    /// Calls a method without parameters by its name.
+    async fn call_named<T>(&self, method: &str) -> Result<T, CallError>
+    where
+        T: DeserializeOwned + std::fmt::Debug,
+    {
+        self.rpc.call(method, json!({})).await.map_err(|error| CallError::new(method, error))
     }
 
     /// Writes a datastore key that must be new; returns its generation.
@@ -135,8 +159,82 @@ impl Node {
     }
 }
 
+/// The answer of `listpeerchannels`, as far as we read it. Not cln-rpc's, which knows no states of later releases.
+#[derive(Debug, Deserialize)]
+struct PeerChannels {
+    channels: Vec<PeerChannel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PeerChannel {
+    state: String,
+    peer_connected: bool,
+    #[serde(default)]
+    receivable_msat: u64,
+    #[serde(default)]
+    spendable_msat: u64,
+}
+
+/// The answer of `getchaininfo`, the method of lightningd's Bitcoin backend (`plugins/bcli.c`).
+#[derive(Debug, Deserialize)]
+struct ChainInfo {
+    headercount: u32,
+    blockcount: u32,
+}
+
+impl NodeCondition for Node {
+    fn report(&self) -> BoxFuture<'_, Result<NodeReport, NodeError>> {
+        let node = Self { rpc: self.rpc.with_timeout(CONDITION_TIMEOUT) };
+        async move {
+            let info = node.call(&GetinfoRequest {}).await?;
+            let channels: PeerChannels = node.call_named("listpeerchannels").await?;
+            // Only for the operator and the page; a backend other than Core Lightning's own need not have it.
+            let chain = node.call_named::<ChainInfo>("getchaininfo").await.ok();
+            Ok(NodeReport {
+                id: info.id.to_string(),
+                network: info.network,
+                height: info.blockheight,
+                sync: match (info.warning_bitcoind_sync, info.warning_lightningd_sync) {
+                    (Some(_), _) => SyncState::BitcoindSync,
+                    (None, Some(_)) => SyncState::LightningdSync,
+                    (None, None) => SyncState::Synchronised,
+                },
+                chain: chain.map(|chain| Chain { blocks: chain.blockcount, headers: chain.headercount }),
+                peers: info.num_peers,
+                channels: channels.channels.into_iter().map(Channel::from).collect(),
+                addresses: info.address.iter().map(announced).collect(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl From<PeerChannel> for Channel {
+    fn from(channel: PeerChannel) -> Self {
+        let PeerChannel { state, peer_connected: connected, receivable_msat, spendable_msat } = channel;
+        Self { state, connected, receivable_msat, spendable_msat }
+    }
+}
+
+/// An announced address, as one would connect to it.
+fn announced(address: &GetinfoAddress) -> String {
+    let host = address.address.as_deref().unwrap_or_default();
+    format!("{}:{}", url_host(host), address.port)
+}
+
+fn warnings(answer: &InvoiceResponse) -> BTreeSet<InvoiceWarning> {
+    let given = [
+        (&answer.warning_capacity, InvoiceWarning::Capacity),
+        (&answer.warning_offline, InvoiceWarning::Offline),
+        (&answer.warning_deadends, InvoiceWarning::Deadends),
+        (&answer.warning_private_unused, InvoiceWarning::PrivateUnused),
+        (&answer.warning_mpp, InvoiceWarning::Mpp),
+    ];
+    given.into_iter().filter(|(text, _)| text.is_some()).map(|(_, warning)| warning).collect()
+}
+
 impl Invoices for Node {
-    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<MadeInvoice, NodeError>> {
         async move {
             let request = InvoiceRequest {
                 label: invoice.label.to_owned(),
@@ -149,7 +247,8 @@ impl Invoices for Node {
                 exposeprivatechannels: None,
                 fallbacks: None,
             };
-            Ok(self.call(&request).await?.bolt11)
+            let answer = self.call(&request).await?;
+            Ok(MadeInvoice { warnings: warnings(&answer), bolt11: answer.bolt11 })
         }
         .boxed()
     }

@@ -7,6 +7,7 @@ use lnplaylive_core::catalogue::QuoteError;
 use lnplaylive_core::customisation::CustomisationError;
 use lnplaylive_core::holds::Share;
 use lnplaylive_core::order::Refused;
+use lnplaylive_core::readiness::Obstacle;
 use lnplaylive_core::ticket::TicketError;
 use thiserror::Error;
 
@@ -91,6 +92,14 @@ pub enum ShopError {
         share: Share,
         /// Seconds until the first of these orders expires, at least 1.
         retry_after_secs: i64,
+    },
+    /// The node cannot be paid yet, or not as much.
+    #[error("{obstacle}")]
+    NotPayable {
+        /// What stands in the way.
+        obstacle: Obstacle,
+        /// The most hours of the product that can be paid now; 0 if not even the fewest that are sold can.
+        payable_hours: u32,
     },
     /// Remotes answer, but environments do not work on them: their breakers are open.
     #[error("nothing can be sold now: environments do not work on any remote; try again later")]

@@ -1,5 +1,6 @@
 //! The core's surroundings, as traits over plain data.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use lnplaylive_core::health::Answer;
 use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
+use lnplaylive_core::readiness::{InvoiceWarning, NodeReport};
 use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
 use provisioner::{Deployed, Placed, RemoteReport};
 use thiserror::Error;
@@ -73,16 +75,31 @@ pub struct NewInvoice<'a> {
     pub expiry_secs: u32,
 }
 
+/// An invoice that was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MadeInvoice {
+    /// BOLT 11 text.
+    pub bolt11: String,
+    /// The node's warnings that it may be hard to pay.
+    pub warnings: BTreeSet<InvoiceWarning>,
+}
+
 /// The node's invoices.
 pub trait Invoices: Debug + Send + Sync {
-    /// Makes an invoice and returns it as BOLT 11 text.
-    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>>;
+    /// Makes an invoice.
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<MadeInvoice, NodeError>>;
 
     /// State of the invoice with this label.
     fn status<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<InvoiceStatus, NodeError>>;
 
     /// Removes an invoice if it has the given state, in one step: an invoice that was paid meanwhile stays.
     fn remove<'a>(&'a self, label: &'a str, when: RemoveIf) -> BoxFuture<'a, Result<Removal, NodeError>>;
+}
+
+/// The node's own condition.
+pub trait NodeCondition: Debug + Send + Sync {
+    /// Asks the node for its synchronisation and its channels. Bounded in time.
+    fn report(&self) -> BoxFuture<'_, Result<NodeReport, NodeError>>;
 }
 
 /// The two lists of order records that are read whole. Neither grows with what was ever sold: orders that have ended are in

@@ -16,6 +16,7 @@
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
 //! admission                        who may order
+//! node_watch                       whether the node can be paid
 //! routes                           the gateway's route table
 //! probes                           the health of environments that were handed over
 //! archive                          orders that have ended
@@ -35,6 +36,7 @@ pub mod clocks;
 pub mod error;
 pub mod expired_orders;
 pub mod interfaces;
+pub mod node_watch;
 pub mod observer;
 pub mod operator;
 pub mod order_book;

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::admission::Admission;
 use super::availability::Availability;
 use super::error::ShopError;
-use super::interfaces::{Clock, Invoices, NewInvoice, NodeError};
+use super::interfaces::{Clock, Invoices, MadeInvoice, NewInvoice, NodeError};
+use super::node_watch::NodeWatch;
 use super::order_book::{OrderBook, START_TIMEOUT, whole_seconds};
 use super::storefront::{Offer, Storefront};
 
@@ -52,11 +53,23 @@ pub struct NewOrder {
     pub expires_after: Timestamp,
 }
 
+/// What decides whether an order can be taken.
+#[derive(Debug)]
+pub struct Sources {
+    /// All open orders.
+    pub orders: Arc<OrderBook>,
+    /// Room on the remotes.
+    pub availability: Arc<Availability>,
+    /// Whether the node can be paid.
+    pub node: Arc<NodeWatch>,
+}
+
 /// The shop's counter.
 #[derive(Debug)]
 pub struct Sales {
     orders: Arc<OrderBook>,
     availability: Arc<Availability>,
+    node: Arc<NodeWatch>,
     invoices: Arc<dyn Invoices>,
     clock: Arc<dyn Clock>,
     admission: Admission,
@@ -79,8 +92,7 @@ struct Shown {
 impl Sales {
     /// Sells what is in the catalogue.
     pub fn new(
-        orders: Arc<OrderBook>,
-        availability: Arc<Availability>,
+        Sources { orders, availability, node }: Sources,
         invoices: Arc<dyn Invoices>,
         clock: Arc<dyn Clock>,
         admission: Admission,
@@ -88,7 +100,7 @@ impl Sales {
         settings: ShopSettings,
     ) -> Self {
         let (sold, shown) = (AtomicU64::default(), AsyncMutex::default());
-        Self { orders, availability, invoices, clock, admission, catalogue, settings, sold, shown }
+        Self { orders, availability, node, invoices, clock, admission, catalogue, settings, sold, shown }
     }
 
     /// The products, and the hours that can be bought.
@@ -100,7 +112,10 @@ impl Sales {
     async fn ready(&self) -> Result<(), ShopError> {
         let deadline = Instant::now() + START_TIMEOUT;
         self.orders.ready().await?;
-        self.availability.ready(deadline.saturating_duration_since(Instant::now())).await
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.availability.ready(left()).await?;
+        self.node.asked(left()).await;
+        Ok(())
     }
 
     /// All products and how much of each can be sold now.
@@ -111,10 +126,12 @@ impl Sales {
         let size = |p: &Product| Size { node_count: p.node_count, hours: self.catalogue.min_hours() };
         let sizes: Vec<_> = products.iter().map(size).collect();
         let offered = self.availability.offered(&sizes);
+        let readiness = self.node.readiness();
         let offer = |(product, (available_count, next_available_at)): (&Product, _)| Offer {
             product: product.clone(),
             available_count,
             next_available_at,
+            payable_hours: readiness.payable_hours(product, &self.catalogue),
         };
         Ok(products.iter().zip(offered).map(offer).collect())
     }
@@ -123,6 +140,7 @@ impl Sales {
     pub async fn storefront(&self) -> Result<Storefront, ShopError> {
         Ok(Storefront {
             offers: self.offers().await?,
+            awaited: self.node.readiness().awaited(),
             min_hours: self.catalogue.min_hours(),
             max_hours: self.catalogue.max_hours(),
             contact: self.settings.contact.clone(),
@@ -157,6 +175,16 @@ impl Sales {
         Ok(terms)
     }
 
+    /// Succeeds if the node can be paid for an order on these terms.
+    fn payable(&self, terms: &Terms) -> Result<(), ShopError> {
+        let readiness = self.node.readiness();
+        readiness.admit(terms.amount_msat).map_err(|obstacle| {
+            let product = self.catalogue.products().iter().find(|product| product.sku == terms.sku);
+            let hours = product.map_or(0, |product| readiness.payable_hours(product, &self.catalogue));
+            ShopError::NotPayable { obstacle, payable_hours: hours }
+        })
+    }
+
     /// Makes an order and its invoice, if there is room for what is ordered. The ticket is looked at once everything else
     /// is known to be right.
     pub async fn create_order(&self, wish: Wish<'_>) -> Result<NewOrder, ShopError> {
@@ -166,6 +194,7 @@ impl Sales {
             return Err(ShopError::NoRemotes);
         }
         self.ready().await?;
+        self.payable(&terms)?;
         let held_by = self.admission.admit(ticket)?;
         let permit = self.orders.unpaid_permit()?;
         let now = whole_seconds(self.clock.now());
@@ -192,7 +221,8 @@ impl Sales {
         let created = self.invoices.create(invoice).await;
         drop(stored);
         match created {
-            Ok(bolt11) => {
+            Ok(MadeInvoice { bolt11, warnings }) => {
+                self.node.note_warnings(amount_msat, warnings);
                 let expires_after = later(now, i64::from(hours) * 3600);
                 Ok(NewOrder { order, bolt11, expires_after })
             }

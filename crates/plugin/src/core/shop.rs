@@ -12,7 +12,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::admission::Admission;
 use super::archive::Archivist;
 use super::availability::{Availability, HoldLimits};
-use super::interfaces::{Clock, Invoices, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile};
+use super::interfaces::{
+    Clock, Invoices, NodeCondition, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile,
+};
+use super::node_watch::NodeWatch;
 use super::observer::Observer;
 use super::operator::Operator;
 use super::order_book::OrderBook;
@@ -20,7 +23,7 @@ use super::order_handle::{OrderHandle, Recorder};
 use super::probes::Probes;
 use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
-use super::sales::Sales;
+use super::sales::{Sales, Sources};
 use super::status_watch::StatusWatch;
 use super::tally::Tally;
 use super::worker::Workers;
@@ -35,6 +38,8 @@ const START_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub struct Backends {
     /// The node's invoices.
     pub invoices: Arc<dyn Invoices>,
+    /// The node's own condition.
+    pub node: Arc<dyn NodeCondition>,
     /// The stored orders.
     pub store: Arc<dyn OrderStore>,
     /// The remotes.
@@ -60,6 +65,8 @@ pub struct Shop {
     pub probes: Arc<Probes>,
     /// What the operator's monitoring sees.
     pub observer: Observer,
+    /// Whether the node can be paid.
+    pub node: Arc<NodeWatch>,
     /// New orders.
     pub sales: Arc<Sales>,
     /// The operator's actions.
@@ -77,6 +84,7 @@ pub struct Shop {
 pub struct Background {
     orders: Arc<OrderBook>,
     availability: Arc<Availability>,
+    node: Arc<NodeWatch>,
     workers: Arc<Workers>,
     routes: Arc<RoutesPublisher>,
     products: ProductsPublisher,
@@ -89,7 +97,7 @@ pub struct Background {
 impl Shop {
     /// Puts the shop together. Nothing happens before [`Background::run`]. Fails on settings that describe no catalogue.
     pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
-        let Backends { invoices, store, remotes, route_file, products, ticket_key, clock } = backends;
+        let Backends { invoices, node, store, remotes, route_file, products, ticket_key, clock } = backends;
         let catalogue = settings.catalogue()?;
         let remote_names = settings.remotes.iter().map(|remote| remote.name.as_str());
         let (request_work, to_work) = mpsc::unbounded_channel();
@@ -123,9 +131,13 @@ impl Shop {
             Arc::clone(&availability),
             settings.remotes.iter().map(|remote| remote.name.clone()).collect(),
         ));
+        let node = Arc::new(NodeWatch::new(node, Arc::clone(&clock), settings.node.require_inbound));
         let sales = Arc::new(Sales::new(
-            Arc::clone(&orders),
-            Arc::clone(&availability),
+            Sources {
+                orders: Arc::clone(&orders),
+                availability: Arc::clone(&availability),
+                node: Arc::clone(&node),
+            },
             invoices,
             Arc::clone(&clock),
             Admission::new(ticket_key, Arc::clone(&clock), &settings.shop),
@@ -142,6 +154,7 @@ impl Shop {
         let background = Background {
             orders: Arc::clone(&orders),
             availability: Arc::clone(&availability),
+            node: Arc::clone(&node),
             workers: Arc::new(Workers::new(
                 Arc::clone(&orders),
                 Arc::clone(&availability),
@@ -171,6 +184,7 @@ impl Shop {
         );
         let shop = Self {
             observer,
+            node,
             sales,
             operator: Operator::new(
                 Arc::clone(&orders),
@@ -193,12 +207,23 @@ impl Background {
     /// Reads the open orders, finds missed payments, sweeps, provisions, polls, publishes, probes and archives, for as long as
     /// the runtime lives.
     pub async fn run(self) {
-        let Self { orders, availability, workers, routes, products, probes, archivist, remotes, to_work } =
-            self;
+        let Self {
+            orders,
+            availability,
+            node,
+            workers,
+            routes,
+            products,
+            probes,
+            archivist,
+            remotes,
+            to_work,
+        } = self;
         tokio::join!(
             workers.run(to_work),
             poll(&availability, &routes, &*remotes),
             sweep(&orders, &availability),
+            node.run(),
             products.run(),
             probes.run(),
             archivist.run(),

@@ -2,7 +2,7 @@
 //!
 //! Time is tokio's, paused: it passes only while every task waits, so a test that spans days takes milliseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,15 @@ use lnplaylive_core::catalogue::Selection;
 use lnplaylive_core::health::Answer;
 use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
+use lnplaylive_core::readiness::{Chain, Channel, InvoiceWarning, NodeReport, SyncState};
 use lnplaylive_core::{
     ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Secret, Settings,
     State, TicketKey,
 };
 use lnplaylive_plugin::core::interfaces::{
-    ArchivePart, Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, NewInvoice, NodeError, OnProgress,
-    OrderList, OrderStore, ProductsOutlet, Record, Records, RemoteError, Remotes, Removal, RemoveIf,
-    RouteFile,
+    ArchivePart, Clock, DamagedRecord, InvoiceStatus, Invoices, Lookup, MadeInvoice, NewInvoice,
+    NodeCondition, NodeError, OnProgress, OrderList, OrderStore, ProductsOutlet, Record, Records,
+    RemoteError, Remotes, Removal, RemoveIf, RouteFile,
 };
 use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;
@@ -126,6 +127,12 @@ pub(crate) struct Data {
     pub(crate) probing: (usize, usize),
     /// Time and project of each probe.
     pub(crate) probes: Vec<(Timestamp, ProjectName)>,
+    /// What the node says about itself, if it is not that it does not answer; `None`: that all is well.
+    pub(crate) node: Option<Result<NodeReport, NodeError>>,
+    /// Number of times that it was asked.
+    pub(crate) node_asked: usize,
+    /// The node's warnings about new invoices.
+    pub(crate) invoice_warnings: BTreeSet<InvoiceWarning>,
     /// The route table's file.
     pub(crate) routes: Option<RouteTable>,
     /// What was published about the products, each with its time.
@@ -246,6 +253,7 @@ impl World {
     pub(crate) fn backends(self: &Arc<Self>) -> Backends {
         Backends {
             invoices: Arc::clone(self) as _,
+            node: Arc::clone(self) as _,
             store: Arc::clone(self) as _,
             remotes: Arc::clone(self) as _,
             route_file: Some(Arc::clone(self) as _),
@@ -551,8 +559,33 @@ impl Clock for World {
     }
 }
 
+/// A node on mainnet with this much to receive.
+pub(crate) fn node_report(receivable_msat: u64) -> NodeReport {
+    let state = "CHANNELD_NORMAL".to_owned();
+    NodeReport {
+        id: "02".repeat(33),
+        network: "bitcoin".into(),
+        height: 100,
+        sync: SyncState::Synchronised,
+        chain: Some(Chain { blocks: 100, headers: 100 }),
+        peers: 1,
+        channels: vec![Channel { state, connected: true, receivable_msat, spendable_msat: 0 }],
+        addresses: vec!["203.0.113.7:9735".into()],
+    }
+}
+
+impl NodeCondition for World {
+    // Not one of the calls that are counted: it belongs to no order.
+    fn report(&self) -> BoxFuture<'_, Result<NodeReport, NodeError>> {
+        let mut data = self.data();
+        data.node_asked += 1;
+        let answer = data.node.clone().unwrap_or_else(|| Ok(node_report(u64::MAX)));
+        std::future::ready(answer).boxed()
+    }
+}
+
 impl Invoices for World {
-    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<String, NodeError>> {
+    fn create<'a>(&'a self, invoice: NewInvoice<'a>) -> BoxFuture<'a, Result<MadeInvoice, NodeError>> {
         let lasts = SignedDuration::from_secs(invoice.expiry_secs.into());
         self.node("invoice.create", move |data| {
             // Counted from when it is made.
@@ -560,7 +593,7 @@ impl Invoices for World {
             let amount_msat = invoice.amount_msat;
             let entry = Invoice { amount_msat, expires_at, paid: false };
             data.invoices.insert(invoice.label.to_owned(), entry);
-            Ok("lnbcrt1".to_owned())
+            Ok(MadeInvoice { bolt11: "lnbcrt1".to_owned(), warnings: data.invoice_warnings.clone() })
         })
         .boxed()
     }

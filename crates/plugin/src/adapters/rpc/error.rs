@@ -2,6 +2,7 @@
 
 use lnplaylive_core::catalogue::QuoteError;
 use lnplaylive_core::customisation::CustomisationError;
+use lnplaylive_core::readiness::Obstacle;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -92,6 +93,22 @@ fn wire(error: ShopError) -> (i32, Value) {
             let data = json!({ "kind": "unpaid_limit", "share": share.name(), "retry_after_secs": retry_after_secs });
             (7011, data)
         }
+        ShopError::NotPayable { obstacle: Obstacle::NotOpenYet(awaited), .. } => {
+            let mut data = json!(awaited);
+            data["kind"] = json!("not_open_yet");
+            (7012, data)
+        }
+        ShopError::NotPayable {
+            obstacle: Obstacle::TooLargeToReceive { largest_payable_msat },
+            payable_hours,
+        } => {
+            let data = json!({
+                "kind": "too_large_to_receive",
+                "largest_payable_msat": largest_payable_msat,
+                "payable_hours": payable_hours,
+            });
+            (7013, data)
+        }
         ShopError::RemotesFailing | ShopError::Remote(_) => (7008, json!({ "kind": "remote_failed" })),
     }
 }
@@ -126,6 +143,7 @@ mod tests {
     use lnplaylive_core::catalogue::Selection;
     use lnplaylive_core::holds::Share;
     use lnplaylive_core::order::Severity;
+    use lnplaylive_core::readiness::Awaited;
     use lnplaylive_core::ticket::TicketError;
 
     use super::*;
@@ -181,6 +199,22 @@ mod tests {
                 ShopError::UnpaidLimit { share: Share::WithoutTicket, retry_after_secs: 9 },
                 7011,
                 json!({"kind": "unpaid_limit", "share": "without_ticket", "retry_after_secs": 9}),
+            ),
+            (
+                ShopError::NotPayable {
+                    obstacle: Obstacle::NotOpenYet(Awaited::LightningdSync { blocks: 1, headers: None }),
+                    payable_hours: 0,
+                },
+                7012,
+                json!({"kind": "not_open_yet", "awaited": "lightningd_sync", "blocks": 1, "headers": null}),
+            ),
+            (
+                ShopError::NotPayable {
+                    obstacle: Obstacle::TooLargeToReceive { largest_payable_msat: 9 },
+                    payable_hours: 2,
+                },
+                7013,
+                json!({"kind": "too_large_to_receive", "largest_payable_msat": 9, "payable_hours": 2}),
             ),
             (ShopError::Starting, INTERNAL, json!({"kind": "starting"})),
             (NodeError::Refused("why".into()).into(), INTERNAL, json!({"kind": "node_unavailable"})),

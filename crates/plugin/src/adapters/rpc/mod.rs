@@ -72,6 +72,8 @@ methods! {
     "lnplayops-extend" "invoice_id hours" "Add hours to the life of an environment" => operator::extend;
     "lnplayops-forget" "invoice_id project"
         "Stop trying to remove what an abandoned placement of an order has left on a remote" => operator::forget;
+    "lnplayops-node" "" "Whether the shop's node can be paid: synchronisation, channels, the largest order"
+        => operator::node;
     "lnplayops-remotes" "" "Health and load of the remotes" => operator::remotes;
 }
 

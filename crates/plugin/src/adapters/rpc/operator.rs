@@ -181,6 +181,13 @@ pub(super) async fn forget(shop: &Arc<Shop>, params: Value) -> Answer {
     Ok(view::operator_detail(&snapshot, shop.clock.now()))
 }
 
+pub(super) async fn node(shop: &Arc<Shop>, params: Value) -> Answer {
+    Params::read(params, &[])?;
+    // Without an answer, the last one is shown; `last_error` and `as_of` tell.
+    drop(shop.node.ask().await);
+    Ok(view::node(&shop.node.state(), shop.node.require_inbound(), shop.sales.catalogue()))
+}
+
 pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
     Params::read(params, &[])?;
     let reports = shop.availability.poll_remotes().await;

@@ -1,13 +1,17 @@
 //! Orders and offers as JSON, for buyers and for the operator.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use lnplaylive_core::health::Condition;
 use lnplaylive_core::order::{Handover, Replaced};
 use lnplaylive_core::progress::{Progress, Step};
-use lnplaylive_core::{ChannelSetup, CoinDistribution, Health, Order, State};
+use lnplaylive_core::readiness::{NodeReport, Standing};
+use lnplaylive_core::{Catalogue, ChannelSetup, CoinDistribution, Health, Order, State};
 use serde_json::{Value, json};
 
 use crate::core::Snapshot;
+use crate::core::node_watch::NodeState;
 use crate::core::storefront::{Offer, Storefront};
 
 /// The plugin's version, as buyers see it.
@@ -38,7 +42,9 @@ fn share(step: &str, done: u32, total: u32) -> u32 {
 /// What is sold: the answer of `lnplaylive-products`.
 pub(crate) fn storefront(shown: &Storefront) -> Value {
     json!({
-        "products": shown.offers.iter().map(offer).collect::<Vec<_>>(),
+        "open": shown.awaited.is_none(),
+        "not_open_yet": shown.awaited,
+        "products": shown.offers.iter().map(|one| offer(one, shown.awaited.is_none())).collect::<Vec<_>>(),
         "min_hours": shown.min_hours,
         "max_hours": shown.max_hours,
         "coin_distributions": CoinDistribution::ALL,
@@ -48,15 +54,79 @@ pub(crate) fn storefront(shown: &Storefront) -> Value {
 }
 
 /// A product and its availability.
-fn offer(offer: &Offer) -> Value {
-    let Offer { product, available_count, next_available_at } = offer;
+fn offer(offer: &Offer, open: bool) -> Value {
+    let Offer { product, available_count, next_available_at, payable_hours } = offer;
+    // In the order in which createorder refuses.
+    let reason = if !open {
+        Some("not_open_yet")
+    } else if *payable_hours == 0 {
+        Some("too_large_to_receive")
+    } else if *available_count == 0 {
+        Some("sold_out")
+    } else {
+        None
+    };
     json!({
         "sku": product.sku,
         "node_count": product.node_count,
         "msat_per_node_hour": product.msat_per_node_hour,
-        "available": *available_count > 0,
+        "available": reason.is_none(),
+        "unavailable_because": reason,
+        "payable_hours": payable_hours,
         "available_count": available_count,
         "next_available_at": next_available_at,
+    })
+}
+
+/// The node's condition, for the operator: the answer of `lnplayops-node`.
+pub(super) fn node(known: &NodeState, require_inbound: Option<bool>, catalogue: &Catalogue) -> Value {
+    let report = known.last.as_ref().map(|(_, report)| report);
+    let count = |standing| report.map(|report| report.count(standing));
+    let mut by_state = BTreeMap::<&str, u32>::new();
+    for channel in report.iter().flat_map(|report| &report.channels) {
+        *by_state.entry(&channel.state).or_default() += 1;
+    }
+    let limit = known.readiness.limit_msat();
+    let products = catalogue.products().iter().map(|product| {
+        json!({
+            "sku": product.sku,
+            "node_count": product.node_count,
+            "payable_hours": known.readiness.payable_hours(product, catalogue),
+            "max_hours": catalogue.max_hours(),
+        })
+    });
+    let warned = known.last_warnings.as_ref();
+    json!({
+        "as_of": known.last.as_ref().map(|(at, _)| at),
+        "last_error": known.last_error.as_ref().map(|(at, error)| json!({ "at": at, "error": error })),
+        "open": known.readiness.awaited().is_none(),
+        "not_open_yet": known.readiness.awaited(),
+        "what": known.readiness.awaited().map(|awaited| awaited.to_string()),
+        "id": report.map(|report| &report.id),
+        "network": report.map(|report| &report.network),
+        "sync": report.map(|report| report.sync),
+        "block_height": report.map(|report| report.height),
+        "bitcoind": report.and_then(|report| report.chain),
+        "peers": report.map(|report| report.peers),
+        "channels": {
+            "usable": count(Standing::Usable),
+            "offline": count(Standing::Offline),
+            "opening": count(Standing::Opening),
+            "closing": count(Standing::Closing),
+            "by_state": by_state,
+        },
+        "receivable_msat": report.map(NodeReport::receivable_msat),
+        "spendable_msat": report.map(NodeReport::spendable_msat),
+        "requires_inbound": report.map(|report| report.requires_inbound(require_inbound)),
+        "largest_payable_msat": limit,
+        "products": products.collect::<Vec<_>>(),
+        "invoices_with_warnings": known.invoices_with_warnings,
+        "last_warnings": warned.map(|last| json!({
+            "at": last.at,
+            "amount_msat": last.amount_msat,
+            "warnings": last.warnings,
+        })),
+        "addresses": report.map(|report| &report.addresses),
     })
 }
 
