@@ -114,6 +114,7 @@ in
         "bitcoind-lnplaylive"
         "caddy"
         "clightning"
+        "lnplaylive-backup"
         "lnplaylive-culler"
         "lnplaylive-frontend"
         "lnplaylive-rune"
