@@ -27,6 +27,8 @@ class UserData:
 
     text: str
     domain: str | None
+    # Whether the host uploads backups with the role of its instance.
+    needs_role: bool = False
 
     def __repr__(self) -> str:
         """Omits the text, which contains tokens."""
@@ -105,7 +107,12 @@ def parse(text: str, where: str) -> UserData:
     domain: Any = host.get("domain")
     if host.get("DEPLOY_LNPLAYLIVE_FRONTEND") is True and not isinstance(domain, str):
         raise StopError(f'{where} turns the web shop on without a domain; add domain = "shop.example" to [host]')
-    return UserData(text=text, domain=domain if isinstance(domain, str) else None)
+    backup: Any = host.get("backup")
+    return UserData(
+        text=text,
+        domain=domain if isinstance(domain, str) else None,
+        needs_role=isinstance(backup, dict) and "access_key_id" not in backup,
+    )
 
 
 def _token(remote: Remote) -> str:
