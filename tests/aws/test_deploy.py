@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from conftest import Command
 from lnplaylive_aws import instances as tool
@@ -366,6 +367,69 @@ def test_a_volume_that_was_moved_takes_the_instance_along(
     assert (made["volume"], made["zone"], made["address"]) == (moved, f"{REGION}b", shop["address"])
     (instance,) = instances(ec2, "running", "stopped")
     assert instance["Placement"]["AvailabilityZone"] == f"{REGION}b"
+
+
+def profile(name: str, *, role: bool = True) -> None:
+    """Creates an instance profile, with a role of the same name."""
+    iam = boto3.client("iam", region_name=REGION)
+    iam.create_instance_profile(InstanceProfileName=name, Path="/ours/")
+    if role:
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+
+
+def profile_of(ec2: Client) -> str | None:
+    """The instance profile of the running instance."""
+    (instance,) = instances(ec2, "running")
+    arn = instance.get("IamInstanceProfile", {}).get("Arn", "")
+    return arn.rpartition("/")[2] or None
+
+
+def test_a_role_for_backups(deploy: Command, shop: dict[str, Any], ami: str, aws: StandIn, ec2: Client) -> None:
+    """The instance gets the profile at a replacement, and keeps it at the next one."""
+    profile("lnplaylive-backup")
+    assert profile_of(ec2) is None
+    assert deploy("--instance-profile", "lnplaylive-backup").json["differs"] == ["instance profile None"]
+    assert profile_of(ec2) is None
+    for options in (["--instance-profile", "lnplaylive-backup"], []):
+        deploy("--replace", "--ami", ami, *options).json  # noqa: B018
+        assert profile_of(ec2) == "lnplaylive-backup"
+    assert deploy("--instance-profile", "lnplaylive-backup").json["differs"] == []
+
+
+def test_a_role_that_cannot_be_used(deploy: Command, shop: dict[str, Any], ami: str, aws: StandIn, ec2: Client) -> None:
+    """It is known before the running instance is touched."""
+    profile("empty", role=False)
+    aws.calls.clear()
+    replace = ["--replace", "--ami", ami, "--instance-profile"]
+    assert "there is no instance profile nobodys in this account" in deploy(*replace, "nobodys").error
+    assert "the instance profile empty has no role" in deploy(*replace, "empty").error
+    with pytest.raises(SystemExit):
+        deploy(*replace, "arn:aws:iam::123456789012:instance-profile/empty")
+    assert aws.changes() == []
+
+    # Without the permission to look, AWS decides.
+    profile("fine")
+    aws.fail("GetInstanceProfile", "AccessDenied")
+    outcome = deploy(*replace, "fine")
+    assert "iam:GetInstanceProfile" in outcome.stderr
+    assert outcome.json["differs"] == []
+    assert profile_of(ec2) == "fine"
+
+
+def test_backups_need_a_role_or_a_key(deploy: Command, ami: str, aws: StandIn, ec2: Client, tmp_path: Path) -> None:
+    """Otherwise every upload would fail, on a shop that is running."""
+    file = tmp_path / "user-data"
+    table = 'domain = "shop.example"\n[host.backup]\nbucket = "b-of-ours"\nregion = "eu-central-1"\n'
+    file.write_text(f"[host]\n{table}")
+    assert "add --instance-profile" in deploy("--ami", ami, "--user-data", file).error
+    assert aws.changes() == []
+    file.write_text(f'[host]\n{table}access_key_id = "A"\n')
+    assert deploy("--ami", ami, "--user-data", file).json["differs"] == []
+    file.write_text(f"[host]\n{table}")
+    profile("backup")
+    deploy("--replace", "--ami", ami, "--user-data", file, "--instance-profile", "backup").json  # noqa: B018
+    assert profile_of(ec2) == "backup"
 
 
 def test_two_nodes_are_not_guessed_between(deploy: Command, shop: dict[str, Any], ec2: Client) -> None:

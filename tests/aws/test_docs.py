@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from conftest import BUCKET, Command
 from lnplaylive_aws import errors
-from standin import StandIn
+from standin import REGION, StandIn
 
 Client = Any
 
@@ -26,13 +27,21 @@ def by_hand() -> set[str]:
     special = {
         "s3 mb": "s3:CreateBucket",
         "s3 rb": "s3:DeleteBucket",
+        "s3api list-object-versions": "s3:ListBucketVersions",
+        "s3api put-bucket-lifecycle-configuration": "s3:PutLifecycleConfiguration",
         "ec2 wait instance-stopped": "ec2:DescribeInstances",
         "ec2 wait snapshot-completed": "ec2:DescribeSnapshots",
     }
-    commands = re.findall(r"\baws ((?:s3|ec2) (?:wait )?[a-z-]+)", GUIDE.read_text())
+    commands = re.findall(r"\baws ((?:s3|s3api|ec2|iam) (?:wait )?[a-z-]+)", GUIDE.read_text())
     assert commands
-    named = {command: command.removeprefix("ec2 ").title().replace("-", "") for command in commands}
-    return {special.get(command) or f"ec2:{name}" for command, name in named.items()}
+
+    def named(command: str) -> str:
+        service, name = command.split(maxsplit=1)
+        return f"{service.removesuffix('api')}:{name.title().replace('-', '')}"
+
+    rights = {special.get(command) or named(command) for command in commands}
+    # An older version of an object, which has a permission of its own.
+    return rights | ({"s3:GetObjectVersion"} if "--version-id" in GUIDE.read_text() else set())
 
 
 def test_the_documented_policy_is_enough(
@@ -41,22 +50,28 @@ def test_the_documented_policy_is_enough(
     """The policy allows exactly the actions of a whole deployment, from the image to its removal."""
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"disk")
+    iam = boto3.client("iam", region_name=REGION)
+    iam.create_instance_profile(InstanceProfileName="backup")
+    iam.create_role(RoleName="backup", AssumeRolePolicyDocument="{}")
+    iam.add_role_to_instance_profile(InstanceProfileName="backup", RoleName="backup")
     aws.calls.clear()
     aws.fail("RegisterImage", "Unavailable", "busy")
     assert "busy" in publish(disk, "--architecture", "x86_64", "--create-role").error
     aws.heal()
     ami = publish(disk, "--architecture", "x86_64").json["ami"]
     deploy("--ami", ami, "--domain", "shop.example").json  # noqa: B018
-    deploy("--replace", "--ami", ami).json  # noqa: B018
+    deploy("--replace", "--ami", ami, "--instance-profile", "backup").json  # noqa: B018
     aws.fail("RunInstances", "Unavailable", "busy")
     assert "in use again" in deploy("--replace", "--ami", ami).error
     deploy("--destroy", "--delete-data", "--yes").json  # noqa: B018
 
-    iam = {"GetRole", "CreateRole", "PutRolePolicy"}
-    called = {f"{'iam' if action in iam else 'ec2'}:{action}" for action in aws.actions() if " " not in action}
+    of_iam = {"GetRole", "CreateRole", "PutRolePolicy", "GetInstanceProfile"}
+    called = {f"{'iam' if action in of_iam else 'ec2'}:{action}" for action in aws.actions() if " " not in action}
     # S3's permissions have other names than its requests.
     assert any(action.startswith(f"PUT /{BUCKET}/") for action in aws.actions())
     called |= {right for right in errors.ACTIONS.values() if re.fullmatch(r"s3:[A-Za-z]+", right)} | {"s3:GetObject"}
+    # Launching with a role.
+    called.add("iam:PassRole")
     assert policy() == called | by_hand()
 
 

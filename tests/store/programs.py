@@ -115,6 +115,7 @@ _certificates = "/usr/share/boot-certificates.crt"
 
 VIEWS: dict[str, View] = {
     "acl": debian("acl"),
+    "age": debian("age"),
     "attr": debian("attr"),
     "bash": _bash,
     "bash-interactive": _bash,
@@ -199,6 +200,7 @@ VIEWS: dict[str, View] = {
     ),
     "perl": debian("perl", "perl-base"),
     "procps": debian("procps"),
+    "rclone": debian("rclone"),
     "shared-mime-info": View(scripts={"update-mime-database": "#!/bin/sh\n"}),
     "remarshal": View(scripts={"json2yaml": (Path(__file__).parent / "json2yaml").read_text()}),
     "shadow": debian("passwd", "login", "uidmap", "util-linux:su", "util-linux-extra:newgrp", "util-linux-extra:sg"),

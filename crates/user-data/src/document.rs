@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::backup::Backup;
+
 /// An error in a document. It names the key, and shows no value that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserDataError(String);
@@ -63,6 +65,9 @@ pub struct Host {
     /// True if state is on a volume of its own, which outlives the machine.
     #[serde(default = "yes")]
     pub state_volume: bool,
+    /// Where backups are uploaded. Nothing is uploaded without it.
+    #[serde(skip)]
+    pub backup: Option<Backup>,
 }
 
 fn yes() -> bool {
@@ -126,6 +131,7 @@ macro_rules! checked {
         }
     };
 }
+pub(crate) use checked;
 
 fn is_domain(text: &str) -> bool {
     let label = |l: &str| {
@@ -325,9 +331,12 @@ impl UserData {
         };
         let mut document: Table =
             toml::from_str(text).map_err(|e| UserDataError::new(at(&e), e.message().to_owned()))?;
-        let host = document.remove("host").unwrap_or_else(|| Value::Table(Table::new()));
-        let host: Host =
+        let mut host = document.remove("host").unwrap_or_else(|| Value::Table(Table::new()));
+        // Its errors name its own keys.
+        let backup = host.as_table_mut().and_then(|host| host.remove("backup"));
+        let mut host: Host =
             host.try_into().map_err(|e: toml::de::Error| UserDataError::new("host", e.message().trim()))?;
+        host.backup = backup.map(Backup::read).transpose()?;
         if host.deploy_frontend && host.domain.is_none() {
             return Err(UserDataError::new(
                 "host.domain",

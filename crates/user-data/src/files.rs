@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::document::{Access, Remote, UserData, UserDataError};
+use crate::backup::{Backup, Storage, StorageKey};
+use crate::document::{Access, Host, Remote, UserData, UserDataError};
 
 /// A file to write.
 #[derive(PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct ImageInfo {
 }
 
 /// Generates all files for a document: `host.env` (its `STATE_VOLUME` is only for the boot), `lightning.conf`,
-/// `lnplaylive.toml`, a certificate for each remote that has one, and the secrets, below `tokens` and `keys`.
+/// `lnplaylive.toml`, a certificate for each remote that has one, and the secrets, below `tokens`, `keys` and `backup`.
 pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDataError> {
     let host = &document.host;
     let mut files = Vec::new();
@@ -48,6 +49,9 @@ pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDa
     }
     if let Some(email) = &host.email {
         environment += &set("ACME_OPTIONS", &format_args!("\"email {email}\""));
+    }
+    if let Some(backup) = &host.backup {
+        environment += &backup_environment(backup, host);
     }
     public("host.env", environment);
 
@@ -88,9 +92,44 @@ pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDa
         }
     }
     settings.insert("remotes".into(), Value::Array(remotes));
+    files.extend(host.backup.as_ref().and_then(storage_credentials));
     let text = toml::to_string(&settings).map_err(|e| UserDataError::new("settings", e))?;
     files.push(File { path: "lnplaylive.toml".into(), text, secret: false });
     Ok(files)
+}
+
+/// The settings of the unit that uploads backups.
+fn backup_environment(backup: &Backup, host: &Host) -> String {
+    let (region, endpoint) = match &backup.storage {
+        Storage::Aws { region, .. } => (region.to_string(), String::new()),
+        Storage::Compatible { endpoint, region, .. } => {
+            (region.as_ref().map(ToString::to_string).unwrap_or_default(), endpoint.to_string())
+        }
+    };
+    let prefix = match (&backup.prefix, &host.domain) {
+        (Some(prefix), _) => prefix.to_string(),
+        (None, Some(domain)) => domain.to_string(),
+        (None, None) => "lnplaylive".to_owned(),
+    };
+    let recipients: Vec<_> = backup.recipients.iter().map(ToString::to_string).collect();
+    format!(
+        "BACKUP_BUCKET={}\nBACKUP_PREFIX={prefix}\nBACKUP_REGION={region}\nBACKUP_ENDPOINT={endpoint}\nBACKUP_RECIPIENTS={}\n",
+        backup.bucket,
+        recipients.join(",")
+    )
+}
+
+/// The key for the storage, in the format of AWS's tools (`~/.aws/credentials`).
+fn storage_credentials(backup: &Backup) -> Option<File> {
+    let (Storage::Aws { key: Some(key), .. } | Storage::Compatible { key, .. }) = &backup.storage else {
+        return None;
+    };
+    let StorageKey { id, secret } = key;
+    Some(File {
+        path: "backup/credentials".into(),
+        text: format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"),
+        secret: true,
+    })
 }
 
 /// A remote's section in `lnplaylive.toml`. It names secrets without a directory: they are credentials of the service that

@@ -93,8 +93,8 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 /// Writes the files and checks the settings in them. There are no files of an earlier boot, because `/run` is empty then.
 fn write(files: &[File], out: &Path) -> anyhow::Result<()> {
-    // Created even if no remote has a secret, because systemd loads credentials from these directories.
-    for secrets in ["tokens", "keys"] {
+    // Created even if there are no secrets, because systemd loads credentials from these directories.
+    for secrets in ["tokens", "keys", "backup"] {
         let dir = out.join(secrets);
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.with_context(|| format!("making {}", dir.display()))?;

@@ -179,6 +179,125 @@ fn lightningd_gets_further_options_but_none_that_the_image_sets() {
     }
 }
 
+/// Public keys of age.
+const OPERATOR: &str = "age1wgxt6pw9rr792y3dymnlqr582qn7uzxpyshe7k4mjn40ru8psutqpjf8lh";
+const PARTNER: &str = "age1ph4qxskj3vxxdqpd4334w022jeh7ayhvrak75f0372mq9dydsuzq3pcj5n";
+
+/// The lines that a table `[host.backup]` adds to `host.env`, and its files.
+fn backup(host: &str, table: &str) -> (String, Vec<File>) {
+    let without = made(&format!("[host]\n{host}"));
+    let files = made(&format!("[host]\n{host}[host.backup]\n{table}"));
+    let added = text(&files, "host.env").strip_prefix(text(&without, "host.env")).expect("added at the end");
+    (added.to_owned(), files)
+}
+
+#[test]
+fn backups_are_uploaded_where_the_document_says() {
+    let (added, files) = backup(
+        "domain = \"shop.example\"\n",
+        &format!(
+            "bucket = \"shop-backup\"\nregion = \"eu-central-1\"\nrecipients = [\"{OPERATOR}\", \"{PARTNER}\"]\n"
+        ),
+    );
+    assert_eq!(
+        added,
+        format!(
+            "BACKUP_BUCKET=shop-backup\nBACKUP_PREFIX=shop.example\nBACKUP_REGION=eu-central-1\nBACKUP_ENDPOINT=\n\
+             BACKUP_RECIPIENTS={OPERATOR},{PARTNER}\n"
+        )
+    );
+    assert!(!files.iter().any(|file| file.secret), "the instance's role needs no secret");
+
+    let recipients = format!("recipients = [\"{OPERATOR}\"]\n");
+    let aws = format!("bucket = \"shop-backup\"\nregion = \"eu-central-1\"\n{recipients}");
+    assert!(backup("", &aws).0.contains("\nBACKUP_PREFIX=lnplaylive\n"), "without a domain");
+    let prefix = format!("{aws}prefix = \"shops/eu_1\"\n");
+    assert!(backup("", &prefix).0.contains("\nBACKUP_PREFIX=shops/eu_1\n"), "its own prefix");
+
+    let key = "access_key_id = \"AKIAIOSFODNN7EXAMPLE\"\nsecret_access_key = \"S3/CR+ET=\"\n";
+    for (where_, written) in [
+        ("endpoint = \"https://s3.example:9000/path\"\n", "https://s3.example:9000/path"),
+        ("endpoint = \"http://127.0.0.1:9000\"\n", "http://127.0.0.1:9000"),
+        ("endpoint = \"http://[::1]:9000\"\n", "http://[::1]:9000"),
+        ("region = \"eu-central-1\"\n", ""),
+    ] {
+        let (added, files) = backup("", &format!("bucket = \"shop-backup\"\n{recipients}{where_}{key}"));
+        assert!(added.contains(&format!("\nBACKUP_ENDPOINT={written}\n")), "{added}");
+        assert_eq!(
+            text(&files, "backup/credentials"),
+            "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = S3/CR+ET=\n"
+        );
+        for file in &files {
+            assert_eq!(file.text.contains("S3/CR"), file.secret, "{}", file.path.display());
+        }
+    }
+}
+
+#[test]
+fn errors_in_the_backup_name_the_key_and_show_no_secret() {
+    let good = [
+        ("bucket", "\"shop-backup\"".to_owned()),
+        ("region", "\"eu-central-1\"".to_owned()),
+        ("recipients", format!("[\"{OPERATOR}\"]")),
+    ];
+    // The good table with one key replaced, or removed if the value is empty.
+    let with = |key: &str, value: &str| {
+        let mut table: Vec<_> = good
+            .iter()
+            .filter(|(name, _)| *name != key)
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
+        if !value.is_empty() {
+            table.push(format!("{key} = {value}\n"));
+        }
+        format!("[host]\n[host.backup]\n{}", table.concat())
+    };
+    made(&with("prefix", ""));
+
+    let mistyped = OPERATOR.replace("wgxt", "wgxq");
+    let secret_key = "AGE-SECRET-KEY-1S3CRET";
+    for (key, value, named) in [
+        ("bucket", "", "bucket"),
+        ("bucket", "\"s3://shop-backup\"", "bucket"),
+        ("bucket", "\"shop-backup/shop\"", "bucket"),
+        ("bucket", "\"Shop\"", "bucket"),
+        ("bucket", "\"shop\\nX=1\"", "bucket"),
+        ("bucket", "1", "bucket"),
+        ("prefix", "\"/shop\"", "prefix"),
+        ("prefix", "\"a/../b\"", "prefix"),
+        ("prefix", "\"a b\"", "prefix"),
+        ("region", "", "region"),
+        ("region", "\"eu central\"", "region"),
+        ("recipients", "", "recipients"),
+        ("recipients", "[]", "recipients"),
+        ("recipients", &format!("\"{OPERATOR}\""), "recipients"),
+        ("recipients", &format!("[\"{mistyped}\"]"), "recipients"),
+        ("recipients", &format!("[\"{secret_key}\"]"), "recipients"),
+        ("recipients", "[\"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"]", "recipients"),
+        ("recipients", "[1]", "recipients"),
+        ("endpoint", "\"https://s3.example\"", "access_key_id"),
+        ("endpoint", "\"http://s3.example\"", "endpoint"),
+        ("endpoint", "\"http://10.0.0.1\"", "endpoint"),
+        ("endpoint", "\"https://user:pw@s3.example\"", "endpoint"),
+        ("endpoint", "\"s3.example\"", "endpoint"),
+        ("endpoint", "\"https://s3.example\\nX=1\"", "endpoint"),
+        ("access_key_id", "\"A\"", "secret_access_key"),
+        ("secret_access_key", "\"S3CRET\"", "access_key_id"),
+        ("secret_access_key", "\"S3CRET\\nX=1\"", "secret_access_key"),
+        ("recipient", "\"x\"", "recipient"),
+    ] {
+        let error = refused(&with(key, value));
+        assert!(error.starts_with(&format!("user-data: host.backup.{named}: ")), "{key} = {value}: {error}");
+        assert!(!error.contains("S3CRET"), "{error}");
+    }
+    assert!(refused("[host]\nbackup = true\n").contains("[host.backup]"));
+    let document = UserData::parse(&format!(
+        "{}access_key_id = \"A\"\nsecret_access_key = \"S3CRET\"\n",
+        with("prefix", "")
+    ));
+    assert!(!format!("{:?}", document.expect("a good document")).contains("S3CRET"), "Debug shows a secret");
+}
+
 #[test]
 fn errors_show_no_token() {
     let error = refused("[[remotes]]\nname = \"a\"\ntoken = \"S3CRET\" rubbish\n");
@@ -212,6 +331,7 @@ fn files_have_the_permissions_that_services_need() {
             & 0o777
     };
     assert_eq!(mode("tokens"), 0o700);
+    assert_eq!(mode("backup"), 0o700);
     assert_eq!(mode("tokens/eu-1.token"), 0o600);
     assert_eq!(mode("host.env"), 0o644);
     assert_eq!(mode("lnplaylive.toml"), 0o644);

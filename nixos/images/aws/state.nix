@@ -115,6 +115,7 @@ in
         "bitcoind-synchronised"
         "caddy"
         "clightning"
+        "lnplaylive-backup"
         "lnplaylive-culler"
         "lnplaylive-frontend"
         "lnplaylive-rune"

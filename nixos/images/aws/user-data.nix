@@ -12,6 +12,8 @@ in
   services.lnplaylive = {
     environmentFile = "${dir}/host.env";
     configFile = "${dir}/lnplaylive.toml";
+    # backup_credentials, if there is such a file.
+    backup.credentials = [ "backup:${dir}/backup" ];
     # Directories with files named tokens_REMOTE.token and keys_REMOTE.key.
     credentials = [
       "tokens:${dir}/tokens"

@@ -8,6 +8,7 @@
 #   lnplaylive-ticket-key  -                                              the key of tickets
 #   lnplaylive-frontend    route table, products, rune, key of tickets    -
 #   lnplaylive-culler      a copy of the LXD client key                   -
+#   lnplaylive-backup      copies of the node's key, RPC socket           times of the uploads
 #   caddy                  certificates                                   -
 { config, lib, ... }:
 let
@@ -16,6 +17,7 @@ let
 in
 {
   imports = [
+    ./backup.nix
     ./bitcoind.nix
     ./culler.nix
     ./frontend.nix
@@ -68,6 +70,7 @@ in
         - `DEPLOY_LNPLAYLIVE_FRONTEND`: `true` turns on the web shop and Caddy
         - `SHOP_DOMAIN`, `ACME_OPTIONS` (`email someone@shop.example`)
         - `BITCOIN_CHAIN` (`main`, `signet`, `regtest`) and `LIGHTNING_NETWORK` (`bitcoin`, `signet`, `regtest`)
+        - `BACKUP_…`: see {option}`services.lnplaylive.backup`
         - `LNPLAYLIVE_…`: settings of our programs
       '';
     };

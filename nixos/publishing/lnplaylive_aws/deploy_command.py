@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from . import command, deployment, destruction, user_data
+from . import command, deployment, destruction, role, user_data
 from .clients import Clients, connect
 from .errors import StopError
 from .instances import ROOT_GIB
@@ -62,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="size of a new data volume in GiB; default: 50, 25 for signet, 10 for regtest",
     )
     machine.add_argument("--root-gb", type=command.whole, default=ROOT_GIB, metavar="N", help=f"default: {ROOT_GIB}")
+    machine.add_argument(
+        "--instance-profile",
+        type=_profile,
+        metavar="NAME",
+        help='instance profile whose role uploads backups; see "Backup" in docs/deploy-aws.md',
+    )
     machine.add_argument("--key-name", help="EC2 key pair for SSH as root; needs --ssh-from")
     machine.add_argument(
         "--ssh-from", type=_cidr, action="append", default=[], metavar="CIDR", help="addresses that may use SSH"
@@ -84,6 +90,8 @@ def _deploy(options: Namespace) -> None:
     if bool(options.key_name) != bool(options.ssh_from) and not options.replace:
         raise StopError("--key-name and --ssh-from must be used together: a key, and where it may be used from")
     clients, patience = _connect(options)
+    if options.instance_profile is not None:
+        role.require_profile(clients.iam, options.instance_profile, to_stderr)
     wanted = deployment.Wanted(
         deployment=options.name,
         ami=options.ami,
@@ -95,6 +103,7 @@ def _deploy(options: Namespace) -> None:
         data_gib=options.data_gb or DATA_GIB[options.network or "bitcoin"],
         root_gib=options.root_gb,
         key_name=options.key_name,
+        profile=options.instance_profile,
         ssh_from=tuple(options.ssh_from),
     )
     present = deployment.survey(clients.ec2, options.name, patience)
@@ -207,6 +216,13 @@ def _print(result: dict[str, object]) -> None:
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 to 31 letters a to z, digits or hyphens, a letter first")
+    return text
+
+
+def _profile(text: str) -> str:
+    # IAM's rule for names.
+    if not re.fullmatch(r"[A-Za-z0-9_+=,.@-]{1,128}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of an instance profile; leave out its ARN and path")
     return text
 
 

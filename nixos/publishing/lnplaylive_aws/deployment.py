@@ -73,7 +73,7 @@ class Wanted:
     deployment: str
     # None keeps the AMI; required for a first instance and for a replacement.
     ami: str | None
-    # For this, `subnet` and `key_name`: None keeps the existing instance's, or uses a default.
+    # For this, `subnet`, `key_name` and `profile`: None keeps the existing instance's, or uses a default.
     type: "InstanceTypeType | None"
     data: UserData | None
     replace: bool = False
@@ -83,6 +83,7 @@ class Wanted:
     data_gib: int = 50
     root_gib: int = instances.ROOT_GIB
     key_name: str | None = None
+    profile: str | None = None
     # Ranges of addresses that may use SSH.
     ssh_from: tuple[str, ...] = ()
 
@@ -188,6 +189,7 @@ class Prepared:
     data: UserData
     subnet: network.Subnet | None
     key_name: str | None = None
+    profile: str | None = None
 
 
 def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step]) -> Prepared:
@@ -218,12 +220,19 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
             f"the security group {present.group.id} is in {present.group.vpc}, the subnet {subnet.id} in {subnet.vpc}; "
             "use a --subnet of that VPC, or delete the group"
         )
+    profile = wanted.profile or (model.profile if model else None)
+    if data.needs_role and profile is None:
+        raise StopError(
+            "the user-data has a table [host.backup], and the instance would have no role to upload with; add "
+            '--instance-profile, see "Backup" in docs/deploy-aws.md'
+        )
     return Prepared(
         ami=ami,
         type=chosen,
         data=data,
         subnet=subnet,
         key_name=wanted.key_name or (model.key_name if model else None),
+        profile=profile,
     )
 
 
@@ -237,6 +246,8 @@ def differences(ec2: "EC2Client", present: Present, wanted: Wanted) -> list[str]
         differs.append(f"AMI {current.ami}")
     if wanted.type not in (None, current.type):
         differs.append(f"instance type {current.type}")
+    if wanted.profile not in (None, current.profile):
+        differs.append(f"instance profile {current.profile}")
     if wanted.data is not None and wanted.data.announcing(ip).text != instances.read_user_data(ec2, current.id).text:
         differs.append("user-data")
     return differs
@@ -350,6 +361,7 @@ class _Run:
             data=self._prepared.data.announcing(self._address.ip if self._address else None),
             root_gib=self._wanted.root_gib,
             key_name=self._prepared.key_name,
+            profile=self._prepared.profile,
         )
 
     @property

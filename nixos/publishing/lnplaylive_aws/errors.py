@@ -89,6 +89,7 @@ ACTIONS = {
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "DeleteObject": "s3:DeleteObject",
     "GetBucketLocation": "s3:GetBucketLocation",
+    "GetInstanceProfile": "iam:GetInstanceProfile",
     "GetRole": "iam:GetRole",
     "CreateRole": "iam:CreateRole",
     "PutRolePolicy": "iam:PutRolePolicy",

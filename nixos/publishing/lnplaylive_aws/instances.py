@@ -37,6 +37,8 @@ class Instance:
     zone: str | None = None
     subnet: str | None = None
     key_name: str | None = None
+    # Name of its instance profile, whose role it has.
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Launch:
     data: UserData
     root_gib: int
     key_name: str | None
+    profile: str | None
 
 
 def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[Instance]:
@@ -81,6 +84,8 @@ def find(ec2: "EC2Client", deployment: str, *, leaving: bool = False) -> list[In
             zone=each.get("Placement", {}).get("AvailabilityZone"),
             subnet=each.get("SubnetId"),
             key_name=each.get("KeyName") or None,
+            # The ARN ends in /NAME, after the path if it has one.
+            profile=each.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2] or None,
         )
         for reservation in found
         for each in reservation["Instances"]
@@ -178,6 +183,8 @@ def launch(ec2: "EC2Client", wanted: Launch, patience: Patience) -> Instance:
     }
     if wanted.key_name is not None:
         request["KeyName"] = wanted.key_name
+    if wanted.profile is not None:
+        request["IamInstanceProfile"] = {"Name": wanted.profile}
     with doing("start the instance"):
         made = ec2.run_instances(**request)["Instances"][0]
     try:

@@ -1,6 +1,6 @@
-"""The service role with which AWS's VM Import reads the image from S3.
+"""Roles: the one with which AWS's VM Import reads the image from S3, and the instance's own.
 
-Its name, trust policy and permissions follow AWS's page "Required permissions for VM Import/Export".
+The first one's name, trust policy and permissions follow AWS's page "Required permissions for VM Import/Export".
 """
 
 import json
@@ -38,6 +38,25 @@ def require(found: bool | None, name: str, report: Report) -> None:
         report(f"no permission to check that the role {name} exists (iam:GetRole); continuing")
     elif not found:
         raise StopError(f"AWS's VM Import needs a role named {name}, which this account does not have; {HOW}")
+
+
+def require_profile(iam: "IAMClient", name: str, report: Report) -> None:
+    """Raises `StopError` if the instance profile is known to be missing, or to have no role."""
+    how = 'see "Backup" in docs/deploy-aws.md'
+    with doing(f"look for the instance profile {name}"):
+        try:
+            found = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        except iam.exceptions.NoSuchEntityException as error:
+            raise StopError(f"there is no instance profile {name} in this account; create it: {how}") from error
+        except ClientError as error:
+            if missing_permission(error) is None:
+                raise
+            report(
+                f"no permission to check that the instance profile {name} exists (iam:GetInstanceProfile); continuing"
+            )
+            return
+    if not found["Roles"]:
+        raise StopError(f"the instance profile {name} has no role; add one with add-role-to-instance-profile: {how}")
 
 
 def create(iam: "IAMClient", name: str, bucket: str, partition: str) -> None:

@@ -30,6 +30,8 @@ class UserData:
 
     text: str
     domain: str | None
+    # Whether the host uploads backups with the role of its instance.
+    needs_role: bool = False
 
     def announcing(self, ip: str | None) -> "UserData":
         """The document with the Elastic IP address where it has its placeholder. Without an address, that entry is left out."""
@@ -115,7 +117,12 @@ def parse(text: str, where: str) -> UserData:
     domain: Any = host.get("domain")
     if host.get("DEPLOY_LNPLAYLIVE_FRONTEND") is True and not isinstance(domain, str):
         raise StopError(f'{where} turns the web shop on without a domain; add domain = "shop.example" to [host]')
-    return UserData(text=text, domain=domain if isinstance(domain, str) else None)
+    backup: Any = host.get("backup")
+    return UserData(
+        text=text,
+        domain=domain if isinstance(domain, str) else None,
+        needs_role=isinstance(backup, dict) and "access_key_id" not in backup,
+    )
 
 
 def _token(remote: Remote) -> str:

@@ -129,13 +129,18 @@ pub(crate) fn ticket(input: &[u8]) {
 /// A machine's user-data. Files have plain names below their directory, lines of `host.env` and `lightning.conf` are only those
 /// of known settings, and secrets are in files that only root reads.
 pub(crate) fn user_data(input: &[u8]) {
-    const VARIABLES: [&str; 6] = [
+    const VARIABLES: [&str; 11] = [
         "DEPLOY_LNPLAYLIVE_FRONTEND",
         "BITCOIN_CHAIN",
         "LIGHTNING_NETWORK",
         "STATE_VOLUME",
         "SHOP_DOMAIN",
         "ACME_OPTIONS",
+        "BACKUP_BUCKET",
+        "BACKUP_PREFIX",
+        "BACKUP_REGION",
+        "BACKUP_ENDPOINT",
+        "BACKUP_RECIPIENTS",
     ];
     let Some(text) = text(input) else { return };
     let Ok(document) = UserData::parse(text) else { return };
