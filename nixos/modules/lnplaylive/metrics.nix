@@ -43,9 +43,11 @@ in
       group = "lnplaylive-metrics";
       mode = "0775";
     };
-    systemd.services.lnplaylive-culler.serviceConfig = lib.mkIf cfg.culler.enable {
-      SupplementaryGroups = [ "lnplaylive-metrics" ];
-      ReadWritePaths = [ directory ];
+    systemd.services.lnplaylive-culler = lib.mkIf cfg.culler.enable {
+      serviceConfig = {
+        SupplementaryGroups = [ "lnplaylive-metrics" ];
+        ReadWritePaths = [ directory ];
+      };
     };
 
     systemd.services.clightning-backup = lib.mkIf backup.enable {
