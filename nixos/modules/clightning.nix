@@ -50,6 +50,7 @@ let
     done
   '';
 
+<<<<<<< HEAD
   awaitChain = pkgs.writeShellApplication {
     name = "bitcoind-synchronised";
     runtimeInputs = [
@@ -69,6 +70,18 @@ let
     ]
     ++ optional (cfg.backup.metricsFile != null) cfg.backup.metricsFile
   );
+=======
+  backup = pkgs.writeShellScript "clightning-backup" ''
+    set -eu
+    for file in ${cfg.dataDir}/*/hsm_secret ${cfg.dataDir}/*/emergency.recover; do
+      [ -e "$file" ] || continue
+      network=$(basename "$(dirname "$file")")
+      mkdir -p "$network"
+      # Replace each copy atomically: an old copy is better than a truncated new one.
+      cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
+    done
+  '';
+>>>>>>> metrics
 in
 {
   options.services.clightning = {
@@ -186,16 +199,6 @@ in
         type = types.path;
         default = "/var/backup/clightning";
         description = "Directory for the copies. Use another disk than that of {option}`dataDir`.";
-      };
-      metricsFile = mkOption {
-        type = types.nullOr types.path;
-        default = null;
-        description = "File for the time of the last copy, for the textfile collector of Prometheus's node exporter.";
-      };
-      metricsGroup = mkOption {
-        type = types.str;
-        default = "lnplaylive-metrics";
-        description = "Group that may write to the directory of {option}`metricsFile`.";
       };
     };
 
@@ -399,22 +402,9 @@ in
         User = cfg.user;
         Group = cfg.user;
         WorkingDirectory = cfg.backup.directory;
-        ReadWritePaths = [
-          cfg.backup.directory
-        ]
-        ++ optional (cfg.backup.metricsFile != null) (dirOf cfg.backup.metricsFile);
-        SupplementaryGroups = optional (cfg.backup.metricsFile != null) cfg.backup.metricsGroup;
+        ReadWritePaths = [ cfg.backup.directory ];
         ReadOnlyPaths = [ cfg.dataDir ];
         ExecStart = backup;
-      };
-    };
-    # Beside the watch, so that a copy that failed is not missed until the next channel.
-    systemd.timers.clightning-backup = mkIf cfg.backup.enable {
-      description = "Copy Core Lightning's secret and channel backup each hour";
-      wantedBy = [ "timers.target" ];
-      timerConfig = {
-        OnCalendar = "hourly";
-        RandomizedDelaySec = "10min";
       };
     };
     systemd.tmpfiles.settings.clightning-backup = mkIf cfg.backup.enable {

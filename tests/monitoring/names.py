@@ -63,10 +63,10 @@ def faults() -> list[str]:
         if unknown:
             found.append(f"{where}: not in docs/operator.md, nor of the node exporter: {', '.join(sorted(unknown))}")
     # Of what programs export, the documentation is compared with them while they run.
-    script = (ROOT / "nixos/modules/clightning-backup.sh").read_text()
+    script = (ROOT / "nixos/modules/lnplaylive/backup-metrics.sh").read_text()
     written = set(re.findall(r"metric=(lnplaylive_backup_\w+)", script))
     if written != {name for name in documented() if name.startswith("lnplaylive_backup_")}:
-        found.append(f"docs/operator.md does not list what nixos/modules/clightning-backup.sh writes: {', '.join(written)}")
+        found.append(f"docs/operator.md does not list what nixos/modules/lnplaylive/backup-metrics.sh writes: {', '.join(written)}")
     tested = cases()
     for name, text in alerts().items():
         for fires in (True, False):

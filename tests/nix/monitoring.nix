@@ -43,7 +43,7 @@ let
     root = ../..;
     fileset = lib.fileset.unions [
       ../../docs/operator.md
-      ../../nixos/modules/clightning-backup.sh
+      ../../nixos/modules/lnplaylive/backup-metrics.sh
       ../../nixos/monitoring
       ../monitoring
     ];

@@ -152,7 +152,7 @@ proptest! {
                     let (abandoned, ended): (Vec<_>, Vec<_>) =
                         rest.iter().partition(|change| matches!(change, Change::Abandoned { .. }));
                     prop_assert_eq!(abandoned.len(), usize::from(was_placed));
-                    prop_assert_eq!(ended == [&Change::Cancelled], order.state.name() == "cancelled");
+                    prop_assert_eq!(matches!(ended[..], [Change::Cancelled]), order.state.name() == "cancelled");
                 }
                 (Event::Placed(_) | Event::HandedOver { .. } | Event::StepFailed { .. }, other) => {
                     prop_assert!(false, "{:?}: {:?}", event, other);

@@ -229,3 +229,19 @@ fn config(kind: InstanceType, server: &str, size: Size, placement: &Placement) -
     }
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use lnplaylive_core::OrderId;
+
+    use super::*;
+
+    #[test]
+    fn each_placement_of_an_order_has_an_instance_name_of_its_own() {
+        let order = OrderId::random();
+        let [first, second] = ["2026-11-30T12:00:00Z", "2026-11-30T12:00:01Z"]
+            .map(|end| name(ProjectName::new(end.parse().expect("a time"), order).expect("a name")));
+        assert_ne!(first, second);
+        assert!(is_ours(&first) && is_ours(&second));
+    }
+}

@@ -85,10 +85,6 @@ in
           ExecStartPre = layOut;
           ExecStart = "${cfg.package}/bin/lnplaylive-culler --config ${cfg.configFile}";
           TimeoutStartSec = "50min";
-        }
-        // lib.optionalAttrs cfg.metrics.enable {
-          SupplementaryGroups = [ "lnplaylive-metrics" ];
-          ReadWritePaths = [ cfg.metrics.directory ];
         };
     };
 

@@ -21,6 +21,7 @@ in
     ./bitcoind.nix
     ./culler.nix
     ./frontend.nix
+    ./metrics.nix
     ./monitoring.nix
     ./node.nix
     ./settings.nix
@@ -94,17 +95,6 @@ in
       default = false;
       description = "Opens the ports for other nodes (9735) and for the web shop (80, 443).";
     };
-
-    metrics = {
-      enable = mkEnableOption ''
-        metrics for Prometheus, on loopback: the machine's on port 9100, the web shop's on port 9101, the plugin's on port 9102
-      '';
-      directory = mkOption {
-        type = types.path;
-        default = "/var/lib/lnplaylive-metrics";
-        description = "Directory for the metrics of what runs from time to time, which the machine's exporter reads.";
-      };
-    };
   };
 
   config = lib.mkIf cfg.enable {
@@ -145,28 +135,6 @@ in
       user = config.services.clightning.user;
       group = "lnplaylive-public";
       mode = "2750";
-    };
-
-    services.lnplaylive.settings = lib.mkIf cfg.metrics.enable {
-      shop.metrics_listen = "127.0.0.1:9102";
-      frontend.metrics_listen = "127.0.0.1:9101";
-      culler.metrics_file = "${cfg.metrics.directory}/culler.prom";
-    };
-    services.clightning.backup.metricsFile = lib.mkIf cfg.metrics.enable "${cfg.metrics.directory}/backup.prom";
-    services.prometheus.exporters.node = lib.mkIf cfg.metrics.enable {
-      enable = true;
-      listenAddress = "127.0.0.1";
-      enabledCollectors = [ "systemd" ];
-      extraFlags = [ "--collector.textfile.directory=${cfg.metrics.directory}" ];
-    };
-    # Members may write metrics, and everybody may read them: they have no names of orders or environments.
-    users.groups.lnplaylive-metrics = lib.mkIf cfg.metrics.enable { };
-    systemd.tmpfiles.settings.lnplaylive-metrics = lib.mkIf cfg.metrics.enable {
-      ${cfg.metrics.directory}.d = {
-        user = "root";
-        group = "lnplaylive-metrics";
-        mode = "0775";
-      };
     };
   };
 }
