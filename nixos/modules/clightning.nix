@@ -50,7 +50,6 @@ let
     done
   '';
 
-<<<<<<< HEAD
   awaitChain = pkgs.writeShellApplication {
     name = "bitcoind-synchronised";
     runtimeInputs = [
@@ -63,14 +62,6 @@ let
   # What a node has once it was started.
   database = if cfg.postgresql.enable then "hsm_secret" else "lightningd.sqlite3";
 
-  backup = lib.concatStringsSep " " (
-    [
-      "${pkgs.writeShellScript "clightning-backup" (builtins.readFile ./clightning-backup.sh)}"
-      cfg.dataDir
-    ]
-    ++ optional (cfg.backup.metricsFile != null) cfg.backup.metricsFile
-  );
-=======
   backup = pkgs.writeShellScript "clightning-backup" ''
     set -eu
     for file in ${cfg.dataDir}/*/hsm_secret ${cfg.dataDir}/*/emergency.recover; do
@@ -81,7 +72,6 @@ let
       cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
     done
   '';
->>>>>>> metrics
 in
 {
   options.services.clightning = {
