@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { builtIn, ConfigError, loadConfig, readConfig } from './config';
+import { builtIn, ConfigError, loadConfig, readConfig, StartingError } from './config';
 
 const GIVEN = {
   node_id: `02${'ab'.repeat(32)}`,
@@ -54,4 +54,24 @@ it.each([
 ])('says so when there is %s', async (_, fetch) => {
   vi.stubGlobal('fetch', fetch);
   await expect(loadConfig(new URL('http://h/'))).rejects.toBeInstanceOf(ConfigError);
+});
+
+it('tells a node that has not started yet from a server that does not answer', async () => {
+  const problem = async (response: () => Promise<Response>) => {
+    vi.stubGlobal('fetch', response);
+    return loadConfig(new URL('https://shop.example/')).catch((error: unknown) => error);
+  };
+  const starting = () => Promise.resolve(Response.json({ error: 'x', kind: 'starting' }, { status: 503 }));
+  expect(await problem(starting)).toBeInstanceOf(StartingError);
+  for (const response of [
+    () => Promise.resolve(Response.json({ error: 'x' }, { status: 503 })),
+    () => Promise.resolve(new Response('<html>', { status: 503 })),
+    () => Promise.resolve(Response.json({ kind: 'starting' }, { status: 500 })),
+    () => Promise.reject(new TypeError('failed')),
+  ]) {
+    const error = await problem(response);
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error).not.toBeInstanceOf(StartingError);
+  }
+  vi.unstubAllGlobals();
 });

@@ -20,6 +20,11 @@ export class ConfigError extends Error {
   override name = 'ConfigError';
 }
 
+/** The shop's node has not started since its server was set up. */
+export class StartingError extends ConfigError {
+  override name = 'StartingError';
+}
+
 const NODE_ID = /^0[23][0-9a-f]{64}$/;
 
 /** Time-out for `/config.json`, in milliseconds. */
@@ -62,6 +67,17 @@ export function builtIn(env: Record<string, unknown>): Record<string, unknown> |
   };
 }
 
+const STARTING = 'The shop’s node has not started yet. This page looks again by itself.';
+
+/** Whether the server says that it waits for the node. A proxy's 503 says nothing of the kind. */
+async function isStarting(response: Response): Promise<boolean> {
+  try {
+    return maybeText(object(await response.json(), 'the answer'), 'kind') === 'starting';
+  } catch {
+    return false;
+  }
+}
+
 /** Fetches the configuration, never from a cache: an outdated node id would look like an attack. */
 export async function loadConfig(here: URL): Promise<ShopConfig> {
   const fixed = builtIn(import.meta.env);
@@ -72,9 +88,11 @@ export async function loadConfig(here: URL): Promise<ShopConfig> {
       cache: 'no-store',
       signal: AbortSignal.timeout(PATIENCE),
     });
+    if (response.status === 503 && (await isStarting(response))) throw new StartingError(STARTING);
     if (!response.ok) throw new Error(`status ${response.status}`);
     value = await response.json();
-  } catch {
+  } catch (error) {
+    if (error instanceof StartingError) throw error;
     throw new ConfigError(
       'The shop’s server cannot be reached right now. Nothing is lost; try again in a moment.',
     );

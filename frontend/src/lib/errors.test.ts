@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ConfigError } from './config';
-import { isNoSuchOrder, isRefusedKey, sentence, wantsTicket } from './errors';
+import { isNoSuchOrder, isNotPayable, isRefusedKey, sentence, wantsTicket } from './errors';
 import { LinkError, RpcError, type Fault } from './node/node';
 import { ShapeError } from './shape';
 
@@ -22,6 +22,11 @@ it.each([
   shop(7011, { kind: 'unpaid_limit', share: 'client', retry_after_secs: 9 }),
   shop(7011, { kind: 'unpaid_limit', share: 'network', retry_after_secs: 9 }),
   shop(7011, { kind: 'unpaid_limit', share: 'without_ticket', retry_after_secs: 9 }),
+  shop(7012, { kind: 'not_open_yet', awaited: 'bitcoind_sync', blocks: 5, headers: 9 }),
+  shop(7012, { kind: 'not_open_yet', awaited: 'no_channels' }),
+  shop(7012, { kind: 'not_open_yet', awaited: 'something_newer' }),
+  shop(7013, { kind: 'too_large_to_receive', largest_payable_msat: 9000, payable_hours: 5 }),
+  shop(7013, { kind: 'too_large_to_receive', largest_payable_msat: 9000, payable_hours: 0 }),
   shop(-32603, { kind: 'starting' }),
   shop(-32603, { kind: 'node_unavailable' }),
   shop(-32603, { kind: 'internal' }),
@@ -55,6 +60,12 @@ it('passes on what helps, and nothing of the rest', () => {
   expect(sentence(shop(7006, { kind: 'sold_out', next_available_at: '2026-11-24T15:46:10Z' }))).toContain(
     '2026',
   );
+  const synchronising = { kind: 'not_open_yet', awaited: 'bitcoind_sync', blocks: 310000, headers: 870000 };
+  expect(sentence(shop(7012, synchronising))).toContain('310,000 of 870,000 blocks');
+  const large = { kind: 'too_large_to_receive', payable_hours: 5 };
+  expect(sentence(shop(7013, large))).toContain('Up to 5 hours');
+  expect([7012, 7013].every((_, i) => isNotPayable(shop(0, i === 0 ? synchronising : large)))).toBe(true);
+  expect(isNotPayable(shop(7006, { kind: 'sold_out' }))).toBe(false);
   expect(sentence(new RpcError(12, 'rune=secret'))).not.toContain('secret');
   expect(sentence(new TypeError('x is undefined'))).not.toContain('undefined');
   expect(sentence(new ShapeError('products'))).not.toContain('products');

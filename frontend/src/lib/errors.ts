@@ -2,6 +2,7 @@
 import { ConfigError } from './config';
 import { LinkError, RpcError } from './node/node';
 import { maybeText, maybeTime, numberOr, ShapeError, type Json } from './shape';
+import { readAwaited, waiting } from './products';
 import { TicketError } from './tickets';
 
 /** Commando: the rune does not allow the call, or not so soon. */
@@ -29,6 +30,12 @@ function shopError(error: unknown): ShopError | null {
 /** Whether the shop says that it has no such order. */
 export function isNoSuchOrder(error: unknown): boolean {
   return shopError(error)?.kind === 'no_such_order';
+}
+
+/** Whether the shop says that it cannot be paid, or not as much. What it offers has changed then. */
+export function isNotPayable(error: unknown): boolean {
+  const kind = shopError(error)?.kind;
+  return kind === 'not_open_yet' || kind === 'too_large_to_receive';
 }
 
 /** Whether the shop would take the order with another ticket. */
@@ -95,6 +102,16 @@ function ofShop(error: ShopError, message: string): string | null {
       const at = maybeTime(error, 'next_available_at');
       const when = at === null ? '' : ` The next one frees up ${new Date(at).toLocaleString()}.`;
       return `This size is sold out right now.${when} A smaller one may be free.`;
+    }
+    case 'not_open_yet':
+      return `The shop opens soon. ${waiting(readAwaited(error))}`;
+    case 'too_large_to_receive': {
+      const hours = numberOr(error, 'payable_hours', 0);
+      const most =
+        hours > 0
+          ? `Up to ${hours} hours of this size are possible right now.`
+          : 'Please choose a smaller size.';
+      return `This is more than the shop’s Lightning node can receive in one payment. ${most}`;
     }
     case 'availability_unknown':
       return 'The shop’s servers do not answer at the moment, so nothing can be sold. Please try again later.';

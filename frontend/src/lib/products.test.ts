@@ -8,6 +8,7 @@ import {
   readCatalogue,
   servedCatalogue,
   slider,
+  waiting,
 } from './products';
 import { ShapeError } from './shape';
 
@@ -52,6 +53,53 @@ it('reads availability, options and contact', () => {
   const some = { ...product, available: true };
   expect(availability({ ...some, availableCount: 2 }, String)).toBe('Only 2 left');
   expect(availability({ ...some, availableCount: 9 }, String)).toBe('Available now');
+});
+
+it('reads whether the shop can be paid, and how much', () => {
+  const closed = { awaited: 'bitcoind_sync', blocks: 310000, headers: 870000 };
+  const catalogue = readCatalogue({
+    open: false,
+    not_open_yet: closed,
+    products: [{ ...A, available: false, payable_hours: 0 }],
+  });
+  expect(catalogue.awaited).toEqual({ kind: 'bitcoind_sync', blocks: 310000, headers: 870000 });
+  expect(catalogue.products[0]).toMatchObject({ available: false, payableHours: 0 });
+  const open = readCatalogue({
+    open: true,
+    not_open_yet: null,
+    products: [
+      { ...A, payable_hours: 5 },
+      { ...A, sku: 'D', node_count: 64, payable_hours: 0 },
+    ],
+  });
+  expect(open.awaited).toBeNull();
+  expect(open.products.map(({ available, payableHours }) => [available, payableHours])).toEqual([
+    [true, 5],
+    [false, 0],
+  ]);
+  expect(open.products.map((product) => availability(product, String))).toEqual([
+    'Available now',
+    'Not payable right now',
+  ]);
+  // A shop from before this.
+  expect(readCatalogue({ products: [A] })).toMatchObject({
+    awaited: null,
+    products: [{ payableHours: null }],
+  });
+});
+
+it.each([
+  ['bitcoind_sync', 310000, 870000, /310,000 of 870,000 blocks so far\.$/],
+  ['bitcoind_sync', null, null, /catching up with the network\.$/],
+  ['lightningd_sync', 5, null, /reading the latest blocks\.$/],
+  ['no_channels', null, null, /first channels/],
+  ['channels_opening', null, null, /first channels/],
+  ['peers_offline', null, null, /peers/],
+  ['no_inbound_capacity', null, null, /cannot receive/],
+  ['starting', null, null, /starting/],
+  ['something_newer', null, null, /cannot receive/],
+])('says what is awaited: %s', (kind, blocks, headers, text) => {
+  expect(waiting({ kind, blocks, headers })).toMatch(text);
 });
 
 it.each([null, 'x', { products: ['x'] }, { products: [{ ...A, node_count: '8' }] }])(

@@ -1,5 +1,15 @@
 /** The shop's products, from its server or from the node's `lnplaylive-products`. */
-import { list, maybeText, maybeTime, number, numberOr, object, text, texts } from './shape';
+import { list, maybeText, maybeTime, number, numberOr, object, text, texts, type Json } from './shape';
+
+/** What the shop waits for before it can be paid. */
+export interface Awaited {
+  /** Such as `bitcoind_sync`; a newer shop may have others. */
+  readonly kind: string;
+  /** Blocks so far, where the node synchronises; null if unknown. */
+  readonly blocks: number | null;
+  /** Blocks in all; null if unknown. */
+  readonly headers: number | null;
+}
 
 /** One product: a size of environment and its price. Several products may have the same size. */
 export interface Product {
@@ -11,10 +21,14 @@ export interface Product {
   readonly availableCount: number | null;
   /** Time at which a sold-out product becomes available, in milliseconds since 1970; null if unknown. */
   readonly nextAvailableAt: number | null;
+  /** The most hours that the shop can be paid for now; null if there is no limit other than the catalogue's. */
+  readonly payableHours: number | null;
 }
 
 /** The catalogue. */
 export interface Catalogue {
+  /** What has to happen before the shop opens; null while it is open. */
+  readonly awaited: Awaited | null;
   /** Smallest first. */
   readonly products: readonly Product[];
   readonly minHours: number;
@@ -26,6 +40,42 @@ export interface Catalogue {
   readonly contact: string | null;
 }
 
+/** Parses what the shop waits for: `not_open_yet` of the products, or the data of the error with that kind. */
+export function readAwaited(from: Json): Awaited {
+  const counted = (key: string) => {
+    const value = numberOr(from, key, -1);
+    return value < 0 ? null : value;
+  };
+  return {
+    kind: maybeText(from, 'awaited') ?? 'unknown',
+    blocks: counted('blocks'),
+    headers: counted('headers'),
+  };
+}
+
+/** What the shop waits for, as a sentence. */
+export function waiting({ kind, blocks, headers }: Awaited): string {
+  const done =
+    blocks === null || headers === null || headers <= 0
+      ? ''
+      : `: ${blocks.toLocaleString('en-US')} of ${headers.toLocaleString('en-US')} blocks so far`;
+  switch (kind) {
+    case 'starting':
+      return 'The shop’s node is starting for the first time. That can take hours, because it reads the whole chain first.';
+    case 'bitcoind_sync':
+      return `The shop’s Bitcoin node is catching up with the network${done}.`;
+    case 'lightningd_sync':
+      return `The shop’s Lightning node is reading the latest blocks${done}.`;
+    case 'no_channels':
+    case 'channels_opening':
+      return 'The shop’s Lightning node is getting its first channels, so that it can be paid.';
+    case 'peers_offline':
+      return 'The shop’s Lightning node is waiting for its peers to come back.';
+    default:
+      return 'The shop’s Lightning node cannot receive payments at the moment.';
+  }
+}
+
 /** Parses the answer of `lnplaylive-products`. */
 export function readCatalogue(value: unknown): Catalogue {
   const from = object(value, 'the catalogue');
@@ -33,16 +83,19 @@ export function readCatalogue(value: unknown): Catalogue {
     const product = object(item, 'a product');
     const available = product['available'] !== false;
     const counted = numberOr(product, 'available_count', -1);
+    const payable = numberOr(product, 'payable_hours', -1);
     return {
       sku: text(product, 'sku'),
       nodeCount: number(product, 'node_count'),
       msatPerNodeHour: number(product, 'msat_per_node_hour'),
-      available: available && counted !== 0,
+      available: available && counted !== 0 && payable !== 0,
       availableCount: counted < 0 ? null : counted,
       nextAvailableAt: maybeTime(product, 'next_available_at'),
+      payableHours: payable < 0 ? null : payable,
     };
   });
   return {
+    awaited: from['open'] === false ? readAwaited(object(from['not_open_yet'] ?? {}, 'not_open_yet')) : null,
     products: products.sort((a, b) => a.nodeCount - b.nodeCount),
     minHours: Math.max(1, numberOr(from, 'min_hours', 1)),
     maxHours: Math.max(1, numberOr(from, 'max_hours', 504)),
@@ -147,6 +200,7 @@ export const slider = {
 
 /** The text for a product's availability. */
 export function availability(product: Product, when: (ms: number) => string): string {
+  if (product.payableHours === 0) return 'Not payable right now';
   if (!product.available) {
     return product.nextAvailableAt === null ? 'Sold out' : `Sold out until ${when(product.nextAvailableAt)}`;
   }

@@ -1,14 +1,17 @@
 /** The state of the shop, shared by all pages: configuration, connection, catalogue. */
-import { loadConfig, type ShopConfig } from './config';
+import { loadConfig, StartingError, type ShopConfig } from './config';
 import { sentence } from './errors';
 import { Link } from './node/link';
 import { dial } from './node/dial';
 import type { LinkState } from './node/node';
 import { products } from './node/shop';
-import { servedCatalogue, type Catalogue } from './products';
+import { servedCatalogue, type Awaited, type Catalogue } from './products';
 
 /** Maximum age of the availability while the page is visible, in milliseconds. */
 const REFRESH = 60_000;
+
+/** The same while the shop is not open yet. */
+const REFRESH_WHILE_CLOSED = 10_000;
 
 /** Delay before the configuration is requested again after a failure, in milliseconds. */
 const CONFIG_RETRY = 10_000;
@@ -20,6 +23,8 @@ class Shop {
   link = $state.raw<Link | null>(null);
   linkState = $state.raw<LinkState>({ kind: 'connecting' });
   catalogue = $state.raw<Catalogue | null>(null);
+  /** True while the shop's node has not started since its server was set up. */
+  isStarting = $state(false);
   /** The reason why the catalogue is missing or outdated, as a sentence. */
   catalogueProblem = $state<string | null>(null);
   /** True if the browser reports a network. */
@@ -38,9 +43,13 @@ class Shop {
       this.online = true;
       this.retry();
     });
+    let looked = Date.now();
     setInterval(() => {
-      if (!document.hidden && this.linkState.kind === 'connected') void this.#refresh();
-    }, REFRESH);
+      const due = this.awaited === null ? REFRESH : 0;
+      if (document.hidden || this.linkState.kind !== 'connected' || Date.now() - looked < due) return;
+      looked = Date.now();
+      void this.refresh();
+    }, REFRESH_WHILE_CLOSED);
     void this.#load();
   }
 
@@ -55,12 +64,20 @@ class Shop {
     return this.config?.contact ?? this.catalogue?.contact ?? null;
   }
 
+  /** What has to happen before the shop opens; null while it is open, or nothing is known. */
+  get awaited(): Awaited | null {
+    if (this.isStarting) return { kind: 'starting', blocks: null, headers: null };
+    return this.catalogue?.awaited ?? null;
+  }
+
   async #load(): Promise<void> {
     try {
       this.config = await loadConfig(new URL(location.href));
       this.configProblem = null;
+      this.isStarting = false;
     } catch (error) {
       this.configProblem = sentence(error);
+      this.isStarting = error instanceof StartingError;
       setTimeout(() => {
         if (this.link === null) void this.#load();
       }, CONFIG_RETRY);
@@ -75,7 +92,7 @@ class Shop {
     link.subscribe((state) => {
       if (this.link !== link) return;
       this.linkState = state;
-      if (state.kind === 'connected') void this.#refresh();
+      if (state.kind === 'connected') void this.refresh();
       // The shop may have moved to another node since the page was opened.
       if (state.kind === 'waiting' && state.fault === 'stranger') void this.#look();
     });
@@ -92,7 +109,7 @@ class Shop {
   }
 
   /** Asks the shop's server, and the node only if that does not know. */
-  async #refresh(): Promise<void> {
+  async refresh(): Promise<void> {
     const served = await servedCatalogue();
     if (served === null && this.link === null) return;
     try {

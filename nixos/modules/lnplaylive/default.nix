@@ -3,6 +3,7 @@
 # Each part is a service with access to only what it needs:
 #
 #   service                access to                                      writes
+#   bitcoind-synchronised  bitcoind's RPC                                 -
 #   clightning             RPC socket, LXD client key, key of tickets     route table and products, for the frontend
 #   lnplaylive-rune        RPC socket                                     the public rune, for the frontend
 #   lnplaylive-ticket-key  -                                              the key of tickets
