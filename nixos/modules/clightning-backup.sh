@@ -1,0 +1,48 @@
+# Copies what the money of a lost node can be recovered with to the working directory:   clightning-backup DATA_DIR
+#
+#   NETWORK/hsm_secret         the node's key
+#   NETWORK/emergency.recover  the node's channels, for `emergencyrecover`; it changes with every payment
+#   NETWORK/channels.json      the node's channels, for `recoverchannel`; it changes when a channel opens or closes
+#
+# channels.json lacks the secrets with which a peer that cheats is punished. With those, Core Lightning knows the peer's newest
+# commitment, looks for each of its outputs, does not know the peer's anchor, and gives up; without them it takes what is its own
+# (26.04, ElementsProject/lightning#8880).
+data=$1
+
+# put FILE: replaces it atomically by standard input; an old copy is better than a truncated new one.
+put() {
+  rm -f "$1.new" && cat >"$1.new" && chmod 0400 "$1.new" && sync "$1.new" && mv -f "$1.new" "$1"
+}
+
+shopt -s nullglob
+for file in "$data"/*/hsm_secret "$data"/*/emergency.recover; do
+  network=$(basename "$(dirname "$file")") name=$(basename "$file")
+  mkdir -p "$network"
+  put "$network/$name" <"$file"
+done
+
+# The fields of `modern_scb_chan` (common/scb_wire.csv), in hex: the last are the length of the TLVs and the TLVs.
+# shellcheck disable=SC2016 # jq's variables
+strip='
+  def number: explode | reduce .[] as $c (0; . * 16 + if $c > 96 then $c - 87 else $c - 48 end);
+  def at($from; $bytes): .[2 * $from : 2 * ($from + $bytes)];
+  .scb | map(
+    # After the id, the channel id and the node id: the address, by its type.
+    (at(73; 1) | number) as $type
+    | (if $type == 1 then 7 elif $type == 2 then 19 elif $type == 4 then 38 elif $type == 5 then 4 + (at(74; 1) | number)
+       else error("an address of the unknown type \($type)") end) as $address
+    # Then the outpoint, the amount, and the channel type with its length.
+    | (73 + $address + 36 + 8) as $features
+    | ($features + 2 + (at($features; 2) | number)) as $tlvs
+    | if length < 2 * ($tlvs + 4) then error("too short") else .[: 2 * $tlvs] + "00000000" end
+  )'
+
+ask() { timeout 30 lightning-cli "$@"; }
+if network=$(ask getinfo | jq --raw-output --exit-status .network) &&
+  channels=$(ask staticbackup | jq --compact-output "$strip"); then
+  if [[ -d $network && $(cat "$network/channels.json" 2>/dev/null) != "$channels" ]]; then
+    put "$network/channels.json" <<<"$channels"
+  fi
+else
+  echo "channels.json stays as it is: the node did not tell its channels" >&2
+fi
