@@ -15,6 +15,14 @@ put() {
 }
 
 shopt -s nullglob
+# On a new data disk the node is another one. The copies of the lost one may be all that is left of it.
+for file in "$data"/*/hsm_secret; do
+  network=$(basename "$(dirname "$file")")
+  if [[ -e $network/hsm_secret && $(sha256sum <"$network/hsm_secret") != "$(sha256sum <"$file")" ]]; then
+    mv "$network" "$network.until-$(date --utc +%Y%m%dT%H%M%SZ)"
+    echo "$network: the node has another key than before; the copies of the former one are kept in $network.until-…"
+  fi
+done
 for file in "$data"/*/hsm_secret "$data"/*/emergency.recover; do
   network=$(basename "$(dirname "$file")") name=$(basename "$file")
   mkdir -p "$network"
@@ -40,7 +48,9 @@ strip='
 ask() { timeout 30 lightning-cli "$@"; }
 if network=$(ask getinfo | jq --raw-output --exit-status .network) &&
   channels=$(ask staticbackup | jq --compact-output "$strip"); then
-  if [[ -d $network && $(cat "$network/channels.json" 2>/dev/null) != "$channels" ]]; then
+  # A node whose database was lost knows no channels, and still needs the list.
+  if [[ -d $network && (! -e $network/channels.json || $channels != "[]") &&
+    $(cat "$network/channels.json" 2>/dev/null) != "$channels" ]]; then
     put "$network/channels.json" <<<"$channels"
   fi
 else

@@ -584,3 +584,28 @@ def test_the_list_of_channels_stays_if_the_node_cannot_tell_it(node: Node) -> No
     for garbled in (known[:-2], channel("09" + "00" * 6, "")):
         node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [garbled]})
         assert json.loads(node.copy()["regtest/channels.json"]) == [known]
+
+
+def test_a_node_without_a_database_keeps_the_list(node: Node) -> None:
+    """It has the key, and has yet to be told of its channels."""
+    known = channel("01" + "7f000001" + "2607", "")
+    for channels in ([], [known], []):
+        node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": channels})
+        copies = node.copy()
+    assert json.loads(copies["regtest/channels.json"]) == [known]
+
+
+def test_the_copies_of_another_node_are_kept(node: Node) -> None:
+    """A host with a new data disk, on which there is a new node."""
+    known = channel("01" + "7f000001" + "2607", "")
+    node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [known]})
+    before = node.copy()
+    (node.top / "data/regtest/hsm_secret").unlink()
+    (node.top / "data/regtest/hsm_secret").write_bytes(b"another key")
+    node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": []})
+    for _ in range(2):
+        after = node.copy()
+    (kept,) = {name.split("/")[0] for name in after} - {"regtest"}
+    assert kept.startswith("regtest.until-")
+    assert {name: after[name.replace("regtest", kept)] for name in before} == before
+    assert (after["regtest/hsm_secret"], after["regtest/channels.json"]) == (b"another key", b"[]\n")
