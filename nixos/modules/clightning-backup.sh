@@ -46,13 +46,18 @@ strip='
   )'
 
 ask() { timeout 30 lightning-cli "$@"; }
-if network=$(ask getinfo | jq --raw-output --exit-status .network) &&
-  channels=$(ask staticbackup | jq --compact-output "$strip"); then
+if ! network=$(ask getinfo | jq --raw-output --exit-status .network); then
+  echo "channels.json stays as it is: the node does not answer" >&2
+  exit 0
+fi
+if ! channels=$(ask staticbackup | jq --compact-output "$strip"); then
+  echo "channels.json stays as it is: what the node says of its channels (lightning-cli staticbackup) cannot be read" >&2
+  exit 1
+fi
+if [[ $channels == "[]" && -e $network/channels.json ]]; then
   # A node whose database was lost knows no channels, and still needs the list.
-  if [[ -d $network && (! -e $network/channels.json || $channels != "[]") &&
-    $(cat "$network/channels.json" 2>/dev/null) != "$channels" ]]; then
-    put "$network/channels.json" <<<"$channels"
-  fi
+  touch "$network/channels.json"
 else
-  echo "channels.json stays as it is: the node did not tell its channels" >&2
+  # Newer than emergency.recover, also where it is the same as before.
+  put "$network/channels.json" <<<"$channels"
 fi

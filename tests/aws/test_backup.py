@@ -320,6 +320,7 @@ def test_payments_are_not_uploaded_one_by_one(host: Host, storage: Client, ident
     channels.write_text('["00"]')
     assert host.run() == 0, host.said
     (host.copies / "bitcoin/emergency.recover").write_bytes(b"paid")
+    age_by(host.copies / "bitcoin/emergency.recover", 60)
     assert host.run() == 0, host.said
     assert len(versions(storage)) == 1
     channels.write_text('["00", "01"]')
@@ -328,6 +329,10 @@ def test_payments_are_not_uploaded_one_by_one(host: Host, storage: Client, ident
     files = identities[0].open(versions(storage)[0])
     assert files is not None
     assert (files["channels.json"], files["emergency.recover"]) == (b'["00", "01"]', b"paid")
+    # The node could not tell its channels when emergency.recover was copied: it may have a new one.
+    (host.copies / "bitcoin/emergency.recover").write_bytes(b"opened")
+    assert host.run() == 0, host.said
+    assert len(versions(storage)) == 3
 
 
 def test_each_network_has_an_object(host: Host, storage: Client, identities: list[Identity]) -> None:
@@ -519,8 +524,8 @@ class Node:
         program.write_text(f"#!/bin/sh\ncase $1 in\n{cases}    *) exit 1 ;;\nesac\n")
         program.chmod(0o755)
 
-    def copy(self) -> dict[str, bytes]:
-        """Makes the copies, and returns them."""
+    def copy(self, status: int = 0) -> dict[str, bytes]:
+        """Makes the copies, and returns them. The script ends with this status."""
         copies = self.top / "copies"
         done = subprocess.run(
             [shutil.which("bash") or "bash", "-euo", "pipefail", COPY, self.top / "data"],
@@ -530,7 +535,7 @@ class Node:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         assert all(file.stat().st_mode & 0o777 == 0o400 for file in copies.rglob("*") if file.is_file())
         return {str(file.relative_to(copies)): file.read_bytes() for file in copies.rglob("*") if file.is_file()}
 
@@ -576,14 +581,28 @@ def test_the_list_of_channels_stays_if_the_node_cannot_tell_it(node: Node) -> No
     node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [known]})
     assert json.loads(node.copy()["regtest/channels.json"]) == [known]
     (node.top / "data/regtest/emergency.recover").write_bytes(b"more channels")
-    for broken in ({}, {"getinfo": {"network": "regtest"}}, {"getinfo": {"network": "regtest"}, "staticbackup": {}}):
-        node.answers(**broken)
-        copies = node.copy()
-        assert json.loads(copies["regtest/channels.json"]) == [known]
-        assert copies["regtest/emergency.recover"] == b"more channels"
-    for garbled in (known[:-2], channel("09" + "00" * 6, "")):
-        node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [garbled]})
-        assert json.loads(node.copy()["regtest/channels.json"]) == [known]
+    node.answers()
+    copies = node.copy()
+    assert json.loads(copies["regtest/channels.json"]) == [known]
+    assert copies["regtest/emergency.recover"] == b"more channels"
+    for garbled in ({}, {"scb": [known[:-2]]}, {"scb": [channel("09" + "00" * 6, "")]}):
+        node.answers(getinfo={"network": "regtest"}, staticbackup=garbled)
+        assert json.loads(node.copy(status=1)["regtest/channels.json"]) == [known]
+    node.answers(getinfo={"network": "regtest"})
+    assert json.loads(node.copy(status=1)["regtest/channels.json"]) == [known]
+
+
+def test_a_list_that_is_confirmed_is_newer_than_the_other(node: Node) -> None:
+    """By this the upload knows that both have the same channels."""
+    copies = node.top / "copies/regtest"
+    for scb in (["known"], ["known"], []):
+        channels = [channel("01" + "7f000001" + "2607", "") for _ in scb]
+        node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": channels})
+        node.copy()
+        assert (copies / "channels.json").stat().st_mtime_ns > (copies / "emergency.recover").stat().st_mtime_ns
+    node.answers()
+    node.copy()
+    assert (copies / "channels.json").stat().st_mtime_ns < (copies / "emergency.recover").stat().st_mtime_ns
 
 
 def test_a_node_without_a_database_keeps_the_list(node: Node) -> None:

@@ -2,8 +2,9 @@
 #
 # DIRECTORY has the copies, DIRECTORY/NETWORK/{hsm_secret,emergency.recover,channels.json}; they are only read. Each network becomes
 # the object PREFIX/NETWORK.tar.age of the bucket. An object is uploaded if the key or the list of channels differ from the last
-# upload, or if that was a day ago. RECORDS/NETWORK is written after each upload: its modification time is the time of the last successful one. What is uploaded
-# is encrypted in memory (RUNTIME_DIRECTORY) first, so that the upload of a complete file is all that can fail half-way.
+# upload, or if that was a day ago. RECORDS/NETWORK is written after each upload: its modification time is the time of the last
+# successful one. What is uploaded is encrypted in memory (RUNTIME_DIRECTORY) first, so that the upload of a complete file is all that
+# can fail half-way.
 #
 # Settings: BACKUP_BUCKET, BACKUP_PREFIX, BACKUP_REGION, BACKUP_ENDPOINT (empty for AWS), BACKUP_RECIPIENTS (separated by commas).
 # CREDENTIALS_DIRECTORY/backup_credentials, if it exists, is a file with a key for the storage in the format of the AWS tools;
@@ -39,8 +40,10 @@ list() {
     [[ ! -e $copies/$1/$name ]] || files+=("$name")
   done
   telling=("${files[@]}")
-  # emergency.recover has the same channels, and changes with every payment.
-  [[ " ${files[*]} " != *" channels.json "* ]] || telling=(hsm_secret channels.json)
+  # emergency.recover has the same channels, unless it was copied when the node could not tell them, and changes with every payment.
+  if [[ -e $copies/$1/channels.json && ! $copies/$1/emergency.recover -nt $copies/$1/channels.json ]]; then
+    telling=(hsm_secret channels.json)
+  fi
 }
 
 is_due() {
