@@ -62,16 +62,15 @@ let
   # What a node has once it was started.
   database = if cfg.postgresql.enable then "hsm_secret" else "lightningd.sqlite3";
 
-  backup = pkgs.writeShellScript "clightning-backup" ''
-    set -eu
-    for file in ${cfg.dataDir}/*/hsm_secret ${cfg.dataDir}/*/emergency.recover; do
-      [ -e "$file" ] || continue
-      network=$(basename "$(dirname "$file")")
-      mkdir -p "$network"
-      # Replace each copy atomically: an old copy is better than a truncated new one.
-      cp "$file" "$network/new" && sync "$network/new" && mv -f "$network/new" "$network/$(basename "$file")"
-    done
-  '';
+  backup = pkgs.writeShellApplication {
+    name = "clightning-backup";
+    runtimeInputs = [
+      cli
+      pkgs.coreutils
+      pkgs.jq
+    ];
+    text = builtins.readFile ./clightning-backup.sh;
+  };
 in
 {
   options.services.clightning = {
@@ -179,7 +178,7 @@ in
     backup = {
       enable =
         mkEnableOption ''
-          copies of hsm_secret and emergency.recover, the two files with which the money of a lost node can be recovered.
+          copies of hsm_secret and emergency.recover, and a list of the channels, with which the money of a lost node can be recovered.
           They must be kept secret, like the originals, and copied to another machine
         ''
         // {
@@ -367,7 +366,7 @@ in
         };
     };
 
-    # lightningd writes emergency.recover when a channel opens or closes.
+    # lightningd writes emergency.recover when a channel opens or closes, and at each payment.
     systemd.paths.clightning-backup = mkIf cfg.backup.enable {
       description = "Watch Core Lightning's channel backup";
       wantedBy = [ "clightning.service" ];
@@ -386,7 +385,8 @@ in
       description = "Copy Core Lightning's secret and channel backup";
       wantedBy = [ "clightning.service" ];
       after = [ "clightning.service" ];
-      path = [ pkgs.coreutils ];
+      # Many payments in a row must not end the watch.
+      unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = hardening.base // {
         Type = "oneshot";
         User = cfg.user;
@@ -394,7 +394,7 @@ in
         WorkingDirectory = cfg.backup.directory;
         ReadWritePaths = [ cfg.backup.directory ];
         ReadOnlyPaths = [ cfg.dataDir ];
-        ExecStart = backup;
+        ExecStart = "${lib.getExe backup} ${cfg.dataDir}";
       };
     };
     systemd.tmpfiles.settings.clightning-backup = mkIf cfg.backup.enable {

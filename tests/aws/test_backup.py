@@ -1,7 +1,7 @@
-"""Tries the upload of backups, nixos/modules/lnplaylive/backup-upload.sh, with the real rclone and age.
+"""Tries the scripts that make the local copies and upload them, with the real rclone and age.
 
-The storage is moto's, and enforces the policy of docs/deploy-aws.md. On Debian the script finds only programs that
-its package declares.
+The storage is moto's, and enforces the policy of docs/deploy-aws.md. On Debian the scripts find only programs that
+their packages declare.
 """
 
 import io
@@ -29,7 +29,8 @@ from standin import REGION, StandIn
 Client = Any
 
 TOP = Path(__file__).parents[2]
-SCRIPT = TOP / "nixos/modules/lnplaylive/backup-upload.sh"
+COPY = TOP / "nixos/modules/clightning-backup.sh"
+UPLOAD = TOP / "nixos/modules/lnplaylive/backup-upload.sh"
 GUIDE = TOP / "docs/deploy-aws.md"
 BUCKET = "backups-of-ours"
 PREFIX = "shop.example"
@@ -76,20 +77,30 @@ def identities(tmp_path: Path) -> list[Identity]:
     return made
 
 
-@pytest.fixture(scope="session")
-def declared(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with the declared programs; all programs where this is not Debian."""
+def declared(module: str, name: str, path: Path) -> str:
+    """A PATH with the programs that a script's package declares; all programs where this is not Debian."""
     if not shutil.which("dpkg"):
         return os.environ["PATH"]
-    nix = (TOP / "nixos/modules/lnplaylive/backup.nix").read_text()
-    (inputs,) = re.findall(r'name = "lnplaylive-backup-upload";\s*runtimeInputs = \[(.*?)\]', nix, re.DOTALL)
+    nix = (TOP / "nixos/modules" / module).read_text()
+    (inputs,) = re.findall(rf'name = "{name}";\s*runtimeInputs = \[(.*?)\]', nix, re.DOTALL)
     names = re.findall(r"^\s*pkgs\.(\S+)$", inputs, re.MULTILINE)
     packages = printed(sys.executable, TOP / "tests/store/programs.py", *names).split()
-    path = tmp_path_factory.mktemp("declared")
     for program in re.findall(r"^(?:/usr)?/s?bin/[^/]+$", printed("dpkg", "--listfiles", *packages), re.MULTILINE):
         (path / Path(program).name).unlink(missing_ok=True)
         (path / Path(program).name).symlink_to(program)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def uploading(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The upload's PATH."""
+    return declared("lnplaylive/backup.nix", "lnplaylive-backup-upload", tmp_path_factory.mktemp("uploading"))
+
+
+@pytest.fixture(scope="session")
+def copying(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PATH of the script that makes the copies."""
+    return declared("clightning.nix", "clightning-backup", tmp_path_factory.mktemp("copying"))
 
 
 @dataclass
@@ -124,7 +135,7 @@ class Host:
         before = contents(self.copies)
         scratch = self.top / "run"
         done = subprocess.run(
-            [shutil.which("bash") or "bash", "-euo", "pipefail", SCRIPT, self.copies, self.record().parent],
+            [shutil.which("bash") or "bash", "-euo", "pipefail", UPLOAD, self.copies, self.record().parent],
             env={
                 "PATH": f"{self.top / 'bin'}{os.pathsep}{self.path}",
                 "RUNTIME_DIRECTORY": str(scratch),
@@ -177,7 +188,7 @@ def storage(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> Client:
 
 
 @pytest.fixture
-def host(aws: StandIn, storage: Client, declared: str, identities: list[Identity], tmp_path: Path) -> Host:
+def host(aws: StandIn, storage: Client, uploading: str, identities: list[Identity], tmp_path: Path) -> Host:
     """A host whose role has the documented policy."""
     iam = boto3.client("iam", region_name=REGION)
     iam.create_user(UserName="host")
@@ -193,7 +204,7 @@ def host(aws: StandIn, storage: Client, declared: str, identities: list[Identity
     )
     host = Host(
         top=top,
-        path=declared,
+        path=uploading,
         credentials=top / "credentials",
         environment={
             "BACKUP_BUCKET": BUCKET,
@@ -209,7 +220,8 @@ def host(aws: StandIn, storage: Client, declared: str, identities: list[Identity
     )
     host.program(
         "lightning-cli",
-        f'[ "$1 $2" = "--keywords lnplayops-orders" ] || exit 2\n'
+        '[ "$*" != "--keywords getinfo" ] || { echo \'{"id": "02ab"}\'; exit; }\n'
+        '[ "$1 $2" = "--keywords lnplayops-orders" ] || exit 2\n'
         f"case $3 in\n{answers}\n    *) echo '{{\"orders\": []}}' ;;\nesac\n",
     )
     return host
@@ -250,7 +262,8 @@ def test_each_change_is_a_version_that_only_the_recipients_can_read(
             assert files is not None
             assert files.keys() == {"hsm_secret", "emergency.recover", "restore.txt", "orders.json"}
             assert (files["hsm_secret"], files["emergency.recover"]) == (SECRET, channels)
-            assert b"emergencyrecover" in files["restore.txt"]
+            assert b'recoverchannel scb="$(cat channels.json)"' in files["restore.txt"]
+            assert b"node id:  02ab\n" in files["restore.txt"]
         assert identities[2].open(sealed) is None
 
 
@@ -301,6 +314,27 @@ def test_only_what_has_changed_or_is_old_is_uploaded(host: Host, storage: Client
     assert identities[2].open(newest) is not None
 
 
+def test_payments_are_not_uploaded_one_by_one(host: Host, storage: Client, identities: list[Identity]) -> None:
+    """They change emergency.recover, but no channel. A day later it is uploaded as it is then."""
+    channels = host.copies / "bitcoin/channels.json"
+    channels.write_text('["00"]')
+    assert host.run() == 0, host.said
+    (host.copies / "bitcoin/emergency.recover").write_bytes(b"paid")
+    age_by(host.copies / "bitcoin/emergency.recover", 60)
+    assert host.run() == 0, host.said
+    assert len(versions(storage)) == 1
+    channels.write_text('["00", "01"]')
+    assert host.run() == 0, host.said
+    assert len(versions(storage)) == 2
+    files = identities[0].open(versions(storage)[0])
+    assert files is not None
+    assert (files["channels.json"], files["emergency.recover"]) == (b'["00", "01"]', b"paid")
+    # The node could not tell its channels when emergency.recover was copied: it may have a new one.
+    (host.copies / "bitcoin/emergency.recover").write_bytes(b"opened")
+    assert host.run() == 0, host.said
+    assert len(versions(storage)) == 3
+
+
 def test_each_network_has_an_object(host: Host, storage: Client, identities: list[Identity]) -> None:
     """Also one whose node does not run, and one that has no channel backup."""
     (host.copies / "signet").mkdir()
@@ -310,6 +344,7 @@ def test_each_network_has_an_object(host: Host, storage: Client, identities: lis
     files = identities[0].open(sealed)
     assert files is not None
     assert files.keys() == {"hsm_secret", "restore.txt"}
+    assert b"node id:  unknown" in files["restore.txt"]
     assert files["hsm_secret"] == b"another"
     assert len(versions(storage)) == 1
     assert host.record("signet").exists()
@@ -473,3 +508,123 @@ def test_without_copies_there_is_nothing_to_do(host: Host, storage: Client) -> N
     assert host.run() == 0
     assert "the node has not started" in host.said
     assert versions(storage) == []
+
+
+@dataclass
+class Node:
+    """A node's data, and the copies of it."""
+
+    top: Path
+    path: str
+
+    def answers(self, **methods: object) -> None:
+        """Lets the node answer these methods, and fail at all others."""
+        cases = "".join(f"    {method}) echo '{json.dumps(answer)}' ;;\n" for method, answer in methods.items())
+        program = self.top / "bin/lightning-cli"
+        program.write_text(f"#!/bin/sh\ncase $1 in\n{cases}    *) exit 1 ;;\nesac\n")
+        program.chmod(0o755)
+
+    def copy(self, status: int = 0) -> dict[str, bytes]:
+        """Makes the copies, and returns them. The script ends with this status."""
+        copies = self.top / "copies"
+        done = subprocess.run(
+            [shutil.which("bash") or "bash", "-euo", "pipefail", COPY, self.top / "data"],
+            env={"PATH": f"{self.top / 'bin'}{os.pathsep}{self.path}"},
+            cwd=copies,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert all(file.stat().st_mode & 0o777 == 0o400 for file in copies.rglob("*") if file.is_file())
+        return {str(file.relative_to(copies)): file.read_bytes() for file in copies.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def node(copying: str, tmp_path: Path) -> Node:
+    """A node on regtest that answers nothing."""
+    for directory in ("bin", "data/regtest", "copies"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "data/regtest/hsm_secret").write_bytes(SECRET)
+    (tmp_path / "data/regtest/emergency.recover").write_bytes(b"channels")
+    node = Node(tmp_path, copying)
+    node.answers()
+    return node
+
+
+def channel(address: str, tlvs: str) -> str:
+    """A channel's backup: id, channel id, node id, address, outpoint, amount, type, TLVs."""
+    before = "01" * 8 + "02" * 32 + "03" * 33 + address + "04" * 36 + "05" * 8 + "0003" + "401000"
+    return f"{before}{len(tlvs) // 2:08x}{tlvs}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["01" + "7f000001" + "2607", "02" + "fe" * 16 + "2607", "04" + "ab" * 35 + "2607", "0505" + "a1" * 5 + "2607"],
+    ids=["ipv4", "ipv6", "tor", "dns"],
+)
+def test_channels_are_copied_without_their_secrets(node: Node, address: str) -> None:
+    """So that `recoverchannel` can be used with them."""
+    node.answers(
+        getinfo={"network": "regtest"}, staticbackup={"scb": [channel(address, "010203ff"), channel(address, "")]}
+    )
+    copies = node.copy()
+    assert copies["regtest/hsm_secret"] == SECRET
+    assert copies["regtest/emergency.recover"] == b"channels"
+    assert json.loads(copies["regtest/channels.json"]) == [channel(address, ""), channel(address, "")]
+
+
+def test_the_list_of_channels_stays_if_the_node_cannot_tell_it(node: Node) -> None:
+    """The files of the data directory are copied all the same."""
+    assert node.copy().keys() == {"regtest/hsm_secret", "regtest/emergency.recover"}
+    known = channel("01" + "7f000001" + "2607", "")
+    node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [known]})
+    assert json.loads(node.copy()["regtest/channels.json"]) == [known]
+    (node.top / "data/regtest/emergency.recover").write_bytes(b"more channels")
+    node.answers()
+    copies = node.copy()
+    assert json.loads(copies["regtest/channels.json"]) == [known]
+    assert copies["regtest/emergency.recover"] == b"more channels"
+    for garbled in ({}, {"scb": [known[:-2]]}, {"scb": [channel("09" + "00" * 6, "")]}):
+        node.answers(getinfo={"network": "regtest"}, staticbackup=garbled)
+        assert json.loads(node.copy(status=1)["regtest/channels.json"]) == [known]
+    node.answers(getinfo={"network": "regtest"})
+    assert json.loads(node.copy(status=1)["regtest/channels.json"]) == [known]
+
+
+def test_a_list_that_is_confirmed_is_newer_than_the_other(node: Node) -> None:
+    """By this the upload knows that both have the same channels."""
+    copies = node.top / "copies/regtest"
+    for scb in (["known"], ["known"], []):
+        channels = [channel("01" + "7f000001" + "2607", "") for _ in scb]
+        node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": channels})
+        node.copy()
+        assert (copies / "channels.json").stat().st_mtime_ns > (copies / "emergency.recover").stat().st_mtime_ns
+    node.answers()
+    node.copy()
+    assert (copies / "channels.json").stat().st_mtime_ns < (copies / "emergency.recover").stat().st_mtime_ns
+
+
+def test_a_node_without_a_database_keeps_the_list(node: Node) -> None:
+    """It has the key, and has yet to be told of its channels."""
+    known = channel("01" + "7f000001" + "2607", "")
+    for channels in ([], [known], []):
+        node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": channels})
+        copies = node.copy()
+    assert json.loads(copies["regtest/channels.json"]) == [known]
+
+
+def test_the_copies_of_another_node_are_kept(node: Node) -> None:
+    """A host with a new data disk, on which there is a new node."""
+    known = channel("01" + "7f000001" + "2607", "")
+    node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": [known]})
+    before = node.copy()
+    (node.top / "data/regtest/hsm_secret").unlink()
+    (node.top / "data/regtest/hsm_secret").write_bytes(b"another key")
+    node.answers(getinfo={"network": "regtest"}, staticbackup={"scb": []})
+    for _ in range(2):
+        after = node.copy()
+    (kept,) = {name.split("/")[0] for name in after} - {"regtest"}
+    assert kept.startswith("regtest.until-")
+    assert {name: after[name.replace("regtest", kept)] for name in before} == before
+    assert (after["regtest/hsm_secret"], after["regtest/channels.json"]) == (b"another key", b"[]\n")

@@ -8,6 +8,7 @@ let
       modules = [
         self.nixosModules.default
         ../store/debian.nix
+        ./storage.nix
         {
           nixpkgs.hostPlatform = "x86_64-linux";
           system.stateVersion = "26.05";

@@ -57,11 +57,28 @@ let
       // settings;
     };
 
+  backup =
+    settings:
+    host {
+      backup = {
+        bucket = "my-shop-backup";
+        region = "eu-central-1";
+        recipients = [ "age1wgxt6pw9rr792y3dymnlqr582qn7uzxpyshe7k4mjn40ru8psutqpjf8lh" ];
+      }
+      // settings;
+    };
+
   good = {
     plain = plain;
     aws = aws;
     monitored = host (import ./monitored.nix);
     monitored-aws = aws ++ [ { services.lnplaylive = import ./monitored.nix; } ];
+    with-a-backup = backup { };
+    with-a-backup-elsewhere = backup {
+      region = "";
+      endpoint = "https://s3.example";
+      credentialsFile = "/run/secrets/storage";
+    };
     with-a-certificate = remote {
       certFile = "/etc/client.crt";
       keyFile = "/run/secrets/client.key";
@@ -144,6 +161,18 @@ let
         keyFile = "/run/secrets/client.key";
       };
       sentence = "remotes.other: name a tokenFile, or certFile and keyFile";
+    };
+    backup-for-nobody = {
+      configuration = backup { recipients = [ ]; };
+      sentence = "services.lnplaylive.backup.recipients";
+    };
+    backup-without-a-region = {
+      configuration = backup { region = ""; };
+      sentence = "services.lnplaylive.backup.region";
+    };
+    backup-with-a-key-in-the-store = {
+      configuration = backup { credentialsFile = "${pkgs.writeText "key" "secret"}"; };
+      sentence = "services.lnplaylive.backup.credentialsFile";
     };
     websocket-for-everybody = {
       configuration = plain ++ [ { services.clightning.websocket = "0.0.0.0:9736"; } ];

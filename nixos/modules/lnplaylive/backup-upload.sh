@@ -1,9 +1,10 @@
 # Encrypts the local copies of the node's key and channel backup, and uploads them:   lnplaylive-backup-upload DIRECTORY RECORDS
 #
-# DIRECTORY has the copies, DIRECTORY/NETWORK/{hsm_secret,emergency.recover}; they are only read. Each network becomes the object
-# PREFIX/NETWORK.tar.age of the bucket. An object is uploaded if its contents differ from the last upload, or if that was a day
-# ago. RECORDS/NETWORK is written after each upload: its modification time is the time of the last successful one. What is uploaded
-# is encrypted in memory (RUNTIME_DIRECTORY) first, so that the upload of a complete file is all that can fail half-way.
+# DIRECTORY has the copies, DIRECTORY/NETWORK/{hsm_secret,emergency.recover,channels.json}; they are only read. Each network becomes
+# the object PREFIX/NETWORK.tar.age of the bucket. An object is uploaded if the key or the list of channels differ from the last
+# upload, or if that was a day ago. RECORDS/NETWORK is written after each upload: its modification time is the time of the last
+# successful one. What is uploaded is encrypted in memory (RUNTIME_DIRECTORY) first, so that the upload of a complete file is all that
+# can fail half-way.
 #
 # Settings: BACKUP_BUCKET, BACKUP_PREFIX, BACKUP_REGION, BACKUP_ENDPOINT (empty for AWS), BACKUP_RECIPIENTS (separated by commas).
 # CREDENTIALS_DIRECTORY/backup_credentials, if it exists, is a file with a key for the storage in the format of the AWS tools;
@@ -27,14 +28,22 @@ where() { echo "$BACKUP_BUCKET/$BACKUP_PREFIX/$1.tar.age"; }
 fingerprint() {
   {
     echo "$(where "$1") $BACKUP_REGION $BACKUP_ENDPOINT $BACKUP_RECIPIENTS"
-    (cd "$copies/$1" && sha256sum -- "${files[@]}")
+    (cd "$copies/$1" && sha256sum -- "${telling[@]}")
   } | sha256sum | cut --delimiter=' ' --fields=1
 }
 
-# Sets `files` to the copies that there are of a network.
+# Sets `files` to the copies that there are of a network, and `telling` to those in which a change is uploaded.
 list() {
-  files=(hsm_secret)
-  [[ ! -e $copies/$1/emergency.recover ]] || files+=(emergency.recover)
+  local name
+  files=()
+  for name in hsm_secret emergency.recover channels.json; do
+    [[ ! -e $copies/$1/$name ]] || files+=("$name")
+  done
+  telling=("${files[@]}")
+  # emergency.recover has the same channels, unless it was copied when the node could not tell them, and changes with every payment.
+  if [[ -e $copies/$1/channels.json && ! $copies/$1/emergency.recover -nt $copies/$1/channels.json ]]; then
+    telling=(hsm_secret channels.json)
+  fi
 }
 
 is_due() {
@@ -45,30 +54,39 @@ is_due() {
   [[ $age -lt 0 || $age -ge $max_age ]]
 }
 
-# The orders that are paid and whose time is not over, from the node of that network if it answers; otherwise nothing.
+# Asks the node of that network, if it is this host's: ask NETWORK METHOD [PARAMETER]
+ask() {
+  [[ $1 == "${LIGHTNING_NETWORK-}" ]] && timeout 20 lightning-cli --keywords "${@:2}" 2>/dev/null
+}
+
+# Writes the orders that are paid and whose time is not over, if the node answers.
 orders() {
   rm -f "$scratch/orders.json"
-  [[ $1 == "${LIGHTNING_NETWORK-}" ]] || return 0
   local state
   for state in queued placing deploying provisioned failed cancelled; do
-    timeout 20 lightning-cli --keywords lnplayops-orders "state=$state" || exit 1
-  done 2>/dev/null | jq --slurp 'map(.orders[]) | map(select(.refunded_at == null))' >"$scratch/orders.new" 2>/dev/null || return 0
+    ask "$1" lnplayops-orders "state=$state" || exit 1
+  done | jq --slurp 'map(.orders[]) | map(select(.refunded_at == null))' >"$scratch/orders.new" 2>/dev/null || return 0
   mv "$scratch/orders.new" "$scratch/orders.json"
 }
 
 explain() {
+  local id
+  id=$(ask "$1" getinfo | jq --raw-output --exit-status .id 2>/dev/null) || id="unknown, it did not answer"
   cat <<EXPLANATION
-The key and the channel backup of a Core Lightning node on the network "$1", made at $(date --utc +%FT%TZ).
+The key and the channel backup of a Core Lightning node.
+network:  $1
+node id:  $id
+made at:  $(date --utc +%FT%TZ)
 
 hsm_secret         the node's key. Whoever has it can take the node's money.
-emergency.recover  the list of the node's channels, with which their peers are asked to close them.
+channels.json      the list of the node's channels, with which their peers are asked to close them.
+emergency.recover  the same list in another format, with what a peer that cheats is punished with.
 orders.json        the orders that were paid and had not ended, if the node could be asked.
 
-If the node's data is lost, and only then, put hsm_secret and emergency.recover into an empty node directory, start
-lightningd, and call:
-    lightning-cli emergencyrecover
-The peers then close the channels, and the money returns on-chain. Never run two nodes with this key.
-See docs/deploy-aws.md, "Restore".
+If the node's data is lost, and only then, put hsm_secret into an empty node directory, start lightningd, and call:
+    lightning-cli --keywords recoverchannel scb="\$(cat channels.json)"
+The peers then close the channels, and the money returns on-chain. Never run two nodes with this key. The steps in full, and
+how coins that are on-chain already are found again: docs/deploy-aws.md, "Restore".
 EXPLANATION
 }
 
