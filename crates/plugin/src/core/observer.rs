@@ -210,7 +210,7 @@ impl Observer {
             match read {
                 Ok(closed) => return self.tally().take_up_closed(&closed.readable),
                 Err(error) => {
-                    tracing::warn!("cannot read closed orders for the metrics, trying again: {error}")
+                    tracing::warn!("cannot read closed orders for the metrics, trying again: {error}");
                 }
             }
             sleep(RETRY_PAUSE).await;

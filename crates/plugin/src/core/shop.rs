@@ -99,20 +99,9 @@ impl Shop {
     pub fn new(settings: &Settings, backends: Backends) -> Result<(Self, Background), SettingsError> {
         let Backends { invoices, node, store, remotes, route_file, products, ticket_key, clock } = backends;
         let catalogue = settings.catalogue()?;
-        let remote_names = settings.remotes.iter().map(|remote| remote.name.as_str());
         let (request_work, to_work) = mpsc::unbounded_channel();
-        let orders = Arc::new(OrderBook::new(
-            Recorder {
-                store,
-                clock: Arc::clone(&clock),
-                policy: settings.policy(),
-                tally: Arc::new(Tally::new(Arc::clone(&clock), remote_names)),
-            },
-            Arc::clone(&invoices),
-            SignedDuration::from_secs(settings.shop.unpaid_retention_secs.into()),
-            usize::try_from(settings.shop.max_unpaid_orders).unwrap_or(Semaphore::MAX_PERMITS),
-            request_work,
-        ));
+        let orders =
+            Arc::new(order_book(settings, store, Arc::clone(&invoices), Arc::clone(&clock), request_work));
         let availability = Arc::new(Availability::new(
             Arc::clone(&remotes),
             Arc::clone(&clock),
@@ -201,6 +190,25 @@ impl Shop {
         };
         Ok((shop, background))
     }
+}
+
+/// The orders of the shop, whose changes are counted for the operator's monitoring.
+fn order_book(
+    settings: &Settings,
+    store: Arc<dyn OrderStore>,
+    invoices: Arc<dyn Invoices>,
+    clock: Arc<dyn Clock>,
+    request_work: mpsc::UnboundedSender<Arc<OrderHandle>>,
+) -> OrderBook {
+    let remote_names = settings.remotes.iter().map(|remote| remote.name.as_str());
+    let tally = Arc::new(Tally::new(Arc::clone(&clock), remote_names));
+    OrderBook::new(
+        Recorder { store, clock, policy: settings.policy(), tally },
+        invoices,
+        SignedDuration::from_secs(settings.shop.unpaid_retention_secs.into()),
+        usize::try_from(settings.shop.max_unpaid_orders).unwrap_or(Semaphore::MAX_PERMITS),
+        request_work,
+    )
 }
 
 impl Background {
