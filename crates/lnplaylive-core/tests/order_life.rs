@@ -149,10 +149,10 @@ proptest! {
                     prop_assert_eq!(order.state.name(), "failed");
                 }
                 (Event::Cancel, rest) => {
-                    let (abandoned, ended): (Vec<_>, Vec<_>) =
+                    let (abandoned, ended): (Vec<Change>, Vec<Change>) =
                         rest.iter().partition(|change| matches!(change, Change::Abandoned { .. }));
                     prop_assert_eq!(abandoned.len(), usize::from(was_placed));
-                    prop_assert_eq!(matches!(ended[..], [Change::Cancelled]), order.state.name() == "cancelled");
+                    prop_assert_eq!(ended == [Change::Cancelled], order.state.name() == "cancelled");
                 }
                 (Event::Placed(_) | Event::HandedOver { .. } | Event::StepFailed { .. }, other) => {
                     prop_assert!(false, "{:?}: {:?}", event, other);
