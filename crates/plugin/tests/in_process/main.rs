@@ -8,6 +8,7 @@ mod clean_up;
 mod clocks;
 mod interruptions;
 mod layers;
+mod node_watch;
 mod operator;
 mod payments;
 mod probes;
