@@ -19,6 +19,10 @@ export type StageCommand =
   | { do: "stop_node" }
   /** Starts it again, and returns when it can be paid. */
   | { do: "start_node" }
+  /** Restarts the node and its bitcoind, which then seems to download the chain until a block is mined. */
+  | { do: "lose_sync" }
+  /** Mines a block. */
+  | { do: "mine" }
   /** Makes the creation of environments fail, so that paid orders fail. */
   | { do: "break_remote" }
   /** Ends that. */

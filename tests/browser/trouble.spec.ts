@@ -1,7 +1,7 @@
 // Failures: each leads to a helpful sentence, and continues when possible.
 
 import type { Page } from "@playwright/test";
-import { expect, test, accessible } from "./fixtures.ts";
+import { accessible, expect, fits, test } from "./fixtures.ts";
 import { cards, heading, invoice, links, order, orderButton, orderOn, pay, ready, visit } from "./shop.ts";
 import type { Stage } from "./stage.ts";
 
@@ -13,6 +13,54 @@ test("the node goes down and comes back", async ({ page, stage }) => {
   await expect(page.getByText(/Connection lost|Reconnecting/i)).toHaveCount(0, { timeout: 60_000 });
   await orderButton(page).click();
   await invoice(page);
+});
+
+test("a shop whose node synchronises opens by itself", async ({ page, stage }) => {
+  await stage.ask({ do: "lose_sync" });
+  await page.goto(`${stage.url}/`);
+  const notice = page.getByTestId("opening-soon");
+  await expect(notice).toContainText(/Opening soon.*catching up with the network: \d+ of \d+ blocks so far\./s, { timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Opening soon" })).toBeDisabled();
+  await accessible(page);
+  await fits(page);
+  await stage.ask({ do: "mine" });
+  // Nobody has to load the page again.
+  await expect(orderButton(page)).toBeEnabled({ timeout: 60_000 });
+  await expect(notice).toHaveCount(0);
+  await orderButton(page).click();
+  await invoice(page);
+});
+
+test("a shop whose node has never started", async ({ page, stage }) => {
+  const starting = { status: 503, json: { error: "later", kind: "starting" } };
+  await page.route("**/config.json", (route) => route.fulfill(starting));
+  await page.goto(`${stage.url}/`);
+  await expect(page.getByTestId("opening-soon")).toContainText("node is starting");
+  await accessible(page);
+  await page.unroute("**/config.json");
+  await expect(orderButton(page)).toBeEnabled({ timeout: 60_000 });
+});
+
+test("sizes and hours that the node cannot be paid for", async ({ page, stage }) => {
+  await page.route("**/products", async (route) => {
+    const answer = await (await route.fetch()).json();
+    for (const product of answer.products) product.payable_hours = product.sku === "A" ? 10 : 0;
+    await route.fulfill({ json: answer });
+  });
+  await visit(page, stage);
+  const hours = page.getByRole("spinbutton", { name: "hours" });
+  await hours.fill("48");
+  const notice = page.getByTestId("too-large");
+  await expect(notice).toContainText("8 nodes for 2 days cost more than");
+  await expect(notice).toContainText("Up to 10 hours are possible");
+  await expect(page.getByRole("button", { name: "Too large right now" })).toBeDisabled();
+  await accessible(page);
+  await hours.fill("10");
+  await expect(orderButton(page)).toBeEnabled();
+  await page.getByRole("radio", { name: "64 nodes, not payable right now" }).check({ force: true });
+  await expect(notice).toContainText("A smaller size may be possible.");
+  await expect(page.getByText("Not payable right now").first()).toBeVisible();
+  await accessible(page);
 });
 
 test("an order that is being paid survives the node's absence", async ({ page, stage }) => {

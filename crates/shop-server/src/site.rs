@@ -181,11 +181,7 @@ async fn asset(State(shared): Shop, method: Method, uri: Uri, request: Request) 
 async fn config(State(shared): Shop) -> Response {
     match shared.shop.document().await {
         Some(document) => ([(CACHE_CONTROL, "no-store")], Json(document)).into_response(),
-        None => reply::later(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the shop's node is not set up yet; try again in a moment",
-            RETRY_SECS,
-        ),
+        None => reply::starting("the shop's node has not started yet; try again later", RETRY_SECS),
     }
 }
 
@@ -201,7 +197,8 @@ async fn products(State(shared): Shop, Extension(origin): Extension<Origin>, req
         Some(products) if !products.is_stale(Timestamp::now()) => {
             ([(CACHE_CONTROL, "max-age=2")], Json(&*products)).into_response()
         }
-        _ => reply::later(
+        None => reply::starting("the shop's node has not started yet; try again later", RETRY_SECS),
+        Some(_) => reply::later(
             StatusCode::SERVICE_UNAVAILABLE,
             "the node has not told lately what is sold; ask it, or try again in a moment",
             RETRY_SECS,

@@ -69,7 +69,7 @@ impl Bitcoind {
             .and_then(|()| std::fs::write(&conf, text))
             .map_err(|source| Error::File { doing: "writing", path: conf, source })?;
         let program = daemons.bitcoind().to_owned();
-        let process = spawn(&program, dir)?;
+        let process = spawn(&program, dir, None)?;
         let mut bitcoind = Self { process, program, dir: dir.into(), port, purse: Purse::new() };
         bitcoind.ready().await?;
         bitcoind.mine(MATURITY + 1).await?;
@@ -88,11 +88,22 @@ impl Bitcoind {
 
     /// Stops bitcoind if it is running, and starts it again with the same data and port.
     pub async fn restart(&mut self) -> Result<()> {
+        self.restart_with(None).await
+    }
+
+    /// As [`Self::restart`], two days later by its own clock: until the next block it takes its chain for one that it still
+    /// downloads.
+    pub async fn restart_out_of_sync(&mut self) -> Result<()> {
+        let tip = self.call("getblockchaininfo", json!([])).await?["time"].as_u64().unwrap_or_default();
+        self.restart_with(Some(format!("-mocktime={}", tip + 2 * 24 * 3600))).await
+    }
+
+    async fn restart_with(&mut self, option: Option<String>) -> Result<()> {
         if self.process.is_running() {
             self.process.terminate(STOP_TIMEOUT).await?;
         }
         self.process.kill();
-        self.process = spawn(&self.program, &self.dir)?;
+        self.process = spawn(&self.program, &self.dir, option.as_deref())?;
         self.ready().await
     }
 
@@ -153,9 +164,9 @@ impl Bitcoind {
     }
 }
 
-fn spawn(program: &Path, dir: &Path) -> Result<Process> {
+fn spawn(program: &Path, dir: &Path, option: Option<&str>) -> Result<Process> {
     let mut command = Command::new(program);
-    command.arg(format!("-datadir={}", dir.display())).current_dir(dir);
+    command.arg(format!("-datadir={}", dir.display())).args(option).current_dir(dir);
     Process::spawn("bitcoind", &mut command, &dir.with_extension("log"))
 }
 

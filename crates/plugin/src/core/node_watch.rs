@@ -1,14 +1,15 @@
 //! The node's condition: asks the node from time to time whether new orders can be paid, and keeps what it said.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lnplaylive_core::Readiness;
-use lnplaylive_core::readiness::{InvoiceWarning, NodeReport};
+use lnplaylive_core::readiness::{InvoiceWarning, NodeReport, Obstacle};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::interfaces::{Clock, NodeCondition, NodeError};
 use super::order_handle::lock;
@@ -18,6 +19,10 @@ use super::reminder::Reminder;
 const PAUSE: Duration = Duration::from_secs(30);
 /// The same while none can be, or the node does not answer, so that the shop opens soon after it could.
 const PAUSE_WHILE_CLOSED: Duration = Duration::from_secs(5);
+
+/// An order is refused for the node's sake only by an answer that is not older than this. Also the shortest time between two
+/// questions, however many orders come.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What is known about the node.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +60,9 @@ pub struct NodeWatch {
     state: Mutex<NodeState>,
     reminder: Mutex<Reminder>,
     warning_reminder: Mutex<Reminder>,
+    /// Time of the last question, which the node may not have answered. Locked while the node is asked, so that nobody asks
+    /// what somebody else is asking.
+    last_question: tokio::sync::Mutex<Option<Instant>>,
     /// True once the node was asked, whether it answered or not.
     asked: watch::Sender<bool>,
     ask_now: Notify,
@@ -70,6 +78,7 @@ impl NodeWatch {
             state: Mutex::default(),
             reminder: Mutex::default(),
             warning_reminder: Mutex::default(),
+            last_question: tokio::sync::Mutex::default(),
             asked: watch::Sender::new(false),
             ask_now: Notify::new(),
         }
@@ -102,8 +111,28 @@ impl NodeWatch {
         self.ask_now.notify_one();
     }
 
+    /// Whether an order of this amount can be paid. Before it is refused, the node is asked again, because a node that has just
+    /// started is synchronised within seconds.
+    pub async fn admit(&self, amount_msat: u64) -> Result<(), Obstacle> {
+        if self.readiness().admit(amount_msat).is_ok() {
+            return Ok(());
+        }
+        let mut last = self.last_question.lock().await;
+        if last.is_none_or(|at| at.elapsed() >= FRESH) {
+            // Without an answer, the last one counts.
+            drop(self.question(&mut last).await);
+        }
+        drop(last);
+        self.readiness().admit(amount_msat)
+    }
+
     /// Asks the node now.
     pub async fn ask(&self) -> Result<(), NodeError> {
+        let mut last = self.last_question.lock().await;
+        self.question(&mut last).await
+    }
+
+    async fn question(&self, last: &mut Option<Instant>) -> Result<(), NodeError> {
         let answer = self.node.report().await;
         let now = self.clock.now();
         let result = match answer {
@@ -121,6 +150,7 @@ impl NodeWatch {
                 Err(error)
             }
         };
+        *last = Some(Instant::now());
         self.asked.send_replace(true);
         result
     }
@@ -130,9 +160,8 @@ impl NodeWatch {
         let before = self.readiness();
         match (before.awaited(), readiness.awaited()) {
             (_, Some(awaited)) => {
-                // Without the numbers, which change all the time.
-                let kind = serde_json::to_value(awaited).unwrap_or_default()["awaited"].to_string();
-                if lock(&self.reminder).is_due(&kind) {
+                // Numbers of blocks change all the time.
+                if lock(&self.reminder).is_due(&format!("{:?}", discriminant(&awaited))) {
                     tracing::warn!("the shop is not open yet: {awaited}");
                 }
             }
@@ -168,7 +197,7 @@ impl NodeWatch {
             let open = answered && self.readiness().awaited().is_none();
             let pause = if open { PAUSE } else { PAUSE_WHILE_CLOSED };
             // Whoever asks for it does not make the questions follow each other without a pause.
-            sleep(Duration::from_secs(1)).await;
+            sleep(FRESH).await;
             drop(timeout(pause, self.ask_now.notified()).await);
         }
     }

@@ -176,9 +176,9 @@ impl Sales {
     }
 
     /// Succeeds if the node can be paid for an order on these terms.
-    fn payable(&self, terms: &Terms) -> Result<(), ShopError> {
-        let readiness = self.node.readiness();
-        readiness.admit(terms.amount_msat).map_err(|obstacle| {
+    async fn payable(&self, terms: &Terms) -> Result<(), ShopError> {
+        self.node.admit(terms.amount_msat).await.map_err(|obstacle| {
+            let readiness = self.node.readiness();
             let product = self.catalogue.products().iter().find(|product| product.sku == terms.sku);
             let hours = product.map_or(0, |product| readiness.payable_hours(product, &self.catalogue));
             ShopError::NotPayable { obstacle, payable_hours: hours }
@@ -194,7 +194,7 @@ impl Sales {
             return Err(ShopError::NoRemotes);
         }
         self.ready().await?;
-        self.payable(&terms)?;
+        self.payable(&terms).await?;
         let held_by = self.admission.admit(ticket)?;
         let permit = self.orders.unpaid_permit()?;
         let now = whole_seconds(self.clock.now());

@@ -9,6 +9,7 @@ mod clocks;
 mod interruptions;
 mod layers;
 mod metrics;
+mod node_watch;
 mod operator;
 mod payments;
 mod probes;

@@ -162,6 +162,7 @@ pub(crate) struct World {
 fn settings() -> Value {
     json!({
         "products": [{"sku": "T", "node_count": 1, "msat_per_node_hour": 1000}],
+        "node": {},
         "shop": {"routes_file": "/routes.json", "invoice_expiry_secs": 600, "unpaid_retention_secs": 60},
         "provisioning": {"max_attempts": 2, "patience": 2, "retry_pause_ms": 1000},
         "remotes": [remote("a")],

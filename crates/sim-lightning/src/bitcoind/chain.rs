@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
@@ -30,6 +31,8 @@ const HALVING: u32 = 150;
 const BLOCK_ROOM: Weight = Weight::from_wu(3_990_000);
 /// The relay fee of a default node, in satoshi per 1000 virtual bytes.
 const MIN_RELAY: u64 = 100;
+/// The age of the tip, in seconds, up to which the chain is current (`DEFAULT_MAX_TIP_AGE`).
+const MAX_TIP_AGE: u32 = 24 * 3600;
 /// The most seconds that a block's time may be ahead of the daemon's.
 const MAX_FUTURE: u32 = 2 * 60 * 60;
 
@@ -64,6 +67,8 @@ pub(super) struct Chain {
     pool_path: PathBuf,
     /// The time, in unix seconds, instead of the clock's.
     mock_time: Option<u32>,
+    /// True once the tip was current. It stays true until the next start.
+    current: AtomicBool,
 }
 
 impl Chain {
@@ -84,6 +89,7 @@ impl Chain {
             store,
             pool_path: dir.join("simulated-mempool.dat"),
             mock_time: None,
+            current: AtomicBool::new(false),
         };
         let mut rest = bytes.as_slice();
         // A block that is incomplete because of a kill during the write is dropped; nothing follows it.
@@ -111,6 +117,15 @@ impl Chain {
     fn now(&self) -> u32 {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.mock_time.unwrap_or_else(|| u32::try_from(clock()).unwrap_or(u32::MAX))
+    }
+
+    /// `initialblockdownload`: true until the tip was once less than a day old.
+    pub(super) fn downloads(&self) -> bool {
+        let tip = self.blocks[self.blocks.len() - 1].1.header.time;
+        if tip.saturating_add(MAX_TIP_AGE) >= self.now() {
+            self.current.store(true, Ordering::Relaxed);
+        }
+        !self.current.load(Ordering::Relaxed)
     }
 
     /// Fails, as the real daemon does at its start, if the tip is too far ahead of the time.
@@ -303,7 +318,10 @@ impl Chain {
         }
         let stored = self.store.write_all(&serialize(&block));
         stored.map_err(|error| RpcError::new(-1, format!("writing the block: {error}")))?;
-        Ok(self.connect(block))
+        let hash = self.connect(block);
+        // The real daemon looks whenever the tip changes.
+        self.downloads();
+        Ok(hash)
     }
 
     fn connect(&mut self, block: Block) -> BlockHash {

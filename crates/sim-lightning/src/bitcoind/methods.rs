@@ -234,7 +234,7 @@ fn chain_info(chain: &Chain) -> Value {
     json!({
         "chain": "regtest", "blocks": chain.height(), "headers": chain.height(), "bestblockhash": chain.best(),
         "bits": "207fffff", "difficulty": 4.656_542_373_906_925e-10, "time": tip.header.time,
-        "mediantime": chain.median_time(chain.height()), "verificationprogress": 1, "initialblockdownload": false,
+        "mediantime": chain.median_time(chain.height()), "verificationprogress": 1, "initialblockdownload": chain.downloads(),
         "chainwork": format!("{:064x}", 2 * (u64::from(chain.height()) + 1)), "size_on_disk": 0, "pruned": false,
         "warnings": [],
     })

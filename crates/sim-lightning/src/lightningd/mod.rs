@@ -30,6 +30,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -118,6 +119,8 @@ struct Node {
     store: Mutex<Store>,
     bitcoin: BitcoinRpc,
     tip: watch::Sender<Tip>,
+    /// True once bitcoind has synchronised. It stays true.
+    bitcoind_synced: AtomicBool,
     coins: Mutex<wallet::Coins>,
     /// Held while coins are selected and spent.
     spending: tokio::sync::Mutex<()>,
@@ -258,6 +261,7 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         store: Mutex::new(store),
         bitcoin,
         tip: watch::Sender::new(Tip::default()),
+        bitcoind_synced: AtomicBool::new(false),
         coins: Mutex::default(),
         spending: tokio::sync::Mutex::default(),
         plugins: plugins::Plugins::new(died),
@@ -349,7 +353,7 @@ fn info(node: &Node) -> serde_json::Value {
     let store = node.store();
     let states = |state| store.channels.values().filter(|channel| channel.state == state).count();
     let bindings = node.bindings.lock().expect("nothing panics while holding it");
-    json!({
+    let mut info = json!({
         "id": node.id.to_string(),
         "alias": node.alias,
         "color": node.color,
@@ -365,7 +369,11 @@ fn info(node: &Node) -> serde_json::Value {
         "fees_collected_msat": 0,
         "lightning-dir": node.dir,
         "our_features": feature_set(),
-    })
+    });
+    if !node.bitcoind_synced.load(Ordering::Relaxed) {
+        info["warning_bitcoind_sync"] = json!("Bitcoind is not up-to-date with network.");
+    }
+    info
 }
 
 /// The features that the real daemon shows for its default options.

@@ -33,6 +33,7 @@ const METHODS: &[(&str, &str)] = &[
         "fundchannel",
         "id amount [feerate] [announce] [minconf] [utxos] [push_msat] [close_to] [request_amt] [compact_lease] [mindepth] [reserve] [channel_type]",
     ),
+    ("getchaininfo", "[last_height]"),
     ("getinfo", ""),
     ("help", "[command]"),
     (
@@ -231,6 +232,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         "delinvoice" => invoices::delete(node, &parse(&["label!", "status!", "desconly"])?),
         "disconnect" => peers::disconnect(node, &parse(&["id!", "force"])?).await,
         "fundchannel" => channels::fund(node, &parse(channels::FUND_PARAMS)?).await,
+        "getchaininfo" => wallet::chain_info(node, &parse(&["last_height"])?).await,
         "getinfo" => parse(&[]).map(|_| info(node)),
         "help" => help(node, &parse(&["command"])?),
         "invoice" => invoices::create(node, &parse(invoices::CREATE_PARAMS)?),

@@ -1,6 +1,7 @@
 //! On-chain coins: addresses, scanning, spending, and following new blocks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bitcoin::key::{Keypair, TapTweak as _, UntweakedPublicKey};
@@ -70,6 +71,7 @@ pub(super) async fn wait_for_bitcoind(node: &Node, limit: Duration) -> anyhow::R
                 let height =
                     info["blocks"].as_u64().and_then(|height| u32::try_from(height).ok()).unwrap_or_default();
                 node.tip.send_replace(Tip { height, hash: hash_of(&info["bestblockhash"]) });
+                note_sync(node, &info);
                 return Ok(());
             }
             Err(error) if started.elapsed() > limit => return Err(error.into()),
@@ -79,6 +81,25 @@ pub(super) async fn wait_for_bitcoind(node: &Node, limit: Duration) -> anyhow::R
             }
         }
     }
+}
+
+/// Records whether bitcoind has synchronised. As in the real daemon, once it has, it is not asked again.
+fn note_sync(node: &Node, info: &Value) {
+    if info["initialblockdownload"] == false && info["headers"] == info["blocks"] {
+        node.bitcoind_synced.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `getchaininfo`, which the real daemon has from its Bitcoin backend.
+pub(super) async fn chain_info(node: &Node, _: &Params) -> RpcResult {
+    let info = node.bitcoin.call("getblockchaininfo", json!([])).await;
+    let info = info.map_err(|error| RpcError::general(error.to_string()))?;
+    Ok(json!({
+        "chain": info["chain"],
+        "headercount": info["headers"],
+        "blockcount": info["blocks"],
+        "ibd": info["initialblockdownload"],
+    }))
 }
 
 fn hash_of(value: &Value) -> Option<BlockHash> {
@@ -98,6 +119,9 @@ pub(super) async fn follow_chain(node: Arc<Node>, poll: Duration) {
 }
 
 async fn look_for_blocks(node: &Node) -> Result<(), BitcoinError> {
+    if !node.bitcoind_synced.load(Ordering::Relaxed) {
+        note_sync(node, &node.bitcoin.call("getblockchaininfo", json!([])).await?);
+    }
     let best = hash_of(&node.bitcoin.call("getbestblockhash", json!([])).await?);
     let known = *node.tip.borrow();
     if best != known.hash {
