@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use crate::core::Shop;
-use crate::core::observer::{LoadSample, OPEN_STATES, RemoteSample, Sample};
+use crate::core::observer::{LoadSample, NodeSample, OPEN_STATES, RemoteSample, Sample};
 use crate::core::tally::Tally;
 
 /// Beginning of all names.
@@ -124,6 +124,11 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
     gauge(e, "longest_degraded_environment_seconds", "Longest time degraded", [([], longest)])?;
 
     encode_remotes(sample, e)?;
+
+    let node = |value: fn(&NodeSample) -> u64| sample.node.as_ref().map(|node| ([], value(node)));
+    gauge(e, "node_synchronised", "1 if the node is synchronised", node(|n| n.synchronised.into()))?;
+    gauge(e, "node_open", "1 if orders can be paid", node(|n| n.open.into()))?;
+    gauge(e, "node_receivable_msat", "Most that one payment can bring in", node(|n| n.receivable_msat))?;
 
     let room = sample.room.as_ref();
     let products = room.into_iter().flat_map(|room| &room.products);

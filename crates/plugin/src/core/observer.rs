@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::health::Condition;
+use lnplaylive_core::readiness::SyncState;
 use lnplaylive_core::{Breaker, Order, OrderId};
 use provisioner::Size;
 use tokio::time::{Instant, sleep};
 
 use super::availability::{Availability, PollAnswer, RemoteState};
 use super::interfaces::{Clock, NodeError};
+use super::node_watch::{NodeState, NodeWatch};
 use super::order_book::OrderBook;
 use super::order_handle::lock;
 use super::probes::{Probes, Watched};
@@ -50,6 +52,31 @@ pub struct Sample {
     pub remotes: BTreeMap<String, RemoteSample>,
     /// The room that is left; `None` until it was looked at.
     pub room: Option<Left>,
+    /// The node, as of its last answer; `None` until it has answered.
+    pub node: Option<NodeSample>,
+}
+
+/// The shop's node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeSample {
+    /// True if it is synchronised with the chain.
+    pub synchronised: bool,
+    /// True if orders can be paid.
+    pub open: bool,
+    /// The most that one payment can bring in, in millisatoshi.
+    pub receivable_msat: u64,
+}
+
+impl NodeSample {
+    /// The node's sample from what is known about it.
+    pub fn new(known: &NodeState) -> Option<Self> {
+        let (_, report) = known.last.as_ref()?;
+        Some(Self {
+            synchronised: report.sync == SyncState::Synchronised,
+            open: known.readiness.awaited().is_none(),
+            receivable_msat: report.receivable_msat(),
+        })
+    }
 }
 
 /// Open orders.
@@ -176,6 +203,7 @@ pub struct Observer {
     availability: Arc<Availability>,
     probes: Arc<Probes>,
     sales: Arc<Sales>,
+    node: Arc<NodeWatch>,
     clock: Arc<dyn Clock>,
     started: Instant,
     room: Mutex<Option<Left>>,
@@ -188,9 +216,11 @@ impl Observer {
         availability: Arc<Availability>,
         probes: Arc<Probes>,
         sales: Arc<Sales>,
+        node: Arc<NodeWatch>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { orders, availability, probes, sales, clock, started: Instant::now(), room: Mutex::default() }
+        let (started, room) = (Instant::now(), Mutex::default());
+        Self { orders, availability, probes, sales, node, clock, started, room }
     }
 
     /// The counts since the start.
@@ -257,6 +287,7 @@ impl Observer {
             environments,
             remotes: self.remotes(),
             room: lock(&self.room).clone(),
+            node: NodeSample::new(&self.node.state()),
         }
     }
 

@@ -169,6 +169,7 @@ impl Shop {
             Arc::clone(&availability),
             Arc::clone(&probes),
             Arc::clone(&sales),
+            Arc::clone(&node),
             Arc::clone(&clock),
         );
         let shop = Self {
