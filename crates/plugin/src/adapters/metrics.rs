@@ -84,8 +84,23 @@ impl Collector for Gauges {
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// Writes one gauge with a value for each set of labels.
-fn gauge<V: EncodeGaugeValue, const N: usize>(
+/// Writes a gauge without labels, unless its value is not known.
+fn gauge<V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: Option<V>,
+) -> fmt::Result {
+    match value {
+        Some(value) => {
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes a gauge with a value for each set of labels.
+fn gauges<V: EncodeGaugeValue, const N: usize>(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
@@ -108,20 +123,20 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
     let by_state = OPEN_STATES.map(|state| {
         ([("state", state.to_owned())], orders.by_state.get(state).copied().unwrap_or_default())
     });
-    gauge(e, "orders", "Open orders, by state", by_state)?;
+    gauges(e, "orders", "Open orders, by state", by_state)?;
     let oldest = seconds(orders.oldest_undelivered);
-    gauge(e, "oldest_undelivered_order_age_seconds", "Longest wait of a paid order", [([], oldest)])?;
-    gauge(e, "orders_owed", "Orders to be refunded", sample.owed.map(|owed| ([], owed.orders)))?;
-    gauge(e, "owed_msat", "Money to be refunded", sample.owed.map(|owed| ([], owed.msat)))?;
-    gauge(e, "order_records_damaged", "Open records that cannot be read", [([], sample.damaged as u64)])?;
+    gauge(e, "oldest_undelivered_order_age_seconds", "Longest wait of a paid order", Some(oldest))?;
+    gauge(e, "orders_owed", "Orders to be refunded", sample.owed.map(|owed| owed.orders))?;
+    gauge(e, "owed_msat", "Money to be refunded", sample.owed.map(|owed| owed.msat))?;
+    gauge(e, "order_records_damaged", "Open records that cannot be read", Some(sample.damaged as u64))?;
 
     let environments = sample.environments.counts.iter();
     let environments = environments.map(|((remote, condition), count)| {
         ([("remote", remote.clone()), ("condition", (*condition).to_owned())], *count)
     });
-    gauge(e, "environments", "Environments handed over that have not ended, by condition", environments)?;
+    gauges(e, "environments", "Environments handed over that have not ended, by condition", environments)?;
     let longest = seconds(sample.environments.longest_degraded);
-    gauge(e, "longest_degraded_environment_seconds", "Longest time degraded", [([], longest)])?;
+    gauge(e, "longest_degraded_environment_seconds", "Longest time degraded", Some(longest))?;
 
     encode_remotes(sample, e)?;
 
@@ -133,10 +148,10 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
     let room = sample.room.as_ref();
     let products = room.into_iter().flat_map(|room| &room.products);
     let products = products.map(|(sku, count)| ([("sku", sku.clone())], u64::from(*count)));
-    gauge(e, "product_available", "How many more can be sold now", products)?;
+    gauges(e, "product_available", "How many more can be sold now", products)?;
     let places = room.into_iter().flat_map(|room| &room.remotes);
     let places = places.map(|(remote, count)| ([("remote", remote.clone())], u64::from(*count)));
-    gauge(e, "remote_free_places", "Room for environments of the smallest product", places)
+    gauges(e, "remote_free_places", "Room for environments of the smallest product", places)
 }
 
 fn encode_remotes(sample: &Sample, e: &mut DescriptorEncoder) -> fmt::Result {
@@ -144,22 +159,22 @@ fn encode_remotes(sample: &Sample, e: &mut DescriptorEncoder) -> fmt::Result {
         let all = sample.remotes.iter();
         all.map(move |(name, remote)| ([("remote", name.clone())], value(remote))).collect::<Vec<_>>()
     };
-    gauge(e, "remote_answers", "1 if the remote's last answer is valid", of(|r| r.answers.into()))?;
+    gauges(e, "remote_answers", "1 if the remote's last answer is valid", of(|r| r.answers.into()))?;
     let silent = sample.remotes.iter();
     let silent = silent.map(|(name, r)| ([("remote", name.clone())], r.silent.as_secs_f64()));
-    gauge(e, "remote_silent_seconds", "Time since the remote's last answer", silent)?;
-    gauge(e, "remote_breaker_open", "1 if the remote is not used", of(|r| r.breaker_open.into()))?;
-    gauge(e, "remote_faults_in_a_row", "Faults in a row", of(|r| r.faults_in_a_row.into()))?;
+    gauges(e, "remote_silent_seconds", "Time since the remote's last answer", silent)?;
+    gauges(e, "remote_breaker_open", "1 if the remote is not used", of(|r| r.breaker_open.into()))?;
+    gauges(e, "remote_faults_in_a_row", "Faults in a row", of(|r| r.faults_in_a_row.into()))?;
     let load = |value: fn(&LoadSample) -> u64| {
         let all = sample.remotes.iter();
         let known = all.filter_map(move |(name, remote)| Some((name, value(remote.load.as_ref()?))));
         known.map(|(name, value)| ([("remote", name.clone())], value)).collect::<Vec<_>>()
     };
-    gauge(e, "remote_environments", "Environments on the remote", load(|l| l.environments))?;
-    gauge(e, "remote_nodes", "Nodes in these environments", load(|l| l.nodes))?;
-    gauge(e, "remote_members", "Servers that take environments", load(|l| l.members))?;
-    gauge(e, "remote_memory_bytes", "Memory of these servers", load(|l| l.memory_total))?;
-    gauge(e, "remote_memory_used_bytes", "Used memory of these servers", load(|l| l.memory_used))
+    gauges(e, "remote_environments", "Environments on the remote", load(|l| l.environments))?;
+    gauges(e, "remote_nodes", "Nodes in these environments", load(|l| l.nodes))?;
+    gauges(e, "remote_members", "Servers that take environments", load(|l| l.members))?;
+    gauges(e, "remote_memory_bytes", "Memory of these servers", load(|l| l.memory_total))?;
+    gauges(e, "remote_memory_used_bytes", "Used memory of these servers", load(|l| l.memory_used))
 }
 
 /// Not negative: the clock may have been set back.
