@@ -6,5 +6,5 @@
 mod document;
 mod files;
 
-pub use document::{Announce, Domain, Host, Network, UserData, UserDataError};
+pub use document::{Announce, Announcements, Domain, Host, Network, UserData, UserDataError};
 pub use files::{File, ImageInfo, files};
