@@ -143,6 +143,8 @@ async fn config_follows_its_files() {
     .await;
     let answer = site.get("/config.json").await;
     assert_eq!((answer.status, answer.header("cache-control")), (503, "no-store"));
+    let said: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(said["kind"], "starting", "the page says that the shop opens soon");
     assert_eq!(site.get("/").await.status, 200);
     assert_eq!(site.get("/healthz").await.status, 200);
 

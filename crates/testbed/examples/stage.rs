@@ -27,6 +27,10 @@ enum StageCommand {
     StopNode,
     /// Starts it again, and waits until it can be paid.
     StartNode,
+    /// Restarts the node and its bitcoind, which takes the chain for one that it still downloads.
+    LoseSync,
+    /// Mines a block, with which bitcoind is synchronised.
+    Mine,
     /// Makes the creation of environments fail.
     BreakRemote,
     /// Ends that.
@@ -153,6 +157,13 @@ impl Stage {
                 self.shop.host.node.restart().await?;
                 self.shop.host.reconnect().await?;
             }
+            StageCommand::LoseSync => {
+                self.shop.host.node.stop().await?;
+                self.shop.host.bitcoind.restart_out_of_sync().await?;
+                self.shop.host.node.restart().await?;
+                self.shop.host.reconnect().await?;
+            }
+            StageCommand::Mine => self.shop.host.bitcoind.mine(1).await?,
             StageCommand::BreakRemote => {
                 // A fault of each placement: one of the remote itself would leave orders queued.
                 let taken = "Error occurred when starting proxy device: Error: address already in use";

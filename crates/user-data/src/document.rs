@@ -53,9 +53,9 @@ pub struct Host {
     /// The network on which buyers pay.
     #[serde(default)]
     pub network: Network,
-    /// The address that the node announces.
+    /// The addresses that the node announces.
     #[serde(default)]
-    pub announce: Option<Announce>,
+    pub announce: Announcements,
     /// The node's alias.
     #[serde(default)]
     pub alias: Option<Alias>,
@@ -169,9 +169,44 @@ checked!(
     "it must be 1 to 32 bytes, without control characters or white space at its ends"
 );
 
-/// The address that the node announces.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// The addresses that the node announces, written as one text or as a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct Announcements(Vec<Announce>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl TryFrom<OneOrMore> for Announcements {
+    type Error = &'static str;
+
+    fn try_from(written: OneOrMore) -> Result<Self, &'static str> {
+        let texts = match written {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        };
+        let all = texts.into_iter().map(Announce::try_from).collect::<Result<Vec<_>, _>>()?;
+        // BOLT 7: a node announces one DNS hostname at most. lightningd refuses to start with more.
+        if all.iter().filter(|one| is_domain(&one.host)).count() > 1 {
+            return Err("it may have one host name only; the others must be IP addresses");
+        }
+        Ok(Self(all))
+    }
+}
+
+impl Announcements {
+    /// The addresses, in the order of the document.
+    pub fn iter(&self) -> std::slice::Iter<'_, Announce> {
+        self.0.iter()
+    }
+}
+
+/// An address that the node announces.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announce {
     host: String,
     port: u16,

@@ -59,7 +59,7 @@ pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDa
     if let Some(alias) = &host.alias {
         lightning += &set("alias", alias);
     }
-    if let Some(announce) = &host.announce {
+    for announce in host.announce.iter() {
         lightning += &set("announce-addr", announce);
     }
     lightning += &host.lightningd.to_string();

@@ -8,5 +8,5 @@ mod document;
 mod files;
 
 pub use backup::{Backup, Bucket, Endpoint, KeyText, Prefix, Recipient, Region, Storage, StorageKey};
-pub use document::{Announce, Domain, Host, Network, UserData, UserDataError};
+pub use document::{Announce, Announcements, Domain, Host, Network, UserData, UserDataError};
 pub use files::{File, ImageInfo, files};

@@ -116,6 +116,11 @@ fn addresses_are_announced_unchanged_and_names_with_dns() {
         let files = made(&format!("[host]\nannounce = \"{written}\"\n"));
         assert_eq!(text(&files, "lightning.conf"), format!("announce-addr={announced}\n"));
     }
+    let files = made("[host]\nannounce = [\"203.0.113.7:9735\", \"shop.example:9735\"]\n");
+    let both = "announce-addr=203.0.113.7:9735\nannounce-addr=dns:shop.example:9735\n";
+    assert_eq!(text(&files, "lightning.conf"), both);
+    let error = refused("[host]\nannounce = [\"a.example:9735\", \"b.example:9735\"]\n");
+    assert!(error.contains("one host name only"), "{error}");
 }
 
 #[test]

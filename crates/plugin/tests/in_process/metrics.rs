@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lnplaylive_core::health::Answer;
+use lnplaylive_core::readiness::{NodeReport, SyncState};
 use lnplaylive_core::{Order, State};
 use lnplaylive_plugin::adapters::metrics::registry;
 use lnplaylive_plugin::core::Shop;
@@ -12,7 +13,7 @@ use lnplaylive_plugin::core::tally::{Owed, Tally};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::world::{Fault, World, buy, order, remote, until};
+use crate::world::{Fault, World, buy, node_report, order, remote, until};
 
 /// The value of a metric with exactly these labels; `None` if it is not exported.
 fn metric(shop: &Arc<Shop>, name: &str) -> Option<f64> {
@@ -234,6 +235,22 @@ fn a_remote_in_trouble_is_seen() {
         let silent = metric(&shop, "remote_silent_seconds{remote=\"b\"}").expect("exported");
         assert!((600.0..=715.0).contains(&silent), "{silent}");
         is(&shop, &[("remote_answers{remote=\"b\"}", 0.0), ("product_available{sku=\"T\"}", 0.0)]);
+    });
+}
+
+#[test]
+fn a_node_that_cannot_be_paid_is_seen() {
+    let world = World::new();
+    world.run_whole(async |shop| {
+        observe(&shop);
+        until("the node has answered", || metric(&shop, "node_open") == Some(1.0)).await;
+        is(&shop, &[("node_synchronised", 1.0)]);
+        world.data().node = Some(Ok(NodeReport { sync: SyncState::BitcoindSync, ..node_report(7) }));
+        until("the shop closes", || metric(&shop, "node_open") == Some(0.0)).await;
+        is(&shop, &[("node_synchronised", 0.0), ("node_receivable_msat", 7.0)]);
+        world.data().node = Some(Ok(node_report(0)));
+        until("the node is synchronised", || metric(&shop, "node_synchronised") == Some(1.0)).await;
+        is(&shop, &[("node_open", 0.0), ("node_receivable_msat", 0.0)]);
     });
 }
 

@@ -78,13 +78,26 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 }
 
 pub(crate) struct Bitcoind {
-    _daemon: Daemon,
+    daemon: Daemon,
+    program: PathBuf,
+    dir: PathBuf,
     port: u16,
 }
 
 impl Bitcoind {
     async fn start(program: &Path, dir: &Path) -> Self {
-        let port = free_port();
+        Self::start_on(free_port(), program, dir, &[]).await
+    }
+
+    /// Ends and starts it again, with these arguments too.
+    pub(crate) async fn restart(&mut self, extra: &[&str]) {
+        self.call("stop", json!([])).await;
+        let child = &mut self.daemon.0;
+        eventually("bitcoind to end", async || child.try_wait().expect("it is our child")).await;
+        *self = Self::start_on(self.port, &self.program, &self.dir, extra).await;
+    }
+
+    async fn start_on(port: u16, program: &Path, dir: &Path, extra: &[&str]) -> Self {
         std::fs::create_dir_all(dir).expect("a fresh directory");
         let child = Command::new(program)
             .args([
@@ -98,10 +111,11 @@ impl Bitcoind {
             .args([format!("-datadir={}", dir.display()), format!("-rpcport={port}")])
             .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1"])
             .args([format!("-rpcuser={USER}"), format!("-rpcpassword={PASSWORD}")])
+            .args(extra)
             .stdout(Stdio::null())
             .spawn()
             .expect("bitcoind starts");
-        let bitcoind = Self { _daemon: Daemon(child), port };
+        let bitcoind = Self { daemon: Daemon(child), program: program.into(), dir: dir.into(), port };
         eventually("bitcoind to answer", async || {
             bitcoind.try_call("getblockcount", json!([])).await.ok()?.ok()
         })

@@ -13,6 +13,7 @@ checks!(
     the_datastore_is_a_tree,
     a_killed_node_remembers,
     an_unknown_option_stops_the_start,
+    a_chain_that_is_a_day_old_is_not_synchronised,
 );
 
 fn code(error: &Value) -> i64 {
@@ -329,4 +330,33 @@ async fn an_unknown_option_stops_the_start(mut bench: Bench) {
     assert!(Bench::complaint(&node).contains("--nonsense=3: unknown option"), "{}", Bench::complaint(&node));
     let mut node = bench.start("", &["--plugin=/does/not/exist"]);
     assert_eq!(node.ended().await, Some(1));
+}
+
+/// bitcoind takes a chain whose newest block is more than a day old for one that it still downloads, after each start.
+async fn a_chain_that_is_a_day_old_is_not_synchronised(mut bench: Bench) {
+    const WARNING: &str = "warning_bitcoind_sync";
+    let node = bench.node(&[]).await;
+    assert_eq!(node.call("getinfo", json!({})).await.get(WARNING), None);
+    let chain = json!({"chain": "regtest", "headercount": 1, "blockcount": 1, "ibd": false});
+    assert_eq!(node.call("getchaininfo", json!({})).await, chain);
+
+    let tip = bench.bitcoind.call("getblockchaininfo", json!([])).await["time"].as_u64().expect("a time");
+    bench.bitcoind.restart(&[&format!("-mocktime={}", tip + 2 * 24 * 3600)]).await;
+    // Once it was synchronised, a running node does not ask again.
+    assert_eq!(node.call("getinfo", json!({})).await.get(WARNING), None);
+    let second = bench.node(&[]).await;
+    let info = second.call("getinfo", json!({})).await;
+    assert_eq!(info[WARNING], "Bitcoind is not up-to-date with network.");
+    assert_eq!(info.get("warning_lightningd_sync"), None);
+    let chain = json!({"chain": "regtest", "headercount": 1, "blockcount": 1, "ibd": true});
+    assert_eq!(second.call("getchaininfo", json!({})).await, chain);
+
+    bench
+        .bitcoind
+        .call("generatetoaddress", json!([1, "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"]))
+        .await;
+    eventually("the node to be synchronised", async || {
+        second.call("getinfo", json!({})).await.get(WARNING).is_none().then_some(())
+    })
+    .await;
 }
