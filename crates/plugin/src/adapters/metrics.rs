@@ -143,7 +143,9 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
     let node = |value: fn(&NodeSample) -> u64| sample.node.as_ref().map(|node| ([], value(node)));
     gauge(e, "node_synchronised", "1 if the node is synchronised", node(|n| n.synchronised.into()))?;
     gauge(e, "node_open", "1 if orders can be paid", node(|n| n.open.into()))?;
-    gauge(e, "node_receivable_msat", "Most that one payment can bring in", node(|n| n.receivable_msat))?;
+    // Anything larger than i64 holds would spoil the whole answer.
+    let receivable = node(|n| n.receivable_msat.min(i64::MAX.unsigned_abs()));
+    gauge(e, "node_receivable_msat", "Most that one payment can bring in", receivable)?;
 
     let room = sample.room.as_ref();
     let products = room.into_iter().flat_map(|room| &room.products);
