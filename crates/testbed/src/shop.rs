@@ -13,13 +13,15 @@ use serde_json::{Value, json};
 use sim_lxd::{SimRemote, SimRemoteConfig};
 use url::Url;
 
-use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Workdir};
+use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Step, Workdir, until};
 
 /// Number of loopback addresses that this process has given to remotes.
 static REMOTES: AtomicU8 = AtomicU8::new(0);
 
 /// Maximum time of one `lnplaylive-waitstatus`, in seconds.
 const WAIT_SLICE: u64 = 10;
+/// Longest time until the node is synchronised after its start.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The remotes of a shop.
 #[derive(Clone, Debug)]
@@ -184,6 +186,19 @@ impl Shop {
         if config.plugin != PluginRun::Absent {
             // Answers once the plugin has polled the remotes and knows what is available.
             host.node.ask("lnplaylive-products", json!({})).await?;
+            // A node that has just started says for a second that it is not synchronised. What visitors see follows.
+            let products = workdir.join(PRODUCTS);
+            until("the shop to open", OPEN_TIMEOUT, async || {
+                let shown: Value = std::fs::read(&products)
+                    .ok()
+                    .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                    .unwrap_or_default();
+                Ok(match shown["open"] {
+                    Value::Bool(true) => Step::Done(()),
+                    _ => Step::NotYet(format!("products: {shown}")),
+                })
+            })
+            .await?;
         }
         Ok(Self { host, remotes, daemons: config.daemons, existing, tickets: config.tickets, workdir })
     }

@@ -18,7 +18,7 @@ use super::reminder::Reminder;
 /// Pause between two questions while orders can be paid.
 const PAUSE: Duration = Duration::from_secs(30);
 /// The same while none can be, or the node does not answer, so that the shop opens soon after it could.
-const PAUSE_WHILE_CLOSED: Duration = Duration::from_secs(5);
+const PAUSE_WHILE_CLOSED: Duration = Duration::from_secs(1);
 
 /// An order is refused for the node's sake only by an answer that is not older than this. Also the shortest time between two
 /// questions, however many orders come.
