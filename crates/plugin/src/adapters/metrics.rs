@@ -140,7 +140,7 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
 
     encode_remotes(sample, e)?;
 
-    let node = |value: fn(&NodeSample) -> u64| sample.node.as_ref().map(|node| ([], value(node)));
+    let node = |value: fn(&NodeSample) -> u64| sample.node.as_ref().map(value);
     gauge(e, "node_synchronised", "1 if the node is synchronised", node(|n| n.synchronised.into()))?;
     gauge(e, "node_open", "1 if orders can be paid", node(|n| n.open.into()))?;
     // Anything larger than i64 holds would spoil the whole answer.
