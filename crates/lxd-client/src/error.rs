@@ -171,11 +171,18 @@ impl<T> Found<T> for Result<T, Error> {
     }
 }
 
+/// A server's text as one line: it goes to logs and terminals, which control characters in it could forge or change.
+pub(crate) fn one_line(text: &str) -> String {
+    let parts = text.split(char::is_control).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" ")
+}
+
 /// Classifies an HTTP status of 400 or higher, by the server's text.
 ///
 /// LXD 5.0 answers "already exists" with 409 or 500 by the object, "Instance is running" to a deletion with 400, and
 /// "Only empty projects can be removed" with 500; Incus 6.0 lets its database's "UNIQUE constraint failed" through.
-pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
+pub(crate) fn from_status(status: u16, text: &str) -> ErrorKind {
+    let text = one_line(text);
     match status {
         404 => ErrorKind::NotFound(text),
         401 | 403 => ErrorKind::Forbidden(text),
@@ -186,7 +193,8 @@ pub(crate) fn from_status(status: u16, text: String) -> ErrorKind {
 }
 
 /// Classifies the text of a failed operation.
-pub(crate) fn from_operation(text: String) -> ErrorKind {
+pub(crate) fn from_operation(text: &str) -> ErrorKind {
+    let text = one_line(text);
     match text.as_str() {
         // Incus 6.0's text for an image alias that does not exist.
         "Image not provided for instance creation" => ErrorKind::NotFound(text),
@@ -281,7 +289,7 @@ mod tests {
 
     #[test]
     fn messages_name_remote_action_and_object() {
-        let text = error(from_status(404, "Instance not found".into())).to_string();
+        let text = error(from_status(404, "Instance not found")).to_string();
         assert_eq!(
             text,
             "remote \"eu-1\": create instance lnplay in project p: not found (Instance not found)"
@@ -291,23 +299,23 @@ mod tests {
     #[test]
     fn answers_are_classified_as_transient_or_final() {
         let table = [
-            (from_status(404, String::new()), false, "NotFound"),
-            (from_status(403, "not authorized".into()), false, "Forbidden"),
-            (from_status(401, String::new()), false, "Forbidden"),
-            (from_status(409, String::new()), false, "Conflict"),
-            (from_status(412, "ETag doesn't match: a vs b".into()), false, "Conflict"),
-            (from_status(500, "Only empty projects can be removed".into()), false, "Conflict"),
-            (from_status(500, "This \"instances\" entry already exists".into()), false, "Conflict"),
-            (from_status(400, "Instance is running".into()), false, "Conflict"),
-            (from_status(500, "UNIQUE constraint failed: projects.name".into()), false, "Conflict"),
-            (from_status(500, "database is locked".into()), true, "Rejected"),
-            (from_status(501, "not implemented".into()), false, "Rejected"),
-            (from_status(503, String::new()), true, "Rejected"),
-            (from_status(400, "No name provided".into()), false, "Rejected"),
-            (from_operation("Failed: This \"instances\" entry already exists".into()), false, "Conflict"),
-            (from_operation("Image not provided for instance creation".into()), false, "NotFound"),
-            (from_operation("write rootfs/a: no space left on device".into()), false, "NoSpace"),
-            (from_operation("No root device could be found".into()), false, "OperationFailed"),
+            (from_status(404, ""), false, "NotFound"),
+            (from_status(403, "not authorized"), false, "Forbidden"),
+            (from_status(401, ""), false, "Forbidden"),
+            (from_status(409, ""), false, "Conflict"),
+            (from_status(412, "ETag doesn't match: a vs b"), false, "Conflict"),
+            (from_status(500, "Only empty projects can be removed"), false, "Conflict"),
+            (from_status(500, "This \"instances\" entry already exists"), false, "Conflict"),
+            (from_status(400, "Instance is running"), false, "Conflict"),
+            (from_status(500, "UNIQUE constraint failed: projects.name"), false, "Conflict"),
+            (from_status(500, "database is locked"), true, "Rejected"),
+            (from_status(501, "not implemented"), false, "Rejected"),
+            (from_status(503, ""), true, "Rejected"),
+            (from_status(400, "No name provided"), false, "Rejected"),
+            (from_operation("Failed: This \"instances\" entry already exists"), false, "Conflict"),
+            (from_operation("Image not provided for instance creation"), false, "NotFound"),
+            (from_operation("write rootfs/a: no space left on device"), false, "NoSpace"),
+            (from_operation("No root device could be found"), false, "OperationFailed"),
             (ErrorKind::Unreachable, true, "Unreachable"),
             (ErrorKind::TimedOut(Duration::from_secs(1)), true, "TimedOut"),
             (ErrorKind::OperationForgotten, true, "OperationForgotten"),

@@ -91,7 +91,7 @@ impl Operation {
                 100..200 => {}
                 200 => return Ok(state),
                 401 => return Err(transport.error(&self.action, ErrorKind::OperationCancelled)),
-                _ => return Err(transport.error(&self.action, from_operation(state.err))),
+                _ => return Err(transport.error(&self.action, from_operation(&state.err))),
             }
         }
     }

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     Error, ErrorKind, Limits, Result,
-    error::{from_connection, from_status},
+    error::{from_connection, from_status, one_line},
 };
 
 /// The version of an object, for updates that must not overwrite other clients' changes.
@@ -409,7 +409,7 @@ impl Transport {
                 let start: String = String::from_utf8_lossy(body).chars().take(80).collect();
                 let kind = match status {
                     // Answers of a proxy in front of a server that is down.
-                    502..=504 => ErrorKind::Rejected { status, text: start },
+                    502..=504 => ErrorKind::Rejected { status, text: one_line(&start) },
                     _ => ErrorKind::NotLxd(format!("status {status}, {start:?}")),
                 };
                 return Err(self.error(&action, kind).with_source(e));
@@ -417,7 +417,7 @@ impl Transport {
         };
         if envelope.r#type == EnvelopeType::Error || status >= 400 {
             let status = if envelope.error_code == 0 { status } else { envelope.error_code };
-            let kind = from_status(status, envelope.error);
+            let kind = from_status(status, &envelope.error);
             if matches!(kind, ErrorKind::Forbidden(_)) {
                 self.check_client_certificate(&action)?;
             }

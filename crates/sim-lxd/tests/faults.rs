@@ -160,6 +160,20 @@ async fn an_endless_answer_ends() {
     client.projects().await.expect("only those calls");
 }
 
+/// In a log or on a terminal it could pass for something else.
+#[tokio::test]
+async fn an_error_is_one_line_whatever_the_server_says() {
+    let World { remote, client, .. } = World::new().await;
+    let text = "no\n2026-11-30 all is well\u{1b}[2J";
+    for fault in
+        [Fault::Error(500, text.into()), Fault::Error(404, text.into()), Fault::Raw(503, text.into())]
+    {
+        remote.faults().on_call(1, fault.clone());
+        let error = client.projects().await.expect_err("an error").to_string();
+        assert!(error.contains("all is well") && !error.contains(char::is_control), "{fault:?}: {error:?}");
+    }
+}
+
 /// Not even without TLS, to where anybody may listen.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
