@@ -65,7 +65,7 @@ async fn what_is_wrong_is_said_in_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_remote_of_another_architecture_than_the_image_sells_nothing() {
+async fn a_remote_of_another_architecture_than_the_image_sells_nothing_and_says_so() {
     let shop = shop(Remotes::Simulated(1), "").await;
     // What the plugin has seen of the image is good for a minute.
     shop.host.stop_plugin().await.expect("stopped");
@@ -76,6 +76,10 @@ async fn a_remote_of_another_architecture_than_the_image_sells_nothing() {
     let products = products["products"].as_array().expect("a list");
     assert!(products.iter().all(|product| product["available"] == json!(false)), "{products:?}");
     node.call("lnplaylive-createorder", json!([1, 1])).await.expect_err("nothing is sold");
+    let remotes = node.call("lnplayops-remotes", json!({})).await.expect("a list");
+    let own = std::env::consts::ARCH;
+    let said = format!("takes no environments: is {own}, and image \"lnplay\" is for aarch64");
+    assert_eq!(remotes["remotes"][0]["warnings"], json!([said]), "{remotes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

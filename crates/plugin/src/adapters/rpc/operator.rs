@@ -217,12 +217,20 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
                 "memory_used_bytes": load.map(|l| l.memory().used),
                 "cpus": load.map(|l| l.machines().map(|machine| machine.cpus).sum::<u64>()),
                 "cpu_load": load.and_then(|l| l.machines().map(|machine| machine.cpu_load).sum::<Option<f64>>()),
-                "warnings": load.map(|l| &l.warnings),
+                "warnings": load.map(warnings),
                 "members": load.filter(|l| l.clustered).map(members),
             })
         })
         .collect();
     Ok(json!({ "remotes": remotes }))
+}
+
+/// Possible problems, and why a single server takes no environments. Members of a cluster have their own reasons.
+fn warnings(load: &Load) -> Vec<String> {
+    let single = load.members.iter().filter(|_| !load.clustered);
+    let reasons = single.filter_map(|member| member.machine.as_ref().err());
+    let reasons = reasons.map(|reason| format!("takes no environments: {reason}"));
+    load.warnings.iter().cloned().chain(reasons).collect()
 }
 
 /// The members of a cluster, each with its resources or the reason why it takes no environments.
