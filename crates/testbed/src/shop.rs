@@ -11,6 +11,7 @@ use lxd_client::{Client, ClientConfig, Identity};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sim_lxd::{SimRemote, SimRemoteConfig};
+use tokio::time::sleep;
 use url::Url;
 
 use crate::{Binary, Daemons, Error, Host, HostConfig, PluginRun, Result, RpcError, Step, Workdir, until};
@@ -268,9 +269,17 @@ impl Shop {
         self.host.node.call("lnplaylive-createorder", params).await
     }
 
-    /// Orders and pays; returns the order.
+    /// Orders and pays; returns the order. Waits for a node that reads the latest blocks after its start, as the page does.
     pub async fn buy(&self, node_count: u32, hours: u32) -> Result<Value, RpcError> {
-        let order = self.order(node_count, hours).await?;
+        let started = Instant::now();
+        let order = loop {
+            match self.order(node_count, hours).await {
+                Err(error) if is_synchronising(&error) && started.elapsed() < OPEN_TIMEOUT => {
+                    sleep(Duration::from_millis(200)).await;
+                }
+                order => break order?,
+            }
+        };
         self.host.customer.pay(order["bolt11_invoice"].as_str().unwrap_or_default()).await?;
         Ok(order)
     }
@@ -337,6 +346,12 @@ fn simulated_config(daemons: &Daemons, dir: PathBuf, listen: SocketAddr) -> Resu
     let mut config = SimRemoteConfig::new(dir, Binary::Lnplay.path()?);
     (config.env, config.listen) = (env, listen);
     Ok(config)
+}
+
+/// True if an order was refused because the node is not synchronised.
+fn is_synchronising(error: &RpcError) -> bool {
+    let awaited = error.data.as_ref().and_then(|data| data["awaited"].as_str());
+    matches!(awaited, Some("bitcoind_sync" | "lightningd_sync"))
 }
 
 fn parse_url(url: &str) -> Result<Url> {
