@@ -1,8 +1,5 @@
-# The host's backup, to a storage with the API of S3 on the host itself, whose buckets are directories.
+# The host's backup, to a storage on the host itself. It is a WebDAV server: the upload is one request, PUT, which both answer alike.
 { pkgs, ... }:
-let
-  key = "host,key-of-the-storage";
-in
 {
   services.lnplaylive.backup = {
     bucket = "backups";
@@ -16,15 +13,13 @@ in
     requiredBy = [ "clightning.service" ];
     before = [ "clightning.service" ];
     serviceConfig = {
-      StateDirectory = "storage/backups";
-      ExecStart = "${pkgs.rclone}/bin/rclone serve s3 --config= --addr 127.0.0.1:9444 --auth-key ${key} /var/lib/storage";
+      StateDirectory = "storage/backups/shop.example";
+      ExecStart = "${pkgs.rclone}/bin/rclone serve webdav --config= --addr 127.0.0.1:9444 /var/lib/storage";
     };
     preStart = ''
       umask 077
       mkdir -p /run/secrets
-      printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' ${
-        builtins.replaceStrings [ "," ] [ " " ] key
-      } >/run/secrets/storage
+      printf '[default]\naws_access_key_id = host\naws_secret_access_key = secret\n' >/run/secrets/storage
     '';
   };
 }
