@@ -66,7 +66,7 @@ def faults() -> list[str]:
     script = (ROOT / "nixos/modules/lnplaylive/backup-metrics.sh").read_text()
     written = set(re.findall(r"metric=(lnplaylive_backup_\w+)", script))
     if written != {name for name in documented() if name.startswith("lnplaylive_backup_")}:
-        found.append(f"docs/operator.md does not list what nixos/modules/lnplaylive/backup-metrics.sh writes: {', '.join(written)}")
+        found.append(f"docs/operator.md does not list what backup-metrics.sh writes: {', '.join(sorted(written))}")
     tested = cases()
     for name, text in alerts().items():
         for fires in (True, False):

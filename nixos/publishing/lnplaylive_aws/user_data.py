@@ -34,7 +34,7 @@ class UserData:
     needs_role: bool = False
 
     def announcing(self, ip: str | None) -> "UserData":
-        """The document with the Elastic IP address where it has its placeholder. Without an address, that entry is left out."""
+        """Return the document with this Elastic IP address, or without its entry if there is none."""
         if ip is None:
             return replace(self, text=re.sub(rf'"{ELASTIC_IP}:\d+",? *', "", self.text))
         return replace(self, text=self.text.replace(f'"{ELASTIC_IP}:', f'"{ip}:'))
