@@ -238,7 +238,8 @@ def prepare(ec2: "EC2Client", present: Present, wanted: Wanted, steps: list[Step
 
 def differences(ec2: "EC2Client", present: Present, wanted: Wanted) -> list[str]:
     """Returns how the current instance differs from the desired one. Only a replacement changes it."""
-    current, differs = present.current, []
+    current = present.current
+    differs: list[str] = []
     if current is None:
         return differs
     ip = present.address.ip if present.address else None

@@ -33,7 +33,6 @@ const METHODS: &[(&str, &str)] = &[
         "fundchannel",
         "id amount [feerate] [announce] [minconf] [utxos] [push_msat] [close_to] [request_amt] [compact_lease] [mindepth] [reserve] [channel_type]",
     ),
-    ("getchaininfo", "[last_height]"),
     ("getinfo", ""),
     ("help", "[command]"),
     (
@@ -65,6 +64,9 @@ const METHODS: &[(&str, &str)] = &[
     ("waitinvoice", "label"),
     ("xpay", "invstring [amount_msat] [maxfee] [layers] [retry_for] [partial_msat] [maxdelay] [payer_note]"),
 ];
+
+/// Methods of the plugin `bcli`, which another plugin may have in its place.
+const BACKEND: &[(&str, &str)] = &[("getchaininfo", "[last_height]")];
 
 /// Returns whether `method` is one of the node's own.
 pub(super) fn is_own(method: &str) -> bool {
@@ -271,8 +273,12 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
 
 fn help(node: &Node, params: &Params) -> RpcResult {
     let wanted = params.token("command");
-    let mut all: Vec<(String, String)> =
-        METHODS.iter().map(|(name, usage)| ((*name).to_owned(), (*usage).to_owned())).collect();
+    let backend = BACKEND.iter().filter(|(name, _)| node.plugins.serving(name).is_none());
+    let mut all: Vec<(String, String)> = METHODS
+        .iter()
+        .chain(backend)
+        .map(|(name, usage)| ((*name).to_owned(), (*usage).to_owned()))
+        .collect();
     all.extend(node.plugins.usages());
     all.sort();
     if let Some(wanted) = wanted {
