@@ -40,7 +40,8 @@ fn the_example_configures_a_complete_host() {
         "DEPLOY_LNPLAYLIVE_FRONTEND=true\nBITCOIN_CHAIN=main\nLIGHTNING_NETWORK=bitcoin\nSTATE_VOLUME=true\n\
          SHOP_DOMAIN=shop.example\nACME_OPTIONS=\"email operator@shop.example\"\n"
     );
-    assert_eq!(text(&files, "lightning.conf"), "alias=shop.example\nannounce-addr=dns:shop.example:9735\n");
+    let announced = "announce-addr=203.0.113.5:9735\nannounce-addr=dns:shop.example:9735\n";
+    assert_eq!(text(&files, "lightning.conf"), format!("alias=shop.example\n{announced}"));
     let settings = settings(&files);
     assert_eq!(settings["state_dir"].as_str(), Some("/state"));
     assert_eq!(settings["shop"]["routes_file"].as_str(), Some("/state/routes"));
