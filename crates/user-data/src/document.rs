@@ -200,8 +200,8 @@ impl TryFrom<OneOrMore> for Announcements {
 
 impl Announcements {
     /// The addresses, in the order of the document.
-    pub fn iter(&self) -> std::slice::Iter<'_, Announce> {
-        self.0.iter()
+    pub fn as_slice(&self) -> &[Announce] {
+        &self.0
     }
 }
 

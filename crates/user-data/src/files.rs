@@ -59,7 +59,7 @@ pub fn files(document: &UserData, image: &ImageInfo) -> Result<Vec<File>, UserDa
     if let Some(alias) = &host.alias {
         lightning += &set("alias", alias);
     }
-    for announce in host.announce.iter() {
+    for announce in host.announce.as_slice() {
         lightning += &set("announce-addr", announce);
     }
     lightning += &host.lightningd.to_string();
