@@ -77,7 +77,7 @@ impl RoutesPublisher {
                 known.some_silent = true;
                 continue;
             };
-            known.environments.extend(load.environments.iter().filter(|one| one.is_own).cloned());
+            known.environments.extend(load.environments.iter().cloned());
             known.hosts.extend(load.members.iter().map(|member| url_host(&member.host)));
         }
         known.environments.extend(self.availability.handed_over());
@@ -85,7 +85,7 @@ impl RoutesPublisher {
     }
 }
 
-/// The routes to environments that were handed over and have not ended. Those that were there `before` stay while
+/// The routes to environments of this shop that were handed over and have not ended. Those that were there `before` stay while
 /// nothing is known of them: their remote has not reported, or has not said which member they are on.
 fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTable {
     let mut table = RouteTable::default();
@@ -99,7 +99,7 @@ fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTab
         }
     }
     for environment in &known.environments {
-        let live = environment.provisioned && environment.expires_at > now;
+        let live = environment.is_own && environment.provisioned && environment.expires_at > now;
         if let Some(host) = environment.host.as_deref().filter(|_| live)
             && let Some((project, route)) = route(host, environment)
         {
@@ -161,7 +161,8 @@ mod tests {
         let ended = environment("192.0.2.1", 20020, 5);
         let made = Environment { provisioned: false, ..environment("192.0.2.1", 20030, 10) };
         let extended = Environment { expires_at: at(100), ..environment("192.0.2.1", 20040, 1) };
-        let table = table(&known(&[&lives, &six, &ended, &made, &extended]), None, at(5));
+        let another_shops = Environment { is_own: false, ..environment("192.0.2.1", 20050, 10) };
+        let table = table(&known(&[&lives, &six, &ended, &made, &extended, &another_shops]), None, at(5));
         let urls = |host: &str, ports: [u16; 2]| ports.map(|port| format!("ws://{host}:{port}")).to_vec();
         let mut expected = vec![
             (lives.project, urls("192.0.2.1", [20001, 20002])),
