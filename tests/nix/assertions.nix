@@ -68,10 +68,13 @@ let
       // settings;
     };
 
+  monitored =
+    settings: host (lib.recursiveUpdate (import ./monitored.nix) { monitoring = settings; });
+
   good = {
     plain = plain;
     aws = aws;
-    monitored = host (import ./monitored.nix);
+    monitored = monitored { };
     monitored-aws = aws ++ [ { services.lnplaylive = import ./monitored.nix; } ];
     with-a-backup = backup { };
     with-a-backup-elsewhere = backup {
@@ -115,27 +118,11 @@ let
       sentence = "environmentFile";
     };
     password-in-the-store = {
-      configuration = host {
-        monitoring = {
-          enable = true;
-          email = {
-            to = "me@shop.example";
-            from = "alerts@shop.example";
-            smarthost = "smtp.shop.example:587";
-            username = "alerts";
-            passwordFile = "${pkgs.writeText "password" "secret"}";
-          };
-        };
-      };
+      configuration = monitored { email.passwordFile = "${pkgs.writeText "password" "secret"}"; };
       sentence = "monitoring.email.passwordFile";
     };
     webhook-as-a-path-literal = {
-      configuration = host {
-        monitoring = {
-          enable = true;
-          webhookUrlFile = ./assertions.nix;
-        };
-      };
+      configuration = monitored { webhookUrlFile = ./assertions.nix; };
       sentence = "monitoring.webhookUrlFile";
     };
     two-networks = {

@@ -181,7 +181,7 @@ async fn asset(State(shared): Shop, method: Method, uri: Uri, request: Request) 
 async fn config(State(shared): Shop) -> Response {
     match shared.shop.document().await {
         Some(document) => ([(CACHE_CONTROL, "no-store")], Json(document)).into_response(),
-        None => reply::starting("the shop's node has not started yet; try again later", RETRY_SECS),
+        None => reply::starting(RETRY_SECS),
     }
 }
 
@@ -197,7 +197,7 @@ async fn products(State(shared): Shop, Extension(origin): Extension<Origin>, req
         Some(products) if !products.is_stale(Timestamp::now()) => {
             ([(CACHE_CONTROL, "max-age=2")], Json(&*products)).into_response()
         }
-        None => reply::starting("the shop's node has not started yet; try again later", RETRY_SECS),
+        None => reply::starting(RETRY_SECS),
         Some(_) => reply::later(
             StatusCode::SERVICE_UNAVAILABLE,
             "the node has not told lately what is sold; ask it, or try again in a moment",

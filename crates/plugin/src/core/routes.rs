@@ -89,8 +89,8 @@ impl RoutesPublisher {
 /// nothing is known of them: their remote has not reported, or has not said which member they are on.
 fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTable {
     let mut table = RouteTable::default();
-    let unlocated: BTreeSet<_> =
-        known.environments.iter().filter(|e| e.host.is_none()).map(|e| e.project).collect();
+    let own = || known.environments.iter().filter(|environment| environment.is_own);
+    let unlocated: BTreeSet<_> = own().filter(|e| e.host.is_none()).map(|e| e.project).collect();
     for (project, route) in before.into_iter().flat_map(RouteTable::iter) {
         let host = route.nodes().first().map(|node| node.host.as_str()).unwrap_or_default();
         let silent = known.some_silent && !known.hosts.contains(host);
@@ -98,8 +98,8 @@ fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTab
             table.insert(project, route.clone());
         }
     }
-    for environment in &known.environments {
-        let live = environment.is_own && environment.provisioned && environment.expires_at > now;
+    for environment in own() {
+        let live = environment.provisioned && environment.expires_at > now;
         if let Some(host) = environment.host.as_deref().filter(|_| live)
             && let Some((project, route)) = route(host, environment)
         {
