@@ -39,8 +39,10 @@ def answer(directory: Path, method: str, path: str, headers: dict[str, str]) -> 
     if headers.get("x-aws-ec2-metadata-token") != TOKEN:
         return "401 Unauthorized", b""
     file = (directory / path.lstrip("/")).resolve()
-    if method != "GET" or directory not in file.parents or not file.is_file():
+    if method != "GET" or directory not in file.parents or not file.exists():
         return "404 Not Found", b""
+    if file.is_dir():
+        return "200 OK", "\n".join(sorted(entry.name for entry in file.iterdir())).encode()
     return "200 OK", file.read_bytes()
 
 

@@ -1,9 +1,13 @@
-"""What is outside of the machine: a remote for environments, and a customer with a node and a chain of their own."""
+"""What is outside of the machine: a remote, a bucket for its backup, and a customer with a node and a chain."""
 
 import json
 import subprocess
+import threading
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from machine import Machine, ScenarioError, free_port, until
 
@@ -39,6 +43,76 @@ class Remote:
         """End it."""
         self.process.terminate()
         self.process.wait()
+
+
+class Bucket:
+    """A bucket with versioning, and a role that may put objects into it and do nothing else.
+
+    What it refuses is what S3 refuses of such a role. It does not check signatures, only whose key they were made with.
+    """
+
+    ROLE = "lnplaylive-backup"
+    KEY = "ASIAIOSFODNN7EXAMPLE"
+    SESSION = "the session of the role"
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[bytes]] = defaultdict(list)
+        self.refused: list[str] = []
+        bucket = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self) -> None:
+                url = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                credential = query.get("X-Amz-Credential") or self.headers.get("Authorization", "")
+                session = query.get("X-Amz-Security-Token") or self.headers.get("X-Amz-Security-Token")
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if bucket.KEY not in credential or session != bucket.SESSION:
+                    self.refuse()
+                    return
+                bucket.versions[url.path].append(body)
+                self.answer(200, b"")
+
+            def refuse(self) -> None:
+                bucket.refused.append(f"{self.command} {self.path.partition('?')[0]}")
+                self.answer(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+
+            do_GET = do_HEAD = do_POST = do_DELETE = refuse  # noqa: N815
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("ETag", '"0"')
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self.server.server_address[1])
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def role(self) -> str:
+        """Return what the metadata service says of the role."""
+        credentials = {
+            "Code": "Success",
+            "LastUpdated": "2026-01-01T00:00:00Z",
+            "Type": "AWS-HMAC",
+            "AccessKeyId": self.KEY,
+            "SecretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "Token": self.SESSION,
+            "Expiration": "2099-01-01T00:00:00Z",
+        }
+        return json.dumps(credentials)
+
+    def stop(self) -> None:
+        """End it."""
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Customer:
@@ -93,6 +167,17 @@ class Customer:
         """Whether it can pay through a channel."""
         channels = self.node("listpeerchannels")["channels"]
         return any(channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"] for channel in channels)
+
+    def offer_chain(self, machine: Machine, bitcoin_cli: str) -> None:
+        """Have the machine's bitcoind take its blocks from this one."""
+        command = f"{bitcoin_cli} -regtest -rpccookiefile=/run/bitcoin-rpc/cookie"
+        machine.run(f"{command} addnode {machine.OUTSIDE}:{self.chain_port} onetry")
+
+    def close(self, node: str) -> None:
+        """Close the channel to a node, if it has not closed it by itself."""
+        closed = self.try_run(*self.node_cli, "--keywords", "close", f"id={node}", "unilateraltimeout=1")
+        if not closed and self.usable():
+            raise ScenarioError("the customer cannot close its channel")
 
     def connect(self, machine: Machine, node: str) -> None:
         """Connect to the machine's node."""

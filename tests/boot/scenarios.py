@@ -22,15 +22,27 @@ from typing import Any
 from environment import environment
 from machine import MIB, Machine, ScenarioError, stopping, until
 from outside import Customer, Remote
+from restore import Backup, backed_up, restored
 from stage import BOOT_TIMEOUT, DOMAIN, Shop, Stage, user_data
 
 
 def shop(stage: Stage) -> None:
-    """From the first boot to a purchase, and the next boot."""
-    with outside(stage) as (data, customer), stage.instance("first", data) as first:
-        volume = stage.volume("state")
-        node, _ = first_boot(stage, first, volume, customer)
-        reboot(stage, first, volume, node)
+    """From the first boot to a purchase, and the next boot; then the volume is lost, and the money is got back."""
+    with outside(stage) as (data, customer), Backup(stage.work / "backup") as backup:
+        data += backup.user_data()
+        with stage.instance("first", data) as first:
+            volume = stage.volume("state")
+            backup.attach(first)
+            node, _ = first_boot(stage, first, volume, customer)
+            earned = backed_up(stage, first, backup)
+            reboot(stage, first, volume, node)
+        volume.unlink()
+        with stage.instance("restored", data) as second:
+            backup.attach(second)
+            second.start(stage.volume("new"))
+            Shop(second).opens()
+            second.reached()
+            restored(stage, second, backup, customer, node, earned)
 
 
 def life(stage: Stage) -> None:
@@ -90,8 +102,7 @@ def first_boot(stage: Stage, machine: Machine, volume: Path, customer: Customer)
 def purchase(stage: Stage, machine: Machine, shop: Shop, customer: Customer, config: dict[str, str]) -> str:
     """Buy an environment through the front door, and return the order's id."""
     node = config["node_id"]
-    bitcoin_cli = f"{stage.evaluated()['bitcoinCli']} -regtest -rpccookiefile=/run/bitcoin-rpc/cookie"
-    machine.run(f"{bitcoin_cli} addnode {machine.OUTSIDE}:{customer.chain_port} onetry")
+    customer.offer_chain(machine, stage.evaluated()["bitcoinCli"])
     customer.connect(machine, node)
     customer.open_channel(machine, node)
     until(

@@ -63,10 +63,10 @@ def faults() -> list[str]:
         if unknown:
             found.append(f"{where}: not in docs/operator.md, nor of the node exporter: {', '.join(sorted(unknown))}")
     # Of what programs export, the documentation is compared with them while they run.
-    script = (ROOT / "nixos/modules/lnplaylive/backup-metrics.sh").read_text()
-    written = set(re.findall(r"metric=(lnplaylive_backup_\w+)", script))
+    scripts = [ROOT / f"nixos/modules/lnplaylive/{name}-metrics.sh" for name in ("backup", "upload")]
+    written = {name for path in scripts for name in re.findall(r"metric=(lnplaylive_backup_\w+)", path.read_text())}
     if written != {name for name in documented() if name.startswith("lnplaylive_backup_")}:
-        found.append(f"docs/operator.md does not list what backup-metrics.sh writes: {', '.join(sorted(written))}")
+        found.append(f"docs/operator.md does not list what {' and '.join(path.name for path in scripts)} write")
     tested = cases()
     for name, text in alerts().items():
         for fires in (True, False):

@@ -44,6 +44,7 @@ let
     fileset = lib.fileset.unions [
       ../../docs/operator.md
       ../../nixos/modules/lnplaylive/backup-metrics.sh
+      ../../nixos/modules/lnplaylive/upload-metrics.sh
       ../../nixos/monitoring
       ../monitoring
     ];

@@ -191,6 +191,8 @@ VIEWS: dict[str, View] = {
     "nss-cacert": View(
         data={"etc/ssl/certs/ca-bundle.crt": _certificates, "etc/ssl/trust-source": "/usr/share/ca-certificates"}
     ),
+    # The rules are also checked with it where they are made, as on the machine that builds them.
+    "nftables": debian("nftables"),
     # There is none in Debian; without it, glibc looks names up itself.
     "nsncd": View(scripts={"nsncd": "#!/bin/sh\nexec systemd-notify --ready --exec \\; sleep infinity\n"}),
     "openresolv": debian("openresolv"),

@@ -59,6 +59,15 @@ in
         ExecStartPost = "${pkgs.writeShellScript "backup-metrics" (builtins.readFile ./backup-metrics.sh)} ${directory}/backup.prom";
       };
     };
+    systemd.services.lnplaylive-backup = lib.mkIf backup.enable {
+      path = [ pkgs.coreutils ];
+      serviceConfig = {
+        SupplementaryGroups = [ "lnplaylive-metrics" ];
+        ReadWritePaths = [ directory ];
+        # Only runs if all was uploaded: otherwise the metric gets older.
+        ExecStartPost = "${pkgs.writeShellScript "upload-metrics" (builtins.readFile ./upload-metrics.sh)} ${backup.directory} ${backup.directory}/uploaded ${directory}/upload.prom";
+      };
+    };
     # Beside the watch, so that the time of the last copy says whether copies can be made.
     systemd.timers.clightning-backup = lib.mkIf backup.enable {
       description = "Copy Core Lightning's secret and channel backup each hour";
