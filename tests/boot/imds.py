@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 TOKEN = "AQAEAExampleTokenOfSession=="
+TTL = "x-aws-ec2-metadata-token-ttl-seconds"
 
 
 def main() -> None:
@@ -23,8 +24,12 @@ def main() -> None:
     if (delay := directory / "delay").exists():
         time.sleep(float(delay.read_text()))
     status, body = answer(directory, method, path, headers)
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    sys.stdout.buffer.write(head.encode() + body)
+    fields = {"Content-Type": "text/plain", "Content-Length": len(body), "Connection": "close"}
+    if body == TOKEN.encode():
+        # AWS's own clients take a token only with this.
+        fields[TTL] = headers[TTL]
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    sys.stdout.buffer.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
     sys.stdout.flush()
 
 
@@ -33,7 +38,7 @@ def answer(directory: Path, method: str, path: str, headers: dict[str, str]) -> 
     if path == "/latest/api/token":
         if method != "PUT":
             return "405 Not Allowed", b""
-        if not headers.get("x-aws-ec2-metadata-token-ttl-seconds", "").isdigit():
+        if not headers.get(TTL, "").isdigit():
             return "400 Bad Request", b""
         return "200 OK", TOKEN.encode()
     if headers.get("x-aws-ec2-metadata-token") != TOKEN:

@@ -9,6 +9,7 @@ let
         self.nixosModules.default
         ../store/debian.nix
         ./storage.nix
+        ./operator.nix
         {
           nixpkgs.hostPlatform = "x86_64-linux";
           system.stateVersion = "26.05";
@@ -26,7 +27,11 @@ let
             network = "regtest";
             domain = "shop.example";
             frontend.enable = true;
-            metrics.enable = true;
+            # With an operator who is told by a webhook.
+            monitoring = {
+              enable = true;
+              webhookUrlFile = "/run/secrets/alert-webhook";
+            };
             remotes.here = {
               tokenFile = "/run/secrets/here";
               settings = {

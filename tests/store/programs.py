@@ -116,6 +116,7 @@ _certificates = "/usr/share/boot-certificates.crt"
 VIEWS: dict[str, View] = {
     "acl": debian("acl"),
     "age": debian("age"),
+    "alertmanager": debian("prometheus-alertmanager"),
     "attr": debian("attr"),
     "bash": _bash,
     "bash-interactive": _bash,
@@ -202,6 +203,7 @@ VIEWS: dict[str, View] = {
     ),
     "perl": debian("perl", "perl-base"),
     "procps": debian("procps"),
+    "prometheus": debian("prometheus"),
     "rclone": debian("rclone"),
     "shared-mime-info": View(scripts={"update-mime-database": "#!/bin/sh\n"}),
     "remarshal": View(scripts={"json2yaml": (Path(__file__).parent / "json2yaml").read_text()}),
