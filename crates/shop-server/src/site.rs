@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use futures_util::StreamExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -44,6 +45,8 @@ use crate::{headers, reply};
 const CARDS_BYTES: usize = 2 << 20;
 /// Time-out for the body of such a request.
 const CARDS_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time-out for the body of one that is refused.
+const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time-out for earlier requests to be drawn.
 const CARDS_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of requests drawn at the same time; each keeps a core busy for some tenths of a second.
@@ -388,15 +391,29 @@ async fn carry(
     tracing::debug!(ending = ending.metric_label(), up, down, "a WebSocket ended");
 }
 
+/// Reads a body of at most [`CARDS_BYTES`] and keeps nothing of it. A proxy that is answered while it still sends may report the broken
+/// connection instead of the answer.
+async fn discard(body: Body) {
+    let mut chunks = body.into_data_stream();
+    let mut read = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        read += chunk.len();
+        if read > CARDS_BYTES {
+            return;
+        }
+    }
+}
+
 /// `POST /cards.pdf`. Nothing is stored.
 async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, request: Request) -> Response {
-    let slot = match slot_of(&shared, &origin, &request) {
-        Ok(slot) => slot,
-        Err(refusal) => return refused(refusal),
-    };
-    let place = match place_in(&shared.clients.card_requests, &shared, &origin, &request) {
-        Ok(place) => place,
-        Err(refusal) => return refused(refusal),
+    let admitted = slot_of(&shared, &origin, &request)
+        .and_then(|slot| Ok((slot, place_in(&shared.clients.card_requests, &shared, &origin, &request)?)));
+    let (slot, place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            let _ = timeout(REFUSED_BODY_TIMEOUT, discard(request.into_body())).await;
+            return refused(refusal);
+        }
     };
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use shop_server::Settings;
 use support::{INDEX, NODE, SECRET, Served, TIMEOUT, serve};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -269,6 +269,40 @@ async fn behind_a_proxy_clients_are_told_apart() {
     for _ in 0..10 {
         assert_eq!(site.get_with("/", "X-Forwarded-For: 192.0.2.1\r\n").await.status, 200);
     }
+}
+
+/// A proxy that still sends when it is answered may report a broken connection instead of the answer.
+#[tokio::test]
+async fn a_refused_request_for_cards_is_read_before_it_is_answered() {
+    let site = serve(|_, settings| {
+        trust_loopback(settings);
+        settings.limits.new_connections_per_minute = 1;
+    })
+    .await;
+    let mut proxy = BufReader::new(TcpStream::connect(site.address).await.expect("it listens"));
+    let body = [b' '; 1 << 20];
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let head = format!(
+            "POST /cards.pdf HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        proxy.write_all(head.as_bytes()).await.expect("it reads the head");
+        proxy.write_all(&body).await.expect("it reads the body");
+        let (mut line, mut length) = (String::new(), 0);
+        while timeout(TIMEOUT, proxy.read_line(&mut line)).await.expect("an answer").expect("a line") > 2 {
+            let text = std::mem::take(&mut line).to_ascii_lowercase();
+            if let Some(status) = text.strip_prefix("http/1.1 ") {
+                statuses.push(status[..3].to_owned());
+            }
+            if let Some(bytes) = text.strip_prefix("content-length: ") {
+                length = bytes.trim().parse().expect("a number");
+            }
+        }
+        let mut answer = vec![0; length];
+        proxy.read_exact(&mut answer).await.expect("the answer");
+    }
+    assert_eq!(statuses, ["400", "429", "429"]);
 }
 
 #[tokio::test]
