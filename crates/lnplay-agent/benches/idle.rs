@@ -1,5 +1,6 @@
 //! What an environment costs while nobody uses it, with each backend of the nodes (lnplay's plugin, and Core Lightning's
-//! `bcli` beside it in the same run): processor time, memory, and how long a block takes to all nodes.
+//! `bcli` beside it in the same run): processor time, memory, how long a block takes to all nodes, and how fast a node's log in
+//! memory grows, which ends at 16 MiB.
 //!
 //! `cargo bench -p lnplay-agent --bench idle` measures 8 nodes, `… -- 64` others. It wants the real daemons, on PATH or named by
 //! `BITCOIND` and `LIGHTNINGD`, and an idle machine: the load is printed.
@@ -51,12 +52,13 @@ fn main() -> anyhow::Result<()> {
         counts = vec![8];
     }
     println!(
-        "Core: percent of one over {WINDOW:?}. Memory: PSS in MB. Block: from bitcoind to the last node, in ms.\n"
+        "Core: percent of one over {WINDOW:?}. Memory: PSS in MB. Block: from bitcoind to the last node, in ms. Log: in \
+         a node's memory, kB an hour.\n"
     );
     println!(
-        "| nodes | backend | load | core: nodes | bitcoind | supervisor | all | memory: nodes | bitcoind | supervisor | all | block: median | worst |"
+        "| nodes | backend | load | core: nodes | bitcoind | supervisor | all | memory: nodes | bitcoind | supervisor | all | block: median | worst | log |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for nodes in counts {
         for backend in ["bcli", "lnplay"] {
             measure(nodes, backend).with_context(|| format!("{nodes} nodes with {backend}"))?;
@@ -72,6 +74,8 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
     environment.up(nodes)?;
     std::thread::sleep(SETTLES_WITHIN);
     let memory = usage(path, Process::memory);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let logged = runtime.block_on(log_in_memory(&environment))?;
     let (before, begin) = (usage(path, Process::cpu), Instant::now());
     std::thread::sleep(WINDOW);
     let (after, percent) = (usage(path, Process::cpu), 100.0 / begin.elapsed().as_secs_f64());
@@ -80,11 +84,11 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
         bitcoind: percent * (after.bitcoind - before.bitcoind),
         supervisor: percent * (after.supervisor - before.supervisor),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let logged = runtime.block_on(log_in_memory(&environment))? - logged;
     let mut delays = runtime.block_on(block_delays(&environment, nodes))?;
     delays.sort_unstable();
     println!(
-        "| {nodes} | {backend} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} |",
+        "| {nodes} | {backend} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {:.0} |",
         load.split(' ').next().unwrap_or("?"),
         core.nodes,
         core.bitcoind,
@@ -96,8 +100,16 @@ fn measure(nodes: u32, backend: &'static str) -> anyhow::Result<()> {
         memory.sum(),
         delays[delays.len() / 2].as_millis(),
         delays[delays.len() - 1].as_millis(),
+        logged * 3.6 / WINDOW.as_secs_f64(),
     );
     Ok(())
+}
+
+/// The bytes that the first node's log takes in its memory.
+async fn log_in_memory(environment: &Environment) -> anyhow::Result<f64> {
+    let mut rpc = ClnRpc::new(environment.socket(0)).await?;
+    let log: Value = rpc.call_raw("getlog", &json!({"level": "broken"})).await?;
+    log["bytes_used"].as_f64().context("getlog has no bytes_used")
 }
 
 /// Mines blocks; how long each took to the last node.

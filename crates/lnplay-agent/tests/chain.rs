@@ -477,3 +477,25 @@ fn a_request_for_the_next_block_is_held_until_it_is_there() {
     let told = json!({"blockheight": next + 1, "timeout": 20});
     pair.node(Backend::Lnplay, "waitblockheight", &told).expect("the block");
 }
+
+/// lightningd keeps all requests and answers in the 16 MiB of log that it has in memory.
+#[test]
+fn fee_estimates_do_not_fill_the_log_in_memory() {
+    let Some(mut pair) = Pair::new() else { return };
+    let requests = |pair: &Pair| {
+        let log = pair.node(Backend::Lnplay, "getlog", &json!({"level": "io"})).expect("its log");
+        let lines = log["log"].as_array().expect("lines").iter();
+        let asked = |line: &&Value| {
+            line["type"] == "IO_OUT"
+                && line["log"].as_str().is_some_and(|text| text.contains("cln:estimatefees#"))
+        };
+        lines.filter(asked).count()
+    };
+    until("asked for a third time", || requests(&pair) >= 3);
+    // It polls for the next block after a second, and gets that one at once if it was waiting for it: these take some seconds.
+    for _ in 0..4 {
+        pair.mine(1);
+        pair.until_all_are_at_the_tip();
+    }
+    assert_eq!(requests(&pair), 3);
+}

@@ -1,10 +1,11 @@
 //! The cost of `lnplaylive-createorder`, when idle and while twenty environments are being provisioned.
 //!
-//! The server for the environments is a process of its own with the lowest priority, as it would be another machine.
+//! The server for the environments is a process of its own with the lowest priority, and the environments have simulated daemons
+//! with `elsewhere`, since they would be on another machine and compete for neither processor nor disk.
 //! The floor is the node's own `invoice`, called in turn with it, in the same conditions: an order cannot cost less.
 //!
 //! ```text
-//! cargo bench -p e2e --bench createorder -- [real|simulated]
+//! cargo bench -p e2e --bench createorder -- [real|simulated] [elsewhere]
 //! ```
 
 use std::io::{BufRead as _, BufReader};
@@ -28,7 +29,8 @@ async fn main() {
     let flavor = flavor();
     let daemons = Daemons::of(flavor).expect("the daemons");
     let dir = Workdir::new("bench").expect("a directory");
-    let server = Server::start(flavor, &dir);
+    let elsewhere = std::env::args().any(|argument| argument == "elsewhere");
+    let server = Server::start(if elsewhere { Flavor::Simulated } else { flavor }, &dir);
     let settings = "[shop]\nmax_unpaid_orders = 100000\n".to_owned();
     let config = ShopConfig { settings, remotes: server.remotes.clone(), ..ShopConfig::new(daemons) };
     let shop = Shop::start(config).await.expect("a shop");

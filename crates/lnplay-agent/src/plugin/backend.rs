@@ -5,7 +5,8 @@
 //! - A request for a block that does not exist yet is held until it does: lightningd polls for the next block, and gets it as
 //!   soon as it is there. The first such request after a block is answered at once, since lightningd finishes its work on a
 //!   block with it.
-//! - Fee estimates are asked for anew after [`FEES_MAX_AGE`] only.
+//! - lightningd's own request for fee estimates is held until the last ones are [`FEES_INTERVAL`] old. lightningd sends one each time it polls, and
+//!   keeps each request and answer in the 16 MiB of log that it has in memory, which they would fill within hours.
 //! - While bitcoind restarts, `getchaininfo` and `getutxout` are tried again for the retry time, after which they fail and
 //!   lightningd ends. (`bcli` fails at once, or says that the output is spent.)
 //! - Regtest only. Pruned blocks are not fetched from peers: the environment's bitcoind has neither.
@@ -38,9 +39,11 @@ const HOLD: Duration = Duration::from_secs(30);
 /// The most requests that are held at a time. lightningd makes one; others are the node's owner's.
 const MAX_HELD: usize = 16;
 
-/// The age of fee estimates after which they are asked for anew. bitcoind's change with its blocks; lightningd asks each 30 s
-/// by default.
-const FEES_MAX_AGE: Duration = Duration::from_secs(10);
+/// The interval between two fee estimates. On regtest they hardly ever change; by default lightningd asks each 30 s.
+const FEES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// lightningd starts only once these requests for fee estimates are answered.
+const FEES_AT_ONCE: u32 = 2;
 
 /// The oldest bitcoind that `bcli` works with.
 const MIN_VERSION: u64 = 220_000;
@@ -99,6 +102,10 @@ pub(super) struct Backend {
     rpc: Option<BitcoinRpc>,
     retry: Duration,
     fees: Option<Fees>,
+    /// How many requests for fee estimates there were.
+    fee_requests: u32,
+    /// The ids of those that are held.
+    held_for_fees: Vec<Value>,
     held: Vec<Held>,
     /// The time of the next look for the blocks in `held`.
     next_look: Option<Instant>,
@@ -164,7 +171,7 @@ impl Backend {
     pub(super) fn handle(&mut self, method: &str, id: &Value, params: &Value) -> io::Result<Option<String>> {
         let done = match method {
             "getchaininfo" => self.chain_info()?,
-            "estimatefees" => Ok(Some(self.fees())),
+            "estimatefees" => Ok(self.fees(id)),
             "getrawblockbyheight" => self.block(id, params)?,
             "getutxout" => self.output(params)?,
             "sendrawtransaction" => self.send(params),
@@ -180,14 +187,20 @@ impl Backend {
 
     /// The time of the next [`Backend::poll`]; `None` if no request is held.
     pub(super) fn next_poll(&self) -> Option<Instant> {
-        self.next_look.filter(|_| !self.held.is_empty())
+        let look = self.next_look.filter(|_| !self.held.is_empty());
+        let estimate = self.fees_due().filter(|_| !self.held_for_fees.is_empty());
+        look.into_iter().chain(estimate).min()
     }
 
-    /// The answers to held requests whose block is there, or has not come in time.
+    /// The answers to held requests whose block is there, or has not come in time, and to those for fee estimates.
     pub(super) fn poll(&mut self, now: Instant) -> io::Result<Vec<String>> {
         let mut answers = Vec::new();
         if self.next_poll().is_none_or(|at| now < at) {
             return Ok(answers);
+        }
+        if self.fees_due().is_none_or(|at| now >= at) && !self.held_for_fees.is_empty() {
+            let fees = self.fee_answer();
+            answers.extend(self.held_for_fees.drain(..).map(|id| result(&id, &fees)));
         }
         for held in std::mem::take(&mut self.held) {
             match self.block_at(held.height)? {
@@ -237,14 +250,37 @@ impl Backend {
         }))
     }
 
-    fn fees(&mut self) -> String {
-        if let Some(fees) = self.fees.as_ref().filter(|fees| fees.asked.elapsed() < FEES_MAX_AGE) {
+    /// When fee estimates are asked for anew; `None` if there are none.
+    fn fees_due(&self) -> Option<Instant> {
+        self.fees.as_ref().map(|fees| fees.asked + FEES_INTERVAL)
+    }
+
+    fn fees(&mut self, id: &Value) -> Option<String> {
+        self.fee_requests = self.fee_requests.saturating_add(1);
+        // Somebody's who calls the method through lightningd has another prefix.
+        let of_lightningd = id.as_str().is_some_and(|id| id.starts_with("cln:"));
+        let at_once = !of_lightningd
+            || self.fee_requests <= FEES_AT_ONCE
+            || self.fees_due().is_none_or(|at| Instant::now() >= at)
+            || self.held_for_fees.len() >= MAX_HELD;
+        if at_once {
+            return Some(self.fee_answer());
+        }
+        self.held_for_fees.push(id.clone());
+        None
+    }
+
+    fn fee_answer(&mut self) -> String {
+        let now = Instant::now();
+        if let (Some(fees), Some(due)) = (&self.fees, self.fees_due())
+            && now < due
+        {
             return fees.answer.clone();
         }
         let Ok(answer) = self.ask_fees() else {
             return json!({"feerates": [], "feerate_floor": DEFAULT_FEE_RATE}).to_string();
         };
-        self.fees = Some(Fees { asked: Instant::now(), answer: answer.clone() });
+        self.fees = Some(Fees { asked: now, answer: answer.clone() });
         answer
     }
 
