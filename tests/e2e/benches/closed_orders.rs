@@ -9,21 +9,16 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::records::{archive_key, closed_key, copies, delivered, failed, fill};
 use e2e::text;
-use e2e::timing::{flavor, ms, percentile, ratio};
+use e2e::timing::{flavor, ms, percentile, ratio, restart};
 use jiff::{SignedDuration, Timestamp};
-use lnplaylive_core::catalogue::{Catalogue, Selection};
-use lnplaylive_core::order::{Access, KeyPair, Placement, PortBlock};
-use lnplaylive_core::{Event, Order, OrderId, Policy, ProjectName, Secret, State};
-use serde_json::{Value, json};
+use lnplaylive_core::OrderId;
+use serde_json::json;
 use testbed::{Daemons, Flavor, Shop, ShopConfig};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 
 const FEW: usize = 100;
 const MANY: usize = 100_000;
-/// Records written at a time.
-const CHUNK: usize = 200;
 /// Environments that run, and refunds that are owed.
 const CURRENT: usize = 20;
 /// Rounds of calls to both shops.
@@ -32,8 +27,6 @@ const ROUNDS: usize = 400;
 const STARTS: usize = 20;
 /// The bar for many against few, at the median.
 const BAR: f64 = 1.2;
-/// The longest that a start may take.
-const START_TIME: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() {
@@ -47,7 +40,8 @@ async fn main() {
     }
     for _ in 0..STARTS {
         for shop in &mut shops {
-            shop.restart().await;
+            let took = restart(&shop.shop).await;
+            shop.starts.push(took);
         }
     }
     println!(
@@ -95,9 +89,10 @@ impl Counter {
         let shop = Shop::start(config).await.expect("a shop");
         let started = Instant::now();
         let long_ago = Timestamp::now() - SignedDuration::from_hours(24 * 30);
-        let history = fill(&shop, ended, &delivered(long_ago).without_secrets(), archive_key).await;
-        fill(&shop, CURRENT, &delivered(Timestamp::now()), closed_key).await;
-        fill(&shop, CURRENT, &failed(Timestamp::now()), closed_key).await;
+        let ended_order = delivered(long_ago).without_secrets();
+        let history = fill(&shop, copies(&ended_order, ended), archive_key).await;
+        fill(&shop, copies(&delivered(Timestamp::now()), CURRENT), closed_key).await;
+        fill(&shop, copies(&failed(Timestamp::now()), CURRENT), closed_key).await;
         eprintln!("{ended} records written in {:.1} s", started.elapsed().as_secs_f32());
         Self {
             shop,
@@ -125,19 +120,6 @@ impl Counter {
         assert_eq!(owed["orders"].as_array().map(Vec::len), Some(CURRENT), "{owed}");
     }
 
-    /// Starts the plugin again, and waits until it sells.
-    async fn restart(&mut self) {
-        let host = &self.shop.host;
-        host.stop_plugin().await.expect("it stops");
-        host.wait_plugin_gone().await.expect("it is gone");
-        let before = Instant::now();
-        host.start_plugin().await.expect("it starts");
-        while host.node.call("lnplaylive-products", json!({})).await.is_err() {
-            assert!(before.elapsed() < START_TIME, "it does not answer");
-        }
-        self.starts.push(before.elapsed());
-    }
-
     async fn status(&self, id: &str, expected: &str) -> Duration {
         let before = Instant::now();
         let status = self.shop.status(id).await.expect("a status");
@@ -145,99 +127,4 @@ impl Counter {
         assert_eq!(status["invoice_status"], expected, "{status}");
         took
     }
-}
-
-fn archive_key(id: OrderId) -> Value {
-    json!(["lnplaylive", "archive", format!("{:02x}", id.short()[0]), id])
-}
-
-fn closed_key(id: OrderId) -> Value {
-    json!(["lnplaylive", "closed", id])
-}
-
-/// Writes copies of a record. With `batching` lightningd commits once for all requests that it finds waiting
-/// on a connection, so many are sent before the answers are read.
-async fn fill(shop: &Shop, count: usize, record: &Order, key: fn(OrderId) -> Value) -> Vec<OrderId> {
-    let rpc = shop.host.node.rpc();
-    let mut stream = UnixStream::connect(rpc.socket()).await.expect("a connection");
-    let request = |method: &str, params: Value| {
-        json!({"jsonrpc": "2.0", "id": "fill", "method": method, "params": params}).to_string()
-    };
-    // The stand-in has no such method, and needs none.
-    answers(&mut stream, request("batching", json!({"enable": true})), 1).await;
-    let record = serde_json::to_value(record).expect("JSON");
-    let ids: Vec<_> = (0..count).map(|_| OrderId::random()).collect();
-    for chunk in ids.chunks(CHUNK) {
-        let mut requests = String::new();
-        for id in chunk {
-            let mut record = record.clone();
-            record["id"] = json!(id);
-            let entry = json!({"key": key(*id), "string": record.to_string(), "mode": "must-create"});
-            requests += &request("datastore", entry);
-        }
-        let answers = answers(&mut stream, requests, chunk.len()).await;
-        assert!(!answers.contains("\"error\":"), "{answers:.500}");
-    }
-    ids
-}
-
-/// Sends requests and reads as many answers, each of which ends with an empty line.
-async fn answers(stream: &mut UnixStream, requests: String, count: usize) -> String {
-    let (mut from, mut to) = stream.split();
-    let send = async { to.write_all(requests.as_bytes()).await.expect("sent") };
-    let receive = async {
-        let (mut received, mut seen, mut ends) = (Vec::new(), 0, 0);
-        while ends < count {
-            assert!(from.read_buf(&mut received).await.expect("received") > 0, "the node hung up");
-            ends += received[seen..].windows(2).filter(|two| two == b"\n\n").count();
-            // The last byte may be the first half of an end.
-            seen = received.len() - 1;
-        }
-        String::from_utf8(received).expect("text")
-    };
-    tokio::join!(send, receive).1
-}
-
-/// An order that was paid at this time.
-fn paid(at: Timestamp) -> Order {
-    let terms = Catalogue::default().quote(Selection::NodeCount(8), 48).expect("on sale");
-    Order::new(OrderId::random(), terms, at, at).apply(Event::Paid, at, &Policy::default()).expect("paid")
-}
-
-/// An order whose price is owed since this time.
-fn failed(at: Timestamp) -> Order {
-    let mut order = paid(at);
-    let reason = "no remote works".to_owned();
-    order.state = State::Failed { paid_at: at, reason, cancelled: false, refunded_at: None };
-    order
-}
-
-/// An order that was delivered at this time.
-fn delivered(at: Timestamp) -> Order {
-    let ends = at.checked_add(SignedDuration::from_hours(48)).expect("in range");
-    let order = paid(at);
-    let pair = || KeyPair { private: Secret::new("private"), public: "public".into() };
-    let placement = Placement {
-        member: None,
-        address: None,
-        remote: "sim-0".into(),
-        project: ProjectName::new(ends, order.id).expect("a name"),
-        ports: PortBlock { first: 20000, count: 9 },
-        access: Access { host_key: pair(), client_key: pair() },
-    };
-    let link = format!(
-        "http://localhost:3000/connect#address=02{}@192.0.2.1:20001&type=direct&value=ws:&rune={}&name=Alice&color=df2020",
-        "00".repeat(32),
-        "r".repeat(48),
-    );
-    let connection_strings = vec![link.parse().expect("a link"); 8];
-    let events = [
-        Event::Placed(placement),
-        Event::InstanceRuns,
-        Event::HandedOver { expires_at: ends, connection_strings },
-    ];
-    let step = |order: Order, event| order.apply(event, at, &Policy::default()).expect("in order");
-    let order = events.into_iter().fold(order, step);
-    assert!(matches!(order.state, State::Provisioned { .. }));
-    order
 }

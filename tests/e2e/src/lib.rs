@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod front;
+pub mod records;
 pub mod timing;
 
 use std::collections::BTreeSet;

@@ -1,8 +1,12 @@
 //! Statistics for benches.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use testbed::{Daemons, Flavor};
+use serde_json::json;
+use testbed::{Daemons, Flavor, Shop};
+
+/// The longest that a start may take.
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// The daemons that a bench was told to run on, `real` or `simulated`, by its first argument. Default: real ones where they are.
 pub fn flavor() -> Flavor {
@@ -30,4 +34,21 @@ pub fn ms(time: Duration) -> f64 {
 /// The ratio of the medians.
 pub fn ratio(all: &[Duration], floor: &[Duration]) -> f64 {
     ms(percentile(all, 50)) / ms(percentile(floor, 50))
+}
+
+/// Starts a shop's plugin again, and returns the time from its start until it sells.
+///
+/// # Panics
+///
+/// If it does not start within a minute.
+pub async fn restart(shop: &Shop) -> Duration {
+    let host = &shop.host;
+    host.stop_plugin().await.expect("it stops");
+    host.wait_plugin_gone().await.expect("it is gone");
+    let before = Instant::now();
+    host.start_plugin().await.expect("it starts");
+    while host.node.call("lnplaylive-products", json!({})).await.is_err() {
+        assert!(before.elapsed() < START_TIME, "it does not answer");
+    }
+    before.elapsed()
 }
