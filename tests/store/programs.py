@@ -116,7 +116,7 @@ _certificates = "/usr/share/boot-certificates.crt"
 VIEWS: dict[str, View] = {
     "acl": debian("acl"),
     "age": debian("age"),
-    "alertmanager": debian("prometheus-alertmanager"),
+    "alertmanager": View(debian=("prometheus-alertmanager",), renamed={"alertmanager": "prometheus-alertmanager"}),
     "attr": debian("attr"),
     "bash": _bash,
     "bash-interactive": _bash,
@@ -145,6 +145,7 @@ VIEWS: dict[str, View] = {
     "diffutils": debian("diffutils"),
     "dmidecode": debian("dmidecode"),
     "e2fsprogs": debian("e2fsprogs"),
+    "envsubst": View(scripts={"envsubst": (Path(__file__).parent / "envsubst").read_text()}),
     "file": debian("file"),
     "findutils": debian("findutils"),
     "fontconfig": View(scripts={"fc-cache": "#!/bin/sh\n"}),

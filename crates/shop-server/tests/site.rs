@@ -280,7 +280,7 @@ async fn a_refused_request_for_cards_is_read_before_it_is_answered() {
     })
     .await;
     let mut proxy = BufReader::new(TcpStream::connect(site.address).await.expect("it listens"));
-    let body = [b' '; 1 << 20];
+    let body = vec![b' '; 1 << 20];
     let mut statuses = Vec::new();
     for _ in 0..3 {
         let head = format!(
