@@ -121,7 +121,7 @@ async fn publish_room(nodes: &[Started]) -> anyhow::Result<()> {
 /// Brings an environment up again that was handed over. Waits for bitcoind as long as it takes, since nothing works
 /// without it; a node that does not start is left to be restarted, and the others run.
 async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result<Vec<ConnectionString>> {
-    let (journal, total) = (&environment.journal, environment.nodes.len());
+    let journal = &environment.journal;
     journal.progress(Step::StartBitcoind, 0, 1, "Starting bitcoind");
     environment.end_leftovers().await?;
     let bitcoind = environment.start_bitcoind();
@@ -131,15 +131,19 @@ async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result
         warn!("no block mined: {:#}", anyhow::Error::from(error));
         sleep(MINE_PAUSE).await;
     }
+    let total = environment.nodes_on().count();
     journal.progress(Step::StartNodes, 0, total, "Starting the nodes");
     let mut starting = JoinSet::new();
-    for node in environment.nodes.iter().cloned() {
+    for node in environment.nodes_on().cloned() {
         if let Err(error) = node.create_dir(environment.users) {
             warn!("{error:#}");
         }
         let child = environment.start_node(&node);
         starting.spawn(async move {
             let answers = timeout(RESUME_TIMEOUT, settled(&child, &node)).await.unwrap_or(false);
+            if answers && let Err(error) = node.finish_revocation().await {
+                warn!("the old card of {} is still valid: {error:#}", node.name);
+            }
             (node.name, answers)
         });
     }
