@@ -169,6 +169,7 @@ proptest! {
                 }
                 (_, others) => prop_assert!(others.is_empty(), "{:?}", others),
             }
+            let has_new_cards = matches!(event, Event::CardsReplaced { .. });
             match event {
                 Event::Placed(placement) => {
                     prop_assert!(on_remotes.insert(placement.project), "one project, one placement");
@@ -195,6 +196,9 @@ proptest! {
                     }
                     first.expires_at = handover.expires_at;
                     first.refunded_at = first.refunded_at.or(handover.refunded_at);
+                    if has_new_cards {
+                        first.connection_strings.clone_from(&handover.connection_strings);
+                    }
                     prop_assert_eq!(&*first, handover);
                     prop_assert_eq!(handover.connection_strings.len(), 8);
                 }

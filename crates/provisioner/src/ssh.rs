@@ -108,6 +108,14 @@ struct Printed {
     log: String,
 }
 
+/// The beginning of what is printed. The rest is read too, so that the command comes to its end.
+async fn beginning(output: &mut (impl AsyncRead + Unpin), limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    output.take(limit).read_to_end(&mut beginning).await?;
+    tokio::io::copy(output, &mut tokio::io::sink()).await?;
+    Ok(beginning)
+}
+
 async fn run_command(
     session: &Session,
     command: &str,
@@ -127,10 +135,10 @@ async fn run_command(
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
         _ => drop(stdin),
     }
-    let mut stdout = child.stdout().take().expect("piped").take(OUTPUT_LIMIT);
-    let mut stderr = child.stderr().take().expect("piped").take(LOG_LIMIT);
-    let (mut out, mut log) = (Vec::new(), Vec::new());
-    tokio::try_join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut log))?;
+    let mut stdout = child.stdout().take().expect("piped");
+    let mut stderr = child.stderr().take().expect("piped");
+    let (out, log) =
+        tokio::try_join!(beginning(&mut stdout, OUTPUT_LIMIT), beginning(&mut stderr, LOG_LIMIT))?;
     child.wait().await?;
     Ok(Printed { out, log: String::from_utf8_lossy(&log).into_owned() })
 }

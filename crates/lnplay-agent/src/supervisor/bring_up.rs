@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::chain::{self, Miner, MiningKey};
 use crate::child::Child;
-use crate::node::{self, Node};
+use crate::node::Node;
 use crate::room::Room;
 
 use super::environment::{Environment, STEP_TIMEOUT, Started};
@@ -154,12 +154,7 @@ async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result
         let state = if answers { "is up" } else { "does not start yet and is restarted" };
         journal.progress(Step::StartNodes, up, total, format!("{name} {state}"));
     }
-    let string = |node: &Node| {
-        let identity = node::stored_identity(&environment.dir, node.index)?;
-        let identity = identity.with_context(|| format!("the identity of node {} is lost", node.index))?;
-        node.connection_string(&environment.spec, identity)
-    };
-    environment.nodes.iter().map(string).collect()
+    environment.connection_strings()
 }
 
 /// Waits until a node answers (`true`) or turns out not to start (`false`).

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use lnplaylive_core::EnvironmentSpec;
+use lnplaylive_core::{ConnectionString, EnvironmentSpec};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -174,6 +174,17 @@ impl Environment {
         let Some(Kept { child, stop }) = self.children().nodes.remove(&index) else { return };
         stop.cancel();
         child.wait_for_end().await;
+    }
+
+    /// The connection strings of all nodes as they are now, node 0's first. Every node must have been up once.
+    pub(super) fn connection_strings(&self) -> anyhow::Result<Vec<ConnectionString>> {
+        let string = |node: &Node| {
+            let identity = node::stored_identity(&self.dir, node.index)?;
+            let identity =
+                identity.with_context(|| format!("the identity of node {} is lost", node.index))?;
+            node.connection_string(&self.spec, identity)
+        };
+        self.nodes.iter().map(string).collect()
     }
 
     fn recipe(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lnplaylive_core::desk::{Action, Answer, Refusal};
+use lnplaylive_core::progress::Line;
 use lnplaylive_core::version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -83,8 +84,15 @@ async fn answer(
         Request::Follow => {
             let mut follower = environment.journal.follow();
             while let Some(lines) = follower.next().await {
-                for line in &lines {
-                    send(&mut stream, version::write(line)).await?;
+                for line in lines {
+                    let line = match line {
+                        // A node may have a new card since.
+                        Line::Ready { .. } => {
+                            Line::Ready { connection_strings: environment.connection_strings()? }
+                        }
+                        other => other,
+                    };
+                    send(&mut stream, version::write(&line)).await?;
                 }
             }
             Ok(())
