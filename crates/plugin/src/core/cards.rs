@@ -74,7 +74,10 @@ impl Cards {
             Err(DeskError::TooOld) => return Err(ShopError::DeskTooOld),
             Err(DeskError::NoAnswer(reason)) => {
                 let short = u32::from_be_bytes(id.short());
-                tracing::info!("order {short:08x}: its new cards cannot be fetched yet: {reason:.500}");
+                tracing::info!(
+                    "order {short:08x}: its new cards cannot be fetched yet: {}",
+                    reason.escape_debug()
+                );
                 return Err(ShopError::DeskNoAnswer);
             }
         };

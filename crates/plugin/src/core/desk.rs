@@ -39,6 +39,8 @@ const MOST_ON_A_REMOTE: usize = 8;
 const ACTION_TIMEOUT: Duration = Duration::from_secs(150);
 /// Seconds after which a caller may try again whose order or remote is in use.
 const RETRY_SECS: u64 = 5;
+/// Most characters of an environment's own words in the log.
+const MAX_LOGGED_CHARS: usize = 500;
 /// Orders whose pace is remembered before those that have not been at their desk for long are dropped.
 const REMEMBERED: usize = 1000;
 
@@ -105,7 +107,7 @@ impl Desk {
             Ok(Ok(answer)) => answer,
             Ok(Err(DeskError::TooOld)) => return Err(ShopError::DeskTooOld),
             Ok(Err(DeskError::NoAnswer(reason))) => {
-                tracing::info!("order {short:08x}: its desk does not answer: {reason:.500}");
+                tracing::info!("order {short:08x}: its desk does not answer: {}", excerpt(&reason));
                 return Err(ShopError::DeskNoAnswer);
             }
             Err(_) => {
@@ -117,7 +119,7 @@ impl Desk {
         let (did, overview) = match answer {
             Answer::Done { did, overview } => (did, overview),
             Answer::Refused { reason, message } => {
-                tracing::info!("order {short:08x}: its desk refuses: {message:.500}");
+                tracing::info!("order {short:08x}: its desk refuses: {}", excerpt(&message));
                 return Err(ShopError::DeskRefused { reason });
             }
         };
@@ -197,6 +199,11 @@ impl Desk {
             }
         }
     }
+}
+
+/// The beginning of a text that an environment may have written, in one line of a log.
+fn excerpt(text: &str) -> String {
+    text.chars().take(MAX_LOGGED_CHARS).collect::<String>().escape_debug().to_string()
 }
 
 /// An order's turn, until it is dropped.
