@@ -698,12 +698,8 @@ impl Order {
             (State::Provisioned { paid_at, mut handover }, Event::CardsReplaced { project, runes })
                 if handover.project == project =>
             {
-                let changed = replace_runes(&mut handover.connection_strings, &runes).ok_or(refused)?;
-                if changed.is_empty() {
-                    return Ok(None);
-                }
-                let nodes: Vec<_> = changed.iter().map(u32::to_string).collect();
-                let what = format!("{NEW_CARDS} of nodes {}", nodes.join(", "));
+                let what = replace_runes(&mut handover.connection_strings, &runes);
+                let Some(what) = what.map_err(|NoRune| refused)? else { return Ok(None) };
                 (State::Provisioned { paid_at, handover }, what)
             }
 
@@ -869,18 +865,23 @@ impl Event {
     }
 }
 
-/// Puts runes into the connection strings of these nodes; returns those whose string has changed. `None` if there is no such
-/// node, or if one of them is no rune.
-fn replace_runes(strings: &mut [ConnectionString], runes: &BTreeMap<u32, Secret>) -> Option<Vec<u32>> {
+/// A text that is no rune, or one for a node that is not there.
+struct NoRune;
+
+/// Puts runes into the connection strings of these nodes; returns a sentence for the history if any has changed.
+fn replace_runes(
+    strings: &mut [ConnectionString],
+    runes: &BTreeMap<u32, Secret>,
+) -> Result<Option<String>, NoRune> {
     let mut changed = Vec::new();
     for (node, rune) in runes {
-        let string = strings.get_mut(*node as usize)?;
+        let string = strings.get_mut(*node as usize).ok_or(NoRune)?;
         if string.rune != rune.expose() {
-            *string = string.with_rune(rune.expose())?;
-            changed.push(*node);
+            *string = string.with_rune(rune.expose()).ok_or(NoRune)?;
+            changed.push(node.to_string());
         }
     }
-    Some(changed)
+    Ok((!changed.is_empty()).then(|| format!("{NEW_CARDS} of nodes {}", changed.join(", "))))
 }
 
 /// A refund, for the history.
