@@ -11,12 +11,16 @@ use anyhow::Context;
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::rand;
+use bitcoin::{Amount, OutPoint};
 pub use daemon_rpc::bitcoind::Error as RpcError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::child::Attempt;
 use crate::state;
+
+/// The blocks on top of a coinbase before it can be spent.
+pub const MATURITY: u32 = 100;
 
 /// bitcoind's code for a transaction that is in the chain.
 const ALREADY_IN_CHAIN: i64 = -27;
@@ -120,6 +124,15 @@ pub struct Tip {
     /// The median time of the last eleven blocks, in unix seconds. The next block's time must be later.
     #[serde(alias = "mediantime")]
     pub median_time: u64,
+}
+
+/// A confirmed coin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coin {
+    /// The output.
+    pub output: OutPoint,
+    /// Its amount.
+    pub amount: Amount,
 }
 
 impl Bitcoind {
@@ -228,6 +241,33 @@ impl Bitcoind {
     pub async fn has_output(&self, transaction: &bitcoin::Txid, output: u32) -> Result<bool, RpcError> {
         let found: Value = self.rpc.call("gettxout", json!([transaction, output, true])).await?;
         Ok(!found.is_null())
+    }
+
+    /// The confirmed coins of an address that the next block can spend, those that a transaction in the mempool spends
+    /// among them. Looks through all coins there are: milliseconds for thousands.
+    pub async fn spendable_coins(&self, address: &bitcoin::Address) -> Result<Vec<Coin>, RpcError> {
+        #[derive(Deserialize)]
+        struct Scan {
+            height: u32,
+            unspents: Vec<Unspent>,
+        }
+        #[derive(Deserialize)]
+        struct Unspent {
+            txid: bitcoin::Txid,
+            vout: u32,
+            amount: f64,
+            coinbase: bool,
+            height: u32,
+        }
+        let scan: Scan =
+            self.rpc.call("scantxoutset", json!(["start", [format!("addr({address})")]])).await?;
+        let spendable = |unspent: &Unspent| !unspent.coinbase || scan.height + 1 >= unspent.height + MATURITY;
+        let coin = |unspent: Unspent| {
+            let amount =
+                Amount::from_btc(unspent.amount).map_err(|e| self.rpc.unusable("scantxoutset", e))?;
+            Ok(Coin { output: OutPoint { txid: unspent.txid, vout: unspent.vout }, amount })
+        };
+        scan.unspents.into_iter().filter(spendable).map(coin).collect()
     }
 
     /// Writes its state in memory to disk, which a kill would lose: blocks that are not in its index on disk are not found

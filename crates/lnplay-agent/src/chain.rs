@@ -20,14 +20,11 @@ use anyhow::{Context, ensure};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::bitcoind::{Bitcoind, RpcError, Tip};
+use crate::bitcoind::{Bitcoind, Coin, MATURITY, RpcError, Tip};
 use crate::state::{self, StateDir};
 
 /// The subsidy of a block on regtest before the first halving, which is at block 150.
 const SUBSIDY: Amount = Amount::from_int_btc(50);
-
-/// The blocks on top of a coinbase before it can be spent.
-const MATURITY: u32 = 100;
 
 /// More than ten sat per vbyte of a transaction with 64 outputs.
 const FEE: Amount = Amount::from_sat(50_000);
@@ -73,13 +70,14 @@ impl MiningKey {
         Address::p2wpkh(&self.public, Network::Regtest)
     }
 
-    fn sign(&self, transaction: &mut Transaction, amount: Amount) -> anyhow::Result<()> {
+    /// Signs inputs that spend these amounts.
+    fn sign(&self, transaction: &mut Transaction, amounts: &[Amount]) -> anyhow::Result<()> {
         let script = self.address().script_pubkey();
-        for index in 0..transaction.input.len() {
+        for (index, amount) in amounts.iter().enumerate() {
             let hash = SighashCache::new(&*transaction).p2wpkh_signature_hash(
                 index,
                 &script,
-                amount,
+                *amount,
                 EcdsaSighashType::All,
             )?;
             let signature =
@@ -107,13 +105,37 @@ pub fn funding_transaction(
     coinbases: &[Txid],
     outputs: &[(ScriptBuf, Amount)],
 ) -> anyhow::Result<String> {
-    let available = SUBSIDY * coinbases.len() as u64;
+    let coin = |txid: &Txid| Coin { output: OutPoint { txid: *txid, vout: 0 }, amount: SUBSIDY };
+    payment(key, &coinbases.iter().map(coin).collect::<Vec<_>>(), outputs)
+}
+
+/// The most coins that one transaction spends. With 64 outputs it then has less than 9,000 vbytes, for which [`FEE`] pays.
+const MOST_INPUTS: usize = 100;
+
+/// Chooses coins that pay `total` and the fee, the largest first; `None` if they do not.
+pub fn choose_coins(mut coins: Vec<Coin>, total: Amount) -> Option<Vec<Coin>> {
+    coins.sort_by_key(|coin| std::cmp::Reverse(coin.amount));
+    coins.truncate(MOST_INPUTS);
+    let mut sum = Amount::ZERO;
+    for (index, coin) in coins.iter().enumerate() {
+        sum += coin.amount;
+        if sum >= total + FEE {
+            coins.truncate(index + 1);
+            return Some(coins);
+        }
+    }
+    None
+}
+
+/// Builds and signs the transaction that pays `outputs` from `coins` of `key`, and the rest back to it.
+pub fn payment(key: &MiningKey, coins: &[Coin], outputs: &[(ScriptBuf, Amount)]) -> anyhow::Result<String> {
+    let available: Amount = coins.iter().map(|coin| coin.amount).sum();
     let paid: Amount = outputs.iter().map(|(_, amount)| *amount).sum();
     let change = available
         .checked_sub(paid + FEE)
-        .with_context(|| format!("{} coinbases do not pay for {paid}", coinbases.len()))?;
-    let input = |txid: &Txid| TxIn {
-        previous_output: OutPoint { txid: *txid, vout: 0 },
+        .with_context(|| format!("{} coins do not pay for {paid}", coins.len()))?;
+    let input = |coin: &Coin| TxIn {
+        previous_output: coin.output,
         script_sig: ScriptBuf::new(),
         sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
         witness: Witness::new(),
@@ -123,14 +145,15 @@ pub fn funding_transaction(
     let mut transaction = Transaction {
         version: Version::TWO,
         lock_time: LockTime::ZERO,
-        input: coinbases.iter().map(input).collect(),
+        input: coins.iter().map(input).collect(),
         output: outputs.iter().map(output).collect(),
     };
     let script_pubkey = key.address().script_pubkey();
     if change >= script_pubkey.minimal_non_dust() {
         transaction.output.push(TxOut { value: change, script_pubkey });
     }
-    key.sign(&mut transaction, SUBSIDY)?;
+    let amounts: Vec<_> = coins.iter().map(|coin| coin.amount).collect();
+    key.sign(&mut transaction, &amounts)?;
     Ok(serialize_hex(&transaction))
 }
 
@@ -271,6 +294,23 @@ mod tests {
             "at least one sat per vbyte, the least that is relayed"
         );
         assert!(transaction.input.iter().all(|input| input.witness.len() == 2));
+    }
+
+    #[test]
+    fn the_fewest_and_largest_coins_are_chosen() {
+        let coin = |sat: u64| Coin {
+            output: OutPoint { txid: Txid::from_byte_array([1; 32]), vout: u32::try_from(sat).expect("few") },
+            amount: Amount::from_sat(sat),
+        };
+        let chosen = |coins: &[u64], total: u64| {
+            let coins = choose_coins(coins.iter().map(|sat| coin(*sat)).collect(), Amount::from_sat(total));
+            coins.map(|coins| coins.iter().map(|coin| coin.amount.to_sat()).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[100_000, 300_000, 200_000], 450_000), Some(vec![300_000, 200_000]));
+        assert_eq!(chosen(&[100_000, 300_000, 200_000], 250_000), Some(vec![300_000]), "with the fee");
+        assert_eq!(chosen(&[100_000, 300_000, 200_000], 550_001), None, "the fee is missing");
+        assert_eq!(chosen(&[100_000; 101], 10_000_000), None, "more coins than fit");
+        assert_eq!(chosen(&[], 1), None);
     }
 
     #[test]

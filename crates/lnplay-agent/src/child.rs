@@ -143,6 +143,13 @@ impl Child {
         }
     }
 
+    /// Waits until the child has ended for good, after its `stop`.
+    pub async fn wait_for_end(&self) {
+        let mut status = self.status.clone();
+        // The task that keeps it has the sender.
+        while status.changed().await.is_ok() {}
+    }
+
     /// Repeats `attempt` until it succeeds, however often the child fails.
     pub async fn wait_patiently<T, E, F>(&self, mut attempt: impl FnMut() -> F) -> T
     where

@@ -1,14 +1,16 @@
 //! The protocol of the supervisor's unix socket, and its client.
 //!
 //! A connection carries one request, a line of JSON, and its answer in JSON lines. `"follow"` is answered by all progress
-//! lines up to the last, as they come (see [`lnplaylive_core::progress::Line`]); `"status"` by one [`Status`].
+//! lines up to the last, as they come (see [`lnplaylive_core::progress::Line`]); `"status"` by one [`Status`];
+//! `{"desk": ACTION}` by one [`Answer`].
 
 use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lnplaylive_core::NodeId;
+use lnplaylive_core::desk::{Action, Answer, Refusal};
 use lnplaylive_core::health::REPORT_VERSION;
+use lnplaylive_core::{NodeId, version};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Take};
 use tokio::net::UnixStream;
@@ -26,13 +28,15 @@ pub const SHUTDOWN_TIMEOUT: Duration =
     node::GRACE.saturating_add(bitcoind::GRACE).saturating_add(Duration::from_secs(10));
 
 /// A request.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Sends progress until the environment is up or has failed.
     Follow,
     /// Sends the environment's status.
     Status,
+    /// Carries out an action of the organiser's desk.
+    Desk(Action),
 }
 
 /// The phase of an environment.
@@ -63,6 +67,9 @@ pub struct Status {
     pub environment: Option<String>,
     /// The height of the chain; `None` if bitcoind does not answer.
     pub block_height: Option<u32>,
+    /// True if no blocks come by themselves.
+    #[serde(default)]
+    pub blocks_paused: bool,
     /// bitcoind.
     pub bitcoind: child::Status,
     /// The nodes of the spec, node 0 first.
@@ -80,6 +87,12 @@ pub struct NodeStatus {
     pub node_id: Option<NodeId>,
     /// The height of the last block that it has seen; `None` if it does not answer.
     pub block_height: Option<u32>,
+    /// True if the organiser has switched it off.
+    #[serde(default)]
+    pub off: bool,
+    /// The fingerprint of its rune, see [`lnplaylive_core::desk::fingerprint`].
+    #[serde(default)]
+    pub card: Option<String>,
     /// Its process.
     #[serde(flatten)]
     pub child: child::Status,
@@ -137,6 +150,8 @@ pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
         name: name.map_or_else(|| names::default_name(index).to_owned(), Clone::clone),
         node_id: node::stored_identity(dir, index).ok().flatten().map(|identity| identity.node_id),
         block_height: None,
+        off: false,
+        card: None,
         child: child::Status::default(),
     };
     let nodes = spec
@@ -149,15 +164,42 @@ pub async fn status(dir: &StateDir) -> anyhow::Result<Status> {
         ready: false,
         environment: spec.map(|spec| spec.environment),
         block_height: None,
+        blocks_paused: false,
         bitcoind: child::Status::default(),
         nodes,
     })
 }
 
+/// The most bytes of a request: an action with a long id.
+const MAX_REQUEST: u64 = 1024;
+
+/// The longest that the supervisor takes for an action, and for a look at the environment after it.
+const DESK_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Has the supervisor carry out an action of the organiser's desk, which is JSON. Whatever fails is an answer too.
+pub async fn desk(dir: &StateDir, action: &[u8]) -> Answer {
+    let refused = |reason, message: String| Answer::Refused { reason, message };
+    let action: Action = match version::read(action) {
+        Ok(action) => action,
+        Err(error) => return refused(Refusal::Invalid, error.to_string()),
+    };
+    let ask = async {
+        let Some(mut answers) = ask(dir, Request::Desk(action)).await? else { return Ok(None) };
+        let Some(line) = answers.next().await? else { return Ok(None) };
+        version::read(line.as_bytes()).map(Some).context("the supervisor's answer cannot be read")
+    };
+    match timeout(DESK_TIMEOUT, ask).await {
+        Ok(Ok(Some(answer))) => answer,
+        Ok(Ok(None)) => refused(Refusal::NotRunning, "the environment does not run".to_owned()),
+        Ok(Err(error)) => refused(Refusal::Failed, format!("{error:#}")),
+        Err(_) => refused(Refusal::Late, format!("no answer after {} s", DESK_TIMEOUT.as_secs())),
+    }
+}
+
 /// Reads a request, on the supervisor's side.
 pub async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Request> {
     let mut line = String::new();
-    let mut reader = BufReader::new(stream.take(64));
+    let mut reader = BufReader::new(stream.take(MAX_REQUEST));
     timeout(ANSWER_TIMEOUT, reader.read_line(&mut line)).await.context("no request came")??;
     match serde_json::from_str(&line) {
         Ok(request) => Ok(request),
@@ -180,6 +222,8 @@ mod tests {
             name: format!("node {index}"),
             node_id: None,
             block_height: height,
+            off: false,
+            card: None,
             child: child::Status::default(),
         };
         let status = |phase, second: Option<u32>| Status {
@@ -188,6 +232,7 @@ mod tests {
             ready: false,
             environment: None,
             block_height: Some(101),
+            blocks_paused: false,
             bitcoind: child::Status::default(),
             nodes: vec![node(0, Some(101)), node(1, second)],
         };

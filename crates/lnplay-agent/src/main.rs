@@ -35,6 +35,8 @@ enum Command {
     },
     /// Prints the environment's status as JSON
     Status,
+    /// Carries out an action of the organiser's desk, one JSON object on standard input; prints the answer as JSON
+    Desk,
     /// Stops the environment; the next `up` continues with its chain and nodes
     Down,
     /// Keeps the environment running, in the foreground
@@ -96,13 +98,20 @@ fn main() -> ExitCode {
             print(serde_json::to_string(&status)?)
         })
     };
+    let desk = || {
+        let action = state::read_bounded(io::stdin().lock()).context("cannot read the action")?;
+        let answer = runtime.block_on(control::desk(&StateDir::new(&settings.dir)?, &action));
+        print(version::write(&answer))
+    };
     match command {
         Command::Up { spec } => told(up(&spec)),
         Command::Status => finish(status()),
+        Command::Desk => finish(desk()),
         Command::Session => session::relay().unwrap_or_else(|error| fail(&error)),
         Command::Attend => told(session::attend(io::stdin().lock()).and_then(|request| match request {
             session::Request::Up => up(Path::new("-")),
             session::Request::Status => status(),
+            session::Request::Desk => desk(),
             session::Request::Down => runtime.block_on(up::down(&settings)),
         })),
         Command::Down => finish(runtime.block_on(up::down(&settings))),

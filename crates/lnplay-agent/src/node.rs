@@ -175,13 +175,16 @@ pub struct Node {
     p2p: SocketAddr,
 }
 
-/// The part of a node that is made once and never changes, since attendees hold it.
+/// The part of a node that attendees hold. It changes only when the organiser asks for a new card.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its public key.
     pub node_id: NodeId,
     /// Its attendee's rune.
     pub rune: String,
+    /// Runes with smaller ids are still to be revoked: the supervisor was interrupted while it made a new card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_below: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,6 +201,8 @@ struct NewAddress {
 #[derive(Deserialize)]
 struct Rune {
     rune: String,
+    /// A number, as text. Runes that are derived from this one share it.
+    unique_id: String,
 }
 
 #[derive(Deserialize)]
@@ -444,6 +449,13 @@ impl Node {
             }
             return Ok(stored);
         }
+        let Rune { rune, .. } = self.make_rune(access).await?;
+        let identity = Identity { node_id, rune, revoke_below: None };
+        state::write_json(&self.identity, &identity)?;
+        Ok(identity)
+    }
+
+    async fn make_rune(&self, access: NodeAccess) -> Result<Rune, RpcError> {
         let restrictions = match access {
             NodeAccess::Class => {
                 let Help { help } = self.call("help", json!({}), CALL_TIMEOUT).await?;
@@ -452,11 +464,38 @@ impl Node {
             }
             NodeAccess::Full => Vec::new(),
         };
-        let Rune { rune } =
-            self.call("createrune", json!({"restrictions": restrictions}), CALL_TIMEOUT).await?;
-        let identity = Identity { node_id, rune };
-        state::write_json(&self.identity, &identity)?;
-        Ok(identity)
+        self.call("createrune", json!({"restrictions": restrictions}), CALL_TIMEOUT).await
+    }
+
+    /// Gives it a new rune, and revokes all that it had before.
+    ///
+    /// The new rune is stored before the old ones are revoked, so that at every instant the stored one works. If this is
+    /// interrupted, [`Node::finish_revocation`] does the rest.
+    pub async fn new_card(&self, access: NodeAccess) -> anyhow::Result<Identity> {
+        let stored = state::read_json::<Identity>(&self.identity)?;
+        let Identity { node_id, .. } =
+            stored.with_context(|| format!("the identity of node {} is lost", self.index))?;
+        let Rune { rune, unique_id } = self.make_rune(access).await?;
+        let id: u64 = unique_id
+            .parse()
+            .with_context(|| format!("node {} made a rune with the id {unique_id:?}", self.index))?;
+        state::write_json(&self.identity, &Identity { node_id, rune, revoke_below: Some(id) })?;
+        self.finish_revocation()
+            .await?
+            .with_context(|| format!("the identity of node {} is lost", self.index))
+    }
+
+    /// Revokes the runes that a new card was to replace, if that was interrupted; returns its identity.
+    pub async fn finish_revocation(&self) -> anyhow::Result<Option<Identity>> {
+        let Some(mut identity) = state::read_json::<Identity>(&self.identity)? else { return Ok(None) };
+        if let Some(first_valid) = identity.revoke_below.take() {
+            if let Some(last) = first_valid.checked_sub(1) {
+                let params = json!({"start": 0, "end": last});
+                self.call::<Value>("blacklistrune", params, CALL_TIMEOUT).await?;
+            }
+            state::write_json(&self.identity, &identity)?;
+        }
+        Ok(Some(identity))
     }
 
     /// Its entry in the room's directory, given its id.
@@ -488,6 +527,13 @@ impl Node {
         let funds: Funds = self.call("listfunds", json!({}), CALL_TIMEOUT).await?;
         let confirmed = funds.outputs.iter().filter(|output| output.status == "confirmed");
         Ok(confirmed.map(|output| output.amount_msat / 1000).sum())
+    }
+
+    /// The coins of its wallet that it can spend, in sat: confirmed, and not reserved.
+    pub async fn spendable_sat(&self) -> Result<u64, RpcError> {
+        let funds: Funds = self.call("listfunds", json!({}), CALL_TIMEOUT).await?;
+        let free = funds.outputs.iter().filter(|output| output.status == "confirmed" && !output.reserved);
+        Ok(free.map(|output| output.amount_msat / 1000).sum())
     }
 
     /// The address at which other nodes connect to it, given its id.

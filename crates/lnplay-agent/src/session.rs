@@ -1,4 +1,5 @@
-//! The SSH account of an instance, which can run `lnplay up`, `lnplay status` and `lnplay down` and nothing else.
+//! The SSH account of an instance, which can run `lnplay up`, `lnplay status`, `lnplay desk` and `lnplay down` and nothing
+//! else.
 //!
 //! The account has no privileges. Whatever it asks for, sshd runs `lnplay session` ([`relay`]), which passes one of those
 //! commands and its input to a socket. On the other side systemd starts `lnplay attend` as root ([`attend`]), which runs the
@@ -25,6 +26,8 @@ pub enum Request {
     Up,
     /// `lnplay status`.
     Status,
+    /// `lnplay desk`, followed by an action.
+    Desk,
     /// `lnplay down`.
     Down,
 }
@@ -34,6 +37,7 @@ impl fmt::Display for Request {
         f.write_str(match self {
             Self::Up => "lnplay up -",
             Self::Status => "lnplay status",
+            Self::Desk => "lnplay desk",
             Self::Down => "lnplay down",
         })
     }
@@ -46,7 +50,7 @@ impl FromStr for Request {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let found = Self::VARIANTS.iter().find(|request| request.to_string() == text).copied();
         found.context(
-            "this account can run `lnplay up -`, `lnplay status` and `lnplay down`, and nothing else",
+            "this account can run `lnplay up -`, `lnplay status`, `lnplay desk` and `lnplay down`, and nothing else",
         )
     }
 }
@@ -62,7 +66,8 @@ pub fn relay() -> anyhow::Result<ExitCode> {
     let mut input = stream.try_clone()?;
     // Ends with the process, since the client may leave its end open.
     std::thread::spawn(move || {
-        if request == Request::Up && io::copy(&mut io::stdin().lock(), &mut input).is_err() {
+        let has_input = matches!(request, Request::Up | Request::Desk);
+        if has_input && io::copy(&mut io::stdin().lock(), &mut input).is_err() {
             return;
         }
         drop(input.shutdown(Shutdown::Write));
@@ -82,7 +87,7 @@ pub fn relay() -> anyhow::Result<ExitCode> {
     let ended = Line::parse(&String::from_utf8_lossy(&last));
     let failed = match request {
         Request::Up => !matches!(ended, Some(Line::Ready { .. })),
-        Request::Status | Request::Down => matches!(ended, Some(Line::Failed { .. })),
+        Request::Status | Request::Desk | Request::Down => matches!(ended, Some(Line::Failed { .. })),
     };
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -122,6 +127,8 @@ mod tests {
             "lnplay up - ; id",
             "lnplay up -\nid",
             "lnplay down --dir /",
+            "lnplay desk look",
+            "lnplay desk; id",
             "lnplay supervise",
             "lnplay status | sh",
             "/usr/bin/lnplay status",

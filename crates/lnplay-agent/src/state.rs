@@ -121,6 +121,16 @@ impl StateDir {
         self.root.join("channels.json")
     }
 
+    /// The file with what the organiser has switched off.
+    pub fn switches(&self) -> PathBuf {
+        self.root.join("switches.json")
+    }
+
+    /// The file with the organiser's requests that were carried out.
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join("ledger.json")
+    }
+
     /// The file with the tip of the chain.
     pub fn tip(&self) -> PathBuf {
         self.root.join("tip.json")

@@ -206,6 +206,14 @@ fn is_rune(s: &str) -> bool {
     !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'='))
 }
 
+impl ConnectionString {
+    /// The same string with another rune; `None` if that is no rune, or the string would be longer than [`MAX_LENGTH`].
+    pub fn with_rune(&self, rune: &str) -> Option<Self> {
+        let string = is_rune(rune).then(|| Self { rune: rune.to_owned(), ..self.clone() })?;
+        (string.to_string().len() <= MAX_LENGTH).then_some(string)
+    }
+}
+
 impl fmt::Display for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut link = self.page.clone();

@@ -50,6 +50,12 @@ struct NodeReport {
     name: String,
     /// The height of the last block that it has seen; `None` if it does not answer.
     block_height: Option<u32>,
+    /// True if it was switched off, which is no fault.
+    #[serde(default)]
+    off: bool,
+    /// The [`crate::desk::fingerprint`] of its rune; programs from before there was a desk leave it out.
+    #[serde(default)]
+    card: Option<String>,
 }
 
 fn first_version() -> u32 {
@@ -88,6 +94,11 @@ impl Report {
             Some(found) if found > REPORT_VERSION => Err(ReportError::Newer { found }),
             _ => Ok(serde_json::from_slice(json)?),
         }
+    }
+
+    /// The nodes' numbers, each with the [`crate::desk::fingerprint`] of its rune, as far as they are told.
+    pub fn cards(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.nodes.iter().filter_map(|node| Some((node.index, node.card.as_deref()?)))
     }
 }
 
@@ -225,7 +236,7 @@ fn out_of_reach(failures: u32, reason: &str) -> Option<Condition> {
 }
 
 fn condition_of(report: &Report) -> Condition {
-    let down = report.nodes.iter().filter(|node| node.block_height.is_none());
+    let down = report.nodes.iter().filter(|node| node.block_height.is_none() && !node.off);
     let nodes_down: Vec<_> =
         down.map(|node| NodeDown { index: node.index, name: node.name.clone() }).collect();
     let what = match (report.block_height, nodes_down.len()) {
@@ -318,6 +329,20 @@ mod tests {
         assert!(matches!(&chain.condition, Condition::Degraded { what, .. } if what.contains("bitcoind")));
         let stopped = ok().after(Answer::Stopped("its instance is stopped".into()), at(1));
         assert_eq!(stopped.condition.name(), "degraded");
+    }
+
+    #[test]
+    fn a_node_that_was_switched_off_is_not_down() {
+        let json = r#"{"phase": "ready", "block_height": 101, "nodes": [
+            {"index": 0, "name": "N0", "block_height": null, "off": true, "card": "00112233aabbccdd"},
+            {"index": 1, "name": "N1", "block_height": null}]}"#;
+        let report = Report::parse(json.as_bytes()).expect("a report");
+        assert_eq!(report.cards().collect::<Vec<_>>(), [(0, "00112233aabbccdd")]);
+        let health = ok().after(Answer::Report(report), at(1));
+        assert_eq!(health.condition.nodes_down().iter().map(|node| node.index).collect::<Vec<_>>(), [1]);
+        let all_off = json.replace("\"block_height\": null}", "\"block_height\": null, \"off\": true}");
+        let report = Report::parse(all_off.as_bytes()).expect("a report");
+        assert_eq!(ok().after(Answer::Report(report), at(1)).condition, Condition::Ok);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod clocks;
 pub mod connection;
 pub mod culling;
 pub mod customisation;
+pub mod desk;
 pub mod environment;
 pub mod expiry;
 pub mod health;

@@ -33,6 +33,9 @@ const MAX_HISTORY: usize = 100;
 /// Beginning of the history's entries about attempts that did not place an order.
 const NOT_PLACED: &str = "not placed";
 
+/// Beginning of the history's entries about new cards.
+const NEW_CARDS: &str = "new cards";
+
 /// Limits and waits for attempts to provision an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -447,6 +450,13 @@ pub enum Event {
         /// Its new end.
         expires_at: Timestamp,
     },
+    /// Nodes of the environment have new runes, which take the places of the old ones in their connection strings.
+    CardsReplaced {
+        /// The project of the environment.
+        project: ProjectName,
+        /// The runes, by the nodes' numbers, from 0.
+        runes: BTreeMap<u32, Secret>,
+    },
     /// The operator has the environment replaced by a new one, for the paid time that is left.
     Replace {
         /// What is to be removed of it.
@@ -582,8 +592,15 @@ impl Order {
     }
 
     /// Adds an entry to the history. Attempts in a row that did not place the order are one entry, whose time is the
-    /// first one's: an order may wait for weeks.
+    /// first one's: an order may wait for weeks. New cards in a row are one entry, the last.
     fn note(&mut self, now: Timestamp, what: String) {
+        if let Some(last) = self.history.last_mut()
+            && last.what.starts_with(NEW_CARDS)
+            && what.starts_with(NEW_CARDS)
+        {
+            *last = HistoryEntry { at: now, what };
+            return;
+        }
         if let Some(last) = self.history.last_mut()
             && last.what.starts_with(NOT_PLACED)
             && what.starts_with(NOT_PLACED)
@@ -676,6 +693,14 @@ impl Order {
             {
                 handover.expires_at = expires_at;
                 (State::Provisioned { paid_at, handover }, format!("extended, until {expires_at}"))
+            }
+
+            (State::Provisioned { paid_at, mut handover }, Event::CardsReplaced { project, runes })
+                if handover.project == project =>
+            {
+                let what = replace_runes(&mut handover.connection_strings, &runes);
+                let Some(what) = what.map_err(|NoRune| refused)? else { return Ok(None) };
+                (State::Provisioned { paid_at, handover }, what)
             }
 
             (State::Provisioned { paid_at, handover }, Event::Replace { leftover, remove_first })
@@ -834,9 +859,29 @@ impl Event {
             Self::Cancel => "cancel",
             Self::Refunded { .. } => "record a refund of",
             Self::Extended { .. } => "extend",
+            Self::CardsReplaced { .. } => "record new cards of",
             Self::Replace { .. } => "replace the environment of",
         }
     }
+}
+
+/// A text that is no rune, or one for a node that is not there.
+struct NoRune;
+
+/// Puts runes into the connection strings of these nodes; returns a sentence for the history if any has changed.
+fn replace_runes(
+    strings: &mut [ConnectionString],
+    runes: &BTreeMap<u32, Secret>,
+) -> Result<Option<String>, NoRune> {
+    let mut changed = Vec::new();
+    for (node, rune) in runes {
+        let string = strings.get_mut(*node as usize).ok_or(NoRune)?;
+        if string.rune != rune.expose() {
+            *string = string.with_rune(rune.expose()).ok_or(NoRune)?;
+            changed.push(node.to_string());
+        }
+    }
+    Ok((!changed.is_empty()).then(|| format!("{NEW_CARDS} of nodes {}", changed.join(", "))))
 }
 
 /// A refund, for the history.

@@ -1,5 +1,5 @@
 //! Versions of the formats that one release writes and another may read: order records, environment
-//! specs and the output of `lnplay up`.
+//! specs, the output of `lnplay up`, and what goes to `lnplay desk` and comes back.
 //!
 //! A document names its version in the field `version`; one without is of version 1. A program reads its own version and
 //! older ones, and refuses newer ones with both versions in the sentence. Add to a format what older programs must not
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::desk::{Action, Answer};
 use crate::environment::EnvironmentSpec;
 use crate::order::Order;
 use crate::progress::Line;
@@ -36,6 +37,16 @@ impl Versioned for EnvironmentSpec {
 
 impl Versioned for Line {
     const NAME: &'static str = "output of lnplay";
+    const VERSION: u32 = 1;
+}
+
+impl Versioned for Action {
+    const NAME: &'static str = "desk action";
+    const VERSION: u32 = 1;
+}
+
+impl Versioned for Answer {
+    const NAME: &'static str = "answer of lnplay desk";
     const VERSION: u32 = 1;
 }
 

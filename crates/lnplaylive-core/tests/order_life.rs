@@ -1,6 +1,6 @@
 //! No sequence of events loses a paid order or has two placements of it at work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Catalogue, Selection};
@@ -56,6 +56,7 @@ enum Kind {
     Cancel,
     Refunded,
     Extended { hours: i64 },
+    CardsReplaced { node: u32, second: i64 },
     Replace { remove_first: bool },
 }
 
@@ -77,6 +78,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::Cancel),
         1 => Just(Kind::Refunded),
         1 => (-2_i64..5).prop_map(|hours| Kind::Extended { hours }),
+        1 => (0..9_u32, 0_i64..3).prop_map(|(node, second)| Kind::CardsReplaced { node, second }),
         2 => any::<bool>().prop_map(|remove_first| Kind::Replace { remove_first }),
     ]
 }
@@ -102,6 +104,14 @@ fn event(kind: Kind, order: &Order, second: i64) -> Event {
         Kind::Cancel => Event::Cancel,
         Kind::Refunded => Event::Refunded { note: None },
         Kind::Extended { hours } => Event::Extended { expires_at: at(second + 172_800 + 3600 * hours) },
+        Kind::CardsReplaced { node, second } => {
+            let project = match &order.state {
+                State::Provisioned { handover, .. } if second > 0 => handover.project,
+                _ => placement(order, 1).project,
+            };
+            let runes = BTreeMap::from([(node, Secret::new(format!("rune{second}")))]);
+            Event::CardsReplaced { project, runes }
+        }
         Kind::Replace { remove_first } => {
             let leftover = match &order.state {
                 State::Provisioned { handover, .. } => handover.leftover(),
@@ -159,6 +169,7 @@ proptest! {
                 }
                 (_, others) => prop_assert!(others.is_empty(), "{:?}", others),
             }
+            let has_new_cards = matches!(event, Event::CardsReplaced { .. });
             match event {
                 Event::Placed(placement) => {
                     prop_assert!(on_remotes.insert(placement.project), "one project, one placement");
@@ -185,6 +196,9 @@ proptest! {
                     }
                     first.expires_at = handover.expires_at;
                     first.refunded_at = first.refunded_at.or(handover.refunded_at);
+                    if has_new_cards {
+                        first.connection_strings.clone_from(&handover.connection_strings);
+                    }
                     prop_assert_eq!(&*first, handover);
                     prop_assert_eq!(handover.connection_strings.len(), 8);
                 }
@@ -537,4 +551,39 @@ fn what_was_paid_back_is_neither_tried_again_nor_paid_back_again() {
     let json = serde_json::to_string(&cancelled).expect("JSON");
     assert!(!json.contains("refunded_at"), "{json}");
     assert_eq!(serde_json::from_str::<Order>(&json).expect("our own record"), cancelled);
+}
+
+#[test]
+fn a_new_card_changes_the_string_of_its_node_and_environment_alone() {
+    let policy = Policy::default();
+    let mut order = order();
+    for kind in [Kind::Paid, Kind::Placed, Kind::InstanceRuns, Kind::HandedOver { strings: 8 }] {
+        order = order.apply(event(kind, &order, 1), at(1), &policy).expect("in order");
+    }
+    let State::Provisioned { handover, .. } = &order.state else { panic!("{:?}", order.state) };
+    let (project, before) = (handover.project, handover.connection_strings.clone());
+    let replaced = |order: &Order, project, node, rune: &str| {
+        let runes = BTreeMap::from([(node, Secret::new(rune))]);
+        order.apply(Event::CardsReplaced { project, runes }, at(2), &policy)
+    };
+    let next = replaced(&order, project, 3, "bmV3").expect("its own");
+    assert_eq!(next.revision, order.revision + 1, "a page that waits learns of it");
+    let State::Provisioned { handover, .. } = &next.state else { panic!("{:?}", next.state) };
+    for (node, (old, new)) in before.iter().zip(&handover.connection_strings).enumerate() {
+        assert_eq!(new.rune, if node == 3 { "bmV3" } else { "r" });
+        assert_eq!((&new.node_id, &new.endpoint, &new.page), (&old.node_id, &old.endpoint, &old.page));
+    }
+    assert_eq!(
+        replaced(&next, project, 3, "bmV3").expect("again"),
+        next,
+        "the same once more changes nothing"
+    );
+    let many = (0..200).try_fold(next.clone(), |order, n| replaced(&order, project, 3, &format!("bmV3{n}")));
+    assert_eq!(many.expect("all").history.len(), next.history.len(), "one entry for all in a row");
+    let other = placement(&order, 77).project;
+    assert!(replaced(&order, other, 3, "bmV3").is_err(), "another environment");
+    assert!(replaced(&order, project, 8, "bmV3").is_err(), "no such node");
+    for wrong in ["", "a&name=x", "a b", "<script>", &"a".repeat(1300)] {
+        assert!(replaced(&order, project, 3, wrong).is_err(), "{wrong}");
+    }
 }

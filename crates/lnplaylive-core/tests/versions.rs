@@ -1,6 +1,7 @@
 //! A document of each version of each format. They are never changed or removed: a record of an order that is under way, or
 //! an image on a remote, may be as old as the first of them.
 
+use lnplaylive_core::desk::{Action, Answer};
 use lnplaylive_core::progress::Line;
 use lnplaylive_core::version::{self, Versioned};
 use lnplaylive_core::{EnvironmentSpec, Order};
@@ -93,6 +94,60 @@ const LINES: &[(u32, &str)] = &[
     (1, r#"{"event": "failed", "message": "there is no bitcoind"}"#),
 ];
 
+/// Actions of the desk, one of each kind, by version.
+const ACTIONS: &[(u32, &str)] = &[
+    (1, r#"{"action": "look"}"#),
+    (1, r#"{"action": "cards"}"#),
+    (1, r#"{"action": "new_card", "node": 3, "request": "0819da5d-5cfa-411b-a851-8c08f9178624"}"#),
+    (1, r#"{"action": "send_coins", "node": 3, "sat": 1000000}"#),
+    (1, r#"{"action": "send_coins", "sat": 1000000, "request": "0819da5d-5cfa-411b-a851-8c08f9178624"}"#),
+    (1, r#"{"action": "open_channels", "setup": "circular"}"#),
+    (1, r#"{"action": "mine", "blocks": 6}"#),
+    (1, r#"{"action": "pause_blocks"}"#),
+    (1, r#"{"action": "resume_blocks"}"#),
+    (1, r#"{"action": "switch_off", "node": 3}"#),
+    (1, r#"{"action": "switch_on", "node": 3}"#),
+];
+
+/// Answers of the desk, one of each kind, by version.
+const ANSWERS: &[(u32, &str)] = &[
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "looked"}, "overview": {"block_height": 111, "blocks_paused": false, "nodes": [
+            {"index": 0, "name": "Alice", "state": "running", "block_height": 111, "card": "00112233aabbccdd"},
+            {"index": 1, "name": "Bruno", "state": "off", "block_height": null, "card": "00112233aabbccde"},
+            {"index": 2, "name": "Clara", "state": "down", "block_height": null, "card": null}]}}"#,
+    ),
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "cards", "runes": ["cnVuZQ==", null]},
+            "overview": {"block_height": null, "blocks_paused": true, "nodes": []}}"#,
+    ),
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "new_card", "node": 3, "rune": "cnVuZQ=="},
+            "overview": {"block_height": null, "blocks_paused": true, "nodes": []}}"#,
+    ),
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "coins_sent", "nodes": [0, 2], "sat": 10000,
+            "left_out": [{"node": 1, "why": "off"}, {"node": 3, "why": "no_answer"}]},
+            "overview": {"block_height": null, "blocks_paused": true, "nodes": []}}"#,
+    ),
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "channels_opened", "opened": 5, "open_already": 2,
+            "left_out": [{"node": 1, "why": "no_coins"}, {"node": 3, "why": "failed"}]},
+            "overview": {"block_height": null, "blocks_paused": true, "nodes": []}}"#,
+    ),
+    (
+        1,
+        r#"{"answer": "done", "did": {"what": "mined", "blocks": 6},
+            "overview": {"block_height": 117, "blocks_paused": true, "nodes": []}}"#,
+    ),
+    (1, r#"{"answer": "refused", "reason": "node_off", "message": "Bruno is switched off"}"#),
+];
+
 fn read_all<T: Versioned>(documents: &[(u32, &str)]) {
     for (number, json) in documents {
         let document: T = version::read(json.as_bytes()).unwrap_or_else(|e| panic!("version {number}: {e}"));
@@ -130,6 +185,12 @@ fn output_of_lnplay_of_all_versions_is_read() {
     for (_, line) in LINES {
         assert!(Line::parse(line).is_some(), "{line}");
     }
+}
+
+#[test]
+fn actions_and_answers_of_the_desk_of_all_versions_are_read() {
+    read_all::<Action>(ACTIONS);
+    read_all::<Answer>(ANSWERS);
 }
 
 /// The same version may have more steps and fields one day: these only inform.

@@ -7,6 +7,7 @@
 mod availability;
 mod check;
 mod cloud_init;
+mod desk;
 mod devices;
 mod digest;
 mod error;
@@ -44,6 +45,7 @@ use lxd_client::Client;
 
 pub use availability::{Claims, MOST_COUNTED, Placed, Room};
 pub use check::Findings;
+pub use desk::DeskError;
 pub use error::Error;
 pub use instance::name as instance_name;
 pub use load::{Environment, Load, Machine, Malformed, Member, Memory, RemoteReport, Storage};

@@ -53,11 +53,16 @@ impl Remote {
     }
 
     async fn ask_status(&self, handover: &Handover, site: &Site) -> Result<Report, Error> {
-        let host = match site.member.as_deref() {
-            None => self.settings.host().to_owned(),
-            member => self.host(&self.client().await?, member, handover.project).await?,
-        };
+        let host = self.host_of(handover, site).await?;
         ssh::lnplay_status(&self.settings, &host, handover, site).await
+    }
+
+    /// Where the ports of an environment that was handed over are reached. Only a cluster has to be asked.
+    pub(crate) async fn host_of(&self, handover: &Handover, site: &Site) -> Result<String, Error> {
+        match site.member.as_deref() {
+            None => Ok(self.settings.host().to_owned()),
+            member => self.host(&self.client().await?, member, handover.project).await,
+        }
     }
 
     /// Status of the environment's instance; `None` if there is none.

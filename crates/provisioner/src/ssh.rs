@@ -1,4 +1,4 @@
-//! SSH to an instance: run `lnplay up` and follow its lines, or ask `lnplay status`.
+//! SSH to an instance: run `lnplay up` and follow its lines, or ask `lnplay status` or `lnplay desk`.
 
 use std::io::{ErrorKind, Write as _};
 use std::num::NonZeroUsize;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lnplaylive_core::desk;
 use lnplaylive_core::environment::EnvironmentSpec;
 use lnplaylive_core::health::Report;
 use lnplaylive_core::order::{Handover, Placement, Severity, Site};
@@ -39,6 +40,12 @@ const LOG_LIMIT: u64 = 4 * 1024;
 /// All of `lnplay status`, which waits 5 s for each daemon, all at a time.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// All of `lnplay desk`, which itself gives up after 75 s.
+const DESK_TIMEOUT: Duration = Duration::from_secs(80);
+
+/// The beginning of what an `lnplay` from before there was a desk says, which refuses the command.
+const UNKNOWN_COMMAND: &str = "this account can run";
+
 /// Runs `lnplay up` with `spec` in the placement's instance, whose ports are reached at `host`, and returns its
 /// connection strings.
 pub(crate) async fn lnplay_up(
@@ -61,8 +68,7 @@ pub(crate) async fn lnplay_up(
     result
 }
 
-/// Asks `lnplay status` in an environment whose ports are reached at `host`: one attempt. A fault of this machine's is
-/// [`Severity::Passing`].
+/// Asks `lnplay status` in an environment whose ports are reached at `host`: one attempt.
 pub(crate) async fn lnplay_status(
     remote: &settings::Remote,
     host: &str,
@@ -70,43 +76,71 @@ pub(crate) async fn lnplay_status(
     site: &Site,
 ) -> Result<Report, Error> {
     let target = Target::of_handover(remote, host, handover, site);
-    let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
-    let keys = Arc::new(keys);
-    let attempt = attempt(target.builder(&keys, CONNECT_TIMEOUT), host.to_owned(), Arc::clone(&keys));
-    let session = match timeout(2 * CONNECT_TIMEOUT, attempt).await {
-        Ok(Ok(session)) => session,
-        Ok(Err(error)) if is_missing(&error) => {
-            return Err(target.error("the program ssh does not run here", Severity::Passing, error));
-        }
-        Ok(Err(error)) => return Err(target.error("no way in", Severity::Final, error)),
-        Err(_) => return Err(target.error("no way in", Severity::Final, silent())),
-    };
-    let result = match timeout(STATUS_TIMEOUT, ask_status(&session)).await {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(error)) => Err(target.error("lnplay status", Severity::Final, error)),
-        Err(_) => Err(target.error("lnplay status", Severity::Final, "it did not answer in time")),
-    };
-    close(session).await;
-    result
+    let Printed { out, .. } = target.ask("status", &[], STATUS_TIMEOUT).await?;
+    if let Some(Line::Failed { message }) = Line::parse(&String::from_utf8_lossy(&out)) {
+        return Err(target.error("lnplay status", Severity::Final, message));
+    }
+    Report::parse(&out).map_err(|error| target.error("lnplay status", Severity::Final, error))
 }
 
-async fn ask_status(session: &Session) -> Result<Report, Box<dyn std::error::Error + Send + Sync>> {
+/// Has `lnplay desk` carry out an action in an environment whose ports are reached at `host`: one attempt. `None` if the
+/// `lnplay` in the instance has no desk.
+pub(crate) async fn lnplay_desk(
+    remote: &settings::Remote,
+    host: &str,
+    handover: &Handover,
+    site: &Site,
+    action: &desk::Action,
+) -> Result<Option<desk::Answer>, Error> {
+    let target = Target::of_handover(remote, host, handover, site);
+    let Printed { out, log } = target.ask("desk", version::write(action).as_bytes(), DESK_TIMEOUT).await?;
+    if out.is_empty() && log.contains(UNKNOWN_COMMAND) {
+        return Ok(None);
+    }
+    let answer = version::read(&out).map(Some);
+    answer.map_err(|error| target.error("lnplay desk", Severity::Final, error))
+}
+
+/// What a command has printed.
+struct Printed {
+    out: Vec<u8>,
+    /// The beginning of its log.
+    log: String,
+}
+
+/// The beginning of what is printed. The rest is read too, so that the command comes to its end.
+async fn beginning(output: &mut (impl AsyncRead + Unpin), limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    output.take(limit).read_to_end(&mut beginning).await?;
+    tokio::io::copy(output, &mut tokio::io::sink()).await?;
+    Ok(beginning)
+}
+
+async fn run_command(
+    session: &Session,
+    command: &str,
+    input: &[u8],
+) -> Result<Printed, Box<dyn std::error::Error + Send + Sync>> {
     let mut child = session
         .command("lnplay")
-        .arg("status")
-        .stdin(Stdio::null())
+        .arg(command)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .await?;
-    let stdout = child.stdout().take().expect("piped");
-    let mut answer = Vec::new();
-    stdout.take(OUTPUT_LIMIT).read_to_end(&mut answer).await?;
-    child.wait().await?;
-    if let Some(Line::Failed { message }) = Line::parse(&String::from_utf8_lossy(&answer)) {
-        return Err(message.into());
+    let mut stdin = child.stdin().take().expect("piped");
+    match async { stdin.write_all(input).await.and(stdin.shutdown().await) }.await {
+        // It ended without reading; what it printed tells more.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => drop(stdin),
     }
-    Ok(Report::parse(&answer)?)
+    let mut stdout = child.stdout().take().expect("piped");
+    let mut stderr = child.stderr().take().expect("piped");
+    let (out, log) =
+        tokio::try_join!(beginning(&mut stdout, OUTPUT_LIMIT), beginning(&mut stderr, LOG_LIMIT))?;
+    child.wait().await?;
+    Ok(Printed { out, log: String::from_utf8_lossy(&log).into_owned() })
 }
 
 fn silent() -> openssh::Error {
@@ -248,6 +282,30 @@ impl<'a> Target<'a> {
             // Nothing of the user's own configuration.
             .config_file("/dev/null");
         builder
+    }
+
+    /// Runs a command of `lnplay`'s that ends by itself within `limit`: one attempt. A fault of this machine's is
+    /// [`Severity::Passing`].
+    async fn ask(&self, command: &str, input: &[u8], limit: Duration) -> Result<Printed, Error> {
+        let keys = self.write_keys().map_err(|e| self.error("cannot keep its keys", Severity::Passing, e))?;
+        let keys = Arc::new(keys);
+        let attempt = attempt(self.builder(&keys, CONNECT_TIMEOUT), self.host.to_owned(), Arc::clone(&keys));
+        let session = match timeout(2 * CONNECT_TIMEOUT, attempt).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) if is_missing(&error) => {
+                return Err(self.error("the program ssh does not run here", Severity::Passing, error));
+            }
+            Ok(Err(error)) => return Err(self.error("no way in", Severity::Final, error)),
+            Err(_) => return Err(self.error("no way in", Severity::Final, silent())),
+        };
+        let what = || format!("lnplay {command}");
+        let result = match timeout(limit, run_command(&session, command, input)).await {
+            Ok(Ok(printed)) => Ok(printed),
+            Ok(Err(error)) => Err(self.error(what(), Severity::Final, error)),
+            Err(_) => Err(self.error(what(), Severity::Final, "it did not answer in time")),
+        };
+        close(session).await;
+        result
     }
 
     /// Connects as soon as the instance lets us.

@@ -87,7 +87,7 @@ struct Connection {
 
 /// The image's account, and the commands that its forced command accepts.
 const ACCOUNT: &str = "lnplay";
-const ACCOUNTS_COMMANDS: [&str; 3] = ["lnplay up -", "lnplay status", "lnplay down"];
+const ACCOUNTS_COMMANDS: [&str; 4] = ["lnplay up -", "lnplay status", "lnplay desk", "lnplay down"];
 
 /// The command that runs if `user` requests `command`.
 fn forced(user: &str, command: &str) -> String {

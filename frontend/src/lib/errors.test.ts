@@ -1,6 +1,14 @@
 import { expect, it } from 'vitest';
 import { ConfigError } from './config';
-import { isNoSuchOrder, isNotPayable, isRefusedKey, sentence, wantsTicket } from './errors';
+import {
+  hasNoDesk,
+  isNoSuchOrder,
+  isNotPayable,
+  isRefusedKey,
+  isUnknownOutcome,
+  sentence,
+  wantsTicket,
+} from './errors';
 import { LinkError, RpcError, type Fault } from './node/node';
 import { ShapeError } from './shape';
 
@@ -27,6 +35,21 @@ it.each([
   shop(7012, { kind: 'not_open_yet', awaited: 'something_newer' }),
   shop(7013, { kind: 'too_large_to_receive', largest_payable_msat: 9000, payable_hours: 5 }),
   shop(7013, { kind: 'too_large_to_receive', largest_payable_msat: 9000, payable_hours: 0 }),
+  shop(7014, { kind: 'desk_busy', retry_after_secs: 5 }),
+  shop(7015, { kind: 'desk_too_old' }),
+  shop(7016, { kind: 'desk_no_answer' }),
+  ...[
+    'not_running',
+    'busy',
+    'invalid',
+    'request_reused',
+    'node_off',
+    'no_answer',
+    'no_coins',
+    'late',
+    'failed',
+    'something_newer',
+  ].map((reason) => shop(7017, { kind: 'desk_refused', reason })),
   shop(-32603, { kind: 'starting' }),
   shop(-32603, { kind: 'node_unavailable' }),
   shop(-32603, { kind: 'internal' }),
@@ -81,6 +104,14 @@ it('knows when another ticket helps, and when another key does', () => {
   expect(isRefusedKey(new RpcError(19537, 'Invalid rune: Not permitted: method does not start with x'))).toBe(
     true,
   );
+});
+
+it('knows when an action of the desk may have been carried out all the same', () => {
+  expect(isUnknownOutcome(new LinkError('lost'))).toBe(true);
+  expect(isUnknownOutcome(shop(7016, { kind: 'desk_no_answer' }))).toBe(true);
+  expect(isUnknownOutcome(shop(7017, { kind: 'desk_refused', reason: 'failed' }))).toBe(false);
+  expect(hasNoDesk(shop(7015, { kind: 'desk_too_old' }))).toBe(true);
+  expect(hasNoDesk(shop(7016, { kind: 'desk_no_answer' }))).toBe(false);
 });
 
 it('reads kinds, never sentences', () => {

@@ -1,5 +1,6 @@
 /** Errors of the shop, of its node and of the way to it, as sentences that people understand. */
 import { ConfigError } from './config';
+import { DESK_ERRORS, refusedSentence } from './desk-text';
 import { LinkError, RpcError } from './node/node';
 import { maybeText, maybeTime, numberOr, ShapeError, type Json } from './shape';
 import { readAwaited, waiting } from './products';
@@ -30,6 +31,16 @@ function shopError(error: unknown): ShopError | null {
 /** Whether the shop says that it has no such order. */
 export function isNoSuchOrder(error: unknown): boolean {
   return shopError(error)?.kind === 'no_such_order';
+}
+
+/** Whether the desk of an order answers that it may or may not have carried out what was asked for. */
+export function isUnknownOutcome(error: unknown): boolean {
+  return error instanceof LinkError || shopError(error)?.kind === 'desk_no_answer';
+}
+
+/** Whether the shop says that the network has no desk. */
+export function hasNoDesk(error: unknown): boolean {
+  return shopError(error)?.kind === 'desk_too_old';
 }
 
 /** Whether the shop says that it cannot be paid, or not as much. What it offers has changed then. */
@@ -124,6 +135,14 @@ function ofShop(error: ShopError, message: string): string | null {
       }
       return `The shop does not accept this ${parameter}.${choice}`;
     }
+    case 'desk_busy':
+      return DESK_ERRORS.busy(after(numberOr(error, 'retry_after_secs', 0)));
+    case 'desk_too_old':
+      return DESK_ERRORS.tooOld;
+    case 'desk_no_answer':
+      return DESK_ERRORS.noAnswer;
+    case 'desk_refused':
+      return refusedSentence(maybeText(error, 'reason'));
     case 'starting':
       return 'The shop is starting. Please try again in a moment.';
     case 'node_unavailable':

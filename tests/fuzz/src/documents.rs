@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::Component;
 
 use jiff::Timestamp;
+use lnplaylive_core::desk::{self, Action, Answer};
+use lnplaylive_core::environment::MAX_NODES;
 use lnplaylive_core::order::Policy;
 use lnplaylive_core::progress::{Line, Step};
 use lnplaylive_core::tags::{ProjectTags, ports_of_malformed};
@@ -111,6 +113,32 @@ pub(crate) fn progress_line(input: &[u8]) {
     }
     let json = serde_json::to_string(&line).expect("plain data");
     assert_eq!(Line::parse(&json), Some(line));
+}
+
+/// An action of the organiser's desk, as `lnplay desk` reads it. One that is valid for an environment is about one of its nodes,
+/// and stays within its bounds.
+pub(crate) fn desk_action(input: &[u8]) {
+    let Some(action) = round_trip::<Action>(input) else { return };
+    for nodes in [1, 8, MAX_NODES] {
+        if action.validate(nodes).is_err() {
+            continue;
+        }
+        match &action {
+            Action::NewCard { node, .. } | Action::SwitchOff { node } | Action::SwitchOn { node } => {
+                assert!(*node < nodes, "{action:?}");
+            }
+            Action::SendCoins { node, sat, .. } => {
+                assert!(node.is_none_or(|node| node < nodes) && *sat <= desk::MAX_SAT, "{action:?}");
+            }
+            Action::Mine { blocks, .. } => assert!((1..=desk::MAX_BLOCKS).contains(blocks), "{action:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// What `lnplay desk` answers over SSH.
+pub(crate) fn desk_answer(input: &[u8]) {
+    round_trip::<Answer>(input);
 }
 
 /// A ticket. Only the two of the seeds are accepted, and they are written as the same.

@@ -30,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "project_tags", run: documents::project_tags, fast: true },
     Target { name: "route_table", run: documents::route_table, fast: true },
     Target { name: "progress_line", run: documents::progress_line, fast: true },
+    Target { name: "desk_action", run: documents::desk_action, fast: true },
+    Target { name: "desk_answer", run: documents::desk_answer, fast: true },
     Target { name: "ticket", run: documents::ticket, fast: true },
     Target { name: "user_data", run: documents::user_data, fast: true },
     Target { name: "method_call", run: methods::method_call, fast: true },

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::chain::{self, Miner, MiningKey};
 use crate::child::Child;
-use crate::node::{self, Node};
+use crate::node::Node;
 use crate::room::Room;
 
 use super::environment::{Environment, STEP_TIMEOUT, Started};
@@ -121,7 +121,7 @@ async fn publish_room(nodes: &[Started]) -> anyhow::Result<()> {
 /// Brings an environment up again that was handed over. Waits for bitcoind as long as it takes, since nothing works
 /// without it; a node that does not start is left to be restarted, and the others run.
 async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result<Vec<ConnectionString>> {
-    let (journal, total) = (&environment.journal, environment.nodes.len());
+    let journal = &environment.journal;
     journal.progress(Step::StartBitcoind, 0, 1, "Starting bitcoind");
     environment.end_leftovers().await?;
     let bitcoind = environment.start_bitcoind();
@@ -131,15 +131,19 @@ async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result
         warn!("no block mined: {:#}", anyhow::Error::from(error));
         sleep(MINE_PAUSE).await;
     }
+    let total = environment.nodes_on().count();
     journal.progress(Step::StartNodes, 0, total, "Starting the nodes");
     let mut starting = JoinSet::new();
-    for node in environment.nodes.iter().cloned() {
+    for node in environment.nodes_on().cloned() {
         if let Err(error) = node.create_dir(environment.users) {
             warn!("{error:#}");
         }
         let child = environment.start_node(&node);
         starting.spawn(async move {
             let answers = timeout(RESUME_TIMEOUT, settled(&child, &node)).await.unwrap_or(false);
+            if answers && let Err(error) = node.finish_revocation().await {
+                warn!("the old card of {} is still valid: {error:#}", node.name);
+            }
             (node.name, answers)
         });
     }
@@ -150,12 +154,7 @@ async fn resume(environment: &Arc<Environment>, miner: &Miner) -> anyhow::Result
         let state = if answers { "is up" } else { "does not start yet and is restarted" };
         journal.progress(Step::StartNodes, up, total, format!("{name} {state}"));
     }
-    let string = |node: &Node| {
-        let identity = node::stored_identity(&environment.dir, node.index)?;
-        let identity = identity.with_context(|| format!("the identity of node {} is lost", node.index))?;
-        node.connection_string(&environment.spec, identity)
-    };
-    environment.nodes.iter().map(string).collect()
+    environment.connection_strings()
 }
 
 /// Waits until a node answers (`true`) or turns out not to start (`false`).

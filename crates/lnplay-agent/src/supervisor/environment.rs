@@ -1,18 +1,19 @@
 //! The environment that is supervised, as all rooms of the supervisor share it.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use lnplaylive_core::EnvironmentSpec;
+use lnplaylive_core::{ConnectionString, EnvironmentSpec};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bitcoind::{self, Bitcoind, Login};
-use crate::child::{Arguments, Child, Recipe};
+use crate::child::{self, Arguments, Child, Recipe};
 use crate::confine::{self, Confinement, Disk, Limits, Users};
 use crate::node::{self, Identity, InnerPorts, Node};
 use crate::settings::Settings;
@@ -20,6 +21,7 @@ use crate::state::StateDir;
 use crate::{chain, lock};
 
 use super::journal::Journal;
+use super::switches::Switches;
 
 /// The time-out of each wait while a new environment comes up. Less than that of the whole, so that the error names the
 /// daemon that was waited for.
@@ -43,11 +45,24 @@ pub(super) struct Environment {
     pub(super) nodes: Vec<Node>,
     pub(super) bitcoind: Bitcoind,
     pub(super) journal: Journal,
-    /// bitcoind, then the nodes, as they were started.
-    children: Mutex<Vec<Child>>,
+    pub(super) switches: Switches,
+    children: Mutex<Children>,
     /// The nodes stop first, while bitcoind still answers them.
     node_group: Group,
     bitcoind_group: Group,
+}
+
+/// The children, as far as they were started.
+#[derive(Default)]
+struct Children {
+    bitcoind: Option<Child>,
+    nodes: BTreeMap<u32, Kept>,
+}
+
+/// A node that is kept running until `stop`.
+struct Kept {
+    child: Child,
+    stop: CancellationToken,
 }
 
 /// Children that are stopped together.
@@ -77,6 +92,7 @@ impl Environment {
         Ok(Self {
             bitcoind: Bitcoind::new(dir.bitcoin(), rpc, login),
             journal: Journal::new(),
+            switches: Switches::load(&dir),
             children: Mutex::default(),
             node_group: Group::default(),
             bitcoind_group: Group::default(),
@@ -88,13 +104,23 @@ impl Environment {
         })
     }
 
-    fn children_mut(&self) -> MutexGuard<'_, Vec<Child>> {
+    fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The children, bitcoind first, then the nodes, as far as they were started.
-    pub(super) fn children(&self) -> Vec<Child> {
-        self.children_mut().clone()
+    /// The state of bitcoind's process.
+    pub(super) fn bitcoind_status(&self) -> child::Status {
+        self.children().bitcoind.as_ref().map(Child::status).unwrap_or_default()
+    }
+
+    /// The state of a node's process.
+    pub(super) fn node_status(&self, index: u32) -> child::Status {
+        self.children().nodes.get(&index).map(|kept| kept.child.status()).unwrap_or_default()
+    }
+
+    /// The nodes that are not switched off.
+    pub(super) fn nodes_on(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !self.switches.is_off(node.index))
     }
 
     /// Starts bitcoind and keeps it running.
@@ -115,11 +141,17 @@ impl Environment {
                 |users| (users.bitcoind(), confine::BITCOIND),
             )
         };
-        self.keep(recipe, &self.bitcoind_group)
+        let Group { stop, tasks } = &self.bitcoind_group;
+        let child = Child::keep(recipe, stop.clone(), tasks);
+        self.children().bitcoind = Some(child.clone());
+        child
     }
 
-    /// Starts a node and keeps it running.
+    /// Starts a node and keeps it running, unless that was done before.
     pub(super) fn start_node(&self, node: &Node) -> Child {
+        if let Some(kept) = self.children().nodes.get(&node.index) {
+            return kept.child.clone();
+        }
         let arguments: Vec<OsString> = node.arguments(&self.spec, &self.settings, &self.bitcoind);
         let recipe = Recipe {
             variables: node::variables(self.settings.chain_backend),
@@ -131,7 +163,28 @@ impl Environment {
                 |users| (users.node(node.index), confine::NODE),
             )
         };
-        self.keep(recipe, &self.node_group)
+        let stop = self.node_group.stop.child_token();
+        let child = Child::keep(recipe, stop.clone(), &self.node_group.tasks);
+        self.children().nodes.insert(node.index, Kept { child: child.clone(), stop });
+        child
+    }
+
+    /// Stops a node and returns when it has ended. Succeeds if it does not run.
+    pub(super) async fn stop_node(&self, index: u32) {
+        let Some(Kept { child, stop }) = self.children().nodes.remove(&index) else { return };
+        stop.cancel();
+        child.wait_for_end().await;
+    }
+
+    /// The connection strings of all nodes as they are now, node 0's first. Every node must have been up once.
+    pub(super) fn connection_strings(&self) -> anyhow::Result<Vec<ConnectionString>> {
+        let string = |node: &Node| {
+            let identity = node::stored_identity(&self.dir, node.index)?;
+            let identity =
+                identity.with_context(|| format!("the identity of node {} is lost", node.index))?;
+            node.connection_string(&self.spec, identity)
+        };
+        self.nodes.iter().map(string).collect()
     }
 
     fn recipe(
@@ -160,12 +213,6 @@ impl Environment {
             log,
             grace: node::GRACE,
         }
-    }
-
-    fn keep(&self, recipe: Recipe, group: &Group) -> Child {
-        let child = Child::keep(recipe, group.stop.clone(), &group.tasks);
-        self.children_mut().push(child.clone());
-        child
     }
 
     /// Ends the children of a supervisor that was killed. They got SIGTERM when it died; this waits for them.

@@ -1,4 +1,4 @@
-//! Mines the blocks that somebody waits for, and one a minute besides.
+//! Mines the blocks that somebody waits for, and one a minute besides, unless the organiser has paused the blocks.
 //!
 //! Each block takes memory and disk of every node for the rest of the environment's life, so an environment that lives for
 //! weeks must not get one every few seconds while nobody uses it.
@@ -74,6 +74,10 @@ pub(super) async fn run(environment: &Environment, miner: &Miner) -> anyhow::Res
     let (mut failing, mut idle) = (false, false);
     loop {
         ticks.tick().await;
+        // Whoever asks for a block meanwhile gets it afterwards: `requests` stays as it was.
+        if environment.switches.blocks_are_paused() {
+            continue;
+        }
         let current: Vec<_> = environment.nodes.iter().map(Node::block_request).collect();
         let asked = current != requests;
         let result = async {

@@ -1,17 +1,26 @@
 //! The process that brings an environment up and keeps it up until SIGTERM.
 //!
-//! Each room of it depends only on those before it: [`journal`] (what followers are told), [`environment`] (what all rooms
-//! share), [`funding`], [`opening`] (the channels), [`bring_up`], [`mining`] and [`server`] (the control socket).
+//! Each room of it depends only on those before it: [`journal`] (what followers are told), [`switches`] (what is switched
+//! off), [`environment`] (what all rooms share), [`funding`], [`opening`] (the channels), [`bring_up`], [`mining`], the
+//! organiser's [`desk`] with [`overview`], [`ledger`], [`refused`], [`sending`] (coins) and [`topology`] (channels), and
+//! [`server`] (the control socket).
 
 mod bring_up;
+mod desk;
 mod environment;
 mod funding;
 mod journal;
+mod ledger;
 mod mining;
 mod opening;
+mod overview;
+mod refused;
+mod sending;
 mod server;
+mod switches;
+mod topology;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::chain::{Miner, MiningKey};
+use crate::chain::MiningKey;
 use crate::settings::Settings;
 use crate::state::StateDir;
 use crate::{lock, systemd};
 
+use desk::Desk;
 use environment::Environment;
 
 /// The time that followers get to read the last lines.
@@ -53,15 +63,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let followers = TaskTracker::new();
     let listener = server::listen(&environment.dir)?;
     systemd::notify_ready()?;
-    followers.spawn(server::serve(environment.clone(), listener, followers.clone(), closing.clone()));
+    let desk_of_ready = Arc::new(OnceLock::new());
+    followers.spawn(server::serve(
+        environment.clone(),
+        desk_of_ready.clone(),
+        listener,
+        followers.clone(),
+        closing.clone(),
+    ));
 
     let work = async {
         let key = MiningKey::load_or_make(&environment.dir)?;
-        let miner = Miner::new(environment.bitcoind.clone(), &key, &environment.dir);
-        let connection_strings = bring_up::run(&environment, &key, &miner).await?;
+        let desk = Desk::new(&environment, key.clone());
+        let connection_strings = bring_up::run(&environment, &key, desk.miner()).await?;
+        let desk = desk_of_ready.get_or_init(|| desk);
         info!("ready");
         environment.journal.finish(Line::Ready { connection_strings });
-        mining::run(&environment, &miner).await
+        mining::run(&environment, desk.miner()).await
     };
     let result: anyhow::Result<()> = tokio::select! {
         result = work => result,

@@ -21,10 +21,10 @@ use super::environment::{Environment, STEP_TIMEOUT, Started};
 use super::funding;
 
 /// The nodes that open channels at the same time. Each opening takes two processes of its own at either end.
-const CONCURRENT_OPENERS: usize = 8;
+pub(super) const CONCURRENT_OPENERS: usize = 8;
 
 /// The blocks on top of a channel before nodes announce it (BOLT 7), so that payments find it.
-const ANNOUNCEMENT_DEPTH: u32 = 6;
+pub(super) const ANNOUNCEMENT_DEPTH: u32 = 6;
 
 /// Stored once all channels are open.
 #[derive(Serialize, Deserialize)]

@@ -1,27 +1,26 @@
-//! The server on the control socket: status, and progress to those who follow.
+//! The server on the control socket: status, progress to those who follow, and the organiser's actions.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use lnplaylive_core::health::REPORT_VERSION;
+use lnplaylive_core::desk::{Action, Answer, Refusal};
 use lnplaylive_core::progress::Line;
 use lnplaylive_core::version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::child::Child;
-use crate::control::{self, NodeStatus, Phase, Request, Status};
-use crate::node::{self, Node};
+use crate::control::{self, Request};
 use crate::state::StateDir;
 
+use super::desk::Desk;
 use super::environment::Environment;
+use super::overview::status;
 
 /// Listens on the control socket.
 pub(super) fn listen(dir: &StateDir) -> anyhow::Result<UnixListener> {
@@ -34,9 +33,10 @@ pub(super) fn listen(dir: &StateDir) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers connections, each in one of `tasks`, until `end`.
+/// Answers connections, each in one of `tasks`, until `end`. Actions are carried out once there is a desk.
 pub(super) async fn serve(
     environment: Arc<Environment>,
+    desk: Arc<OnceLock<Desk>>,
     listener: UnixListener,
     tasks: TaskTracker,
     end: CancellationToken,
@@ -48,9 +48,9 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let environment = environment.clone();
+                let (environment, desk, end) = (environment.clone(), desk.clone(), end.clone());
                 tasks.spawn(async move {
-                    if let Err(error) = answer(&environment, stream).await {
+                    if let Err(error) = answer(&environment, desk.get(), &end, stream).await {
                         // `lnplay up` may be interrupted at any time.
                         info!("a connection ended: {error:#}");
                     }
@@ -64,14 +64,35 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(environment: &Environment, mut stream: UnixStream) -> anyhow::Result<()> {
+async fn answer(
+    environment: &Environment,
+    desk: Option<&Desk>,
+    end: &CancellationToken,
+    mut stream: UnixStream,
+) -> anyhow::Result<()> {
     match control::read_request(&mut stream).await? {
+        Request::Desk(action) => {
+            let answer = tokio::select! {
+                biased;
+                // Nothing is started any more.
+                () = end.cancelled() => not_running(),
+                answer = act(environment, desk, &action) => answer,
+            };
+            send(&mut stream, version::write(&answer)).await
+        }
         Request::Status => send(&mut stream, serde_json::to_string(&status(environment).await)?).await,
         Request::Follow => {
             let mut follower = environment.journal.follow();
             while let Some(lines) = follower.next().await {
-                for line in &lines {
-                    send(&mut stream, version::write(line)).await?;
+                for line in lines {
+                    let line = match line {
+                        // A node may have a new card since.
+                        Line::Ready { .. } => {
+                            Line::Ready { connection_strings: environment.connection_strings()? }
+                        }
+                        other => other,
+                    };
+                    send(&mut stream, version::write(&line)).await?;
                 }
             }
             Ok(())
@@ -79,47 +100,16 @@ async fn answer(environment: &Environment, mut stream: UnixStream) -> anyhow::Re
     }
 }
 
-async fn status(environment: &Environment) -> Status {
-    let mut children = environment.children().into_iter().map(|child: Child| child.status());
-    let bitcoind = children.next().unwrap_or_default();
-    // Less than the time-out of those who wait for the whole answer.
-    let limit = control::ANSWER_TIMEOUT / 2;
-    let mut asked = JoinSet::new();
-    for node in environment.nodes.iter().cloned() {
-        let child = children.next().unwrap_or_default();
-        asked.spawn(async move {
-            let height = timeout(limit, node.height()).await.ok().and_then(Result::ok);
-            (node, child, height)
-        });
+async fn act(environment: &Environment, desk: Option<&Desk>, action: &Action) -> Answer {
+    match desk {
+        Some(desk) => desk.act(environment, action).await,
+        None => not_running(),
     }
-    let block_height = timeout(limit, environment.bitcoind.height()).await.ok().and_then(Result::ok);
-    let status = |(node, child, block_height): (Node, _, _)| NodeStatus {
-        index: node.index,
-        node_id: node::stored_identity(&environment.dir, node.index)
-            .ok()
-            .flatten()
-            .map(|identity| identity.node_id),
-        name: node.name,
-        block_height,
-        child,
-    };
-    let mut nodes: Vec<_> = asked.join_all().await.into_iter().map(status).collect();
-    nodes.sort_by_key(|node| node.index);
-    let phase = match environment.journal.last() {
-        Some(Line::Ready { .. }) => Phase::Ready,
-        Some(Line::Failed { .. }) => Phase::Failed,
-        Some(Line::Progress(_)) | None => Phase::Starting,
-    };
-    let all_answer = block_height.is_some() && nodes.iter().all(|node| node.block_height.is_some());
-    Status {
-        version: REPORT_VERSION,
-        phase,
-        ready: phase == Phase::Ready && all_answer,
-        environment: Some(environment.spec.environment.clone()),
-        block_height,
-        bitcoind,
-        nodes,
-    }
+}
+
+fn not_running() -> Answer {
+    let message = "the environment is not up; try again in a minute".to_owned();
+    Answer::Refused { reason: Refusal::NotRunning, message }
 }
 
 /// Sends one line.

@@ -183,6 +183,18 @@ impl Environment {
         self.lnplay(&["down"]).output().expect("lnplay runs")
     }
 
+    /// Starts an action of the organiser's desk.
+    pub(crate) fn start_desk(&self, action: &str) -> std::process::Child {
+        let mut child = self.lnplay(&["desk"]).spawn().expect("lnplay runs");
+        child.stdin.take().expect("piped").write_all(action.as_bytes()).expect("it reads");
+        child
+    }
+
+    /// The answer of the organiser's desk to an action.
+    pub(crate) fn desk(&self, action: &Value) -> Value {
+        answer_of(&self.start_desk(&action.to_string()).wait_with_output().expect("it ends"))
+    }
+
     pub(crate) fn status(&self) -> Value {
         let output = self.lnplay(&["status"]).output().expect("lnplay runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -282,6 +294,12 @@ pub(crate) fn lines_of(output: &Output) -> Up {
     let text = String::from_utf8_lossy(&output.stdout);
     let read = |line| Line::parse(line).unwrap_or_else(|| panic!("not a line of ours: {line}"));
     Up { lines: text.lines().map(read).collect(), success: output.status.success() }
+}
+
+/// The answer that `lnplay desk` printed.
+pub(crate) fn answer_of(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
 pub(crate) fn spec(nodes: u32) -> Value {

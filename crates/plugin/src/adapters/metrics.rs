@@ -64,6 +64,7 @@ fn register(registry: &mut Registry, tally: &Tally) {
     r.register("placements", "Attempts to make an environment", tally.placed.clone());
     r.register("placements_abandoned", "Attempts abandoned or cancelled", tally.abandoned.clone());
     r.register("remote_faults", "Steps on a remote that failed", tally.faults.clone());
+    r.register("desk_actions", "Actions of the organiser's desk", tally.desk_actions.clone());
     r.register_with_unit(
         "delivery",
         "Time from payment to hand-over",

@@ -2,10 +2,11 @@
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
+use lnplaylive_core::desk;
 use lnplaylive_core::health::Answer;
 use lnplaylive_core::order::{Handover, Leftover, Placement};
 use lnplaylive_core::{Order, OrderId, ProjectName};
-use provisioner::{Deployed, Placed, Provisioner, RemoteReport};
+use provisioner::{Deployed, DeskError, Placed, Provisioner, RemoteReport};
 
 use crate::core::interfaces::{OnProgress, RemoteError, Remotes};
 
@@ -74,6 +75,14 @@ impl Remotes for Provisioner {
 
     fn probe<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Answer> {
         self.probe(handover).boxed()
+    }
+
+    fn desk<'a>(
+        &'a self,
+        handover: &'a Handover,
+        action: &'a desk::Action,
+    ) -> BoxFuture<'a, Result<desk::Answer, DeskError>> {
+        self.desk(handover, action).boxed()
     }
 
     fn take_down<'a>(

@@ -16,11 +16,11 @@ use lnplaylive_core::TicketKey;
 use lnplaylive_core::holds::HeldBy;
 use lnplaylive_core::settings::Shop as ShopSettings;
 use lnplaylive_core::ticket::{SpentTickets, TicketError};
-use tokio::time::Instant;
 
 use super::error::ShopError;
 use super::interfaces::Clock;
 use super::order_handle::lock;
+use super::pace::TokioClock;
 
 /// Most tickets that are remembered as used, in about 5 MB.
 const MAX_SPENT: usize = 100_000;
@@ -47,7 +47,7 @@ impl Admission {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_minute(at_least_one(settings.orders_without_ticket_per_minute))
             .allow_burst(at_least_one(settings.orders_without_ticket_burst));
-        let pace = TokioClock(Instant::now());
+        let pace = TokioClock::start();
         let gate = key.map(|key| Gate {
             key,
             spent: Mutex::new(SpentTickets::new(MAX_SPENT, clock.now())),
@@ -88,17 +88,5 @@ impl Gate {
         let taken = self.without.check();
         taken.map_err(|not_until| refused(not_until.wait_time_from(self.pace.now())))?;
         Ok(HeldBy::Shared)
-    }
-}
-
-/// Time since the start by tokio's clock, which tests can move.
-#[derive(Debug, Clone, Copy)]
-struct TokioClock(Instant);
-
-impl governor::clock::Clock for TokioClock {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
     }
 }

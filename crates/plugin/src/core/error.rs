@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lnplaylive_core::catalogue::QuoteError;
 use lnplaylive_core::customisation::CustomisationError;
+use lnplaylive_core::desk::{ActionError, Refusal};
 use lnplaylive_core::holds::Share;
 use lnplaylive_core::order::Refused;
 use lnplaylive_core::readiness::Obstacle;
@@ -104,6 +105,37 @@ pub enum ShopError {
     /// Remotes answer, but environments do not work on them: their breakers are open.
     #[error("nothing can be sold now: environments do not work on any remote; try again later")]
     RemotesFailing,
+    /// An action of the organiser's desk that no environment of this order can carry out.
+    #[error(transparent)]
+    DeskAction(#[from] ActionError),
+    /// The organiser's desk of this order, or of its remote, is in use or was too often.
+    #[error("busy, try again in {retry_after_secs} seconds")]
+    DeskBusy {
+        /// Seconds after which it is worth trying again, at least 1.
+        retry_after_secs: u64,
+    },
+    /// The environment has no desk.
+    #[error("this environment was made before the desk")]
+    DeskTooOld,
+    /// The environment did not answer. The action may have been carried out. The details are for the log.
+    #[error("the environment does not answer; look at it before you try again")]
+    DeskNoAnswer,
+    /// The environment did not carry an action out.
+    #[error("{}", match reason {
+        Refusal::NotRunning => "the environment is starting; try again in a minute",
+        Refusal::Busy => "another action is under way in the environment; try again in a minute",
+        Refusal::Invalid => "the environment does not know this action",
+        Refusal::RequestReused => "the request's id belongs to another action",
+        Refusal::NodeOff => "the node is switched off; switch it on first",
+        Refusal::NoAnswer => "the node does not answer",
+        Refusal::NoCoins => "the environment's miner has not enough coins left",
+        Refusal::Late => "it took too long; the same action goes on where this one stopped",
+        Refusal::Failed => "the environment could not do this",
+    })]
+    DeskRefused {
+        /// The reason.
+        reason: Refusal,
+    },
     /// A remote did not do its part.
     #[error(transparent)]
     Remote(#[from] RemoteError),

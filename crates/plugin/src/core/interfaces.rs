@@ -5,12 +5,13 @@ use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use lnplaylive_core::desk;
 use lnplaylive_core::health::Answer;
 use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::readiness::{InvoiceWarning, NodeReport};
 use lnplaylive_core::{Order, OrderId, ProjectName, RouteTable};
-use provisioner::{Deployed, Placed, RemoteReport};
+use provisioner::{Deployed, DeskError, Placed, RemoteReport};
 use thiserror::Error;
 
 use super::storefront::Storefront;
@@ -265,6 +266,13 @@ pub trait Remotes: Debug + Send + Sync {
 
     /// Asks an environment that was handed over how it is. Bounded in time.
     fn probe<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Answer>;
+
+    /// Has an environment that was handed over carry out an action of the organiser's desk. Bounded in time.
+    fn desk<'a>(
+        &'a self,
+        handover: &'a Handover,
+        action: &'a desk::Action,
+    ) -> BoxFuture<'a, Result<desk::Answer, DeskError>>;
 
     /// Removes whatever is left of an abandoned placement; succeeds if nothing is.
     fn take_down<'a>(

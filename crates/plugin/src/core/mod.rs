@@ -15,14 +15,18 @@
 //! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
+//! pace                             the clock of rate limits
 //! admission                        who may order
 //! node_watch                       whether the node can be paid
 //! routes                           the gateway's route table
+//! recording                        events of orders that may be open or closed
+//! cards                            the runes in orders' records, and those that nodes have
 //! probes                           the health of environments that were handed over
 //! archive                          orders that have ended
 //! clean_up                         removes what abandoned placements have left
 //! worker                           takes a paid order through its steps
-//! sales, operator, status_watch    the callers' actions
+//! sales, operator, status_watch,
+//! desk                             the callers' actions
 //! products                         what is sold, for the web shop's server
 //! observer                         what the operator's monitoring sees
 //! shop                             puts it together and runs the background tasks
@@ -31,8 +35,10 @@
 pub mod admission;
 pub mod archive;
 pub mod availability;
+pub mod cards;
 pub mod clean_up;
 pub mod clocks;
+pub mod desk;
 pub mod error;
 pub mod expired_orders;
 pub mod interfaces;
@@ -41,8 +47,10 @@ pub mod observer;
 pub mod operator;
 pub mod order_book;
 pub mod order_handle;
+pub mod pace;
 pub mod probes;
 pub mod products;
+pub mod recording;
 pub mod reminder;
 pub mod routes;
 pub mod sales;

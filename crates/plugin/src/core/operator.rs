@@ -12,7 +12,7 @@ use super::availability::Availability;
 use super::error::ShopError;
 use super::interfaces::{ArchivePart, Clock, DamagedRecord, Records, RemoteError, Remotes, RemoveIf};
 use super::order_book::{Found, OrderBook};
-use super::order_handle::{ApplyError, OrderHandle};
+use super::recording::{record, record_open};
 use super::snapshot::Snapshot;
 
 /// The operator's actions.
@@ -136,7 +136,7 @@ impl Operator {
     /// Gives up removing what is left of an abandoned placement, for example because its remote is gone.
     pub async fn forget(&self, id: OrderId, project: ProjectName) -> Result<Snapshot, ShopError> {
         let _acting = self.acting.lock().await;
-        let snapshot = self.record(id, Event::LeftoverForgotten(project)).await?;
+        let snapshot = record(&self.orders, id, Event::LeftoverForgotten(project)).await?;
         // Its place is free.
         self.availability.poll_now();
         Ok(snapshot)
@@ -226,7 +226,7 @@ impl Operator {
         let handle = loop {
             match self.orders.find_to_change(id).await? {
                 Found::Open(handle) => {
-                    if self.apply_open(&handle, event(&handle.order())?).await? {
+                    if record_open(&self.orders, &handle, event(&handle.order())?).await? {
                         break handle;
                     }
                 }
@@ -261,7 +261,7 @@ impl Operator {
                 // It was paid in this moment.
                 self.orders.find_payment(&handle).await?;
             }
-            if self.apply_open(&handle, Event::Cancel).await? {
+            if record_open(&self.orders, &handle, Event::Cancel).await? {
                 if handle.with_order(|order| matches!(order.state, State::Provisioned { .. })) {
                     tracing::warn!(
                         "order {handle}: its replacement was cancelled by the operator; the old environment stays"
@@ -295,7 +295,7 @@ impl Operator {
         // The remote first: an end that it does not know must not be promised. If the record is not written, the same
         // call leads to the same end.
         self.remotes.extend(id, &handover.remote, handover.project, expires_at).await?;
-        let snapshot = self.record(id, Event::Extended { expires_at }).await?;
+        let snapshot = record(&self.orders, id, Event::Extended { expires_at }).await?;
         // The route to it ends later, too.
         self.availability.poll_now();
         Ok(snapshot)
@@ -304,39 +304,7 @@ impl Operator {
     /// Records that the buyer of an order was refunded, which failed or did not work as it should.
     pub async fn refunded(&self, id: OrderId, note: Option<String>) -> Result<Snapshot, ShopError> {
         let _acting = self.acting.lock().await;
-        self.record(id, Event::Refunded { note }).await
-    }
-
-    /// Records an event that leaves nothing to do.
-    async fn record(&self, id: OrderId, event: Event) -> Result<Snapshot, ShopError> {
-        loop {
-            match self.orders.find_to_change(id).await? {
-                Found::Open(handle) => {
-                    if self.apply_open(&handle, event.clone()).await? {
-                        return Ok(handle.snapshot());
-                    }
-                }
-                Found::Closed(order) => {
-                    let order = self.orders.after(&order, event)?;
-                    self.orders.rewrite_closed(&order).await?;
-                    return Ok(Snapshot::of(order));
-                }
-            }
-        }
-    }
-
-    /// Records an event of an open order. False if its record was closed meanwhile: look for it again.
-    async fn apply_open(&self, handle: &OrderHandle, event: Event) -> Result<bool, ShopError> {
-        match self.orders.apply(handle, event).await {
-            Ok(()) => Ok(true),
-            Err(ApplyError::Refused(refused)) => Err(refused.into()),
-            Err(ApplyError::Store(error)) => Err(error.into()),
-            Err(ApplyError::Gone) if !self.orders.is_open(handle.id()) => Ok(false),
-            Err(ApplyError::Gone) => {
-                let state = handle.with_order(|order| order.state.name());
-                Err(ShopError::invalid_state(state, ApplyError::Gone.to_string()))
-            }
-        }
+        record(&self.orders, id, Event::Refunded { note }).await
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::availability::{Availability, PollAnswer};
+use super::cards::Cards;
 use super::error::ShopError;
 use super::interfaces::{Clock, Remotes};
 use super::order_book::{Found, OrderBook};
@@ -33,6 +34,7 @@ const MAX_PASSED_OVER: usize = 32;
 pub struct Probes {
     orders: Arc<OrderBook>,
     availability: Arc<Availability>,
+    cards: Arc<Cards>,
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     /// Pause between two turns; `None` if nothing is to be probed.
@@ -67,6 +69,7 @@ impl Probes {
     pub fn new(
         orders: Arc<OrderBook>,
         availability: Arc<Availability>,
+        cards: Arc<Cards>,
         remotes: Arc<dyn Remotes>,
         clock: Arc<dyn Clock>,
         per_min: u32,
@@ -75,6 +78,7 @@ impl Probes {
         Self {
             orders,
             availability,
+            cards,
             remotes,
             clock,
             pause: (per_min > 0).then(|| Duration::from_secs(60) / per_min),
@@ -228,7 +232,14 @@ impl Probes {
     async fn probe(&self, project: ProjectName, order: OrderId, handover: &Handover) {
         let probed = timeout(PROBE_TIMEOUT, self.remotes.probe(handover)).await;
         let late = || Answer::NotAsked(format!("no answer after {} s", PROBE_TIMEOUT.as_secs()));
-        self.note(project, order, probed.unwrap_or_else(|_| late()));
+        let answer = probed.unwrap_or_else(|_| late());
+        if let Answer::Report(report) = &answer
+            && let Err(error) = self.cards.converge(order, handover, report.cards()).await
+        {
+            let order = u32::from_be_bytes(order.short());
+            tracing::warn!("order {order:08x}: a new card is not recorded yet: {error}");
+        }
+        self.note(project, order, answer);
     }
 
     /// Records an answer, and tells about a change once.

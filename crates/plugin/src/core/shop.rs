@@ -12,6 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::admission::Admission;
 use super::archive::Archivist;
 use super::availability::{Availability, HoldLimits};
+use super::cards::Cards;
+use super::desk::Desk;
 use super::interfaces::{
     Clock, Invoices, NodeCondition, NodeError, OrderStore, ProductsOutlet, Remotes, RouteFile,
 };
@@ -71,6 +73,8 @@ pub struct Shop {
     pub sales: Arc<Sales>,
     /// The operator's actions.
     pub operator: Operator,
+    /// The actions of orders' holders on their environments.
+    pub desk: Desk,
     /// Waits for changes of orders.
     pub status_watch: StatusWatch,
     /// Contact for buyers of failed orders.
@@ -133,9 +137,11 @@ impl Shop {
             catalogue,
             settings.shop.clone(),
         ));
+        let cards = Arc::new(Cards::new(Arc::clone(&orders), Arc::clone(&remotes)));
         let probes = Arc::new(Probes::new(
             Arc::clone(&orders),
             Arc::clone(&availability),
+            Arc::clone(&cards),
             Arc::clone(&remotes),
             Arc::clone(&clock),
             settings.provisioning.probes_per_min,
@@ -176,6 +182,7 @@ impl Shop {
             observer,
             node,
             sales,
+            desk: Desk::new(Arc::clone(&orders), cards, Arc::clone(&remotes), Arc::clone(&clock)),
             operator: Operator::new(
                 Arc::clone(&orders),
                 Arc::clone(&availability),

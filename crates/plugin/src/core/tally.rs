@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lnplaylive_core::changes::{self, Change};
+use lnplaylive_core::desk::{Action, Kind};
 use lnplaylive_core::order::Severity;
 use lnplaylive_core::{Order, OrderId};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -35,6 +36,13 @@ pub struct FaultLabels {
     pub remote: String,
     /// The severity: `passing`, `placement` or `remote`.
     pub severity: &'static str,
+}
+
+/// A kind of action of the organiser's desk, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeskLabel {
+    /// Its name.
+    pub action: &'static str,
 }
 
 /// The counts of one kind of event, by remote.
@@ -76,6 +84,8 @@ pub struct Tally {
     pub abandoned: ByRemote,
     /// Steps that failed, by remote and severity.
     pub faults: Family<FaultLabels, Counter>,
+    /// Actions of the organiser's desk that were carried out.
+    pub desk_actions: Family<DeskLabel, Counter>,
     /// Seconds from the payment, or the operator's request to replace, to the hand-over.
     pub delivery_seconds: Histogram,
     closed_owed: Mutex<ClosedOwed>,
@@ -102,9 +112,13 @@ impl Tally {
             placed: Family::default(),
             abandoned: Family::default(),
             faults: Family::default(),
+            desk_actions: Family::default(),
             delivery_seconds: Histogram::new(DELIVERY_BUCKETS),
             closed_owed: Mutex::default(),
         };
+        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Look) {
+            drop(tally.desk_actions.get_or_create(&DeskLabel { action: kind.name() }));
+        }
         for remote in remotes {
             for family in [&tally.delivered, &tally.placed, &tally.abandoned] {
                 drop(family.get_or_create(&RemoteLabel { remote: remote.to_owned() }));
@@ -132,6 +146,15 @@ impl Tally {
                     self.delivery_seconds.observe(took.as_secs_f64().max(0.0));
                 }
             }
+        }
+    }
+
+    /// Counts an action of the organiser's desk, unless it only looks.
+    pub fn note_desk(&self, action: &Action) {
+        if !action.only_looks()
+            && let Some(kind) = action.kind()
+        {
+            self.desk_actions.get_or_create(&DeskLabel { action: kind.name() }).inc();
         }
     }
 

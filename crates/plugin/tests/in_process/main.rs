@@ -6,6 +6,7 @@ mod availability;
 mod breaker;
 mod clean_up;
 mod clocks;
+mod desk;
 mod interruptions;
 mod layers;
 mod metrics;

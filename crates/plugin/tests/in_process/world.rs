@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::Selection;
+use lnplaylive_core::desk::{self, Did, NodeState, NodeView, Overview, RequestId, fingerprint};
 use lnplaylive_core::health::Answer;
 use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
 use lnplaylive_core::progress::Progress;
@@ -27,7 +28,7 @@ use lnplaylive_plugin::core::sales::{NewOrder, Wish};
 use lnplaylive_plugin::core::shop::Background;
 use lnplaylive_plugin::core::storefront::Storefront;
 use lnplaylive_plugin::core::{Backends, Shop, ShopError};
-use provisioner::{Deployed, Environment, Load, Machine, Member, Memory, Placed, RemoteReport};
+use provisioner::{Deployed, DeskError, Environment, Load, Machine, Member, Memory, Placed, RemoteReport};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -123,6 +124,8 @@ pub(crate) struct Data {
     pub(crate) projects: BTreeMap<(String, ProjectName), Project>,
     /// What environments answer to probes, if it is not that they run.
     pub(crate) answers: BTreeMap<ProjectName, Answer>,
+    /// The desks of environments.
+    pub(crate) desks: BTreeMap<ProjectName, FakeDesk>,
     /// Probes under way, and the most that there were at a time.
     pub(crate) probing: (usize, usize),
     /// Time and project of each probe.
@@ -146,6 +149,73 @@ pub(crate) struct Data {
     clock_was_set: bool,
     /// The lead of remotes' clocks over the true time, by name.
     pub(crate) remote_leads: BTreeMap<String, SignedDuration>,
+}
+
+/// The desk in an environment of one node.
+#[derive(Debug)]
+pub(crate) struct FakeDesk {
+    /// The node's rune.
+    pub(crate) rune: String,
+    /// What was done for requests.
+    requests: Vec<(RequestId, Did)>,
+    /// Actions that were carried out, other than looks.
+    pub(crate) acted: Vec<desk::Action>,
+    /// What it answers instead, whatever is asked.
+    pub(crate) answer: Option<Result<desk::Answer, DeskError>>,
+}
+
+impl Default for FakeDesk {
+    fn default() -> Self {
+        Self { rune: "r".to_owned(), requests: Vec::new(), acted: Vec::new(), answer: None }
+    }
+}
+
+impl FakeDesk {
+    fn act(&mut self, action: &desk::Action) -> Result<desk::Answer, DeskError> {
+        if let Some(answer) = &self.answer {
+            return answer.clone();
+        }
+        let did = self.did(action);
+        let node = NodeView {
+            index: 0,
+            name: "Alice".to_owned(),
+            state: NodeState::Running,
+            block_height: Some(101),
+            card: Some(fingerprint(&self.rune)),
+        };
+        let overview = Overview { block_height: Some(101), blocks_paused: false, nodes: vec![node] };
+        Ok(desk::Answer::Done { did, overview })
+    }
+
+    fn did(&mut self, action: &desk::Action) -> Did {
+        let remembered = |id: &RequestId| self.requests.iter().find(|(known, _)| known == id);
+        if let Some((_, did)) = action.request().and_then(remembered) {
+            return did.clone();
+        }
+        if !action.only_looks() {
+            self.acted.push(action.clone());
+        }
+        let did = match action {
+            desk::Action::Cards => Did::Cards { runes: vec![Some(Secret::new(self.rune.clone()))] },
+            desk::Action::NewCard { node, .. } => {
+                self.rune = format!("new{}", self.acted.len());
+                Did::NewCard { node: *node, rune: Secret::new(self.rune.clone()) }
+            }
+            desk::Action::Mine { blocks, .. } => Did::Mined { blocks: *blocks },
+            desk::Action::SwitchOff { node } => Did::SwitchedOff { node: *node },
+            desk::Action::SwitchOn { node } => Did::SwitchedOn { node: *node },
+            desk::Action::PauseBlocks => Did::BlocksPaused,
+            desk::Action::ResumeBlocks => Did::BlocksResumed,
+            desk::Action::SendCoins { sat, .. } => {
+                Did::CoinsSent { nodes: vec![0], sat: *sat, left_out: Vec::new() }
+            }
+            _ => Did::Looked,
+        };
+        if let Some(request) = action.request() {
+            self.requests.push((request.clone(), did.clone()));
+        }
+        did
+    }
 }
 
 /// Everything that the shop needs, faked.
@@ -916,6 +986,20 @@ impl Remotes for World {
                 Severity::Passing => Answer::NotAsked(error.reason),
                 _ => Answer::Unreachable(error.reason),
             })
+        }
+        .boxed()
+    }
+
+    fn desk<'a>(
+        &'a self,
+        handover: &'a Handover,
+        action: &'a desk::Action,
+    ) -> BoxFuture<'a, Result<desk::Answer, DeskError>> {
+        async move {
+            let call = if *action == desk::Action::Cards { "remote.cards" } else { "remote.desk" };
+            let acted =
+                self.step(call, |data| Ok(data.desks.entry(handover.project).or_default().act(action)));
+            acted.await.unwrap_or_else(|error| Err(DeskError::NoAnswer(error.reason)))
         }
         .boxed()
     }

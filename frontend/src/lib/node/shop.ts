@@ -1,4 +1,5 @@
 /** The shop's methods, typed. */
+import { deskParams, limitOf, readDesk, type DeskAction, type DeskAnswer } from '../desk';
 import { isNoSuchOrder, wantsTicket } from '../errors';
 import { fetchTicket } from '../tickets';
 import {
@@ -45,6 +46,25 @@ export async function createOrder(link: Link, request: OrderRequest): Promise<In
     // Nothing was ordered.
     if (wantsTicket(error)) return attempt();
     throw error;
+  }
+}
+
+/**
+ * Acts on the network of an order, over a connection of its own: an action may take a minute. With the same `request`, one
+ * that was carried out is not carried out again.
+ */
+export async function act(
+  link: Link,
+  invoiceId: string,
+  action: DeskAction,
+  request: string,
+): Promise<DeskAnswer> {
+  const own = link.fork();
+  try {
+    const params = deskParams(invoiceId, action, request);
+    return readDesk(await own.call('lnplaylive-desk', params, { limit: limitOf(action) }));
+  } finally {
+    own.close();
   }
 }
 

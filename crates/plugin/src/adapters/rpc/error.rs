@@ -2,6 +2,7 @@
 
 use lnplaylive_core::catalogue::QuoteError;
 use lnplaylive_core::customisation::CustomisationError;
+use lnplaylive_core::desk::{ActionError, MAX_BLOCKS, MAX_SAT, MIN_SAT};
 use lnplaylive_core::readiness::Obstacle;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -109,6 +110,13 @@ fn wire(error: ShopError) -> (i32, Value) {
             });
             (7013, data)
         }
+        ShopError::DeskAction(error) => (INVALID_PARAMS, desk_action(error)),
+        ShopError::DeskBusy { retry_after_secs } => {
+            (7014, json!({ "kind": "desk_busy", "retry_after_secs": retry_after_secs }))
+        }
+        ShopError::DeskTooOld => (7015, json!({ "kind": "desk_too_old" })),
+        ShopError::DeskNoAnswer => (7016, json!({ "kind": "desk_no_answer" })),
+        ShopError::DeskRefused { reason } => (7017, json!({ "kind": "desk_refused", "reason": reason })),
         ShopError::RemotesFailing | ShopError::Remote(_) => (7008, json!({ "kind": "remote_failed" })),
     }
 }
@@ -131,6 +139,16 @@ fn quote(error: QuoteError) -> Value {
     invalid_params(Some(parameter), Some(allowed))
 }
 
+fn desk_action(error: ActionError) -> Value {
+    let (parameter, allowed) = match error {
+        ActionError::Node { nodes } => ("node", json!({ "min": 0, "max": nodes.saturating_sub(1) })),
+        ActionError::Sat => ("sat", json!({ "min": MIN_SAT, "max": MAX_SAT })),
+        ActionError::Blocks => ("blocks", json!({ "min": 1, "max": MAX_BLOCKS })),
+        ActionError::Setup => ("setup", json!(["star", "circular", "prism"])),
+    };
+    invalid_params(Some(parameter), Some(allowed))
+}
+
 fn customisation(error: &CustomisationError) -> Value {
     invalid_params(Some(error.parameter()), error.allowed().map(|names| json!(names)))
 }
@@ -141,6 +159,7 @@ mod tests {
 
     use lnplaylive_core::Catalogue;
     use lnplaylive_core::catalogue::Selection;
+    use lnplaylive_core::desk::Refusal;
     use lnplaylive_core::holds::Share;
     use lnplaylive_core::order::Severity;
     use lnplaylive_core::readiness::Awaited;
@@ -215,6 +234,23 @@ mod tests {
                 },
                 7013,
                 json!({"kind": "too_large_to_receive", "largest_payable_msat": 9, "payable_hours": 2}),
+            ),
+            (
+                ShopError::DeskBusy { retry_after_secs: 5 },
+                7014,
+                json!({"kind": "desk_busy", "retry_after_secs": 5}),
+            ),
+            (ShopError::DeskTooOld, 7015, json!({"kind": "desk_too_old"})),
+            (ShopError::DeskNoAnswer, 7016, json!({"kind": "desk_no_answer"})),
+            (
+                ShopError::DeskRefused { reason: Refusal::NodeOff },
+                7017,
+                json!({"kind": "desk_refused", "reason": "node_off"}),
+            ),
+            (
+                ActionError::Node { nodes: 8 }.into(),
+                INVALID_PARAMS,
+                json!({"kind": "invalid_params", "parameter": "node", "allowed": {"min": 0, "max": 7}}),
             ),
             (ShopError::Starting, INTERNAL, json!({"kind": "starting"})),
             (NodeError::Refused("why".into()).into(), INTERNAL, json!({"kind": "node_unavailable"})),

@@ -1,9 +1,11 @@
 //! Our RPC methods: parameters in, answers out.
 //!
 //! Anybody on the internet can call the methods that begin with `lnplaylive-`: they show an order only to the holder of
-//! its id, and change nothing except by adding a new order. Those that begin with `lnplayops-` are the operator's.
+//! its id, add new orders, and change nothing else than the environment of the order whose id the caller holds. Those that
+//! begin with `lnplayops-` are the operator's.
 
 mod buyer;
+mod desk;
 mod error;
 mod operator;
 mod params;
@@ -57,6 +59,8 @@ methods! {
     "lnplaylive-invoicestatus" "payment_type invoice_id" "Status of an order" => buyer::invoice_status;
     "lnplaylive-waitstatus" "invoice_id revision [timeout]"
         "Status of an order, as soon as its revision differs from the one given" => buyer::wait_status;
+    "lnplaylive-desk" "invoice_id action [node] [sat] [setup] [blocks] [request]"
+        "Act on the environment of an order" => desk::desk;
     "lnplaylive-products" "" "Products, prices and availability" => buyer::products;
     "lnplayops-orders" "[which] [state] [older_than] [newer_than] [limit] [health]"
         "Orders: open (default), closed or all; by state, by age in hours, and by health" => operator::orders;
