@@ -1,3 +1,4 @@
+/* eslint svelte/prefer-svelte-reactivity: 'off' -- no template reads the maps and sets in here */
 /** A room that does not exist: nodes, channels and payments made up from a seed, for pictures and measurements of the wall. */
 import { NAMES, nodeColor } from '../src/lib/palette';
 import { told, type Event, type Happening } from '../src/wall/data/happenings';

@@ -11,7 +11,7 @@ const [seconds = 10, nodes = 64, rate = 20] = process.argv.slice(2).map(Number);
 const frontend = path.join(import.meta.dirname, "../../frontend");
 const port = 5199;
 
-const vite = spawn("npx", ["vite", "--port", String(port), "--strictPort", "--host", "127.0.0.1"], { cwd: frontend, stdio: ["ignore", "pipe", "inherit"] });
+const vite = spawn(path.join(frontend, "node_modules/.bin/vite"), ["--port", String(port), "--strictPort", "--host", "127.0.0.1"], { cwd: frontend, stdio: ["ignore", "pipe", "inherit"] });
 await once(vite.stdout, "data");
 
 const browser = await chromium.launch({

@@ -97,12 +97,13 @@ export function curve(a: Spot, b: Spot, width: number, height: number, nth = 0):
   const [dx, dy] = [b.x - a.x, b.y - a.y];
   const length = Math.max(1, Math.hypot(dx, dy));
   const aside = nth === 0 ? 0 : (nth % 2 === 1 ? 1 : -1) * Math.ceil(nth / 2) * Math.max(a.r, b.r) * 1.6;
-  const pull = 0.16;
+  const [inX, inY] = [width / 2 - mx, height / 2 - my];
+  const pull = Math.min(0.16, (0.2 * length) / Math.max(1, Math.hypot(inX, inY)));
   return {
     x0: a.x,
     y0: a.y,
-    cx: mx + (width / 2 - mx) * pull - (dy / length) * aside,
-    cy: my + (height / 2 - my) * pull + (dx / length) * aside,
+    cx: mx + inX * pull - (dy / length) * aside,
+    cy: my + inY * pull + (dx / length) * aside,
     x1: b.x,
     y1: b.y,
   };

@@ -66,6 +66,8 @@ export class NodeWatch {
     this.#on = on;
     this.#look = new Link(address, dial);
     this.#look.subscribe((state: LinkState) => {
+      // A connection that is closed here says nothing about the node.
+      if (this.#stop.signal.aborted) return;
       if (state.kind === 'connected') void this.#arrive();
       else if (state.kind === 'waiting') {
         this.isHere = false;

@@ -2,7 +2,7 @@
 /** The room: all nodes of an order, watched with the order's own cards. */
 import type { ConnectionString } from '../lib/connection-string';
 import { DialPool } from '../lib/node/dial';
-import { LinkError } from '../lib/node/node';
+import { RpcError } from '../lib/node/node';
 import { sleep } from '../lib/node/shop';
 import { numberOr, object } from '../lib/shape';
 import type { Htlc, Move, Part, Refusal } from './data/answers';
@@ -25,8 +25,10 @@ const TRACE_LIMIT = 1500;
 /** Milliseconds in which a sender tries another way after a failure. */
 const TRIES_AGAIN = 900;
 
-/** How long a node is asked to wait for a block, in seconds; it answers with an error then. */
+/** How long a node is asked to wait for a block, in seconds. */
 const BLOCK_WAIT = 50;
+/** Core Lightning's code for a block that did not come in that time. */
+const NO_BLOCK = 2000;
 
 /** At most so many nodes are asked for their channels at a time. */
 const AT_ONCE = 8;
@@ -69,12 +71,16 @@ export class Room implements Show {
   readonly #reports = new Map<string, NodeReport>();
   /** Parts of payments that ended, by hash, until the payment is told. */
   readonly #parts = new Map<string, Part[]>();
-  readonly #pool = new DialPool(WORKERS);
+  readonly #pool: Pick<DialPool, 'dial' | 'close'>;
   readonly #stop = new AbortController();
   /** True once the nodes have told what they begin with: nothing is news before. */
   #isSettled = false;
 
-  constructor(cards: readonly ConnectionString[]) {
+  constructor(
+    cards: readonly ConnectionString[],
+    pool: Pick<DialPool, 'dial' | 'close'> = new DialPool(WORKERS),
+  ) {
+    this.#pool = pool;
     this.update(cards);
     void this.#followBlocks();
     void this.#goRound();
@@ -182,9 +188,8 @@ export class Room implements Show {
           const answer = await link
             .call('waitblockheight', params, { signal, limit })
             .catch((error: unknown) => {
-              // No block came; anything wrong with the connection ends this.
-              if (error instanceof LinkError) throw error;
-              return {};
+              if (error instanceof RpcError && error.code === NO_BLOCK) return {};
+              throw error;
             });
           this.#reach(numberOr(object(answer, 'waitblockheight'), 'blockheight', 0));
         }
@@ -238,6 +243,7 @@ export class Room implements Show {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       await sleep(ROUND, signal);
+      if (signal.aborted) return;
       if (document.hidden) continue;
       const oldest = this.#watched
         .map(({ watch }) => watch)

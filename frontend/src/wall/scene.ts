@@ -1,7 +1,6 @@
 /**
- * Draws the wall on two canvases: nodes and channels on the one below, which changes now and then, and what moves on the one
- * above, which is drawn again for each frame. Nothing is drawn while nothing moves, so that a laptop without a graphics card
- * is not kept busy.
+ * Draws the wall on three canvases, one above the other: channels, what moves along them, and nodes. Only what moves is drawn
+ * again for each frame, and nothing while nothing moves, so that a laptop without a graphics card is not kept busy.
  */
 import { inkOn, luminance } from '../lib/palette';
 import type { Event } from './data/happenings';
@@ -86,8 +85,9 @@ function glow(color: string, size: number): HTMLCanvasElement {
 const ease = (x: number) => (x < 0.5 ? 2 * x * x : 1 - (2 - 2 * x) ** 2 / 2);
 
 export class Scene {
-  readonly #base: HTMLCanvasElement;
+  readonly #lower: HTMLCanvasElement;
   readonly #live: HTMLCanvasElement;
+  readonly #upper: HTMLCanvasElement;
   #colors: Colors;
   #width = 0;
   #height = 0;
@@ -107,9 +107,10 @@ export class Scene {
   /** Times of frames, for the measurement: called with each frame's time in milliseconds. */
   onFrame: ((time: number) => void) | null = null;
 
-  constructor(base: HTMLCanvasElement, live: HTMLCanvasElement, colors: Colors) {
-    this.#base = base;
+  constructor(lower: HTMLCanvasElement, live: HTMLCanvasElement, upper: HTMLCanvasElement, colors: Colors) {
+    this.#lower = lower;
     this.#live = live;
+    this.#upper = upper;
     this.#colors = colors;
     this.#glows = this.#makeGlows();
   }
@@ -122,7 +123,7 @@ export class Scene {
   paint(colors: Colors): void {
     this.#colors = colors;
     this.#glows = this.#makeGlows();
-    this.#drawBase();
+    this.#drawRest();
   }
 
   /** Sets the size in CSS pixels. `density` is the number of device pixels for each. */
@@ -130,7 +131,7 @@ export class Scene {
     if (width <= 0 || height <= 0) return;
     this.#width = width;
     this.#height = height;
-    for (const canvas of [this.#base, this.#live]) {
+    for (const canvas of [this.#lower, this.#live, this.#upper]) {
       canvas.width = Math.round(width * density);
       canvas.height = Math.round(height * density);
       context(canvas).scale(density, density);
@@ -169,7 +170,7 @@ export class Scene {
     if (this.#width === 0) return;
     this.#layout = layout(this.#seats.length, this.#hub, this.#width, this.#height);
     this.#name();
-    this.#drawBase();
+    this.#drawRest();
   }
 
   #name(): void {
@@ -194,7 +195,7 @@ export class Scene {
     // Many nodes may tell of something at once.
     this.#redraw ??= setTimeout(() => {
       this.#redraw = null;
-      this.#drawBase();
+      this.#drawRest();
     }, 120);
   }
 
@@ -203,11 +204,12 @@ export class Scene {
     return visible(color, this.#colors.isDark);
   }
 
-  #drawBase(): void {
-    const to = context(this.#base);
-    to.clearRect(0, 0, this.#width, this.#height);
-    for (const lane of this.#lanes) this.#drawLane(to, lane);
-    for (const seat of this.#seats) this.#drawSeat(to, seat);
+  /** Draws everything that stands still. */
+  #drawRest(): void {
+    const [below, above] = [context(this.#lower), context(this.#upper)];
+    for (const to of [below, above]) to.clearRect(0, 0, this.#width, this.#height);
+    for (const lane of this.#lanes) this.#drawLane(below, lane);
+    for (const seat of this.#seats) this.#drawSeat(above, seat);
   }
 
   #drawLane(to: CanvasRenderingContext2D, lane: Lane): void {
@@ -417,7 +419,10 @@ export class Scene {
 
   #label(to: CanvasRenderingContext2D, spot: Spot, label: string, progress: number, failed: boolean): void {
     to.globalAlpha = Math.min(1, Math.max(0, 2.4 - 2.4 * progress));
-    const y = Math.max(this.#layout.font, spot.y - spot.r - this.#layout.font * (0.7 + progress));
+    const { font } = this.#layout;
+    const above = spot.y - spot.r - font * (0.7 + progress);
+    // At the upper edge there is room below the name only.
+    const y = spot.y - spot.r - font * 2.2 < 0 ? spot.y + spot.r + font * (2.1 + progress) : above;
     const ink = failed ? this.#colors.danger : this.#colors.ink;
     this.#write(to, label, spot.x, y, this.#layout.font * (failed ? 1.5 : 1.05), ink);
     to.globalAlpha = 1;

@@ -100,7 +100,8 @@ export const t = {
   sentence,
   title: 'The wall',
   open: 'Put the room on the wall',
-  openHint: 'A page for the projector: all nodes, their channels, and each payment as it happens.',
+  openHint:
+    'A page for the projector: all nodes, their channels, and each payment as it happens. Show it in full screen: its address gives access to this order.',
   back: 'Back to the order',
   fullscreen: 'Full screen',
   leaveFullscreen: 'Leave full screen',

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use super::options::Refused;
 use super::params::{Params, RpcError, RpcResult};
-use super::{ExitReason, Node, channels, datastore, indexes, info, invoices, peers, rune_rules, set_mode, wallet};
+use super::{
+    ExitReason, Node, channels, datastore, indexes, info, invoices, peers, rune_rules, set_mode, wallet,
+};
 
 /// A request larger than this ends the connection.
 const MAX_REQUEST: usize = 64 << 20;

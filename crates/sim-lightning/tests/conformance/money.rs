@@ -372,14 +372,24 @@ async fn payments_by_index(mut bench: Bench) {
     );
     assert_eq!(rows[0]["payment_hash"], invoice["payment_hash"]);
     for (node, credit, debit) in [(&payer, 0, 21_000_000), (&payee, 21_000_000, 0)] {
-        let rows = node.call("listchannelmoves", json!({"index": "created", "start": 1})).await["channelmoves"].clone();
+        let rows =
+            node.call("listchannelmoves", json!({"index": "created", "start": 1})).await["channelmoves"]
+                .clone();
         assert_eq!(
-            (&rows[0]["account_id"], &rows[0]["credit_msat"], &rows[0]["debit_msat"], &rows[0]["payment_hash"]),
+            (
+                &rows[0]["account_id"],
+                &rows[0]["credit_msat"],
+                &rows[0]["debit_msat"],
+                &rows[0]["payment_hash"]
+            ),
             (&channel, &json!(credit), &json!(debit), &invoice["payment_hash"])
         );
         assert_eq!(rows.as_array().map(Vec::len), Some(1));
     }
     let later = payer.call("listsendpays", json!({"index": "updated", "start": 2})).await;
     assert_eq!(later["payments"], json!([]));
-    assert_eq!(payer.call("listforwards", json!({"index": "created", "start": 1})).await["forwards"], json!([]));
+    assert_eq!(
+        payer.call("listforwards", json!({"index": "created", "start": 1})).await["forwards"],
+        json!([])
+    );
 }

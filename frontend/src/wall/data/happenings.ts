@@ -60,7 +60,8 @@ export function nodesOf(event: Event): string[] {
 /** How many events are kept. */
 const KEPT = 40;
 
-/** Adds an event in front. */
+/** Adds an event in front. Of the blocks only the newest is kept: they come all the time. */
 export function told(list: readonly Happening[], event: Event, at: number): Happening[] {
-  return [{ id: (list[0]?.id ?? 0) + 1, at, event }, ...list].slice(0, KEPT);
+  const rest = event.kind === 'block' ? list.filter((one) => one.event.kind !== 'block') : list;
+  return [{ id: (list[0]?.id ?? 0) + 1, at, event }, ...rest].slice(0, KEPT);
 }
