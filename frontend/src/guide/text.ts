@@ -6,7 +6,7 @@ export const t = {
   minutes: (n: number) => `${n} minutes`,
   before: 'Before people come',
   say: 'Say',
-  do: 'All',
+  do: 'Everybody',
   wall: 'On the wall',
   at: (from: number, to: number) => `${from} to ${to} min`,
   print: 'Print this plan',
