@@ -46,7 +46,7 @@ export default defineConfig({
         globPatterns: ['**/*.{js,css,html,woff2}'],
         navigateFallback: '/index.html',
         // The app's pages, as in `routes.ts`. Everything else, such as config.json, always comes from the network.
-        navigateFallbackAllowlist: [/^\/$/, /^\/order$/, /^\/orders(\/|$)/, /^\/connect$/],
+        navigateFallbackAllowlist: [/^\/$/, /^\/order$/, /^\/orders(\/|$)/, /^\/connect$/, /^\/guide(\/|$)/],
         cleanupOutdatedCaches: true,
         clientsClaim: false,
         skipWaiting: false,

@@ -17,11 +17,15 @@ export function orderButton(page: Page): Locator {
   return page.getByRole("button", { name: "Get the invoice" });
 }
 
-/** Orders this many nodes for 48 hours, and returns the invoice. */
-export async function order(page: Page, stage: Stage, nodes = 8): Promise<string> {
+/** Orders this many nodes for 48 hours, with channels if a set-up is named, and returns the invoice. */
+export async function order(page: Page, stage: Stage, nodes = 8, channels?: "circular" | "star"): Promise<string> {
   await visit(page, stage);
   await page.getByRole("radio", { name: `${nodes} nodes` }).check({ force: true });
   await page.getByRole("spinbutton", { name: "hours" }).fill("48");
+  if (channels !== undefined) {
+    await page.getByText("More options").click();
+    await page.getByLabel("Channels at the start").selectOption(channels);
+  }
   await orderButton(page).click();
   await expect(page).toHaveURL(`${stage.url}/order`);
   return await invoice(page);

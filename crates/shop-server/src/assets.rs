@@ -196,9 +196,13 @@ fn matches(request: &HeaderMap, etag: &HeaderValue) -> bool {
 /// Returns whether a path is one of the app's routes.
 fn is_app_route(path: &str) -> bool {
     match path {
-        "/" | "/order" | "/connect" => true,
-        // Any id: the page itself finds out whether there is such an order.
-        _ => path.strip_prefix("/orders/").is_some_and(|id| !id.is_empty() && !id.contains('/')),
+        "/" | "/order" | "/connect" | "/guide" => true,
+        // Any id or name: the page itself finds out whether there is such an order or plan.
+        _ => {
+            let is_one = |rest: &str| !rest.is_empty() && !rest.contains('/');
+            path.strip_prefix("/orders/").is_some_and(|id| is_one(id.strip_suffix("/wall").unwrap_or(id)))
+                || path.strip_prefix("/guide/").is_some_and(is_one)
+        }
     }
 }
 

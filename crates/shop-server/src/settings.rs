@@ -123,7 +123,8 @@ pub struct Limits {
     /// Maximum number of WebSockets to the shop's node. The node forks a process for each, so its unit's `TasksMax` must leave
     /// room for them.
     pub node_sockets: Places,
-    /// Maximum number of WebSockets to nodes of environments.
+    /// Maximum number of WebSockets to nodes of environments. A class of 64 behind one address has three for each attendee, and
+    /// its wall two for each node.
     pub environment_sockets: Places,
     /// Maximum number of requests for cards, from their head to the end of the drawing.
     pub card_requests: Places,
@@ -154,7 +155,7 @@ impl Default for Limits {
             connections_per_client: 512,
             connections_per_network: 1024,
             node_sockets: Places { total: 256, per_client: 16, per_network: 32 },
-            environment_sockets: Places { total: 4096, per_client: 256, per_network: 512 },
+            environment_sockets: Places { total: 6144, per_client: 384, per_network: 768 },
             card_requests: Places { total: 16, per_client: 1, per_network: 4 },
             tickets_per_minute: Rates { per_client: 6, per_network: 20 },
             products_per_minute: Rates { per_client: 120, per_network: 600 },

@@ -312,6 +312,27 @@ async fn a_websocket_counts_as_a_connection_of_its_client() {
 }
 
 #[tokio::test]
+async fn a_class_of_64_and_its_wall_fit_behind_one_address() {
+    let echo = echo_on("127.0.0.1:0").await;
+    let node = echo.address.to_string();
+    let site = serve(|dir, settings| {
+        settings.routes_file = Some(dir.join("routes.json"));
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    let (environment, table) = one_environment(&node, Timestamp::now() + 1.hour());
+    table.write(&site.dir.path().join("routes.json")).expect("it can be written");
+    // Three for each wallet, two for each node on the wall, and one with which the wall waits for blocks.
+    let mut open = vec![];
+    for n in 0..64 * 3 + 64 * 2 + 1 {
+        match connect_from(&site, &environment, "192.0.2.1").await {
+            Ok(socket) => open.push(socket),
+            Err(status) => panic!("socket {n} is refused: {status}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn sockets_to_the_node_and_to_environments_have_places_of_their_own() {
     let echo = echo_on("127.0.0.1:0").await;
     let node = echo.address.to_string();

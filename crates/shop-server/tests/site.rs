@@ -23,15 +23,36 @@ fn trust_loopback(settings: &mut Settings) {
 #[tokio::test]
 async fn only_the_apps_routes_get_its_page() {
     let site = plain().await;
-    for path in ["/", "/order", "/connect", "/orders/lnplaylive-0819da5d", "/orders/%00%ff", "/order?x=1"] {
+    for path in [
+        "/",
+        "/order",
+        "/connect",
+        "/orders/lnplaylive-0819da5d",
+        "/orders/%00%ff",
+        "/order?x=1",
+        "/orders/a/wall",
+        "/guide",
+        "/guide/class",
+    ] {
         let answer = site.get(path).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, INDEX), "{path}");
         assert_eq!(answer.header("cache-control"), "no-cache", "{path}");
         assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     }
-    for path in
-        ["/order/", "/orders/", "/orders/a/b", "/nothing", "/assets", "/assets/", "/assets/app.js", "/index"]
-    {
+    for path in [
+        "/order/",
+        "/orders/",
+        "/orders/a/b",
+        "/orders//wall",
+        "/orders/a/b/wall",
+        "/guide/",
+        "/guide/a/b",
+        "/nothing",
+        "/assets",
+        "/assets/",
+        "/assets/app.js",
+        "/index",
+    ] {
         assert_eq!(site.get(path).await.status, 404, "{path}");
         // For browsers the app has a page.
         let answer = site.get_with(path, "Accept: text/html,*/*\r\n").await;

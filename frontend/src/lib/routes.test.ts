@@ -10,11 +10,17 @@ describe('routeOf', () => {
     expect(routeOf('/orders/')).toEqual({ page: 'find' });
     expect(routeOf('/connect')).toEqual({ page: 'connect' });
     expect(routeOf(`/orders/${ID}`)).toEqual({ page: 'status', invoiceId: ID });
+    expect(routeOf(`/orders/${ID}/wall`)).toEqual({ page: 'wall', invoiceId: ID });
+    expect(routeOf('/guide')).toEqual({ page: 'guide', plan: null });
+    expect(routeOf('/guide/class')).toEqual({ page: 'guide', plan: 'class' });
   });
 
-  it.each(['/nowhere', '/order/x', '/connect/x', '/index.html', '//order/x'])('has no page at %s', (path) => {
-    expect(routeOf(path)).toEqual({ page: 'nowhere' });
-  });
+  it.each(['/nowhere', '/order/x', '/connect/x', '/guide/x', '/guide/class/x', '/index.html', '//order/x'])(
+    'has no page at %s',
+    (path) => {
+      expect(routeOf(path)).toEqual({ page: 'nowhere' });
+    },
+  );
 
   it.each(['/orders/x', '/orders/%E0%A4', '/orders/../etc', `/orders/${ID}/more`, '/orders/<script>'])(
     'takes %s for an order that does not exist',
@@ -27,7 +33,8 @@ describe('routeOf', () => {
 });
 
 it('keeps the id out of titles', () => {
-  expect(titleOf(routeOf(`/orders/${ID}`))).not.toContain(ID.slice(11, 19));
+  for (const path of [`/orders/${ID}`, `/orders/${ID}/wall`])
+    expect(titleOf(routeOf(path))).not.toContain(ID.slice(11, 19));
 });
 
 it.each([

@@ -1,11 +1,19 @@
 /** The pages of the app and their paths. */
 
+/** The lesson plans, by their names in URLs. */
+export const PLAN_IDS = ['meetup', 'class', 'game'] as const;
+
+/** A lesson plan. */
+export type PlanId = (typeof PLAN_IDS)[number];
+
 /** A page of the app. */
 export type Route =
   | { readonly page: 'landing' }
   | { readonly page: 'order' }
   | { readonly page: 'find' }
   | { readonly page: 'status'; readonly invoiceId: string }
+  | { readonly page: 'wall'; readonly invoiceId: string }
+  | { readonly page: 'guide'; readonly plan: PlanId | null }
   | { readonly page: 'connect' }
   | { readonly page: 'nowhere' };
 
@@ -20,11 +28,16 @@ export function isInvoiceId(value: string): boolean {
 /** The page for a path. */
 export function routeOf(path: string): Route {
   const parts = path.split('/').filter((part) => part !== '');
-  const [first, second] = parts;
+  const [first, second, third] = parts;
   if (parts.length === 0) return { page: 'landing' };
   if (parts.length === 1 && first === 'order') return { page: 'order' };
   if (parts.length === 1 && first === 'orders') return { page: 'find' };
   if (parts.length === 1 && first === 'connect') return { page: 'connect' };
+  if (parts.length === 1 && first === 'guide') return { page: 'guide', plan: null };
+  const plan = PLAN_IDS.find((id) => id === second);
+  if (parts.length === 2 && first === 'guide' && plan !== undefined) return { page: 'guide', plan };
+  if (parts.length === 3 && first === 'orders' && third === 'wall')
+    return { page: 'wall', invoiceId: second ?? '' };
   // For an invalid id the page says that there is no such order.
   if (first === 'orders') return { page: 'status', invoiceId: parts.length === 2 ? (second ?? '') : '' };
   return { page: 'nowhere' };
@@ -47,6 +60,10 @@ export function titleOf(route: Route): string {
       return 'Find my order · lnplay.live';
     case 'status':
       return 'Your network · lnplay.live';
+    case 'wall':
+      return 'The wall · lnplay.live';
+    case 'guide':
+      return 'Lesson plans · lnplay.live';
     case 'connect':
       return 'Your node · lnplay.live';
     case 'nowhere':

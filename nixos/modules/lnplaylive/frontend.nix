@@ -55,9 +55,9 @@ in
           per_network = 32;
         };
         environment_sockets = lib.mapAttrs (_: lib.mkDefault) {
-          total = 4096;
-          per_client = 256;
-          per_network = 512;
+          total = 6144;
+          per_client = 384;
+          per_network = 768;
         };
         card_requests = lib.mapAttrs (_: lib.mkDefault) {
           total = 16;

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::params::{Params, RpcError, RpcResult, parse_msat};
-use super::store::{Change, Channel, ChannelState, Payment, PaymentStatus, Store};
+use super::store::{Change, Channel, ChannelMove, ChannelState, Payment, PaymentStatus, Store};
 use super::wallet::Outputs;
-use super::{Node, invoices, now, peers, wallet};
+use super::{Node, indexes, invoices, now, peers, wallet};
 
 pub(super) const FUND_PARAMS: &[&str] = &[
     "id!",
@@ -542,6 +542,7 @@ async fn send(node: &Arc<Node>, text: &str, amount: Option<u64>, form: Form) -> 
             created_at: now(),
             completed_at: None,
             index: counters.payments,
+            updated_index: None,
         };
         let changes =
             vec![Change::Counters(counters), Change::Channel(channel), Change::Payment(payment.clone())];
@@ -602,8 +603,23 @@ fn conclude(node: &Node, payment: Payment, preimage: Option<String>) -> Payment 
         channel.our_msat += payment.amount_msat;
         changes.push(Change::Channel(channel));
     }
-    let payment = Payment { status, preimage, completed_at: Some(now()), ..payment };
+    let mut counters = store.counters;
+    counters.payments_updated += 1;
+    let updated_index = Some(counters.payments_updated);
+    let payment = Payment { status, preimage, completed_at: Some(now()), updated_index, ..payment };
     changes.push(Change::Payment(payment.clone()));
+    if status == PaymentStatus::Complete {
+        counters.moves += 1;
+        changes.push(Change::Move(ChannelMove {
+            index: counters.moves,
+            channel_id: payment.channel_id.clone(),
+            credit_msat: 0,
+            debit_msat: payment.amount_msat,
+            hash: payment.hash.clone(),
+            at: now(),
+        }));
+    }
+    changes.push(Change::Counters(counters));
     node.commit(&mut store, changes);
     payment
 }
@@ -627,11 +643,7 @@ pub(super) fn resume(node: &Arc<Node>, peer: PublicKey) {
 pub(super) fn list_pays(node: &Node, params: &Params) -> RpcResult {
     let (bolt11, hash) = (params.token("bolt11"), params.hash("payment_hash")?);
     let status = params.token("status");
-    let name = |status| match status {
-        PaymentStatus::Pending => "pending",
-        PaymentStatus::Complete => "complete",
-        PaymentStatus::Failed => "failed",
-    };
+    let name = indexes::status_name;
     let store = node.store();
     let mut wanted: Vec<&Payment> = store
         .payments

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, RpcError, RpcResult};
 use super::runes::Rune;
-use super::store::{Change, Invoice, InvoiceStatus, Receipt, Store};
+use super::store::{Change, ChannelMove, Invoice, InvoiceStatus, Receipt, Store};
 use super::{Node, now};
 
 pub(super) const CREATE_PARAMS: &[&str] = &[
@@ -385,7 +385,20 @@ pub(super) fn receive(
     invoice.receipt =
         Some(Receipt { pay_index: counters.pay_index, received_msat: amount_msat, paid_at: now(), payer });
     let (label, preimage) = (invoice.label.clone(), invoice.preimage.clone());
-    node.commit(&mut store, vec![Change::Counters(counters), Change::Invoice(invoice), settled]);
+    let mut changes = vec![Change::Invoice(invoice)];
+    if let Change::Channel(channel) = &settled {
+        counters.moves += 1;
+        changes.push(Change::Move(ChannelMove {
+            index: counters.moves,
+            channel_id: channel.id.clone(),
+            credit_msat: amount_msat,
+            debit_msat: 0,
+            hash: payment_hash.to_owned(),
+            at: now(),
+        }));
+    }
+    changes.extend([settled, Change::Counters(counters)]);
+    node.commit(&mut store, changes);
     drop(store);
     node.log.info(&format!("Resolved invoice '{label}' with amount {amount_msat}msat in 1 htlcs"));
     node.plugins

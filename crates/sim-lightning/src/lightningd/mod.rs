@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `options`, `log` | command line, configuration files, log lines |
 //! | `rpc`, `params` | JSON-RPC over the unix socket |
-//! | `invoices`, `datastore`, `rune_rules`, `wallet`, `channels` | the methods themselves |
+//! | `invoices`, `datastore`, `rune_rules`, `wallet`, `channels`, `indexes` | the methods themselves |
 //! | `plugins` | the plugin protocol over stdio |
 //! | `peers` | BOLT 8 over TCP and WebSocket, commando, and the messages that simulated nodes send each other |
 //! | `store` | the state that survives a kill |
@@ -12,6 +12,7 @@
 mod bitcoin_rpc;
 mod channels;
 mod datastore;
+mod indexes;
 mod invoices;
 mod log;
 mod options;
@@ -129,6 +130,8 @@ struct Node {
     bindings: Mutex<peers::Bindings>,
     /// Counts changes of invoices, for waiting calls.
     invoice_news: watch::Sender<u64>,
+    /// Counts changes of the store, for waiting calls.
+    changes: watch::Sender<u64>,
     ending: watch::Sender<ExitReason>,
 }
 
@@ -143,6 +146,7 @@ impl Node {
             self.log.broken(&format!("FATAL: writing the journal: {error}"));
             std::process::abort();
         }
+        self.changes.send_modify(|count| *count += 1);
     }
 
     fn end(&self, ending: ExitReason) {
@@ -268,6 +272,7 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         peers: peers::Peers::default(),
         bindings: Mutex::default(),
         invoice_news: watch::Sender::new(0),
+        changes: watch::Sender::new(0),
         ending: watch::Sender::new(ExitReason::Running),
         dir,
         options,

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use super::options::Refused;
 use super::params::{Params, RpcError, RpcResult};
-use super::{ExitReason, Node, channels, datastore, info, invoices, peers, rune_rules, set_mode, wallet};
+use super::{
+    ExitReason, Node, channels, datastore, indexes, info, invoices, peers, rune_rules, set_mode, wallet,
+};
 
 /// A request larger than this ends the connection.
 const MAX_REQUEST: usize = 64 << 20;
@@ -40,14 +42,19 @@ const METHODS: &[(&str, &str)] = &[
         "amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]",
     ),
     ("listchannels", "[short_channel_id] [source] [destination]"),
+    ("listchainmoves", "[index] [start] [limit]"),
+    ("listchannelmoves", "[index] [start] [limit]"),
     ("listconfigs", "[config]"),
     ("listdatastore", "[key]"),
+    ("listforwards", "[status] [in_channel] [out_channel] [index] [start] [limit]"),
     ("listfunds", "[spent]"),
+    ("listhtlcs", "[id] [index] [start] [limit]"),
     ("listinvoices", "[label] [invstring] [payment_hash] [offer_id] [index] [start] [limit]"),
     ("listnodes", "[id]"),
     ("listpays", "[bolt11] [payment_hash] [status] [index] [start] [limit]"),
     ("listpeerchannels", "[id] [short_channel_id] [channel_id]"),
     ("listpeers", "[id] [level]"),
+    ("listsendpays", "[bolt11] [payment_hash] [status] [index] [start] [limit]"),
     ("multifundchannel", "destinations [feerate] [minconf] [utxos] [minchannels] [commitment_feerate]"),
     ("newaddr", "[addresstype]"),
     ("notifications", "enable"),
@@ -59,6 +66,7 @@ const METHODS: &[(&str, &str)] = &[
     ("plugin", "subcommand=start|stop|startdir|rescan|list"),
     ("showrunes", "[rune]"),
     ("stop", ""),
+    ("wait", "subsystem indexname nextvalue"),
     ("waitanyinvoice", "[lastpay_index] [timeout]"),
     ("waitblockheight", "blockheight [timeout]"),
     ("waitinvoice", "label"),
@@ -241,8 +249,12 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         "listchannels" => {
             channels::list_gossip(node, &parse(&["short_channel_id", "source", "destination"])?)
         }
+        "listchainmoves" => indexes::list_nothing(&parse(indexes::PAGE_PARAMS)?, "chainmoves"),
+        "listchannelmoves" => indexes::list_channel_moves(node, &parse(indexes::PAGE_PARAMS)?),
         "listconfigs" => parse(&["config"]).map(|_| json!({"configs": {}})),
         "listdatastore" => datastore::list(node, &parse(&["key"])?),
+        "listforwards" => indexes::list_nothing(&parse(indexes::FORWARD_PARAMS)?, "forwards"),
+        "listhtlcs" => indexes::list_nothing(&parse(indexes::HTLC_PARAMS)?, "htlcs"),
         "listfunds" => wallet::list_funds(node, &parse(&["spent"])?).await,
         "listinvoices" => invoices::list(node, &parse(invoices::LIST_PARAMS)?),
         "listnodes" => peers::list_nodes(node, &parse(&["id"])?),
@@ -252,6 +264,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
         ),
         "listpeerchannels" => channels::list(node, &parse(&["id", "short_channel_id", "channel_id"])?),
         "listpeers" => peers::list(node, &parse(&["id", "level"])?),
+        "listsendpays" => indexes::list_sendpays(node, &parse(indexes::SENDPAY_PARAMS)?),
         "multifundchannel" => channels::fund_many(node, &parse(channels::FUND_MANY_PARAMS)?).await,
         "newaddr" => wallet::new_address(node, &parse(&["addresstype"])?),
         "pay" => channels::pay(node, &parse(channels::PAY_PARAMS)?).await,
@@ -263,6 +276,7 @@ async fn call(node: &Arc<Node>, method: &str, given: &Value) -> RpcResult {
             node.end(ExitReason::Asked);
             Ok(json!({"result": "Shutdown complete"}))
         }
+        "wait" => indexes::wait(node, &parse(&["subsystem!", "indexname!", "nextvalue!"])?).await,
         "waitanyinvoice" => invoices::wait_any(node, &parse(&["lastpay_index", "timeout"])?).await,
         "waitblockheight" => wallet::wait_for_height(node, &parse(&["blockheight!", "timeout"])?).await,
         "waitinvoice" => invoices::wait_one(node, &parse(&["label!"])?).await,

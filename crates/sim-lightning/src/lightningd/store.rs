@@ -113,6 +113,19 @@ pub(super) struct Payment {
     pub(super) created_at: u64,
     pub(super) completed_at: Option<u64>,
     pub(super) index: u64,
+    #[serde(default)]
+    pub(super) updated_index: Option<u64>,
+}
+
+/// Coins that moved in a channel when a payment was settled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ChannelMove {
+    pub(super) index: u64,
+    pub(super) channel_id: String,
+    pub(super) credit_msat: u64,
+    pub(super) debit_msat: u64,
+    pub(super) hash: String,
+    pub(super) at: u64,
 }
 
 /// Counters that only grow.
@@ -124,6 +137,10 @@ pub(super) struct Counters {
     pub(super) pay_index: u64,
     pub(super) next_rune: u64,
     pub(super) payments: u64,
+    #[serde(default)]
+    pub(super) payments_updated: u64,
+    #[serde(default)]
+    pub(super) moves: u64,
     /// Number of wallet keys in use.
     pub(super) keys: u32,
 }
@@ -142,6 +159,7 @@ pub(super) enum Change {
     Channel(Channel),
     ChannelGone(String),
     Payment(Payment),
+    Move(ChannelMove),
     /// The last known address of a peer, `HOST:PORT`.
     Peer(PublicKey, String),
     /// An output of ours that a transaction of ours spends.
@@ -164,6 +182,7 @@ pub(super) struct Store {
     pub(super) blacklist: Vec<(u64, u64)>,
     pub(super) channels: BTreeMap<String, Channel>,
     pub(super) payments: BTreeMap<String, Payment>,
+    pub(super) moves: BTreeMap<u64, ChannelMove>,
     pub(super) peers: BTreeMap<PublicKey, String>,
     pub(super) spent: BTreeSet<OutPoint>,
     /// Change outputs that were unconfirmed when they were created.
@@ -188,6 +207,7 @@ impl Store {
             blacklist: Vec::new(),
             channels: BTreeMap::new(),
             payments: BTreeMap::new(),
+            moves: BTreeMap::new(),
             peers: BTreeMap::new(),
             spent: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -300,6 +320,9 @@ impl Store {
             Change::Payment(payment) => {
                 self.payments.insert(payment.hash.clone(), payment);
             }
+            Change::Move(made) => {
+                self.moves.insert(made.index, made);
+            }
             Change::Peer(id, address) => {
                 self.peers.insert(id, address);
             }
@@ -320,6 +343,7 @@ impl Store {
         all.extend(self.runes.iter().map(|(id, record)| Change::Rune(*id, record.clone())));
         all.extend(self.channels.values().cloned().map(Change::Channel));
         all.extend(self.payments.values().cloned().map(Change::Payment));
+        all.extend(self.moves.values().cloned().map(Change::Move));
         all.extend(self.peers.iter().map(|(id, address)| Change::Peer(*id, address.clone())));
         all.extend(self.spent.iter().map(|outpoint| Change::Spent(*outpoint)));
         all.extend(self.pending.iter().map(|(outpoint, out)| Change::Pending(*outpoint, out.clone())));
