@@ -411,7 +411,7 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
     let (slot, place) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            let _ = timeout(REFUSED_BODY_TIMEOUT, discard(request.into_body())).await;
+            drop(timeout(REFUSED_BODY_TIMEOUT, discard(request.into_body())).await);
             return refused(refusal);
         }
     };

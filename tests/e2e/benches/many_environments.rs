@@ -58,7 +58,8 @@ async fn main() {
     }
     let before = shops.each_ref().map(Counter::processor);
     sleep(WINDOW).await;
-    let idle: Vec<_> = shops.iter().zip(before).map(|(shop, before)| shop.processor() - before).collect();
+    let idle: Vec<_> =
+        shops.iter().zip(before).map(|(shop, before)| shop.processor().saturating_sub(before)).collect();
 
     println!(
         "{flavor} daemons; {FEW} and {MANY} environments that run; {ROUNDS} calls, {PASSES} passes and starts"

@@ -325,15 +325,15 @@ async fn nobody_to_connect_to(mut bench: Bench) {
 /// What a page that follows payments asks for, from both ends of a payment.
 async fn payments_by_index(mut bench: Bench) {
     bench.bitcoind.call("generatetoaddress", json!([101, ADDRESS])).await;
-    let (payer, payee) = (bench.node(&[]).await, bench.node(&[]).await);
-    for node in [&payer, &payee] {
+    let (payer, recipient) = (bench.node(&[]).await, bench.node(&[]).await);
+    for node in [&payer, &recipient] {
         node.call("waitblockheight", json!([102, 30])).await;
     }
     let address = payer.call("newaddr", json!(["bech32"])).await["bech32"].clone();
     fund(&bench.bitcoind, json!([{address.as_str().expect("text"): 0.05}])).await;
     payer.call("waitblockheight", json!([103, 30])).await;
-    let payee_id = payee.id().await;
-    payer.call("connect", json!([format!("{payee_id}@127.0.0.1:{}", payee.port)])).await;
+    let payee_id = recipient.id().await;
+    payer.call("connect", json!([format!("{payee_id}@127.0.0.1:{}", recipient.port)])).await;
     payer.call("fundchannel", json!([payee_id, 1_000_000])).await;
     bench.bitcoind.call("generatetoaddress", json!([6, ADDRESS])).await;
     eventually("the channel", async || (state(&payer).await == "CHANNELD_NORMAL").then_some(())).await;
@@ -354,13 +354,13 @@ async fn payments_by_index(mut bench: Bench) {
     assert_eq!(payer.refused("wait", wait("sendpays", "drunk", 0)).await["code"], -32602);
     assert_eq!(payer.refused("listsendpays", json!({"start": 1})).await["code"], -32602);
 
-    let invoice = payee.call("invoice", json!([21_000_000, "tea", "d"])).await;
+    let invoice = recipient.call("invoice", json!([21_000_000, "tea", "d"])).await;
     let pay = async { payer.call("xpay", json!([invoice["bolt11"]])).await };
     let waiting = async {
         tokio::join!(
             payer.call("wait", wait("sendpays", "updated", 1)),
             payer.call("wait", wait("channelmoves", "created", 1)),
-            payee.call("wait", wait("channelmoves", "created", 1)),
+            recipient.call("wait", wait("channelmoves", "created", 1)),
         )
     };
     let (_, (sent, left, came)) = tokio::join!(pay, waiting);
@@ -371,7 +371,7 @@ async fn payments_by_index(mut bench: Bench) {
         (&json!("complete"), &json!(payee_id), &json!(21_000_000), &json!(1))
     );
     assert_eq!(rows[0]["payment_hash"], invoice["payment_hash"]);
-    for (node, credit, debit) in [(&payer, 0, 21_000_000), (&payee, 21_000_000, 0)] {
+    for (node, credit, debit) in [(&payer, 0, 21_000_000), (&recipient, 21_000_000, 0)] {
         let rows =
             node.call("listchannelmoves", json!({"index": "created", "start": 1})).await["channelmoves"]
                 .clone();
