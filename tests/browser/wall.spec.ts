@@ -89,6 +89,7 @@ test.describe("on the wall", () => {
   });
 
   test("a payment to a neighbour shows", async ({ page, context, stage }) => {
+    test.setTimeout(360_000);
     const [first = "", second = ""] = await room(page, stage);
     await wall(page);
     const alice = await Attendee.open(context, first);
@@ -97,6 +98,15 @@ test.describe("on the wall", () => {
     await touch(alice.pay);
     await expect(alice.paid).toContainText("12,000 sat to Bruno");
     await expect(event(page, "paid").first()).toContainText("Alice paid Bruno 12,000 sat", { timeout: SOON });
+    if (stage.lightning !== "real") return;
+
+    // A connection that waits is given up after a while, since lightningd does not read its pings, and made again at once.
+    await page.waitForEvent("websocket", { timeout: 80_000 });
+    await page.waitForEvent("websocket", { timeout: 80_000 });
+    await alice.read(await bruno.invoice(13_000, "Much later"));
+    await touch(alice.pay);
+    await expect(alice.paid).toContainText("13,000 sat to Bruno");
+    await expect(event(page, "paid").first()).toContainText("Alice paid Bruno 13,000 sat", { timeout: SOON });
   });
 });
 

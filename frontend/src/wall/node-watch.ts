@@ -6,7 +6,7 @@
  */
 import { isRefusedKey } from '../lib/errors';
 import { Link } from '../lib/node/link';
-import type { Dial, LinkState, NodeAddress } from '../lib/node/node';
+import { LinkError, type Dial, type LinkState, type NodeAddress } from '../lib/node/node';
 import { sleep } from '../lib/node/shop';
 import { numberOr, object } from '../lib/shape';
 import { readChannels } from '../wallet/data/channels';
@@ -199,7 +199,8 @@ export class NodeWatch {
         next = last + 1;
       } catch (error) {
         if (signal.aborted || isUnknownMethod(error)) return;
-        await sleep(PAUSE, signal);
+        // A connection that was lost is made again by itself; what happened meanwhile is told at once then.
+        if (!(error instanceof LinkError)) await sleep(PAUSE, signal);
       }
     }
   }

@@ -45,6 +45,14 @@ export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session>
     node.connectionStatus$.subscribe((status) => {
       if (status === 'disconnected') resolve();
     });
+    // The library closes a socket whose ping is not answered, as that of a connection with a call that waits: lightningd
+    // reads its pings only later. The browser then waits a minute for the other end to close as well, and drops what comes.
+    const { socket } = node;
+    if (!(socket instanceof WebSocket)) return;
+    socket.close = (...how) => {
+      WebSocket.prototype.close.apply(socket, how);
+      resolve();
+    };
   });
   return {
     ended,
