@@ -33,6 +33,9 @@ const NEWEST_HTLCS = 60;
 /** Milliseconds before a call that failed is made again. */
 const PAUSE = 2000;
 
+/** A connection on which nothing has come for so long is replaced: it may be dead. Milliseconds. */
+const SILENCE = 240_000;
+
 /** What the room hears from a node. */
 export interface Listener {
   /** The connection, and whether the node accepts the card. */
@@ -165,7 +168,7 @@ export class NodeWatch {
       const settled = readForwards(rows).filter((row) => row.status === 'settled');
       // The connection may have come back meanwhile, and begun with the same.
       if (this.#waits !== null) return;
-      this.#waits = new Link(this.#address, this.#dial);
+      this.#waits = new Link({ ...this.#address, isPatient: true }, this.#dial);
       this.#lastMove = moves;
       this.#on.onRouted({
         count: settled.length,
@@ -190,7 +193,7 @@ export class NodeWatch {
     let next = 0;
     while (!signal.aborted) {
       try {
-        const answer = await waits.call('wait', { ...index, nextvalue: next }, { signal, limit: Infinity });
+        const answer = await waits.call('wait', { ...index, nextvalue: next }, { signal, limit: SILENCE });
         const last = numberOr(object(answer, 'wait'), 'updated', 0);
         if (next > 0 && last >= next) {
           const rows = await waits.call('listsendpays', { index: 'updated', start: next }, { signal });
