@@ -89,6 +89,7 @@ test.describe("on the wall", () => {
   });
 
   test("a payment to a neighbour shows", async ({ page, context, stage }) => {
+    test.setTimeout(360_000);
     const [first = "", second = ""] = await room(page, stage);
     await wall(page);
     const alice = await Attendee.open(context, first);
@@ -97,6 +98,15 @@ test.describe("on the wall", () => {
     await touch(alice.pay);
     await expect(alice.paid).toContainText("12,000 sat to Bruno");
     await expect(event(page, "paid").first()).toContainText("Alice paid Bruno 12,000 sat", { timeout: SOON });
+    if (stage.lightning !== "real") return;
+
+    // For longer than a connection on which a call waits would live if it were given up with its unanswered ping.
+    const before = Number(await height(page).getAttribute("data-height"));
+    await expect.poll(async () => Number(await height(page).getAttribute("data-height")), { timeout: 150_000 }).toBeGreaterThan(before + 10);
+    await alice.read(await bruno.invoice(13_000, "Much later"));
+    await touch(alice.pay);
+    await expect(alice.paid).toContainText("13,000 sat to Bruno");
+    await expect(event(page, "paid").first()).toContainText("Alice paid Bruno 13,000 sat", { timeout: SOON });
   });
 });
 

@@ -324,7 +324,8 @@ async fn a_class_of_64_and_its_wall_fit_behind_one_address() {
     table.write(&site.dir.path().join("routes.json")).expect("it can be written");
     // Three for each wallet, two for each node on the wall, and one with which the wall waits for blocks.
     let mut open = vec![];
-    for n in 0..=64 * 3 + 64 * 2 {
+    let sockets = 64 * 3 + 64 * 2 + 1;
+    for n in 0..sockets {
         match connect_from(&site, &environment, "192.0.2.1").await {
             Ok(socket) => open.push(socket),
             Err(status) => panic!("socket {n} is refused: {status}"),

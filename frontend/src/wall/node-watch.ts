@@ -6,7 +6,7 @@
  */
 import { isRefusedKey } from '../lib/errors';
 import { Link } from '../lib/node/link';
-import type { Dial, LinkState, NodeAddress } from '../lib/node/node';
+import { LinkError, type Dial, type LinkState, type NodeAddress } from '../lib/node/node';
 import { sleep } from '../lib/node/shop';
 import { numberOr, object } from '../lib/shape';
 import { readChannels } from '../wallet/data/channels';
@@ -32,6 +32,9 @@ const NEWEST_HTLCS = 60;
 
 /** Milliseconds before a call that failed is made again. */
 const PAUSE = 2000;
+
+/** A connection on which nothing has come for so long is replaced: it may be dead. Milliseconds. */
+const SILENCE = 240_000;
 
 /** What the room hears from a node. */
 export interface Listener {
@@ -165,7 +168,7 @@ export class NodeWatch {
       const settled = readForwards(rows).filter((row) => row.status === 'settled');
       // The connection may have come back meanwhile, and begun with the same.
       if (this.#waits !== null) return;
-      this.#waits = new Link(this.#address, this.#dial);
+      this.#waits = new Link({ ...this.#address, isPatient: true }, this.#dial);
       this.#lastMove = moves;
       this.#on.onRouted({
         count: settled.length,
@@ -190,7 +193,7 @@ export class NodeWatch {
     let next = 0;
     while (!signal.aborted) {
       try {
-        const answer = await waits.call('wait', { ...index, nextvalue: next }, { signal, limit: Infinity });
+        const answer = await waits.call('wait', { ...index, nextvalue: next }, { signal, limit: SILENCE });
         const last = numberOr(object(answer, 'wait'), 'updated', 0);
         if (next > 0 && last >= next) {
           const rows = await waits.call('listsendpays', { index: 'updated', start: next }, { signal });
@@ -199,7 +202,8 @@ export class NodeWatch {
         next = last + 1;
       } catch (error) {
         if (signal.aborted || isUnknownMethod(error)) return;
-        await sleep(PAUSE, signal);
+        // A connection that was lost is made again by itself; what happened meanwhile is told at once then.
+        if (!(error instanceof LinkError)) await sleep(PAUSE, signal);
       }
     }
   }

@@ -51,6 +51,10 @@ class Nodes {
 
   leave(nodeId: string): void {
     this.away.add(nodeId);
+    this.cut(nodeId);
+  }
+
+  cut(nodeId: string): void {
     for (const cut of this.#sessions.get(nodeId) ?? []) cut();
   }
 
@@ -106,6 +110,8 @@ class Nodes {
         // Bruno's forwards are from before the wall was opened.
         const last = params['subsystem'] === 'forwards' && nodeId === BRUNO ? 3 : 0;
         if (params['nextvalue'] === 0) return Promise.resolve({ [indexname]: last });
+        if (nodeId === ALICE && this.#ended >= Number(params['nextvalue']))
+          return Promise.resolve({ [indexname]: this.#ended });
         return new Promise((resolve) => {
           this.#waits.set(nodeId, (index) => {
             resolve({ [indexname]: index });
@@ -207,6 +213,13 @@ it('goes on without a node that is away, and with it when it is back', async () 
   nodes.away.clear();
   await vi.advanceTimersByTimeAsync(40_000);
   expect(told()[0]).toBe('Carol is back');
+});
+
+it('tells a payment that ended while the connection was made again', async () => {
+  nodes.cut(ALICE);
+  nodes.end(1);
+  await vi.advanceTimersByTimeAsync(3000);
+  expect(told()[0]).toBe('Alice paid Carol 21,000 sat through Bruno, fee 0.211 sat');
 });
 
 it('goes on waiting for blocks when the node that was asked is away', async () => {

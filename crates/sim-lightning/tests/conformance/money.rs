@@ -325,19 +325,19 @@ async fn nobody_to_connect_to(mut bench: Bench) {
 /// What a page that follows payments asks for, from both ends of a payment.
 async fn payments_by_index(mut bench: Bench) {
     bench.bitcoind.call("generatetoaddress", json!([101, ADDRESS])).await;
-    let (payer, recipient) = (bench.node(&[]).await, bench.node(&[]).await);
-    for node in [&payer, &recipient] {
+    let (buyer, shop) = (bench.node(&[]).await, bench.node(&[]).await);
+    for node in [&buyer, &shop] {
         node.call("waitblockheight", json!([102, 30])).await;
     }
-    let address = payer.call("newaddr", json!(["bech32"])).await["bech32"].clone();
+    let address = buyer.call("newaddr", json!(["bech32"])).await["bech32"].clone();
     fund(&bench.bitcoind, json!([{address.as_str().expect("text"): 0.05}])).await;
-    payer.call("waitblockheight", json!([103, 30])).await;
-    let payee_id = recipient.id().await;
-    payer.call("connect", json!([format!("{payee_id}@127.0.0.1:{}", recipient.port)])).await;
-    payer.call("fundchannel", json!([payee_id, 1_000_000])).await;
+    buyer.call("waitblockheight", json!([103, 30])).await;
+    let shop_id = shop.id().await;
+    buyer.call("connect", json!([format!("{shop_id}@127.0.0.1:{}", shop.port)])).await;
+    buyer.call("fundchannel", json!([shop_id, 1_000_000])).await;
     bench.bitcoind.call("generatetoaddress", json!([6, ADDRESS])).await;
-    eventually("the channel", async || (state(&payer).await == "CHANNELD_NORMAL").then_some(())).await;
-    let channel = payer.call("listpeerchannels", json!({})).await["channels"][0]["channel_id"].clone();
+    eventually("the channel", async || (state(&buyer).await == "CHANNELD_NORMAL").then_some(())).await;
+    let channel = buyer.call("listpeerchannels", json!({})).await["channels"][0]["channel_id"].clone();
 
     let wait = |subsystem: &str, index: &str, next: u64| json!({"subsystem": subsystem, "indexname": index, "nextvalue": next});
     for (subsystem, index) in [
@@ -347,31 +347,31 @@ async fn payments_by_index(mut bench: Bench) {
         ("forwards", "created"),
         ("htlcs", "created"),
     ] {
-        let now = payer.call("wait", wait(subsystem, index, 0)).await;
+        let now = buyer.call("wait", wait(subsystem, index, 0)).await;
         assert_eq!((&now["subsystem"], &now[index]), (&json!(subsystem), &json!(0)), "{subsystem} {index}");
     }
-    assert_eq!(payer.refused("wait", wait("tea", "created", 0)).await["code"], -32602);
-    assert_eq!(payer.refused("wait", wait("sendpays", "drunk", 0)).await["code"], -32602);
-    assert_eq!(payer.refused("listsendpays", json!({"start": 1})).await["code"], -32602);
+    assert_eq!(buyer.refused("wait", wait("tea", "created", 0)).await["code"], -32602);
+    assert_eq!(buyer.refused("wait", wait("sendpays", "drunk", 0)).await["code"], -32602);
+    assert_eq!(buyer.refused("listsendpays", json!({"start": 1})).await["code"], -32602);
 
-    let invoice = recipient.call("invoice", json!([21_000_000, "tea", "d"])).await;
-    let pay = async { payer.call("xpay", json!([invoice["bolt11"]])).await };
+    let invoice = shop.call("invoice", json!([21_000_000, "tea", "d"])).await;
+    let pay = async { buyer.call("xpay", json!([invoice["bolt11"]])).await };
     let waiting = async {
         tokio::join!(
-            payer.call("wait", wait("sendpays", "updated", 1)),
-            payer.call("wait", wait("channelmoves", "created", 1)),
-            recipient.call("wait", wait("channelmoves", "created", 1)),
+            buyer.call("wait", wait("sendpays", "updated", 1)),
+            buyer.call("wait", wait("channelmoves", "created", 1)),
+            shop.call("wait", wait("channelmoves", "created", 1)),
         )
     };
     let (_, (sent, left, came)) = tokio::join!(pay, waiting);
     assert_eq!((&sent["updated"], &left["created"], &came["created"]), (&json!(1), &json!(1), &json!(1)));
-    let rows = payer.call("listsendpays", json!({"index": "updated", "start": 1})).await["payments"].clone();
+    let rows = buyer.call("listsendpays", json!({"index": "updated", "start": 1})).await["payments"].clone();
     assert_eq!(
         (&rows[0]["status"], &rows[0]["destination"], &rows[0]["amount_msat"], &rows[0]["updated_index"]),
-        (&json!("complete"), &json!(payee_id), &json!(21_000_000), &json!(1))
+        (&json!("complete"), &json!(shop_id), &json!(21_000_000), &json!(1))
     );
     assert_eq!(rows[0]["payment_hash"], invoice["payment_hash"]);
-    for (node, credit, debit) in [(&payer, 0, 21_000_000), (&recipient, 21_000_000, 0)] {
+    for (node, credit, debit) in [(&buyer, 0, 21_000_000), (&shop, 21_000_000, 0)] {
         let rows =
             node.call("listchannelmoves", json!({"index": "created", "start": 1})).await["channelmoves"]
                 .clone();
@@ -386,10 +386,10 @@ async fn payments_by_index(mut bench: Bench) {
         );
         assert_eq!(rows.as_array().map(Vec::len), Some(1));
     }
-    let later = payer.call("listsendpays", json!({"index": "updated", "start": 2})).await;
+    let later = buyer.call("listsendpays", json!({"index": "updated", "start": 2})).await;
     assert_eq!(later["payments"], json!([]));
     assert_eq!(
-        payer.call("listforwards", json!({"index": "created", "start": 1})).await["forwards"],
+        buyer.call("listforwards", json!({"index": "created", "start": 1})).await["forwards"],
         json!([])
     );
 }

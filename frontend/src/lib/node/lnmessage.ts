@@ -17,7 +17,7 @@ function asRpcError(error: unknown): Error {
 }
 
 /** Connects. The library has no time-outs, and reconnects with stale keys, so both are handled outside of it. */
-export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session> {
+export async function dial({ nodeId, url, rune, isPatient = false }: NodeAddress): Promise<Session> {
   const node = new LnMessage({ remoteNodePublicKey: nodeId, ip: 'localhost', port: 443 });
   // The library supports only host and port, but a node behind the gateway has a path.
   node.wsUrl = url;
@@ -41,21 +41,35 @@ export async function dial({ nodeId, url, rune }: NodeAddress): Promise<Session>
     throw new LinkError(opened && !expired ? 'stranger' : 'unreachable');
   }
 
+  let [waiting, isEnding] = [0, false];
   const ended = new Promise<void>((resolve) => {
     node.connectionStatus$.subscribe((status) => {
       if (status === 'disconnected') resolve();
     });
+    // The library closes a socket whose ping is not answered in time. lightningd reads nothing from a connection with a call
+    // that waits, pings neither. The browser, in turn, waits a minute for the other end to close as well, and drops what comes.
+    const { socket } = node;
+    if (!(socket instanceof WebSocket)) return;
+    socket.close = (...how) => {
+      if (isPatient && waiting > 0 && !isEnding) return;
+      WebSocket.prototype.close.apply(socket, how);
+      resolve();
+    };
   });
   return {
     ended,
     call: async (method: string, params: Params) => {
+      waiting += 1;
       try {
         return await node.commando({ method, params, rune });
       } catch (error) {
         throw asRpcError(error);
+      } finally {
+        waiting -= 1;
       }
     },
     end: () => {
+      isEnding = true;
       node.disconnect();
     },
   };

@@ -7,6 +7,8 @@ export interface NodeAddress {
   /** `ws:` or `wss:`. */
   readonly url: string;
   readonly rune: string;
+  /** Keep a connection on which a call waits, though the node does not answer pings then. Give such calls a time-out. */
+  readonly isPatient?: boolean;
 }
 
 /**

@@ -92,7 +92,11 @@ describe('traceFailure', () => {
   it('follows the HTLCs to the node that stopped the payment, which says why', () => {
     expect(traceFailure(ALICE, FAILED, sources(), LANES).ask).toBe(ALICE);
     expect(traceFailure(ALICE, FAILED, sources(ALICE), LANES).ask).toBe(BRUNO);
-    expect(traceFailure(ALICE, FAILED, sources(ALICE, BRUNO), LANES)).toEqual({
+    const all = sources(ALICE, BRUNO);
+    // Another payment that came through the same channel, and failed for another reason.
+    const other = { inScid: '103x3x0', inHtlcId: 1, outScid: null, reason: 'WIRE_UNKNOWN_NEXT_PEER' };
+    all.refusals.set(BRUNO, [other, ...(all.refusals.get(BRUNO) ?? [])]);
+    expect(traceFailure(ALICE, FAILED, all, LANES)).toEqual({
       steps: [{ from: ALICE, to: BRUNO, channelId: ALICE_BRUNO, msat: 2_000_020_001, depth: 0 }],
       stoppedAt: BRUNO,
       towards: CAROL,

@@ -65,8 +65,7 @@ export function trace(
       for (const channel of out) {
         left.splice(left.indexOf(channel), 1);
         steps.push({ ...channel, depth });
-        // A payment to oneself ends where it began.
-        if (channel.to !== destination) next.add(channel.to);
+        next.add(channel.to);
       }
     }
     frontier = next;

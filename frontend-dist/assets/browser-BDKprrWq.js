@@ -1,0 +1,1 @@
+import{t as e}from"./worker-BY3dLTw4.js";var t=/* @__PURE__ */ e(((e,t)=>{t.exports=function(){throw Error(`ws does not work in the browser. Browser clients must use the native WebSocket object`)}}));export default t();
