@@ -13,7 +13,7 @@ use lnplaylive_core::desk::{MAX_BLOCKS, MAX_SAT, MIN_SAT, fingerprint};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use sim_lightning::commando::{Client, Error};
-use support::{Daemons, Environment, LISTEN_FIRST, answer_of, checks, sat, spec};
+use support::{Daemons, Environment, LIMIT, LISTEN_FIRST, answer_of, checks, sat, spec};
 
 checks!(
     a_new_card_works_and_every_older_one_is_dead,
@@ -51,7 +51,15 @@ fn permits(environment: &Environment, node: u16, rune: &str, method: &str) -> bo
     let id = environment.rpc(node.into(), "getinfo")["id"].clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let client = Client::connect(&environment.websocket(node), text(&id)).await.expect("it listens");
+        let begin = Instant::now();
+        // lightningd answers its RPC a moment before it listens.
+        let client = loop {
+            match Client::connect(&environment.websocket(node), text(&id)).await {
+                Ok(client) => break client,
+                Err(error) => assert!(begin.elapsed() < LIMIT, "it does not listen: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
         match client.call(rune, method, json!({"no-such-parameter": 1})).await {
             Ok(_) => true,
             Err(Error::Rpc { code, .. }) => code != REFUSED,
