@@ -155,6 +155,8 @@ impl Environment {
     pub(crate) fn lnplay(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lnplay"));
         command.args(arguments).env("LNPLAY_DIR", self.path()).env("LNPLAY_ADDRESS", &self.address);
+        // Tests read the log; some builds set this to less.
+        command.env_remove("RUST_LOG");
         command.envs(self.variables.iter().cloned()).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
