@@ -16,7 +16,10 @@ let
       (root + "/crates")
       # Read by tests.
       (root + "/docs/operator.md")
+      (root + "/frontend/src/lib/lnplay.fixture.json")
       (root + "/nixos/images/user-data.example")
+      (root + "/nixos/modules/clightning-backup.sh")
+      (root + "/nixos/modules/lnplaylive/backup-upload.sh")
       (root + "/nixos/modules/lnplaylive/caddy-servers")
       (root + "/nixos/modules/lnplaylive/connections.nft")
       (root + "/rustfmt.toml")
