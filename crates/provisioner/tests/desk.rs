@@ -3,33 +3,15 @@
 mod support;
 
 use lnplaylive_core::desk::{Action, Answer, Did, Refusal};
-use lnplaylive_core::order::{Handover, Placement, Site};
+use lnplaylive_core::order::Handover;
 use provisioner::DeskError;
 use sim_lxd::SshFault;
-use support::{GOOD, World, order, until};
+use support::{GOOD, World, handover, order, until};
 
 /// An `lnplay` that keeps the action that it reads, and runs what is in a file.
 fn with_desk() -> String {
     let desk = r#"if [ "$1" = desk ]; then cat >"$HOME/asked"; exec sh "$HOME/desk"; fi"#;
     GOOD.replacen('\n', &format!("\n{desk}\n"), 1)
-}
-
-fn handover(placement: Placement) -> Handover {
-    Handover {
-        remote: placement.remote,
-        project: placement.project,
-        expires_at: placement.project.expires(),
-        connection_strings: Vec::new(),
-        refunded_at: None,
-        site: Some(Site {
-            member: placement.member,
-            ports: placement.ports,
-            address: placement.address,
-            client_key: placement.access.client_key.private,
-            host_key: placement.access.host_key.public,
-        }),
-        replaced_at: None,
-    }
 }
 
 #[tokio::test]

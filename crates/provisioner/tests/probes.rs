@@ -5,33 +5,15 @@ mod support;
 use jiff::Timestamp;
 use lnplaylive_core::Health;
 use lnplaylive_core::health::{Answer, Condition};
-use lnplaylive_core::order::{Handover, Placement, Site};
+use lnplaylive_core::order::Handover;
 use lxd_client::Stop;
 use provisioner::instance_name;
 use sim_lxd::SshFault;
-use support::{GOOD, LONG, World, order, until};
+use support::{GOOD, LONG, World, handover, order, until};
 
 /// An `lnplay` that answers `status` with what is in a file.
 fn with_status() -> String {
     GOOD.replacen('\n', "\nif [ \"$1\" = status ]; then exec cat \"$HOME/status\"; fi\n", 1)
-}
-
-fn handover(placement: Placement) -> Handover {
-    Handover {
-        remote: placement.remote,
-        project: placement.project,
-        expires_at: placement.project.expires(),
-        connection_strings: Vec::new(),
-        refunded_at: None,
-        site: Some(Site {
-            member: placement.member,
-            ports: placement.ports,
-            address: placement.address,
-            client_key: placement.access.client_key.private,
-            host_key: placement.access.host_key.public,
-        }),
-        replaced_at: None,
-    }
 }
 
 fn condition(answer: Answer) -> Condition {

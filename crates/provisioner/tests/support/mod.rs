@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lnplaylive_core::order::{Handover, Site};
 use lnplaylive_core::{
     ConnectionString, Customisation, Event, Order, OrderId, Placement, Policy, ProjectName, Settings, Sku,
     Terms,
@@ -318,4 +319,23 @@ pub(crate) async fn operator(world: &World) -> Client {
         Client::new(ClientConfig::new("sim-0", url, identity, *token.fingerprint())).expect("a client");
     client.enrol(&token).await.expect("enrolled");
     client
+}
+
+/// The environment of a placement, as it is recorded when it is handed over. Its connection strings are not looked at.
+pub(crate) fn handover(placement: Placement) -> Handover {
+    Handover {
+        remote: placement.remote,
+        project: placement.project,
+        expires_at: placement.project.expires(),
+        connection_strings: Vec::new(),
+        refunded_at: None,
+        site: Some(Site {
+            member: placement.member,
+            ports: placement.ports,
+            address: placement.address,
+            client_key: placement.access.client_key.private,
+            host_key: placement.access.host_key.public,
+        }),
+        replaced_at: None,
+    }
 }
