@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 use crate::core::interfaces::{
     InvoiceStatus, Invoices, MadeInvoice, NewInvoice, NodeCondition, NodeError, Removal, RemoveIf,
@@ -88,12 +89,19 @@ impl From<CallError> for NodeError {
 #[derive(Debug)]
 pub struct Node {
     rpc: Lightningd,
+    /// Held by a change to what is stored already; [`Node::create_data`] does not wait for it. lightningd commits one write
+    /// at a time, so those of twenty workers are no faster side by side, but a buyer's new order would wait for all of them.
+    changes: Mutex<()>,
 }
 
 impl Node {
     /// The node whose RPC socket is `rpc_file`.
     pub fn new(rpc_file: PathBuf) -> Self {
-        Self { rpc: Lightningd::new(rpc_file) }
+        Self::with(Lightningd::new(rpc_file))
+    }
+
+    fn with(rpc: Lightningd) -> Self {
+        Self { rpc, changes: Mutex::default() }
     }
 
     async fn call<R>(&self, request: &R) -> Result<R::Response, CallError>
@@ -124,11 +132,13 @@ impl Node {
         value: String,
         generation: u64,
     ) -> Result<u64, NodeError> {
+        let _turn = self.changes.lock().await;
         self.write_data(key, value, DatastoreMode::MUST_REPLACE, Some(generation)).await
     }
 
     /// Writes a datastore key, replacing any value that it has.
     pub(super) async fn put_data(&self, key: Vec<String>, value: String) -> Result<u64, NodeError> {
+        let _turn = self.changes.lock().await;
         self.write_data(key, value, DatastoreMode::CREATE_OR_REPLACE, None).await
     }
 
@@ -149,6 +159,7 @@ impl Node {
         key: Vec<String>,
         generation: Option<u64>,
     ) -> Result<(), NodeError> {
+        let _turn = self.changes.lock().await;
         self.call(&DeldatastoreRequest { key, generation }).await?;
         Ok(())
     }
@@ -184,7 +195,7 @@ struct ChainInfo {
 
 impl NodeCondition for Node {
     fn report(&self) -> BoxFuture<'_, Result<NodeReport, NodeError>> {
-        let node = Self { rpc: self.rpc.with_timeout(CONDITION_TIMEOUT) };
+        let node = Self::with(self.rpc.with_timeout(CONDITION_TIMEOUT));
         async move {
             let info = node.call(&GetinfoRequest {}).await?;
             let channels: PeerChannels = node.call_named("listpeerchannels").await?;
