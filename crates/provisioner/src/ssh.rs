@@ -116,14 +116,20 @@ async fn beginning(output: &mut (impl AsyncRead + Unpin), limit: u64) -> std::io
     Ok(beginning)
 }
 
+/// The line that the instance's shell runs `lnplay` with. A shell replaces itself with the only command of a line; an
+/// `lnplay` that is killed, say for its memory, then looks like a lost connection. This one stays, and exits with a status
+/// above 128.
+fn shell_line(arguments: &str) -> String {
+    format!("lnplay {arguments}; exit")
+}
+
 async fn run_command(
     session: &Session,
     command: &str,
     input: &[u8],
 ) -> Result<Printed, Box<dyn std::error::Error + Send + Sync>> {
     let mut child = session
-        .command("lnplay")
-        .arg(command)
+        .raw_command(shell_line(command))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -360,8 +366,7 @@ async fn run(
     let failed = |what: String| target.lnplay(what);
 
     let mut child = session
-        .command("lnplay")
-        .args(["up", "-"])
+        .raw_command(shell_line("up -"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -409,6 +409,9 @@ impl Instance {
         env.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
         let dir = self.dir.clone();
         Arc::new(move |command| {
+            // As bash does, the login shell of real images. Debian's /bin/sh starts a process for it.
+            let is_simple = !command.contains([';', '&', '|', '\n']);
+            let command = if is_simple { format!("exec {command}") } else { command.to_owned() };
             // An instance stands for another machine, so its processes must not compete with the tests for the CPU.
             let mut shell = Command::new("nice");
             shell.args(["-n", "19", "/bin/sh", "-c"]).arg(command).current_dir(&dir).env_clear().envs(&env);
