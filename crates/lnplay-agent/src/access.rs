@@ -37,7 +37,7 @@ const fn refused(reason: &'static str, methods: &'static [&'static str]) -> Fami
 
 /// All decisions, for the methods of Core Lightning 26.04 and its plugins and for [`crate::plugin`]. Methods in no family
 /// are refused.
-pub static FAMILIES: [Family; 27] = [
+pub static FAMILIES: [Family; 28] = [
     allowed(
         "looking at one's own node and at what it knows of the network; reads only",
         &[
@@ -78,6 +78,10 @@ pub static FAMILIES: [Family; 27] = [
             "sendinvoice",
             "signinvoice",
         ],
+    ),
+    allowed(
+        "what the room is asked for; a list of four of each node, in files of fixed size",
+        &["listsharedinvoices", "shareinvoice", "unshareinvoice"],
     ),
     allowed(
         "offers and invoice requests (BOLT 12), likewise",

@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the machine | [`systemd`], [`lock`], [`group`], [`log`], [`confine`] |
-//! | decisions about an environment | [`coins`], [`channels`], [`names`], [`access`], [`room`] |
+//! | decisions about an environment | [`coins`], [`channels`], [`names`], [`access`], [`room`], [`requests`] |
 //! | its state and settings | [`state`], [`settings`] |
 //! | its daemons | [`child`], [`bitcoind`], [`node`], [`chain`], [`plugin`] |
 //! | commands | [`control`], [`service`], [`supervisor`], [`up`], [`session`] |
@@ -28,6 +28,7 @@ pub mod log;
 pub mod names;
 pub mod node;
 pub mod plugin;
+pub mod requests;
 pub mod room;
 pub mod service;
 pub mod session;

@@ -18,6 +18,7 @@ use crate::bitcoind::Bitcoind;
 use crate::child::Attempt;
 use crate::confine::{self, Users};
 use crate::names;
+use crate::requests;
 use crate::room::{self, Room};
 use crate::settings::{ChainBackend, Settings};
 use crate::state::{self, StateDir};
@@ -173,6 +174,7 @@ pub struct Node {
     identity: PathBuf,
     websocket: SocketAddr,
     p2p: SocketAddr,
+    room_requests: PathBuf,
 }
 
 /// The part of a node that attendees hold. It changes only when the organiser asks for a new card.
@@ -308,6 +310,7 @@ pub fn plan(spec: &EnvironmentSpec, dir: &StateDir, address: IpAddr) -> anyhow::
                 identity: dir.identity(index),
                 websocket: SocketAddr::new(websocket_address, port(spec.ports.listen_first)?),
                 p2p: SocketAddr::new(address, port(p2p_first)?),
+                room_requests: dir.requests(),
             })
         })
         .collect()
@@ -356,6 +359,11 @@ impl Node {
         Some(BlockRequest { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
     }
 
+    /// The file with the payment requests that it shows to the room, by [`plugin::shared_requests`]; its own, as the other.
+    pub fn own_requests(&self) -> PathBuf {
+        self.dir.join("regtest").join(requests::OWN_FILE)
+    }
+
     /// Its arguments.
     pub fn arguments(
         &self,
@@ -396,7 +404,11 @@ impl Node {
         );
         // The executable may be gone after an upgrade; a node would not start without it.
         let plugin = std::env::current_exe().ok().filter(|path| path.is_file());
-        out.extend(plugin.as_ref().map(|plugin| path("--plugin=", plugin.as_os_str())));
+        if let Some(plugin) = &plugin {
+            out.push(path("--plugin=", plugin.as_os_str()));
+            let option = format!("--{}=", plugin::shared_requests::FILE_OPTION);
+            out.push(path(&option, self.room_requests.as_os_str()));
+        }
         if plugin.is_some() && settings.chain_backend == ChainBackend::Lnplay {
             out.push("--disable-plugin=bcli".into());
         } else {

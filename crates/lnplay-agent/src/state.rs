@@ -131,6 +131,11 @@ impl StateDir {
         self.root.join("ledger.json")
     }
 
+    /// The file with the payment requests that nodes show to the room.
+    pub fn requests(&self) -> PathBuf {
+        self.root.join("requests.json")
+    }
+
     /// The file with the tip of the chain.
     pub fn tip(&self) -> PathBuf {
         self.root.join("tip.json")

@@ -1,5 +1,5 @@
-//! The plugin of each node: its access to the chain ([`backend`]), and the method by which its attendee asks for a block
-//! ([`block_request`]).
+//! The plugin of each node: its access to the chain ([`backend`]), and the methods by which its attendee asks for a block
+//! ([`block_request`]) and shows the room what they ask for ([`shared_requests`]).
 //!
 //! lightningd starts this very executable as the plugin. It runs as the node's user, which can reach nothing of the
 //! supervisor's but the nodes' login at bitcoind. There is one of these processes for each node: a single thread, plain
@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod bitcoin_rpc;
 pub mod block_request;
+pub mod shared_requests;
 
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::backend::Backend;
 use self::block_request::BlockRequests;
+use self::shared_requests::SharedRequests;
 
 /// The environment variable that names the nodes' backend, for lightningd and its plugins. With `bcli`, Core Lightning's own
 /// plugin asks bitcoind, and this one does nothing but ask for blocks.
@@ -37,7 +39,7 @@ pub fn is_requested() -> bool {
 /// Runs the plugin until lightningd closes standard input.
 pub fn run() -> io::Result<()> {
     let chain = std::env::var_os(BACKEND_VARIABLE).is_none_or(|backend| backend != BCLI);
-    let mut plugin = Plugin { blocks: BlockRequests::default(), chain: chain.then(Backend::default) };
+    let mut plugin = Plugin { chain: chain.then(Backend::default), ..Plugin::default() };
     let (mut stdin, mut stdout) = (io::stdin().lock(), io::stdout().lock());
     let mut buffer = Vec::new();
     loop {
@@ -112,8 +114,10 @@ fn refusal(id: &Value, code: i32, message: &str) -> String {
     json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).to_string()
 }
 
+#[derive(Default)]
 struct Plugin {
     blocks: BlockRequests,
+    requests: SharedRequests,
     /// `None` while Core Lightning's own plugin is the backend.
     chain: Option<Backend>,
 }
@@ -126,6 +130,7 @@ impl Plugin {
             "getmanifest" => vec![result(id, self.manifest())],
             "init" => {
                 self.blocks.init(params);
+                self.requests.init(params);
                 if let Some(chain) = &mut self.chain {
                     chain.init(params)?;
                 }
@@ -133,9 +138,14 @@ impl Plugin {
             }
             block_request::METHOD => self.blocks.request(id).into_iter().collect(),
             "block_added" => self.blocks.added(&params["block_added"]["height"]),
-            method => match &mut self.chain {
-                Some(chain) => chain.handle(method, id, params)?.into_iter().collect(),
-                None => Vec::new(),
+            "invoice_payment" => {
+                self.requests.paid(&params["invoice_payment"]["label"]);
+                Vec::new()
+            }
+            method => match (self.requests.handle(method, id, params), &mut self.chain) {
+                (Some(answer), _) => vec![answer],
+                (None, Some(chain)) => chain.handle(method, id, params)?.into_iter().collect(),
+                (None, None) => Vec::new(),
             },
         };
         Ok(answers)
@@ -153,7 +163,8 @@ impl Plugin {
 
     fn manifest(&self) -> Value {
         let mut methods = vec![block_request::method()];
-        let mut options = Vec::new();
+        methods.extend(shared_requests::methods());
+        let mut options = vec![shared_requests::option()];
         if self.chain.is_some() {
             methods.extend(backend::methods());
             options.extend(backend::options());
@@ -161,7 +172,7 @@ impl Plugin {
         json!({
             "options": options,
             "rpcmethods": methods,
-            "subscriptions": ["block_added"],
+            "subscriptions": ["block_added", "invoice_payment"],
             "dynamic": false,
             "nonnumericids": true,
         })
@@ -192,14 +203,15 @@ mod tests {
     #[test]
     fn the_chain_is_left_to_bcli_where_that_is_the_backend() {
         let names = |chain: Option<Backend>| {
-            let plugin = Plugin { blocks: BlockRequests::default(), chain };
+            let plugin = Plugin { chain, ..Plugin::default() };
             let manifest = plugin.manifest();
             let methods = manifest["rpcmethods"].as_array().expect("a list").clone();
             let names: Vec<_> = methods.into_iter().map(|method| method["name"].clone()).collect();
             (names, manifest["options"].as_array().expect("a list").len())
         };
-        assert_eq!(names(None), (vec![json!("waitnextblock")], 0));
+        let own = ["waitnextblock", "shareinvoice", "unshareinvoice", "listsharedinvoices"];
+        assert_eq!(names(None), (own.map(Value::from).to_vec(), 1));
         let (methods, options) = names(Some(Backend::default()));
-        assert_eq!((methods.len(), options), (6, 4));
+        assert_eq!((methods.len(), options), (9, 5));
     }
 }

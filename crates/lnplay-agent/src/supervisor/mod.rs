@@ -1,8 +1,8 @@
 //! The process that brings an environment up and keeps it up until SIGTERM.
 //!
 //! Each room of it depends only on those before it: [`journal`] (what followers are told), [`switches`] (what is switched
-//! off), [`environment`] (what all rooms share), [`funding`], [`opening`] (the channels), [`bring_up`], [`mining`], the
-//! organiser's [`desk`] with [`overview`], [`ledger`], [`refused`], [`sending`] (coins) and [`topology`] (channels), and
+//! off), [`environment`] (what all rooms share), [`funding`], [`opening`] (the channels), [`bring_up`], [`mining`],
+//! [`requests`] (what attendees ask the room for), the organiser's [`desk`] with [`overview`], [`ledger`], [`refused`], [`sending`] (coins) and [`topology`] (channels), and
 //! [`server`] (the control socket).
 
 mod bring_up;
@@ -15,6 +15,7 @@ mod mining;
 mod opening;
 mod overview;
 mod refused;
+mod requests;
 mod sending;
 mod server;
 mod switches;
@@ -79,7 +80,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let desk = desk_of_ready.get_or_init(|| desk);
         info!("ready");
         environment.journal.finish(Line::Ready { connection_strings });
-        mining::run(&environment, desk.miner()).await
+        tokio::select! {
+            result = mining::run(&environment, desk.miner()) => result,
+            never = requests::run(&environment) => match never {},
+        }
     };
     let result: anyhow::Result<()> = tokio::select! {
         result = work => result,
