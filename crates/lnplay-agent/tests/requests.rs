@@ -13,10 +13,7 @@ use sim_lightning::commando::Client;
 
 use support::{Daemons, Environment, LIMIT, checks, spec};
 
-checks!(
-    an_invoice_is_seen_by_all_until_it_is_paid,
-    a_node_that_spoils_its_file_hides_only_its_own_requests,
-);
+checks!(an_invoice_is_seen_by_all_until_it_is_paid, a_node_that_spoils_its_file_hides_only_its_own_requests,);
 
 struct Attendee<'a> {
     client: Client,
@@ -40,7 +37,8 @@ impl<'a> Attendee<'a> {
 
     /// Waits until the room's list is this.
     async fn sees(&self, wanted: &[(&Attendee<'_>, &str)]) {
-        let entry = |(who, request): &(&Attendee<'_>, &str)| json!({"node": who.string.node_id, "request": request});
+        let entry =
+            |(who, request): &(&Attendee<'_>, &str)| json!({"node": who.string.node_id, "request": request});
         let wanted = json!(wanted.iter().map(entry).collect::<Vec<_>>());
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -113,7 +111,9 @@ fn a_node_that_spoils_its_file_hides_only_its_own_requests(daemons: &Daemons) {
             &|| std::os::unix::fs::symlink(&secret, &file).expect("linked"),
             &|| nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("a pipe"),
             &|| fs::write(&file, vec![b' '; 64 << 20]).expect("written"),
-            &|| fs::write(&file, r#"[{"request":"<script>"},{"request":"lnbc1mainnet"},7]"#).expect("written"),
+            &|| {
+                fs::write(&file, r#"[{"request":"<script>"},{"request":"lnbc1mainnet"},7]"#).expect("written")
+            },
             &|| fs::write(&file, b"\xff\xfe").expect("written"),
         ];
         for spoil in spoil {
