@@ -116,20 +116,14 @@ async fn beginning(output: &mut (impl AsyncRead + Unpin), limit: u64) -> std::io
     Ok(beginning)
 }
 
-/// The line that the instance's shell runs `lnplay` with. A shell replaces itself with the only command of a line; an
-/// `lnplay` that is killed, say for its memory, then looks like a lost connection. This one stays, and exits with a status
-/// above 128.
-fn shell_line(arguments: &str) -> String {
-    format!("lnplay {arguments}; exit")
-}
-
 async fn run_command(
     session: &Session,
     command: &str,
     input: &[u8],
 ) -> Result<Printed, Box<dyn std::error::Error + Send + Sync>> {
     let mut child = session
-        .raw_command(shell_line(command))
+        .command("lnplay")
+        .arg(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -366,7 +360,8 @@ async fn run(
     let failed = |what: String| target.lnplay(what);
 
     let mut child = session
-        .raw_command(shell_line("up -"))
+        .command("lnplay")
+        .args(["up", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

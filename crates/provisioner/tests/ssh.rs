@@ -75,7 +75,6 @@ async fn lnplay_that_does_not_do_its_work() {
             &["more than 1048576"],
         ),
         ("head -c 3000000 /dev/zero", &["printed rubbish"]),
-        ("kill -9 $$", &["lnplay up", "exit status: 137"]),
     ];
     for (script, words) in cases {
         let world = World::new(&format!("#!/bin/sh\necho it hurts >&2\n{script}\n")).await;
@@ -85,6 +84,17 @@ async fn lnplay_that_does_not_do_its_work() {
         names(&error, words);
         nothing_is_left(&world).await;
     }
+}
+
+/// The same as a connection that is lost on the way: `lnplay` works on in the instance, and the next attempt follows it.
+#[tokio::test]
+async fn a_session_that_is_killed() {
+    let world = World::new("#!/bin/sh\nkill -9 $$\n").await;
+    let error = world.fails_to_deploy().await;
+    assert!(matches!(error, Error::Ssh { .. }), "{error}");
+    assert_eq!(error.severity(), Severity::Passing);
+    names(&error, &["lost while lnplay worked"]);
+    nothing_is_left(&world).await;
 }
 
 /// Whoever is root in an instance prints what they like. Nobody is led to their server, to a neighbour's port, or to their page.

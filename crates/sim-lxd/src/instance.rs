@@ -409,7 +409,8 @@ impl Instance {
         env.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
         let dir = self.dir.clone();
         Arc::new(move |command| {
-            // As bash does, the login shell of real images. Debian's /bin/sh starts a process for it.
+            // As the shells of real images do, so that a command that is killed ends the session by its signal. Some others start
+            // a process for it and end with an exit status.
             let is_simple = !command.contains([';', '&', '|', '\n']);
             let command = if is_simple { format!("exec {command}") } else { command.to_owned() };
             // An instance stands for another machine, so its processes must not compete with the tests for the CPU.
