@@ -71,17 +71,17 @@ fn an_invoice_is_seen_by_all_until_it_is_paid(daemons: &Daemons) {
         for (invoice, label) in [(&first, "first"), (&second, "second")] {
             bruno.call("shareinvoice", json!({"invoice": invoice, "label": label})).await;
         }
-        let offer = carla.call("offer", json!({"amount": "any", "description": "tips"})).await;
-        let offer = offer["bolt12"].as_str().expect("a text");
-        carla.call("shareinvoice", json!([offer])).await;
+        // Without its label, as an offer, it stays until it is taken back.
+        let third = carla.invoice("third").await;
+        carla.call("shareinvoice", json!([third])).await;
         for attendee in [&ana, &bruno, &carla] {
-            attendee.sees(&[(&bruno, &first), (&bruno, &second), (&carla, offer)]).await;
+            attendee.sees(&[(&bruno, &first), (&bruno, &second), (&carla, &third)]).await;
         }
 
         ana.call("pay", json!({"bolt11": first})).await;
-        carla.sees(&[(&bruno, &second), (&carla, offer)]).await;
+        carla.sees(&[(&bruno, &second), (&carla, &third)]).await;
         bruno.call("unshareinvoice", json!([second])).await;
-        ana.sees(&[(&carla, offer)]).await;
+        ana.sees(&[(&carla, &third)]).await;
     });
 
     // They are there again after a night.
@@ -90,9 +90,9 @@ fn an_invoice_is_seen_by_all_until_it_is_paid(daemons: &Daemons) {
     runtime().block_on(async {
         let ana = Attendee::of(&environment, 0, &strings[0]).await;
         let carla = Attendee::of(&environment, 2, &strings[2]).await;
-        let offers = carla.call("listoffers", json!({})).await;
-        let offer = offers["offers"][0]["bolt12"].as_str().expect("a text");
-        ana.sees(&[(&carla, offer)]).await;
+        let third = carla.call("listinvoices", json!({"label": "third"})).await;
+        let third = third["invoices"][0]["bolt11"].as_str().expect("a text");
+        ana.sees(&[(&carla, third)]).await;
     });
 }
 
