@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::Path;
 use std::time::Duration;
 
 use lnplaylive_core::NodeId;
@@ -9,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::node;
-use crate::requests::{MAX_OWN_FILE, Room, Shared, read_file};
+use crate::requests::{MAX_OWN_FILE, MAX_ROOM_FILE, Room, Shared, read_file};
 
 use super::environment::Environment;
 
@@ -21,7 +22,8 @@ pub(super) async fn run(environment: &Environment) -> Infallible {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ids: BTreeMap<u32, NodeId> = BTreeMap::new();
-    let (mut written, mut failing) = (None, false);
+    let path = environment.dir.requests();
+    let (mut written, mut failing) = (stored(&path), false);
     loop {
         ticks.tick().await;
         let all = environment.nodes.iter().filter_map(|node| {
@@ -39,7 +41,7 @@ pub(super) async fn run(environment: &Environment) -> Infallible {
         }
         let text = serde_json::to_vec(&room).expect("a list of texts is JSON");
         // Nodes with users of their own read it.
-        let result = atomic_file::replace(&environment.dir.requests(), &text, 0o644);
+        let result = atomic_file::replace(&path, &text, 0o644);
         if let Err(error) = &result
             && !failing
         {
@@ -48,4 +50,10 @@ pub(super) async fn run(environment: &Environment) -> Infallible {
         failing = result.is_err();
         written = result.is_ok().then_some(room);
     }
+}
+
+/// The list in the file: empty while there is none, `None` if it cannot be read.
+fn stored(path: &Path) -> Option<Room> {
+    let file = read_file(path, MAX_ROOM_FILE).ok()?;
+    if file.is_empty() { Some(Room::default()) } else { serde_json::from_slice(&file).ok() }
 }
