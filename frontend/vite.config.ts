@@ -78,5 +78,5 @@ export default defineConfig({
       'Referrer-Policy': 'no-referrer',
     },
   },
-  test: { include: ['src/**/*.test.ts'], environment: 'node' },
+  test: { include: ['src/**/*.test.ts'], environment: 'node', setupFiles: ['src/text/english.setup.ts'] },
 });

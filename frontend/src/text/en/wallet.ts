@@ -1,22 +1,16 @@
 /**
- * The wallet's texts in English: the catalogue that every other language has to match, key by key (`text.svelte.ts`).
- * Amounts come formatted, times in milliseconds since 1970.
+ * English: the attendee's wallet. Amounts, heights and times come formatted. The lesson plans quote the names of its buttons and fields.
  */
+import type { LinkFault } from '../../lib/connection-string';
+import type { Format } from '../format';
 
-function count(n: number, one: string, many = `${one}s`): string {
-  return `${n.toLocaleString('en-US')} ${n === 1 ? one : many}`;
-}
-
-export const en = {
-  locale: 'en-US',
+export const wallet = (f: Format) => ({
   sat: 'sat',
   close: 'Close',
   back: 'Back',
   cancel: 'Cancel',
   again: 'Try again',
   copy: 'Copy',
-  copied: 'Copied',
-  notCopied: 'Your browser did not allow it',
   done: 'Done',
   you: 'you',
 
@@ -35,6 +29,18 @@ export const en = {
     mixed:
       'This node can only be reached without encryption, which browsers do not allow on a secure page. Ask whoever gave you the card for a link that begins with http:, or for a new one.',
     unreadable: 'This link cannot be read.',
+    /** What is wrong with a damaged link. `type` is the type that it has. */
+    damaged: (fault: LinkFault, type: string) => {
+      const what = {
+        node: 'it does not name a node',
+        place: 'it does not say where the node is',
+        type: `its type is “${type}”`,
+        scheme: 'it does not say how the node is reached',
+        path: 'its path is invalid',
+        rune: 'the key is missing',
+      } satisfies Record<LinkFault, string>;
+      return `This link is incomplete or damaged: ${what[fault]}. Scan the card again, or copy the whole link.`;
+    },
     what: 'What is this?',
     cards: 'Cards opened on this device',
     forget: (name: string) => `Forget ${name}`,
@@ -74,11 +80,13 @@ export const en = {
     pay: 'Pay',
     receive: 'Receive',
     block: (height: string) => `Block ${height}`,
+    /** The network and its height, as a fact of the node. */
+    at: (network: string, height: string) => `${network}, block ${height}`,
     recent: 'What just happened',
     all: 'All of it',
     nothing: 'Nothing yet. Everything that is paid, received or passed on shows up here.',
     next: 'Your next mission',
-    underWay: (n: number) => `${count(n, 'payment')} under way`,
+    underWay: (n: number) => `${f.count(n, { one: 'payment', other: 'payments' })} under way`,
     firstChannel: 'Open your first channel',
     liquidity: {
       'no-channels': 'No channel yet. A channel to one of the others is how this node pays and gets paid.',
@@ -128,7 +136,7 @@ export const en = {
     fee: 'Fee',
     about: (amount: string) => `about ${amount} sat`,
     free: 'none',
-    parts: (n: number) => `in ${n} parts`,
+    parts: (n: number) => `in ${f.whole(n)} parts`,
     send: (amount: string) => `Pay ${amount} sat`,
     sending: 'On its way…',
     patience: 'This takes a second or two, and up to a minute where the way has to be found by trying.',
@@ -208,7 +216,7 @@ export const en = {
     away: 'neighbour is away',
     secret: 'not announced',
     past: 'Closed channels',
-    showPast: (n: number) => count(n, 'closed channel'),
+    showPast: (n: number) => f.count(n, { one: 'closed channel', other: 'closed channels' }),
   },
 
   open: {
@@ -238,7 +246,7 @@ export const en = {
     steps: {
       sent: 'Transaction sent',
       mined: 'In a block: the two of you can use it',
-      announced: (n: number, of: number) => `${n} of ${of} blocks: others hear of it`,
+      announced: (n: number, of: number) => `${f.whole(n)} of ${f.whole(of)} blocks: others hear of it`,
       known: 'Everybody knows of it',
       private: 'Not announced: only the two of you know of it',
     },
@@ -246,7 +254,7 @@ export const en = {
     fees: 'What you charge for forwarding',
     base: 'For each payment (msat)',
     ppm: 'Per million (ppm)',
-    example: (fee: string) => `For a payment of 10,000 sat that is ${fee} sat.`,
+    example: (fee: string) => `For a payment of ${f.whole(10_000)} sat that is ${fee} sat.`,
     setFees: 'Set fees',
     feesSet: 'Set. The others learn of it in a minute or so.',
     feesBad: 'Both are whole numbers of 0 or more.',
@@ -254,7 +262,7 @@ export const en = {
     closeHint: 'Both sides get their coins back on chain. It needs both nodes, and one block.',
     closeNow: 'Close together',
     forceHint: (blocks: number) =>
-      `Without the neighbour: your node publishes the last state that both signed. Your share stays locked for ${count(blocks, 'block')}, so that cheating could be punished.`,
+      `Without the neighbour: your node publishes the last state that both signed. Your share stays locked for ${f.count(blocks, { one: 'block', other: 'blocks' })}, so that cheating could be punished.`,
     forceNow: 'Force it',
     sure: 'Really close it?',
     closing: 'Closing…',
@@ -269,7 +277,7 @@ export const en = {
       mined: (height: string) => `In block ${height}`,
       locked: (blocks: number) =>
         blocks > 0
-          ? `Your share is locked for ${count(blocks, 'more block')}`
+          ? `Your share is locked for ${f.count(blocks, { one: 'more block', other: 'more blocks' })}`
           : 'Your share is being fetched…',
       settled: (amount: string, height: string) => `${amount} sat back on chain in block ${height}`,
       nothing: 'Settled: nothing in it was yours',
@@ -410,7 +418,7 @@ export const en = {
   missions: {
     title: 'Missions',
     intro: 'They are ticked off by what your node really does.',
-    done: (n: number, of: number) => `${n} of ${of} accomplished`,
+    done: (n: number, of: number) => `${f.whole(n)} of ${f.whole(of)} accomplished`,
     more: 'For those who want more',
     accomplished: 'accomplished',
     open: { title: 'Open a channel', how: 'and watch it confirm: Channels, then “Open a channel”.' },
@@ -469,6 +477,7 @@ export const en = {
     remote: 'Clams Remote',
     app: 'The first Clams, and tools that read its links',
     copy: 'Copy link',
+    copyOf: (wallet: string) => `Copy link for ${wallet}`,
     go: 'Open',
     tabs: 'A page that came over https reaches your node only over wss.',
   },
@@ -484,7 +493,7 @@ export const en = {
     bad: 'A method’s name, then its values. Quotes and brackets have to be closed.',
     notAllowed: (method: string) => `Your card does not allow ${method}.`,
     search: 'Find a method',
-    copyAnswer: 'Copy answer',
+    copyOf: (line: string) => `Copy the answer to ${line}`,
     noAnswer: 'No answer came.',
     error: (code: number) => `Error ${code}`,
     none: 'None of that name.',
@@ -502,4 +511,4 @@ export const en = {
     notLoaded:
       'This part could not be loaded. The shop may have been updated, or the network is down: load the page again.',
   },
-};
+});

@@ -1,38 +1,13 @@
-/**
- * Lesson plans, as data. Words in “quotes” are those of the wallet's buttons and fields (`wallet/text/en.ts`): a test sees to
- * it. Another language is one more module like this.
- */
-import type { PlanId } from '../lib/routes';
-
-/** A step of a lesson. */
-export interface Step {
-  readonly minutes: number;
-  readonly title: string;
-  /** What the teacher says, in about these words. */
-  readonly say: string;
-  /** What all do. */
-  readonly all: readonly string[];
-  /** What the wall shows then. */
-  readonly wall: string;
-}
-
-/** A lesson. */
-export interface Plan {
-  readonly id: PlanId;
-  readonly title: string;
-  readonly minutes: number;
-  readonly audience: string;
-  /** What is ready before people come. */
-  readonly before: readonly string[];
-  readonly steps: readonly Step[];
-}
+/** English: the lesson plans. A test compares the words in “quotes” with the wallet's and the wall's. */
+import type { Plan } from '../../guide/plan';
+import type { Format } from '../format';
 
 const BEFORE = [
   'Print the cards from the order’s page, one for each person.',
   'Open the wall on the projector, and a card on your own phone.',
 ];
 
-export const PLANS: readonly Plan[] = [
+const PLANS: readonly Plan[] = [
   {
     id: 'meetup',
     title: 'First meetup',
@@ -240,3 +215,19 @@ export const PLANS: readonly Plan[] = [
     ],
   },
 ];
+
+export const guide = (f: Format) => ({
+  plans: PLANS,
+  title: 'Lesson plans',
+  lead: 'What to say, what all do, and what the wall then shows. The words in quotes are those of the buttons behind the cards.',
+  all: 'All lesson plans',
+  minutes: f.minutes,
+  before: 'Before people come',
+  say: 'Say',
+  do: 'Everybody',
+  wall: 'On the wall',
+  at: (from: number, to: number) => `${f.whole(from)} to ${f.whole(to)} min`,
+  print: 'Print this plan',
+  read: (title: string) => `Read “${title}”`,
+  order: 'Order a network',
+});
