@@ -1,5 +1,5 @@
 /** Cards as PDF, drawn by the shop's server in memory. */
-import type { Tag } from '../text/languages';
+import type { CardLanguage } from '../text/languages';
 
 /** Paper sizes that the server knows. */
 export type Paper = 'a4' | 'letter' | 'label_4x6';
@@ -12,7 +12,7 @@ export interface Cards {
   readonly logo: string | null;
   readonly paper: Paper;
   /** The language of what is printed beside names and title. */
-  readonly language: Tag;
+  readonly language: CardLanguage;
 }
 
 /** Why there are no cards: the logo, the way to the server, or the server. */

@@ -5,7 +5,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 /** The forms of a word by number, as `Intl.PluralRules` names them. A form that is missing is as `other`. */
-export type Forms = { readonly [form in Intl.LDMLPluralRule]?: string } & { readonly other: string };
+export type Forms = Readonly<Partial<Record<Intl.LDMLPluralRule, string>>> & { readonly other: string };
 
 /** A sentence with a part that the page shows in another way: as a link, in bold, or as a node's name. */
 export type Phrase<Part> = readonly (string | Part)[];

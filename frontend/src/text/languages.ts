@@ -5,6 +5,7 @@
  * their colours or links inside, which only code can put in each language's order, and the compiler checks them like all code.
  */
 import { en } from './en';
+import { es } from './es';
 import type { Format } from './format';
 
 type Load = typeof en.load;
@@ -18,6 +19,9 @@ export const AREAS = Object.keys(en.load) as Area[];
 /** The texts, by area. English has the keys that all languages have. */
 export type Texts = { readonly [A in Area]: ReturnType<Awaited<ReturnType<Load[A]>>> };
 
+/** The languages of printed cards. */
+export type CardLanguage = 'en' | 'es';
+
 /** A language. */
 export interface Language {
   /** Its name for those who speak it. */
@@ -25,6 +29,8 @@ export interface Language {
   /** Its locale where the browser names no country. */
   readonly locale: string;
   readonly dir: 'ltr' | 'rtl';
+  /** The language of printed cards, which the server has to know (`crates/shop-server/src/cards/words.rs`). */
+  readonly cards: CardLanguage;
   /** What is shown if the texts themselves could not be loaded. */
   readonly notLoaded: string;
   /** How its texts are loaded; they are made for a locale. */
@@ -32,7 +38,7 @@ export interface Language {
 }
 
 /** All languages, by their BCP 47 tag. The first is for readers of none of them. */
-export const LANGUAGES = { en } as const satisfies Record<string, Language>;
+export const LANGUAGES = { en, es } as const satisfies Record<string, Language>;
 
 /** A language's tag. */
 export type Tag = keyof typeof LANGUAGES;

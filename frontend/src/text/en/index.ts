@@ -3,6 +3,7 @@ export const en = {
   name: 'English',
   locale: 'en-US',
   dir: 'ltr',
+  cards: 'en',
   notLoaded:
     'This page could not be loaded. The shop may have been updated, or the network is down: load it again.',
   load: {

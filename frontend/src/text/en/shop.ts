@@ -40,6 +40,8 @@ export const shop = (f: Format) => {
     nodes,
     /** A size and a time, as in `8 nodes for 2 days`. */
     what: (nodeCount: number, hours: number) => `${nodes(nodeCount)} for ${f.hours(hours)}`,
+    /** A price in msat. */
+    price: (msat: number) => `${f.price(msat)} sat`,
     waiting,
     openingSoon,
     retry: 'Try again',

@@ -55,7 +55,7 @@ export const status = (f: Format) => {
       'A new network is being made. Until it is here, the links below keep working as they do now; then this page shows new ones, and each person needs one of those.',
     replacingGone:
       'A new network is being made for the time that is left. The links from before no longer work; this page shows the new ones by itself.',
-    failed: (isCancelled: boolean) =>
+    failed: (isCancelled: boolean): string =>
       isCancelled
         ? 'The operator has cancelled this order. Your payment is on record.'
         : 'Your payment arrived, but no server could be started, several times over.',
@@ -175,7 +175,7 @@ export const status = (f: Format) => {
 
       height: (height: number | null) =>
         height === null ? 'The chain does not answer.' : `Block ${f.whole(height)}.`,
-      pace: (paused: boolean) =>
+      pace: (paused: boolean): string =>
         paused
           ? 'Blocks are paused: one comes only when you mine it.'
           : 'A block comes within seconds when somebody waits for one, otherwise once a minute.',

@@ -96,7 +96,7 @@ export const wall = (f: Format) => {
     back: 'Back to the order',
     fullscreen: 'Full screen',
     leaveFullscreen: 'Leave full screen',
-    theme: (isDark: boolean) => (isDark ? 'Light colours' : 'Dark colours'),
+    theme: (isDark: boolean): string => (isDark ? 'Light colours' : 'Dark colours'),
     block: 'Block',
     timeLeft: (left: string) => `${left} left`,
     picture: (nodes: number, channels: number) =>
