@@ -13,6 +13,8 @@ export const wallet = (f: Format) => ({
   copy: 'Copy',
   done: 'Done',
   you: 'you',
+  /** The same after a preposition, as in `to you`. */
+  youAfter: 'you',
 
   nav: {
     label: 'Wallet',

@@ -5,7 +5,7 @@ import type { Texts } from '../languages';
 export const common = (f: Format): Texts['common'] => ({
   skip: 'Ir al contenido',
   description:
-    'Alquila por horas una red Lightning privada: nodos con fondos para cada asistente de tu meetup, clase o hackatón. Paga una factura y reparte tarjetas QR un minuto después.',
+    'Alquila por horas una red Lightning privada: nodos con fondos para cada asistente de tu encuentro, clase o hackatón. Paga una factura y reparte tarjetas QR un minuto después.',
   titles: {
     landing: 'lnplay.live: una red Lightning para tu sala',
     order: 'Pedir una red · lnplay.live',

@@ -11,7 +11,7 @@ const BEFORE = [
 const PLANS: readonly Plan[] = [
   {
     id: 'meetup',
-    title: 'Primer meetup',
+    title: 'Primer encuentro',
     minutes: 20,
     audience: 'Para quienes nunca han abierto un canal. De 4 a 16 personas, cada una con un teléfono.',
     before: [...BEFORE, 'Pide la red sin canales: abrirlos es la mitad de la diversión.'],

@@ -39,7 +39,7 @@ export const landing = (): Texts['landing'] => ({
         text: 'y descubrir por qué importa que un lado del canal esté vacío.',
       },
       { title: 'Enrutar para otra persona', text: 'fijar una comisión y ver cómo llega.' },
-      { title: 'Ver fallar un pago', text: 'leer el motivo y encontrar la forma de evitarlo.' },
+      { title: 'Ver cómo falla un pago', text: 'leer el motivo y encontrar la forma de evitarlo.' },
       { title: 'Mover liquidez', text: 'cuando todo se ha acumulado en un extremo de la sala.' },
       { title: 'Cerrar y liquidar', text: 'y mirar después en la cadena qué ha quedado de todo ello.' },
     ],

@@ -53,7 +53,7 @@ export const shop = (f: Format): Texts['shop'] => {
     availability: {
       notPayable: 'No se puede pagar ahora',
       soldOut,
-      soldOutUntil: (at) => `${soldOut} hasta el ${f.moment(at)}`,
+      soldOutUntil: (at) => `${soldOut} hasta: ${f.moment(at)}`,
       onlyLeft: (n) => (n === 1 ? 'Solo queda 1' : `Solo quedan ${f.whole(n)}`),
       now: 'Disponible ahora',
     },
@@ -76,7 +76,7 @@ export const shop = (f: Format): Texts['shop'] => {
         connecting: 'Conectando…',
         order: 'Obtener la factura',
       },
-      looksAgain: 'Esta página vuelve a mirar por sí sola; hasta entonces no se vende nada.',
+      looksAgain: 'Esta página lo comprueba por sí sola; hasta entonces no se vende nada.',
       tooLarge: (nodeCount, hours, most) =>
         `${nodes(nodeCount)} durante ${f.hours(hours)} cuestan más de lo que el nodo Lightning de la tienda puede recibir ahora en un solo pago. ${
           most > 0
@@ -84,7 +84,7 @@ export const shop = (f: Format): Texts['shop'] => {
             : 'Quizá sea posible un tamaño menor.'
         }`,
       soldOut: (nodeCount, until) =>
-        `La red de ${nodes(nodeCount)} está agotada${until === null ? '' : ` hasta el ${f.moment(until)}`}. Puede que haya otro tamaño libre ahora mismo.`,
+        `La red de ${nodes(nodeCount)} está agotada${until === null ? '' : ` (disponible de nuevo: ${f.moment(until)})`}. Puede que haya otro tamaño libre ahora mismo.`,
     },
 
     options: {
@@ -171,7 +171,7 @@ export const shop = (f: Format): Texts['shop'] => {
         wrong: (detail) => `La tienda está mal configurada: ${detail}. Su operador tiene que corregirlo.`,
         unreachable:
           'No se puede conectar con el servidor de la tienda en este momento. No se ha perdido nada; vuelve a intentarlo enseguida.',
-        starting: 'El nodo de la tienda todavía no ha arrancado. Esta página vuelve a mirar por sí sola.',
+        starting: 'El nodo de la tienda todavía no ha arrancado. Esta página lo comprueba por sí sola.',
       },
       link: {
         stranger:

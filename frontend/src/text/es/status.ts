@@ -28,8 +28,8 @@ export const status = (f: Format): Texts['status'] => {
     asking: 'Preguntando a la tienda…',
     askingNews: 'Preguntando a la tienda si hay novedades…',
     cannotReach: 'No se puede conectar con la tienda en este momento; esta página sigue intentándolo.',
-    offline: (at) => `No tienes conexión. Esto es lo último que supimos: ${f.moment(at)}.`,
-    knew: (at) => `Esto es lo último que supimos: ${f.moment(at)}.`,
+    offline: (at) => `No tienes conexión. Última información: ${f.moment(at)}.`,
+    knew: (at) => `Última información: ${f.moment(at)}.`,
     headings: {
       unpaid: 'Esperando el pago',
       lapsed: 'Esta factura ha caducado',
@@ -85,7 +85,7 @@ export const status = (f: Format): Texts['status'] => {
       ],
     },
     replaced: (at) =>
-      `Esta red sustituyó a la anterior: ${f.moment(at)}. Los enlaces de antes ya no funcionan: dale a cada persona uno nuevo.`,
+      `Esta red sustituyó a la anterior (${f.moment(at)}). Los enlaces de antes ya no funcionan: dale a cada persona uno nuevo.`,
     nodes: 'Los nodos',
     nodesWhat: 'Cada código abre un nodo, con control total sobre él. Dale uno a cada persona.',
     oldNodes: 'Los nodos que se están sustituyendo',

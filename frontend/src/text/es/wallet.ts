@@ -17,6 +17,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
   copy: 'Copiar',
   done: 'Listo',
   you: 'tú',
+  youAfter: 'ti',
 
   nav: {
     label: 'Billetera',
@@ -64,7 +65,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
     stays:
       'Si sigue así: puede que se haya acabado el tiempo de la red, o que la conexión de este teléfono no te deje pasar. Pregunta a quien te dio la tarjeta.',
     since: (time) =>
-      `Sin respuesta del nodo desde: ${time}. Lo que ves es de ese momento; volviendo a intentarlo.`,
+      `El nodo no responde (última respuesta: ${time}). Lo que ves es de ese momento; volviendo a intentarlo.`,
   },
 
   news: {
@@ -132,7 +133,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
     howMuch: '¿Cuánto?',
     atMost: (amount) => `Puedes enviar ${sats(amount)} como máximo`,
     expired: 'Esta factura ha caducado. Pide una nueva.',
-    expires: (time) => `Se puede pagar hasta: ${time}`,
+    expires: (time) => `Caduca: ${time}`,
     own: 'Esta factura es tuya. Para mover fondos entre tus canales, usa “Mover liquidez” en Canales.',
     route: 'La ruta prevista',
     planning: 'Buscando una ruta…',
@@ -204,7 +205,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
       'En este momento no te puede llegar nada: el otro lado de tus canales está vacío. Puedes crear una factura igualmente y ver cómo falla.',
     open: 'Pendientes de cobro',
     offers: 'Tus ofertas',
-    expiresAt: (time) => `hasta: ${time}`,
+    expiresAt: (time) => `caduca: ${time}`,
     noAnswer: 'No llegó respuesta. Mira la lista de abajo antes de crear otra.',
   },
 
@@ -446,7 +447,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
       how: 'Ponte en medio: otros dos se pagan a través de tus canales.',
     },
     fail: {
-      title: 'Mira fallar un pago',
+      title: 'Mira cómo falla un pago',
       how: 'Paga más de lo que puede llevar un canal y lee el motivo.',
     },
     move: { title: 'Mueve liquidez', how: 'Págate desde uno de tus canales hacia otro.' },
