@@ -74,7 +74,7 @@ const PLANS: readonly Plan[] = [
     id: 'class',
     title: 'Clase para desarrolladores',
     minutes: 45,
-    audience: 'Para quienes escriben software. De 8 a 32 personas, con un teléfono o un ordenador portátil.',
+    audience: 'Para quienes escriben software. De 8 a 32 personas, con un teléfono o un portátil.',
     before: [...BEFORE, 'Pide la red con los canales en círculo, para que haya rutas desde el principio.'],
     steps: [
       {
