@@ -228,7 +228,7 @@ async fn invalid_requests_get_a_sentence_that_does_not_repeat_them() {
         (with("secret", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
         (with("paper", json!("a5")), 400, "a key is missing, unknown or wrong"),
         (with("language", json!("fr")), 400, "a key is missing, unknown or wrong"),
-        (with("language", json!(null)), 400, "a key is missing, unknown or wrong"),
+        (with("language", json!("")), 400, "a key is missing, unknown or wrong"),
         (with("connection_strings", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
         (list(vec![]), 422, "0 connection strings were given; 1 to 64 are allowed"),
         (list(strings(65)), 422, "65 connection strings were given"),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { isFinal, orderParams, readInvoice, readNames, readStatus } from './order';
+import { isFinal, orderParams, readInvoice, readNames, readStatus, STEPS } from './order';
+import lnplay from './lnplay.fixture.json';
 import { ShapeError } from './shape';
 
 const STATUS = {
@@ -111,6 +112,11 @@ describe('readStatus', () => {
 
   it('shows a status that it does not know as work in progress', () => {
     expect(stage({ deployment_details: details({ status: 'polishing' }) }).kind).toBe('working');
+  });
+
+  it('knows all steps of lnplay', () => {
+    const known: readonly string[] = STEPS;
+    expect(lnplay.steps.filter((step) => !known.includes(step))).toEqual([]);
   });
 
   it('keeps the shop’s sentence of a step that it does not know', () => {
