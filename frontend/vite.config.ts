@@ -64,6 +64,17 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rolldownOptions: {
+      output: {
+        // Texts are named by language and area, as tests of what a page loads need to know.
+        chunkFileNames: ({ facadeModuleId }) => {
+          const text = /\/src\/text\/(\w+)\/(\w+)\.ts$/.exec(facadeModuleId ?? '');
+          return text === null
+            ? 'assets/[name]-[hash].js'
+            : `assets/text-${text[1] ?? ''}-${text[2] ?? ''}-[hash].js`;
+        },
+      },
+    },
   },
   worker: { format: 'es' },
   server: { proxy },
@@ -78,5 +89,5 @@ export default defineConfig({
       'Referrer-Policy': 'no-referrer',
     },
   },
-  test: { include: ['src/**/*.test.ts'], environment: 'node' },
+  test: { include: ['src/**/*.test.ts'], environment: 'node', setupFiles: ['src/text/english.setup.ts'] },
 });

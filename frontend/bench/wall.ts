@@ -8,6 +8,8 @@ import { mount } from 'svelte';
 import '../src/app.css';
 import { parseConnectionString } from '../src/lib/connection-string';
 import { theme } from '../src/lib/theme.svelte';
+import { areasOf } from '../src/text/areas';
+import { language } from '../src/text/index.svelte';
 import type { Show } from '../src/wall/data/seat';
 import { Room } from '../src/wall/room.svelte';
 import WallView from '../src/wall/WallView.svelte';
@@ -30,6 +32,8 @@ function real(cards: string): Show {
 }
 
 theme.start();
+language.start();
+await language.load(areasOf('wall'));
 const target = document.getElementById('app');
 if (target === null) throw new Error('wall.html has no #app');
 mount(WallView, {

@@ -4,7 +4,7 @@ import type { Locator, Page } from "@playwright/test";
 import { accessible, expect, fits, test } from "./fixtures.ts";
 import { cards, heading, links, order, pay, ready } from "./shop.ts";
 
-const ALL = "Alice, Bruno, Carol, Diego, Elena, Farid, Greta and Hugo";
+const ALL = "Alice, Bruno, Carol, Diego, Elena, Farid, Greta, and Hugo";
 
 function desk(page: Page): Locator {
   return page.getByTestId("desk");

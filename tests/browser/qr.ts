@@ -1,4 +1,4 @@
-// Reads QR codes from pixels, as a phone does, with zbar.
+// Reads QR codes from pixels, as a phone does, with zbar, and the words of printed cards.
 
 import { execFile } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
@@ -57,5 +57,15 @@ export async function printed(pdf: Buffer, count: number): Promise<Set<string>> 
       for (const text of await read(pages.map((name) => path.join(directory, name)))) found.add(text);
     }
     return found;
+  });
+}
+
+/** The words in a PDF. */
+export async function printedText(pdf: Buffer): Promise<string> {
+  return await inDirectory(async (directory) => {
+    const file = path.join(directory, "cards.pdf");
+    await writeFile(file, pdf);
+    const { stdout } = await run("pdftotext", [file, "-"]);
+    return stdout.replace(/\s+/g, " ");
   });
 }

@@ -63,9 +63,9 @@ export function cards(page: Page): Locator {
   return page.getByTestId("node-card");
 }
 
-/** The connection strings of the cards, in order. */
-export async function links(page: Page): Promise<string[]> {
-  const links = cards(page).getByRole("link", { name: /^Open/ });
+/** The connection strings of the cards, in order. `open` is the name of the links, which depends on the language. */
+export async function links(page: Page, open = /^Open/): Promise<string[]> {
+  const links = cards(page).getByRole("link", { name: open });
   return await links.evaluateAll((all) => all.map((link) => link.getAttribute("href") ?? ""));
 }
 

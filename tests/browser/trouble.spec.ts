@@ -109,7 +109,7 @@ test("a network that cannot be made and is paid back", async ({ page, stage }) =
   const refund = { invoice_id: orderOn(page), note: "by hand" };
   await stage.ask({ do: "call", method: "lnplayops-refunded", params: refund });
   await expect(heading(page)).toHaveText("Not delivered, and paid back");
-  await expect(page.getByText(/Your payment was paid back on \d+ \w+ \d{4}\./)).toBeVisible();
+  await expect(page.getByText(/Your payment was paid back on \w+ \d+, \d{4}\./)).toBeVisible();
   await expect(page.getByText("by hand")).toHaveCount(0);
   await accessible(page);
 });

@@ -282,8 +282,9 @@ test("no page loads much before it can be used", async ({ page, context, stage }
   const [card = ""] = await cards(page, stage);
   const browser = context.browser();
   if (browser === null) throw new Error("the browser is gone");
-  for (const url of [`${stage.url}/`, page.url(), `${page.url()}/wall`, `${stage.url}/guide/class`, card]) {
-    const visitor = await browser.newContext();
+  const urls = [`${stage.url}/`, page.url(), `${page.url()}/wall`, `${stage.url}/guide/class`, card];
+  for (const [url, locale] of urls.flatMap((url) => [[url, "en-US"], [url, "es-ES"]] as const)) {
+    const visitor = await browser.newContext({ locale });
     const tab = await visitor.newPage();
     const sizes: Promise<number>[] = [];
     tab.on("requestfinished", (request) => {
@@ -291,7 +292,7 @@ test("no page loads much before it can be used", async ({ page, context, stage }
     });
     await tab.goto(url, { waitUntil: "networkidle" });
     const loaded = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
-    test.info().annotations.push({ type: "first load", description: `${new URL(url).pathname.replace(/lnplaylive-[^/]*/, "…")}: ${loaded} bytes` });
+    test.info().annotations.push({ type: "first load", description: `${new URL(url).pathname.replace(/lnplaylive-[^/]*/, "…")} in ${locale}: ${loaded} bytes` });
     expect(loaded, `first load of ${new URL(url).pathname}`).toBeGreaterThan(10_000);
     expect(loaded, `first load of ${new URL(url).pathname}`).toBeLessThan(FIRST_LOAD);
     await visitor.close();

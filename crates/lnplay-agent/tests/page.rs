@@ -1,5 +1,5 @@
 //! The web page draws environments that do not exist yet: with the names, colours and channels that `lnplay` will give
-//! them. A fixture holds what `lnplay` gives; the page's own tests compare the page with it.
+//! them. It also has words for each step of their start. A fixture holds what `lnplay` gives; the page's own tests compare the page with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,9 @@ use lnplay_agent::channels::openings;
 use lnplay_agent::names::{NAMES, color};
 use lnplaylive_core::ChannelSetup;
 use lnplaylive_core::environment::MAX_NODES;
+use lnplaylive_core::progress::Step;
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 
 /// The sizes whose channels are in the fixture: the odd ones, and one that shows the pattern.
 const SIZES: [u32; 5] = [1, 2, 3, 4, 8];
@@ -27,7 +29,8 @@ fn fixture() -> Value {
     };
     let setups: BTreeMap<_, _> =
         ChannelSetup::ALL.iter().map(|setup| (setup.name(), of_sizes(*setup))).collect();
-    json!({ "names": NAMES.as_slice(), "colors": colors, "channels": setups })
+    let steps: Vec<_> = Step::VARIANTS.iter().map(|step| step.name()).collect();
+    json!({ "names": NAMES.as_slice(), "colors": colors, "channels": setups, "steps": steps })
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use lnplaylive_core::settings::{CONFIG_VARIABLE, SettingsError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use shop_server::cards::{CardsRequest, Fonts, Paper};
+use shop_server::cards::{CardsRequest, Fonts, Language, Paper};
 use shop_server::{Listeners, Settings, Site};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -38,7 +38,7 @@ enum Command {
     },
     /// Draw cards as a PDF
     Cards {
-        /// JSON with `connection_strings` and optionally `title`, `logo` (a data URL) and `paper`
+        /// JSON with `connection_strings` and optionally `title`, `logo` (a data URL), `paper` and `language`
         file: PathBuf,
         /// The PDF to write
         #[arg(short, long, value_name = "FILE")]
@@ -46,6 +46,9 @@ enum Command {
         /// The paper, overriding the file's
         #[arg(long, value_name = "a4|letter|label_4x6")]
         paper: Option<Paper>,
+        /// The language, overriding the file's
+        #[arg(long, value_name = "en|es")]
+        language: Option<Language>,
     },
 }
 
@@ -66,7 +69,7 @@ fn main() -> ExitCode {
             Ok(_) => Ok(()),
             Err(error) => return wrong_settings(error),
         },
-        Some(Command::Cards { file, output, paper }) => cards(&file, &output, paper),
+        Some(Command::Cards { file, output, paper, language }) => cards(&file, &output, paper, language),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,7 +118,7 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
-fn cards(file: &Path, output: &Path, paper: Option<Paper>) -> anyhow::Result<()> {
+fn cards(file: &Path, output: &Path, paper: Option<Paper>, language: Option<Language>) -> anyhow::Result<()> {
     use std::io::Read as _;
     let mut json = Vec::new();
     std::fs::File::open(file)
@@ -123,6 +126,7 @@ fn cards(file: &Path, output: &Path, paper: Option<Paper>) -> anyhow::Result<()>
         .with_context(|| format!("reading {}", file.display()))?;
     let mut request = CardsRequest::from_json(&json)?;
     request.paper = paper.unwrap_or(request.paper);
+    request.language = language.unwrap_or(request.language);
     let pdf = request.check()?.draw(&Fonts::built_in())?;
     std::fs::write(output, pdf).with_context(|| format!("writing {}", output.display()))
 }

@@ -11,6 +11,11 @@ pub(crate) fn error(status: StatusCode, sentence: &str) -> Response {
     uncached(status, json!({"error": sentence}))
 }
 
+/// The same as [`error`], with a `kind` by which the page finds its own words.
+pub(crate) fn error_of(status: StatusCode, kind: &str, sentence: &str) -> Response {
+    uncached(status, json!({"error": sentence, "kind": kind}))
+}
+
 /// The node has not started since this machine was set up: `{"error": "sentence", "kind": "starting"}`, with status 503 and a
 /// `Retry-After` header.
 pub(crate) fn starting(seconds: u64) -> Response {

@@ -458,6 +458,9 @@ async fn cards(State(shared): Shop, Extension(origin): Extension<Origin>, reques
             tracing::error!("drawing cards: {reason}");
             reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the cards could not be drawn")
         }
+        Ok(Err(error @ CardsError::Logo(_))) => {
+            reply::error_of(StatusCode::UNPROCESSABLE_ENTITY, "logo", &error.to_string())
+        }
         Ok(Err(error)) => reply::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         Err(_) => {
             tracing::error!("drawing cards: a panic");

@@ -161,6 +161,32 @@ fn the_longest_string_can_still_be_read() {
     assert_eq!(read(draw(&json!({"connection_strings": [long], "paper": "label_4x6"})), 1, 1), [[long]]);
 }
 
+/// The picture of a PDF's first page.
+fn first_page(pdf: &[u8]) -> Vec<u8> {
+    let pdf = Pdf::new(std::sync::Arc::new(pdf.to_vec())).expect("a PDF");
+    render(pdf.pages().first().expect("a page"), 1.0).data_as_u8_slice().to_vec()
+}
+
+#[test]
+fn cards_are_in_the_language_that_is_asked_for_and_in_english_for_old_pages() {
+    let all = strings(8);
+    for (paper, columns, rows) in [("a4", 2, 4), ("label_4x6", 1, 1)] {
+        let old = draw(&json!({"connection_strings": all, "paper": paper}));
+        let [english, spanish] = ["en", "es"]
+            .map(|language| draw(&json!({"connection_strings": all, "paper": paper, "language": language})));
+        assert!(old == english, "{paper}");
+        for (pdf, language, title) in
+            [(&english, "en", "Lightning nodes"), (&spanish, "es", "Nodos Lightning")]
+        {
+            let bytes = String::from_utf8_lossy(pdf);
+            assert!(bytes.contains(&format!("/Lang ({language})")), "{language}");
+            assert!(bytes.contains(&format!("/Title ({title})")), "{language}");
+        }
+        assert!(first_page(&english) != first_page(&spanish), "{paper}: the same words");
+        assert_eq!(read(spanish, columns, rows).concat(), all, "{paper}");
+    }
+}
+
 #[test]
 fn the_same_cards_are_the_same_bytes() {
     let request = json!({"connection_strings": strings(9), "title": "Événement"});
@@ -201,6 +227,8 @@ async fn invalid_requests_get_a_sentence_that_does_not_repeat_them() {
         ("{}".into(), 400, "a key is missing"),
         (with("secret", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
         (with("paper", json!("a5")), 400, "a key is missing, unknown or wrong"),
+        (with("language", json!("fr")), 400, "a key is missing, unknown or wrong"),
+        (with("language", json!("")), 400, "a key is missing, unknown or wrong"),
         (with("connection_strings", json!("hunter2")), 400, "a key is missing, unknown or wrong"),
         (list(vec![]), 422, "0 connection strings were given; 1 to 64 are allowed"),
         (list(strings(65)), 422, "65 connection strings were given"),

@@ -174,6 +174,13 @@ fn draws_cards_from_a_file() {
         assert!(String::from_utf8_lossy(&pdf).contains(&format!("/MediaBox [0 0 {size}")), "{paper}");
     }
     assert_eq!(cards(&request, "a5").status.code(), Some(2));
+    for (language, status) in [("es", 0), ("fr", 2)] {
+        let done =
+            program().arg("cards").arg(&file).arg("-o").arg(&output).args(["--language", language]).output();
+        assert_eq!(done.expect("it runs").status.code(), Some(status), "{language}");
+    }
+    let pdf = std::fs::read(&output).expect("it was written");
+    assert!(String::from_utf8_lossy(&pdf).contains("/Lang (es)"));
     let failed = cards("{\"connection_strings\": []}", "a4");
     assert_eq!(failed.status.code(), Some(1));
     assert!(stderr(&failed).contains("1 to 64 are allowed"), "{}", stderr(&failed));

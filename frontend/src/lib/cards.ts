@@ -1,5 +1,5 @@
 /** Cards as PDF, drawn by the shop's server in memory. */
-import { errorIn } from './pay';
+import type { CardLanguage } from '../text/languages';
 
 /** Paper sizes that the server knows. */
 export type Paper = 'a4' | 'letter' | 'label_4x6';
@@ -11,11 +11,19 @@ export interface Cards {
   /** A data URL, or null. */
   readonly logo: string | null;
   readonly paper: Paper;
+  /** The language of what is printed beside names and title. */
+  readonly language: CardLanguage;
 }
 
-/** Cards could not be drawn. The message is for users. */
+/** Why there are no cards: the logo, the way to the server, or the server. */
+export type CardsFault = 'logo_type' | 'logo_size' | 'logo_unreadable' | 'unreachable' | 'busy' | 'failed';
+
+/** Cards could not be drawn. */
 export class CardsError extends Error {
   override name = 'CardsError';
+  constructor(readonly fault: CardsFault) {
+    super(`no cards: ${fault}`);
+  }
 }
 
 /** Media types of logos. */
@@ -29,23 +37,22 @@ const PATIENCE = 30_000;
 
 /** Reads a logo as a data URL. */
 export async function readLogo(file: File): Promise<string> {
-  if (!LOGO_TYPES.some((type) => type === file.type))
-    throw new CardsError('The logo must be a PNG or a JPEG picture.');
-  if (file.size > LOGO_LIMIT) throw new CardsError('The logo is too large: 1 MB at most.');
+  if (!LOGO_TYPES.some((type) => type === file.type)) throw new CardsError('logo_type');
+  if (file.size > LOGO_LIMIT) throw new CardsError('logo_size');
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => {
       resolve(String(reader.result));
     };
     reader.onerror = () => {
-      reject(new CardsError('The logo could not be read.'));
+      reject(new CardsError('logo_unreadable'));
     };
     reader.readAsDataURL(file);
   });
 }
 
 /** Requests the cards. */
-export async function printCards({ links, title, logo, paper }: Cards): Promise<Blob> {
+export async function printCards({ links, title, logo, paper, language }: Cards): Promise<Blob> {
   let response: Response;
   try {
     response = await fetch('/cards.pdf', {
@@ -54,14 +61,24 @@ export async function printCards({ links, title, logo, paper }: Cards): Promise<
       body: JSON.stringify({
         connection_strings: links,
         paper,
+        language,
         ...(title === '' ? {} : { title }),
         ...(logo === null ? {} : { logo }),
       }),
       signal: AbortSignal.timeout(PATIENCE),
     });
   } catch {
-    throw new CardsError('The shop’s server cannot be reached. CSV and JSON work without it.');
+    throw new CardsError('unreachable');
   }
-  if (!response.ok) throw new CardsError(await errorIn(response, 'The server could not make the cards.'));
+  if (!response.ok) throw new CardsError(await faultOf(response));
   return response.blob();
+}
+
+/** What a refusal of the server means: its `kind`, or its status. */
+async function faultOf(response: Response): Promise<CardsFault> {
+  const body: unknown = await response.json().catch(() => null);
+  if (typeof body === 'object' && body !== null && 'kind' in body && body.kind === 'logo')
+    return 'logo_unreadable';
+  if (response.status === 413) return 'logo_size';
+  return response.status === 429 || response.status === 503 ? 'busy' : 'failed';
 }

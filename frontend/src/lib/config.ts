@@ -15,14 +15,22 @@ export interface ShopConfig {
   readonly demoWallet: string | null;
 }
 
-/** The configuration could not be loaded. The message is for users. */
+/**
+ * Why there is no configuration: it is wrong; the server cannot be reached; or the shop's node has not started since its server
+ * was set up.
+ */
+export type ConfigFault = 'wrong' | 'unreachable' | 'starting';
+
+/** The configuration could not be loaded. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
-}
-
-/** The shop's node has not started since its server was set up. */
-export class StartingError extends ConfigError {
-  override name = 'StartingError';
+  constructor(
+    readonly fault: ConfigFault,
+    /** What is wrong with it, for the operator. */
+    readonly detail = '',
+  ) {
+    super(`the configuration is ${fault}: ${detail}`);
+  }
 }
 
 const NODE_ID = /^0[23][0-9a-f]{64}$/;
@@ -50,7 +58,7 @@ export function readConfig(value: unknown, here: URL): ShopConfig {
     };
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error;
-    throw new ConfigError(`The shop is set up wrongly: ${error.message}. Its operator has to correct that.`);
+    throw new ConfigError('wrong', error.message);
   }
 }
 
@@ -66,8 +74,6 @@ export function builtIn(env: Record<string, unknown>): Record<string, unknown> |
     contact: env['VITE_LNPLAYLIVE_CONTACT'],
   };
 }
-
-const STARTING = 'The shop’s node has not started yet. This page looks again by itself.';
 
 /** Whether the server says that it waits for the node. A proxy's 503 says nothing of the kind. */
 async function isStarting(response: Response): Promise<boolean> {
@@ -88,14 +94,11 @@ export async function loadConfig(here: URL): Promise<ShopConfig> {
       cache: 'no-store',
       signal: AbortSignal.timeout(PATIENCE),
     });
-    if (response.status === 503 && (await isStarting(response))) throw new StartingError(STARTING);
+    if (response.status === 503 && (await isStarting(response))) throw new ConfigError('starting');
     if (!response.ok) throw new Error(`status ${response.status}`);
     value = await response.json();
   } catch (error) {
-    if (error instanceof StartingError) throw error;
-    throw new ConfigError(
-      'The shop’s server cannot be reached right now. Nothing is lost; try again in a moment.',
-    );
+    throw error instanceof ConfigError ? error : new ConfigError('unreachable');
   }
   return readConfig(value, here);
 }

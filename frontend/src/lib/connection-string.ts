@@ -18,15 +18,23 @@ export interface ConnectionString {
   readonly color: string | null;
 }
 
-/** A link that cannot be used. The message is for users. */
+/** What a damaged link lacks, or has wrong. */
+export type LinkFault = 'node' | 'place' | 'type' | 'scheme' | 'path' | 'rune';
+
+/** A link that cannot be used. */
 export class LinkFormatError extends Error {
   override name = 'LinkFormatError';
+  constructor(
+    readonly fault: LinkFault,
+    /** The type of a link of another type, shortened; else empty. */
+    readonly type = '',
+  ) {
+    super(`the link's ${fault} is wrong`);
+  }
 }
 
-function bad(what: string): LinkFormatError {
-  return new LinkFormatError(
-    `This link is incomplete or damaged: ${what}. Scan the card again, or copy the whole link.`,
-  );
+function bad(fault: LinkFault): LinkFormatError {
+  return new LinkFormatError(fault);
 }
 
 /** Parses a connection string. Unknown parameters are ignored. */
@@ -36,25 +44,24 @@ export function parseConnectionString(link: string): ConnectionString {
   const get = (key: string) => fragment.get(key) ?? '';
 
   const [nodeId, place, ...more] = get('address').split('@');
-  if (nodeId === undefined || !/^0[23][0-9a-f]{64}$/.test(nodeId)) throw bad('it does not name a node');
-  if (place === undefined || more.length > 0 || /[/?#\s]/.test(place))
-    throw bad('it does not say where the node is');
+  if (nodeId === undefined || !/^0[23][0-9a-f]{64}$/.test(nodeId)) throw bad('node');
+  if (place === undefined || more.length > 0 || /[/?#\s]/.test(place)) throw bad('place');
   const type = get('type');
-  if (type !== '' && type !== 'direct') throw bad(`its type is “${type.slice(0, 20)}”`);
+  if (type !== '' && type !== 'direct') throw new LinkFormatError('type', type.slice(0, 20));
   const scheme = get('value');
-  if (scheme !== 'ws:' && scheme !== 'wss:') throw bad('it does not say how the node is reached');
+  if (scheme !== 'ws:' && scheme !== 'wss:') throw bad('scheme');
   const path = get('path');
-  if (path !== '' && !path.startsWith('/')) throw bad('its path is invalid');
+  if (path !== '' && !path.startsWith('/')) throw bad('path');
   const rune = get('rune');
-  if (!/^[A-Za-z0-9_=-]+$/.test(rune)) throw bad('the key is missing');
+  if (!/^[A-Za-z0-9_=-]+$/.test(rune)) throw bad('rune');
 
   let url: URL;
   try {
     url = new URL(`${scheme}//${place}${path}`);
   } catch {
-    throw bad('it does not say where the node is');
+    throw bad('place');
   }
-  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('its path is invalid');
+  if (url.username !== '' || url.search !== '' || url.hash !== '') throw bad('path');
   const color = get('color');
   return {
     link,

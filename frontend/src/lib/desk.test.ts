@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { deskParams, readDesk, type DeskAction, type Did } from './desk';
-import { deskText } from './desk-text';
+import { textsOf } from '../text/index.svelte';
 
+const { desk: deskText } = textsOf('status');
 const name = (node: number) => ['Alice', 'Bruno', 'Clara'][node] ?? '?';
 
 it('sends what the shop’s method takes', () => {
@@ -46,7 +47,7 @@ it('reads an answer, in the order of the nodes', () => {
 it.each<[Did, string]>([
   [
     { what: 'coins_sent', nodes: [0, 1, 2], sat: 1000, leftOut: [] },
-    'Alice, Bruno and Clara got 1,000 sat each.',
+    'Alice, Bruno, and Clara got 1,000 sat each.',
   ],
   [
     { what: 'channels_opened', opened: 1, openAlready: 2, leftOut: [] },

@@ -5,8 +5,11 @@ import { list, maybeText, number, numberOr, object, text, type Json } from './sh
 export const MIN_SAT = 10_000;
 export const MAX_SAT = 100_000_000;
 
-/** Names of the channel set-ups that can be opened. */
-export type Setup = 'star' | 'circular' | 'prism';
+/** The channel set-ups that can be opened. */
+export const SETUPS = ['star', 'circular', 'prism'] as const;
+
+/** The name of one of them. */
+export type Setup = (typeof SETUPS)[number];
 
 /** An action. Nodes are numbered from 0, as their links are. */
 export type DeskAction =

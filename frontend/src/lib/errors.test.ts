@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { CardsError } from './cards';
 import { ConfigError } from './config';
 import {
   hasNoDesk,
@@ -10,6 +11,7 @@ import {
   wantsTicket,
 } from './errors';
 import { LinkError, RpcError, type Fault } from './node/node';
+import { PayError } from './pay';
 import { ShapeError } from './shape';
 
 /** An error as the shop answers it. */
@@ -76,7 +78,11 @@ it('passes on what helps, and nothing of the rest', () => {
     'The shop does not accept this number of hours. Choose 1 to 504.',
   );
   const names = new RpcError(-32602, 'names[7]: too long', { kind: 'invalid_params', parameter: 'names' });
-  expect(sentence(names)).toBe('The shop does not accept this: names[7]: too long.');
+  expect(sentence(names)).toBe(
+    'The shop does not accept these names. Give one for each node, of 1 to 32 letters, or none.',
+  );
+  const other = new RpcError(-32602, 'colour must be red.', { kind: 'invalid_params', parameter: 'colour' });
+  expect(sentence(other)).toBe('The shop does not accept this: colour must be red.');
   const nodes = { kind: 'invalid_params', parameter: 'node_count', allowed: [8, 16] };
   expect(sentence(shop(-32602, nodes))).toContain('number of nodes. Choose one of 8, 16.');
   expect(sentence(shop(7002, { kind: 'busy', retry_after_secs: 40 }))).toContain('40 seconds');
@@ -92,7 +98,10 @@ it('passes on what helps, and nothing of the rest', () => {
   expect(sentence(new RpcError(12, 'rune=secret'))).not.toContain('secret');
   expect(sentence(new TypeError('x is undefined'))).not.toContain('undefined');
   expect(sentence(new ShapeError('products'))).not.toContain('products');
-  expect(sentence(new ConfigError('The server is away.'))).toBe('The server is away.');
+  expect(sentence(new ConfigError('wrong', 'rune is not a text'))).toContain('rune is not a text');
+  expect(sentence(new CardsError('logo_size'))).toContain('1 MB');
+  expect(sentence(new PayError('demoFailed', 'no route'))).toBe('no route');
+  expect(sentence(new PayError('webln'))).toContain('did not pay');
 });
 
 it('knows when another ticket helps, and when another key does', () => {

@@ -1,10 +1,15 @@
 /** Errors of the shop, of its node and of the way to it, as sentences that people understand. */
+import { textsOf } from '../text/index.svelte';
+import { CardsError } from './cards';
 import { ConfigError } from './config';
-import { DESK_ERRORS, refusedSentence } from './desk-text';
 import { LinkError, RpcError } from './node/node';
+import { PayError } from './pay';
+import { readAwaited } from './products';
 import { maybeText, maybeTime, numberOr, ShapeError, type Json } from './shape';
-import { readAwaited, waiting } from './products';
 import { TicketError } from './tickets';
+
+const shop = textsOf('shop');
+const status = textsOf('status');
 
 /** Commando: the rune does not allow the call, or not so soon. */
 const COMMANDO = [0x4c50, 0x4c51, 0x4c4f];
@@ -55,100 +60,76 @@ export function wantsTicket(error: unknown): boolean {
   return kind === 'ticket_required' || kind === 'ticket_spent';
 }
 
-/** "in 9 seconds", or an estimate where the shop does not say. */
-function after(seconds: number): string {
-  return `in ${seconds > 0 ? `${seconds} seconds` : 'a few minutes'}`;
+/** What a parameter may be: a list, a range, or a rule of its own. */
+function choice(parameter: string, allowed: unknown): string {
+  const t = shop.errors;
+  if (Array.isArray(allowed)) return t.oneOf(allowed.map(String));
+  if (typeof allowed === 'object' && allowed !== null) {
+    const { min, max } = allowed as Json;
+    if (typeof min === 'number' && typeof max === 'number') return t.between(min, max);
+  }
+  return lookUp(t.rules, parameter) ?? '';
 }
 
-/** Parameters by the names that the page has for them. */
-const PARAMETERS: Readonly<Record<string, string>> = {
-  node_count: 'number of nodes',
-  hours: 'number of hours',
-  sku: 'product',
-  coin_distribution: 'distribution of coins',
-  channel_setup: 'channel set-up',
-  names: 'list of names',
-  title: 'title',
-};
-
-/** What a parameter may be: a list, or a range. */
-function allowed(value: unknown): string {
-  if (Array.isArray(value)) return ` Choose one of ${value.map(String).join(', ')}.`;
-  if (typeof value !== 'object' || value === null) return '';
-  const { min, max } = value as Json;
-  return typeof min === 'number' && typeof max === 'number' ? ` Choose ${min} to ${max}.` : '';
+/** The text of that name, if there is one. */
+function lookUp(texts: Readonly<Record<string, string>>, name: string): string | null {
+  return Object.hasOwn(texts, name) ? (texts[name] ?? null) : null;
 }
 
 /** The sentence for an error of the shop; null for a kind that this page does not know. */
 function ofShop(error: ShopError, message: string): string | null {
+  const t = shop.errors;
+  const seconds = numberOr(error, 'retry_after_secs', 0);
   switch (error.kind) {
     case 'no_such_order':
-      return 'There is no such order. Check that the address is complete; orders that were never paid are forgotten after a while.';
+      return t.noSuchOrder;
     case 'no_remotes':
-      return 'The shop has no servers at the moment, so nothing can be sold. Please come back later.';
+      return t.noRemotes;
     case 'busy':
-      return `Many people are ordering right now. Please try again ${after(numberOr(error, 'retry_after_secs', 0))}.`;
+      return t.busy(seconds);
     case 'ticket_required':
-      return `Many people are ordering right now. Please load the page again, or try again ${after(numberOr(error, 'retry_after_secs', 0))}.`;
+      return t.ticketRequired(seconds);
     case 'ticket_spent':
-      return 'Your request came too late or twice. Please try again.';
+      return t.ticketSpent;
     case 'unpaid_limit': {
-      const wait = after(numberOr(error, 'retry_after_secs', 0));
-      switch (maybeText(error, 'share')) {
-        case 'client':
-          return `You have unpaid orders that keep places free for you. Pay one of them, or try again ${wait}.`;
-        case 'network':
-          return `Others in your network have unpaid orders that keep places free for them. Please try again ${wait}.`;
-        default:
-          return `There are too many unpaid orders at the moment. Please try again ${wait}.`;
-      }
+      const share = maybeText(error, 'share');
+      return t.unpaid[share === 'client' || share === 'network' ? share : 'other'](seconds);
     }
     case 'not_supported':
-      return `This shop cannot do that yet: ${maybeText(error, 'feature') ?? 'what was asked for'}.`;
+      return t.notSupported(maybeText(error, 'feature'));
     case 'damaged_record':
-      return 'The record of this order is damaged. The operator has been told; keep the address of this page.';
+      return t.damagedRecord;
     case 'invalid_state':
-      return `This cannot be done with an order that is ${maybeText(error, 'state') ?? 'in this state'}.`;
-    case 'sold_out': {
-      const at = maybeTime(error, 'next_available_at');
-      const when = at === null ? '' : ` The next one frees up ${new Date(at).toLocaleString()}.`;
-      return `This size is sold out right now.${when} A smaller one may be free.`;
-    }
+      return t.invalidState;
+    case 'sold_out':
+      return t.soldOut(maybeTime(error, 'next_available_at'));
     case 'not_open_yet':
-      return `The shop opens soon. ${waiting(readAwaited(error))}`;
-    case 'too_large_to_receive': {
-      const hours = numberOr(error, 'payable_hours', 0);
-      const most =
-        hours > 0
-          ? `Up to ${hours} hours of this size are possible right now.`
-          : 'Please choose a smaller size.';
-      return `This is more than the shop’s Lightning node can receive in one payment. ${most}`;
-    }
+      return t.notOpenYet(readAwaited(error));
+    case 'too_large_to_receive':
+      return t.tooLarge(numberOr(error, 'payable_hours', 0));
     case 'availability_unknown':
-      return 'The shop’s servers do not answer at the moment, so nothing can be sold. Please try again later.';
+      return t.availabilityUnknown;
     case 'invalid_params': {
-      const parameter = PARAMETERS[maybeText(error, 'parameter') ?? ''];
-      const choice = allowed(error['allowed']);
-      // Where there is nothing to choose from, the shop's own sentence says what is wrong.
-      if (parameter === undefined || choice === '') {
-        return `The shop does not accept this: ${message.replace(/[.\s]+$/, '')}.`;
-      }
-      return `The shop does not accept this ${parameter}.${choice}`;
+      const parameter = maybeText(error, 'parameter') ?? '';
+      const name = lookUp(t.parameters, parameter);
+      return name === null
+        ? t.invalid(message.replace(/[.\s]+$/, ''))
+        : t.invalidParameter(name, choice(parameter, error['allowed']));
     }
     case 'desk_busy':
-      return DESK_ERRORS.busy(after(numberOr(error, 'retry_after_secs', 0)));
+      return t.desk.busy(seconds);
     case 'desk_too_old':
-      return DESK_ERRORS.tooOld;
+      return t.desk.tooOld;
     case 'desk_no_answer':
-      return DESK_ERRORS.noAnswer;
+      return t.desk.noAnswer;
     case 'desk_refused':
-      return refusedSentence(maybeText(error, 'reason'));
+      return lookUp(t.desk.refused, maybeText(error, 'reason') ?? '') ?? t.desk.refused.failed;
     case 'starting':
-      return 'The shop is starting. Please try again in a moment.';
+      return t.starting;
     case 'node_unavailable':
     case 'remote_failed':
     case 'internal':
-      return 'The shop cannot do this right now. Please try again in a moment.';
+      return t.internal;
     default:
       return null;
   }
@@ -156,37 +137,25 @@ function ofShop(error: ShopError, message: string): string | null {
 
 /** The sentence for an error that is not the shop's own. */
 function ofNode({ code, message }: RpcError): string {
-  if (code === -32601) {
-    return 'The shop’s node does not know this request. The shop may be restarting; try again in a moment.';
-  }
-  if (COMMANDO.includes(code)) {
-    return /too soon/i.test(message)
-      ? 'Busy: somebody else is asking this very second. Please try again.'
-      : 'The node does not accept this key. It may have been replaced; load the page again.';
-  }
-  return `The node answered with an error that this page does not know (${code}).`;
+  const t = shop.errors;
+  if (code === -32601) return t.noSuchMethod;
+  if (COMMANDO.includes(code)) return /too soon/i.test(message) ? t.tooSoon : t.refusedKey;
+  return t.unknown(code);
 }
 
-/** What to tell the person in front of the page. */
+/** What to tell the person in front of the page. Of a page that has the texts of the shop; for cards, also those of an order. */
 export function sentence(error: unknown): string {
+  const t = shop.errors;
   if (error instanceof RpcError) {
     const known = shopError(error);
     return (known === null ? null : ofShop(known, error.message)) ?? ofNode(error);
   }
-  if (error instanceof ConfigError) return error.message;
-  if (error instanceof TicketError)
-    return `There were many orders from your network in the last minute. Please try again ${after(error.seconds)}.`;
-  if (error instanceof ShapeError)
-    return 'The shop’s answer could not be understood. Load the page again; if that does not help, tell the operator.';
-  if (error instanceof LinkError) {
-    switch (error.fault) {
-      case 'stranger':
-        return 'Somebody answered, but not as the node we know. For your safety nothing is sent. The shop may be restarting; if this stays, tell its operator.';
-      case 'timeout':
-        return 'The node took too long to answer. Please try again.';
-      default:
-        return 'The connection to the node is down. This page keeps trying.';
-    }
-  }
-  return 'Something went wrong in this page. Load it again; your order is kept.';
+  if (error instanceof ConfigError)
+    return error.fault === 'wrong' ? t.config.wrong(error.detail) : t.config[error.fault];
+  if (error instanceof TicketError) return t.manyOrders(error.seconds);
+  if (error instanceof ShapeError) return t.odd;
+  if (error instanceof LinkError) return t.link[error.fault];
+  if (error instanceof CardsError) return status.cards.faults[error.fault];
+  if (error instanceof PayError) return error.detail ?? shop.invoice.faults[error.fault];
+  return t.page;
 }

@@ -11,12 +11,15 @@ interface Row {
   readonly connection_string: string;
 }
 
-function rows(links: readonly string[]): readonly Row[] {
+/** The name of a node that has none, by its number from 1. */
+type NameOf = (number: number) => string;
+
+function rows(links: readonly string[], nameOf: NameOf): readonly Row[] {
   return links.map((link, i) => {
     const { name, color, nodeId, url } = parseConnectionString(link);
     return {
       number: i + 1,
-      name: name ?? `Node ${i + 1}`,
+      name: name ?? nameOf(i + 1),
       color: color ?? '',
       node_id: nodeId,
       websocket_url: url,
@@ -33,15 +36,15 @@ function cell(value: string | number): string {
 }
 
 /** Comma-separated values (RFC 4180) with a header line. */
-export function toCsv(links: readonly string[]): string {
+export function toCsv(links: readonly string[], nameOf: NameOf): string {
   const keys = ['number', 'name', 'color', 'node_id', 'websocket_url', 'connection_string'] as const;
-  const lines = rows(links).map((row) => keys.map((key) => cell(row[key])).join(','));
+  const lines = rows(links, nameOf).map((row) => keys.map((key) => cell(row[key])).join(','));
   return [keys.join(','), ...lines, ''].join('\r\n');
 }
 
 /** The same as a JSON document. */
-export function toJson(links: readonly string[]): string {
-  return `${JSON.stringify({ nodes: rows(links) }, null, 2)}\n`;
+export function toJson(links: readonly string[], nameOf: NameOf): string {
+  return `${JSON.stringify({ nodes: rows(links, nameOf) }, null, 2)}\n`;
 }
 
 /** Lets the browser download a file. */

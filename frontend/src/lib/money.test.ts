@@ -1,14 +1,8 @@
 import { expect, it } from 'vitest';
-import { inSats, priceMsat, readMsat, sats } from './money';
+import { priceMsat, readMsat } from './money';
 
 it('prices as the shop does: 8 nodes for 48 hours at 200 sat', () => {
   expect(priceMsat(200_000, 8, 48)).toBe(76_800_000);
-  expect(inSats(76_800_000)).toBe('76,800 sat');
-});
-
-it('rounds up what is less than a sat', () => {
-  expect(sats(1)).toBe('1');
-  expect(sats(0)).toBe('0');
 });
 
 it('reads both spellings of an amount', () => {

@@ -1,13 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  healthInWords,
-  isFinal,
-  orderParams,
-  readInvoice,
-  readNames,
-  readStatus,
-  type Health,
-} from './order';
+import { isFinal, orderParams, readInvoice, readNames, readStatus, STEPS } from './order';
+import lnplay from './lnplay.fixture.json';
 import { ShapeError } from './shape';
 
 const STATUS = {
@@ -62,7 +55,7 @@ describe('readStatus', () => {
     expect(stage({ deployment_details: details({ status: 'queued' }) }).kind).toBe('working');
     expect(stage({ deployment_details: details({ status: 'starting_deployment' }) })).toEqual({
       kind: 'working',
-      progress: { percent: 35, message: 'Starting the nodes' },
+      progress: { percent: 35, step: 'start-nodes', message: 'Starting the nodes' },
       replacing: null,
     });
     expect(
@@ -77,10 +70,22 @@ describe('readStatus', () => {
     });
     expect(stage({ deployment_details: details({ status: 'expired' }) }).kind).toBe('over');
     const failed = { status: 'failed', message: 'm', contact: null };
-    const told = { message: 'm', contact: null };
-    expect(stage({ deployment_details: details(failed) })).toEqual({ kind: 'failed', ...told });
+    const told = { contact: null, cancelled: false };
+    expect(stage({ deployment_details: details(failed) })).toEqual({
+      kind: 'failed',
+      ...told,
+      refundedAt: null,
+    });
+    expect(stage({ deployment_details: details({ ...failed, cancelled: true }) })).toMatchObject({
+      kind: 'failed',
+      cancelled: true,
+    });
     const refunded = { ...failed, refunded_at: '2026-11-25T10:00:00Z' };
-    expect(stage({ deployment_details: details(refunded) })).toEqual({ kind: 'refunded', ...told });
+    expect(stage({ deployment_details: details(refunded) })).toEqual({
+      kind: 'refunded',
+      ...told,
+      refundedAt: Date.parse('2026-11-25T10:00:00Z'),
+    });
     expect(stage({ deployment_details: details({ ...failed, refunded_at: null }) }).kind).toBe('failed');
   });
 
@@ -109,10 +114,23 @@ describe('readStatus', () => {
     expect(stage({ deployment_details: details({ status: 'polishing' }) }).kind).toBe('working');
   });
 
+  it('knows all steps of lnplay', () => {
+    const known: readonly string[] = STEPS;
+    expect(lnplay.steps.filter((step) => !known.includes(step))).toEqual([]);
+  });
+
+  it('keeps the shop’s sentence of a step that it does not know', () => {
+    const at = (progress: object) => stage({ deployment_details: details({ status: 'queued', progress }) });
+    expect(at({ step: 'polish-nodes', message: 'Polishing' })).toMatchObject({
+      progress: { step: null, message: 'Polishing' },
+    });
+    expect(at({ step: 'constructor', message: 'x' })).toMatchObject({ progress: { step: null } });
+  });
+
   it('keeps the percentage within its bounds', () => {
     const at = (progress: object) => stage({ deployment_details: details({ status: 'queued', progress }) });
     expect(at({ done: 7, total: 5, message: 'x' })).toMatchObject({ progress: { percent: 100 } });
-    expect(at({ done: -1, total: 0 })).toMatchObject({ progress: { percent: 0, message: 'Working on it' } });
+    expect(at({ done: -1, total: 0 })).toMatchObject({ progress: { percent: 0, message: null } });
   });
 
   it.each([null, [], {}, { ...STATUS, revision: '3' }])('refuses %j', (value) => {
@@ -120,21 +138,10 @@ describe('readStatus', () => {
   });
 });
 
-it('says which nodes are down, in words', () => {
-  const down = (...nodesDown: string[]): Health => ({ state: 'degraded', since: null, nodesDown });
-  expect(healthInWords(down('Ann'))).toBe('The node Ann does not answer at the moment. The other nodes do.');
-  expect(healthInWords(down('Ann', 'Bob'))).toBe('The nodes Ann and Bob do not answer at the moment.');
-  expect(healthInWords(down('Ann', 'Bob', 'Zoë'))).toMatch('Ann, Bob and Zoë do not');
-  expect(healthInWords(down())).toMatch('network does not answer');
-  expect(healthInWords({ ...down(), state: 'ok' })).toBeNull();
-  expect(healthInWords({ ...down(), state: 'unknown' })).toBeNull();
-  expect(healthInWords(undefined)).toBeNull();
-});
-
 it('waits for nothing that can still change', () => {
-  expect(isFinal({ kind: 'failed', message: null, contact: null })).toBe(false);
+  expect(isFinal({ kind: 'failed', contact: null })).toBe(false);
   expect(isFinal({ kind: 'over', endedAt: null })).toBe(true);
-  expect(isFinal({ kind: 'refunded', message: null, contact: null })).toBe(true);
+  expect(isFinal({ kind: 'refunded', contact: null })).toBe(true);
 });
 
 it('reads an invoice', () => {
@@ -155,12 +162,12 @@ describe('readNames', () => {
   });
 
   it.each([
-    ['too few', 'Ann', 2],
-    ['too many', 'a,b,c', 2],
-    ['the same twice', 'Ann,ann', 2],
-    ['too long', `${'x'.repeat(33)},b`, 2],
-    ['too long in bytes', `${'ë'.repeat(17)},b`, 2],
-  ])('refuses %s', (_, typed, count) => {
-    expect(readNames(typed, count).ok).toBe(false);
+    ['too few', 'Ann', 2, 'count'],
+    ['too many', 'a,b,c', 2, 'count'],
+    ['the same twice', 'Ann,ann', 2, 'twice'],
+    ['too long', `${'x'.repeat(33)},b`, 2, 'long'],
+    ['too long in bytes', `${'ë'.repeat(17)},b`, 2, 'long'],
+  ])('refuses %s', (_, typed, count, kind) => {
+    expect(readNames(typed, count)).toMatchObject({ ok: false, problem: { kind } });
   });
 });

@@ -54,10 +54,33 @@ export function readInvoice(value: unknown): Invoice {
   };
 }
 
+/** The steps of a deployment that this page has words for. */
+export const STEPS = [
+  'unpaid',
+  'queued',
+  'queued-again',
+  'queued-replacement',
+  'placing',
+  'booting',
+  'start-bitcoind',
+  'mature-chain',
+  'start-nodes',
+  'fund-nodes',
+  'open-channels',
+  'provisioned',
+  'failed',
+] as const;
+
+/** A step of a deployment. */
+export type StepName = (typeof STEPS)[number];
+
 /** Progress of the deployment; `percent` covers all steps. */
 export interface Progress {
   readonly percent: number;
-  readonly message: string;
+  /** Null of a step that this page does not know, and of what an older page has saved. */
+  readonly step?: StepName | null;
+  /** The shop's own sentence, for a step that this page does not know. */
+  readonly message: string | null;
 }
 
 /** The health of a network, as far as the shop knows. */
@@ -94,8 +117,11 @@ export type Stage =
   /** Failed, and refunded. */
   | {
       readonly kind: 'failed' | 'refunded';
-      readonly message: string | null;
       readonly contact: string | null;
+      /** Whether the operator has cancelled it. */
+      readonly cancelled?: boolean;
+      /** When the operator paid the buyer back. */
+      readonly refundedAt?: number | null;
     };
 
 /** The status of an order, as returned by `lnplaylive-invoicestatus`. */
@@ -117,9 +143,11 @@ function readProgress(details: Json): Progress {
   const progress = typeof given === 'object' && given !== null ? (given as Json) : {};
   const total = Math.max(1, numberOr(progress, 'total', 100));
   const percent = (100 * numberOr(progress, 'done', 0)) / total;
+  const name = maybeText(progress, 'step');
   return {
     percent: Math.round(Math.min(100, Math.max(0, percent))),
-    message: maybeText(progress, 'message') ?? 'Working on it',
+    step: STEPS.find((step) => step === name) ?? null,
+    message: maybeText(progress, 'message'),
   };
 }
 
@@ -151,21 +179,11 @@ function readReplacing(details: Json): Replacing | null {
   };
 }
 
-/** What a buyer is told about a network's health; null if all is well as far as the shop knows. */
-export function healthInWords(health: Health | null | undefined): string | null {
-  if (health?.state !== 'degraded') return null;
-  const [first, ...others] = health.nodesDown;
-  if (first === undefined) return 'This network does not answer at the moment.';
-  const last = others.pop();
-  if (last === undefined) return `The node ${first} does not answer at the moment. The other nodes do.`;
-  return `The nodes ${[first, ...others].join(', ')} and ${last} do not answer at the moment.`;
-}
-
 function readStage(invoiceStatus: string, given: unknown): Stage {
   if (invoiceStatus === 'expired') return { kind: 'lapsed' };
   if (invoiceStatus !== 'paid') return { kind: 'unpaid' };
   if (typeof given !== 'object' || given === null) {
-    return { kind: 'working', progress: { percent: 0, message: 'Paid. Choosing a server' } };
+    return { kind: 'working', progress: { percent: 0, step: 'queued', message: null } };
   }
   const details = given as Json;
   switch (details['status']) {
@@ -183,8 +201,9 @@ function readStage(invoiceStatus: string, given: unknown): Stage {
     case 'failed':
       return {
         kind: maybeTime(details, 'refunded_at') === null ? 'failed' : 'refunded',
-        message: maybeText(details, 'message'),
         contact: maybeText(details, 'contact'),
+        cancelled: details['cancelled'] === true,
+        refundedAt: maybeTime(details, 'refunded_at'),
       };
     default:
       return { kind: 'working', progress: readProgress(details), replacing: readReplacing(details) };
@@ -211,31 +230,31 @@ export function isFinal(stage: Stage): boolean {
   return stage.kind === 'over' || stage.kind === 'lapsed' || stage.kind === 'refunded';
 }
 
-/** Parses names from a text area, one per line or separated by commas. */
+/** What is wrong with names: one has more than `most` bytes; one is there twice; there are not as many as nodes. */
+export type NamesProblem =
+  | { readonly kind: 'long'; readonly name: string; readonly most: number }
+  | { readonly kind: 'twice' }
+  | { readonly kind: 'count'; readonly given: number; readonly nodes: number };
+
+/** Names from a text area. */
 export type NamesInput =
-  { readonly ok: true; readonly names: readonly string[] } | { readonly ok: false; readonly why: string };
+  | { readonly ok: true; readonly names: readonly string[] }
+  | { readonly ok: false; readonly problem: NamesProblem };
 
 /** Maximum length of an alias in bytes, by the Lightning protocol. */
 const MAX_ALIAS = 32;
 
-/** Parses names for `count` nodes. Without any, the shop chooses them. */
-export function readNames(typed: string, count: number): NamesInput {
+/** Parses names for `nodes` nodes, one per line or separated by commas. Without any, the shop chooses them. */
+export function readNames(typed: string, nodes: number): NamesInput {
   const names = typed
     .split(/[\n,;]/)
     .map((name) => name.trim())
     .filter((name) => name !== '');
   if (names.length === 0) return { ok: true, names };
   const long = names.find((name) => new TextEncoder().encode(name).length > MAX_ALIAS);
-  if (long !== undefined)
-    return { ok: false, why: `“${long}” is too long: a name has at most ${MAX_ALIAS} letters.` };
-  if (new Set(names.map((name) => name.toLowerCase())).size < names.length) {
-    return { ok: false, why: 'Each name can be used once, so that people can tell the nodes apart.' };
-  }
-  if (names.length !== count) {
-    return {
-      ok: false,
-      why: `There are ${names.length} names for ${count} nodes; give one for each, or none.`,
-    };
-  }
+  if (long !== undefined) return { ok: false, problem: { kind: 'long', name: long, most: MAX_ALIAS } };
+  if (new Set(names.map((name) => name.toLowerCase())).size < names.length)
+    return { ok: false, problem: { kind: 'twice' } };
+  if (names.length !== nodes) return { ok: false, problem: { kind: 'count', given: names.length, nodes } };
   return { ok: true, names };
 }

@@ -1,4 +1,19 @@
-/** Wallets that a page can use to pay. Errors are sentences. */
+/** Wallets that a page can use to pay. */
+
+/** Which wallet did not pay, or did not answer. */
+export type PayFault = 'webln' | 'demoAway' | 'demoFailed';
+
+/** An invoice was not paid. */
+export class PayError extends Error {
+  override name = 'PayError';
+  constructor(
+    readonly fault: PayFault,
+    /** The wallet's own sentence, or null. */
+    readonly detail: string | null = null,
+  ) {
+    super(`not paid: ${fault}`);
+  }
+}
 
 interface WebLn {
   enable(): Promise<void>;
@@ -21,7 +36,7 @@ export async function payWithWebln(bolt11: string): Promise<void> {
     await wallet?.enable();
     await wallet?.sendPayment(bolt11);
   } catch {
-    throw new Error('The wallet in this browser did not pay. You can use another one.');
+    throw new PayError('webln');
   }
 }
 
@@ -36,14 +51,14 @@ export async function payWithDemoWallet(path: string, bolt11: string): Promise<v
       signal: AbortSignal.timeout(DEMO_LIMIT),
     });
   } catch {
-    throw new Error('The demo wallet does not answer. Is the demo still running?');
+    throw new PayError('demoAway');
   }
-  if (!response.ok) throw new Error(await errorIn(response, 'The demo wallet could not pay.'));
+  if (!response.ok) throw new PayError('demoFailed', await errorIn(response));
 }
 
-/** The sentence in an error response of our server. */
-export async function errorIn(response: Response, otherwise: string): Promise<string> {
+/** The sentence in an error response, or null. */
+async function errorIn(response: Response): Promise<string | null> {
   const body: unknown = await response.json().catch(() => null);
   const error = typeof body === 'object' && body !== null ? (body as { error?: unknown }).error : null;
-  return typeof error === 'string' ? error.slice(0, 300) : otherwise;
+  return typeof error === 'string' ? error.slice(0, 300) : null;
 }

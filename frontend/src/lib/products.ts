@@ -53,29 +53,6 @@ export function readAwaited(from: Json): Awaited {
   };
 }
 
-/** What the shop waits for, as a sentence. */
-export function waiting({ kind, blocks, headers }: Awaited): string {
-  const done =
-    blocks === null || headers === null || headers <= 0
-      ? ''
-      : `: ${blocks.toLocaleString('en-US')} of ${headers.toLocaleString('en-US')} blocks so far`;
-  switch (kind) {
-    case 'starting':
-      return 'The shop’s node is starting for the first time. That can take hours, because it reads the whole chain first.';
-    case 'bitcoind_sync':
-      return `The shop’s Bitcoin node is catching up with the network${done}.`;
-    case 'lightningd_sync':
-      return `The shop’s Lightning node is reading the latest blocks${done}.`;
-    case 'no_channels':
-    case 'channels_opening':
-      return 'The shop’s Lightning node is getting its first channels, so that it can be paid.';
-    case 'peers_offline':
-      return 'The shop’s Lightning node is waiting for its peers to come back.';
-    default:
-      return 'The shop’s Lightning node cannot receive payments at the moment.';
-  }
-}
-
 /** Parses the answer of `lnplaylive-products`. */
 export function readCatalogue(value: unknown): Catalogue {
   const from = object(value, 'the catalogue');
@@ -159,15 +136,15 @@ export function chosenProduct(
 
 /** A preset duration. */
 export interface Preset {
-  readonly name: string;
+  readonly name: 'evening' | 'day' | 'weekend' | 'week';
   readonly hours: number;
 }
 
 const PRESETS: readonly Preset[] = [
-  { name: 'An evening', hours: 4 },
-  { name: 'A day', hours: 24 },
-  { name: 'A weekend', hours: 48 },
-  { name: 'A week', hours: 168 },
+  { name: 'evening', hours: 4 },
+  { name: 'day', hours: 24 },
+  { name: 'weekend', hours: 48 },
+  { name: 'week', hours: 168 },
 ];
 
 /** The presets within the shop's limits. */
@@ -198,12 +175,22 @@ export const slider = {
   },
 };
 
-/** The text for a product's availability. */
-export function availability(product: Product, when: (ms: number) => string): string {
-  if (product.payableHours === 0) return 'Not payable right now';
-  if (!product.available) {
-    return product.nextAvailableAt === null ? 'Sold out' : `Sold out until ${when(product.nextAvailableAt)}`;
-  }
+/** A product's availability. `until` is in milliseconds since 1970; `count` is null where there are plenty. */
+export type Availability =
+  | { readonly kind: 'not_payable' }
+  | { readonly kind: 'sold_out'; readonly until: number | null }
+  | { readonly kind: 'available'; readonly count: number | null };
+
+/** So few environments are worth telling. */
+const FEW = 3;
+
+/** A product's availability. */
+export function availability(product: Product): Availability {
+  if (product.payableHours === 0) return { kind: 'not_payable' };
+  if (!product.available) return { kind: 'sold_out', until: product.nextAvailableAt };
   const { availableCount } = product;
-  return availableCount !== null && availableCount <= 3 ? `Only ${availableCount} left` : 'Available now';
+  return {
+    kind: 'available',
+    count: availableCount !== null && availableCount <= FEW ? availableCount : null,
+  };
 }

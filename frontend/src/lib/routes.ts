@@ -48,25 +48,3 @@ export function findInvoiceId(pasted: string): string | null {
   const found = /lnplaylive-[0-9a-f-]{36}/.exec(pasted.trim().toLowerCase())?.[0];
   return found !== undefined && isInvoiceId(found) ? found : null;
 }
-
-/** The document's title. It never contains an order's id, which is a secret. */
-export function titleOf(route: Route): string {
-  switch (route.page) {
-    case 'landing':
-      return 'lnplay.live: a Lightning network for your room';
-    case 'order':
-      return 'Order a network · lnplay.live';
-    case 'find':
-      return 'Find my order · lnplay.live';
-    case 'status':
-      return 'Your network · lnplay.live';
-    case 'wall':
-      return 'The wall · lnplay.live';
-    case 'guide':
-      return 'Lesson plans · lnplay.live';
-    case 'connect':
-      return 'Your node · lnplay.live';
-    case 'nowhere':
-      return 'Nothing here · lnplay.live';
-  }
-}

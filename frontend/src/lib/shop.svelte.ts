@@ -1,6 +1,5 @@
 /** The state of the shop, shared by all pages: configuration, connection, catalogue. */
-import { loadConfig, StartingError, type ShopConfig } from './config';
-import { sentence } from './errors';
+import { ConfigError, loadConfig, type ShopConfig } from './config';
 import { Link } from './node/link';
 import { dial } from './node/dial';
 import type { LinkState } from './node/node';
@@ -18,15 +17,15 @@ const CONFIG_RETRY = 10_000;
 
 class Shop {
   config = $state.raw<ShopConfig | null>(null);
-  /** The reason why there is no configuration, as a sentence. */
-  configProblem = $state<string | null>(null);
+  /** The error because of which there is no configuration; null if there is none. */
+  configProblem = $state.raw<unknown>(null);
   link = $state.raw<Link | null>(null);
   linkState = $state.raw<LinkState>({ kind: 'connecting' });
   catalogue = $state.raw<Catalogue | null>(null);
   /** True while the shop's node has not started since its server was set up. */
   isStarting = $state(false);
-  /** The reason why the catalogue is missing or outdated, as a sentence. */
-  catalogueProblem = $state<string | null>(null);
+  /** The error because of which the catalogue is missing or outdated; null if there is none. */
+  catalogueProblem = $state.raw<unknown>(null);
   /** True if the browser reports a network. */
   online = $state(navigator.onLine);
 
@@ -76,8 +75,8 @@ class Shop {
       this.configProblem = null;
       this.isStarting = false;
     } catch (error) {
-      this.configProblem = sentence(error);
-      this.isStarting = error instanceof StartingError;
+      this.configProblem = error;
+      this.isStarting = error instanceof ConfigError && error.fault === 'starting';
       setTimeout(() => {
         if (this.link === null) void this.#load();
       }, CONFIG_RETRY);
@@ -116,7 +115,7 @@ class Shop {
       this.catalogue = served ?? (await products(this.link as Link));
       this.catalogueProblem = null;
     } catch (error) {
-      this.catalogueProblem = sentence(error);
+      this.catalogueProblem = error;
     }
   }
 }

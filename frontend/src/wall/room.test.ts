@@ -155,7 +155,7 @@ afterEach(() => {
 const told = () =>
   room.happenings.map(({ event }) =>
     t
-      .sentence(event)
+      .sentence(event, (nodeId) => NAMES[nodeId] ?? nodeId)
       .map((part) => (typeof part === 'string' ? part : NAMES[part.node]))
       .join(''),
   );

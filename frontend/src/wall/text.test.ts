@@ -5,7 +5,7 @@ import { t } from './text';
 
 const said = (event: Event) =>
   t
-    .sentence(event)
+    .sentence(event, (nodeId) => nodeId)
     .map((part) => (typeof part === 'string' ? part : part.node))
     .join('');
 

@@ -15,6 +15,7 @@ use lnplaylive_core::Rgb;
 use super::code::{Code, QUIET};
 use super::fonts::{Fonts, Weight};
 use super::layout::{Area, Page, Paper};
+use super::words::Words;
 use super::{Card, CardsError, Sheet};
 
 /// Points in a millimetre.
@@ -35,8 +36,9 @@ pub(super) fn pdf(sheet: &Sheet, fonts: &Fonts) -> Result<Vec<u8>, CardsError> {
         .ok_or_else(|| CardsError::Drawing("a page has no size".into()))?;
     let pen = Pen::new(sheet, fonts);
     let mut document = Document::new();
-    let title = sheet.title.clone().unwrap_or_else(|| "Lightning nodes".into());
-    document.set_metadata(Metadata::new().title(title).creator("lnplay.live".into()).language("en".into()));
+    let Words { tag, document: usual, .. } = sheet.language.words();
+    let title = sheet.title.clone().unwrap_or_else(|| usual.into());
+    document.set_metadata(Metadata::new().title(title).creator("lnplay.live".into()).language(tag.into()));
     for (number, cards) in sheet.cards.chunks(page.cards()).enumerate() {
         let first = number * page.cards();
         let mut paper = document.start_page_with(settings.clone());
@@ -101,6 +103,7 @@ fn cut_marks(surface: &mut Surface<'_>, page: Page) {
 struct Pen<'a> {
     sheet: &'a Sheet,
     fonts: &'a Fonts,
+    words: Words,
     logo: Option<(Image, f32, f32)>,
 }
 
@@ -118,7 +121,7 @@ impl<'a> Pen<'a> {
             let image = Image::from_rgba8(logo.rgba.clone(), logo.width, logo.height);
             (image, logo.width as f32, logo.height as f32)
         });
-        Self { sheet, fonts, logo }
+        Self { sheet, fonts, words: sheet.language.words(), logo }
     }
 
     /// Draws a card on a page that is cut: text on the left, code on the right. Returns the code's area.
@@ -141,8 +144,8 @@ impl<'a> Pen<'a> {
         let baseline = self.name(surface, card, index, at, (width, top + 10.0), (17.0, 9.0));
         bar(surface, card.string.color, Area { x: left, y: baseline + 3.0, width: 12.0, height: 1.6 });
         let mut y = baseline + 10.5;
-        for line in ["Scan with your", "phone’s camera"] {
-            self.text(surface, line, at, y, 7.5, INK, Weight::Regular);
+        for line in self.words.scan {
+            self.fitting(surface, line, at, (width, y), (7.5, 4.5), INK, Weight::Regular);
             y += 3.4;
         }
 
@@ -184,13 +187,14 @@ impl<'a> Pen<'a> {
         let y = area.y + 33.0 + side;
         self.name(surface, card, index, at, (width, y + 8.0), (24.0, 12.0));
         self.text(surface, &self.number(index), at, y + 15.5, 8.0, MUTED, Weight::Bold);
-        self.text(surface, "Scan with your phone’s camera", at, y + 24.0, 9.5, INK, Weight::Regular);
+        let scan = self.words.scan.join(" ");
+        self.fitting(surface, &scan, at, (width, y + 24.0), (9.5, 6.0), INK, Weight::Regular);
         self.fitting(surface, &host(card), at, (width, y + 29.5), (8.0, 5.0), MUTED, Weight::Regular);
         code
     }
 
     fn number(&self, index: usize) -> String {
-        format!("NODE {} OF {}", index + 1, self.sheet.cards.len())
+        self.words.number(index + 1, self.sheet.cards.len())
     }
 
     /// Draws the node's name, as large as it fits, on two lines if necessary. Returns the last baseline.
@@ -203,7 +207,7 @@ impl<'a> Pen<'a> {
         (width, y): (f32, f32),
         (largest, smallest): (f32, f32),
     ) -> f32 {
-        let number = format!("Node {}", index + 1);
+        let number = self.words.name(index + 1);
         let name =
             card.string.name.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(&number);
         let size = self.size_for(name, width, largest, Weight::Bold);

@@ -14,6 +14,7 @@ mod draw;
 mod fonts;
 mod layout;
 mod logo;
+mod words;
 
 use lnplaylive_core::ConnectionString;
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use code::Code;
 pub use fonts::Fonts;
 pub use layout::Paper;
 use logo::Logo;
+pub use words::Language;
 
 /// Maximum number of cards: the maximum number of nodes of an environment.
 pub const MAX_CARDS: usize = lnplaylive_core::environment::MAX_NODES as usize;
@@ -46,6 +48,9 @@ pub struct CardsRequest {
     /// The paper to print on.
     #[serde(default)]
     pub paper: Paper,
+    /// The language of the words that are the same on all cards.
+    #[serde(default)]
+    pub language: Language,
 }
 
 /// The reason why a request was rejected. Display never repeats the request, because connection strings are secrets.
@@ -83,6 +88,7 @@ pub struct Sheet {
     title: Option<String>,
     logo: Option<Logo>,
     paper: Paper,
+    language: Language,
 }
 
 /// One card.
@@ -117,7 +123,7 @@ impl CardsRequest {
         }
         let logo = self.logo.filter(|logo| !logo.is_empty());
         let logo = logo.map(|url| Logo::from_data_url(&url)).transpose()?;
-        Ok(Sheet { cards, title, logo, paper: self.paper })
+        Ok(Sheet { cards, title, logo, paper: self.paper, language: self.language })
     }
 }
 

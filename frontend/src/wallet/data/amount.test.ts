@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseSats, percent, sat } from './amount';
+import { parseSats, percent } from './amount';
 
 describe('parseSats', () => {
   it.each([
@@ -19,14 +19,6 @@ describe('parseSats', () => {
       expect(parseSats(text)).toBeNull();
     },
   );
-});
-
-describe('sat', () => {
-  it('shows small fees with their fractions, and never more coins than there are', () => {
-    expect(sat(501)).toBe('0.501');
-    expect(sat(1000)).toBe('1');
-    expect(sat(940_999_999)).toBe('940,999');
-  });
 });
 
 describe('percent', () => {

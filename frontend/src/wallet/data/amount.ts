@@ -1,4 +1,4 @@
-/** Amounts: what people type, and how amounts are shown. Everything inside is in msat. */
+/** Amounts as people type them, and shares. Everything inside is in msat; `text/format.ts` shows amounts. */
 
 /** The most that there can be: 21 million bitcoin, in sat. */
 const MAX_SAT = 21e14;
@@ -9,16 +9,6 @@ export function parseSats(text: string): number | null {
   if (!/^\d+$/.test(plain) && !/^\d{1,3}([ ,.'’_\u00a0\u202f]\d{3})+$/.test(plain)) return null;
   const sat = Number(plain.replace(/\D/g, ''));
   return sat <= MAX_SAT ? sat * 1000 : null;
-}
-
-/**
- * An amount in sat, without its unit. Below 1,000 sat with what there is of fractions, because fees are that small; above,
- * rounded down, so that nobody is shown coins that are not there.
- */
-export function sat(msat: number, locale = 'en-US'): string {
-  const small = Math.abs(msat) < 1_000_000;
-  const value = small ? msat / 1000 : Math.trunc(msat / 1000);
-  return value.toLocaleString(locale, { maximumFractionDigits: small ? 3 : 0 });
 }
 
 /** A share in whole percent, 0 to 100; 0 of nothing. */

@@ -180,6 +180,7 @@ fn deployment(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value 
     });
     if let State::Failed { cancelled, refunded_at, .. } = shown.order.state {
         details["contact"] = json!(contact);
+        details["cancelled"] = json!(cancelled);
         details["message"] = json!(failure_message(cancelled, refunded_at, contact));
         details["refunded_at"] = json!(refunded_at);
     }
@@ -222,7 +223,8 @@ fn replacing(replaced: &Replaced, now: Timestamp) -> Value {
     })
 }
 
-/// Progress over all steps, in percent. The steps' shares are the times that they took when measured.
+/// Progress over all steps, in percent. The steps' shares are the times that they took when measured. The page has its own words
+/// for each step (`STEPS` in `frontend/src/lib/order.ts`), and shows the message of a step that it does not know.
 fn overall(shown: &Snapshot) -> Progress {
     let at = |step: &str, done: u32, message: &str| Progress {
         step: step.to_owned(),
@@ -235,10 +237,10 @@ fn overall(shown: &Snapshot) -> Progress {
         State::Queued { attempts, .. }
             if attempts.faults + attempts.failed > 0 || !attempts.remote_faults.is_empty() =>
         {
-            at("queued", 0, "Paid. No server could take it yet; trying again")
+            at("queued-again", 0, "Paid. No server could take it yet; trying again")
         }
         State::Queued { .. } if shown.order.replaces.is_some() => {
-            at("queued", 0, "Choosing a server for your new network")
+            at("queued-replacement", 0, "Choosing a server for your new network")
         }
         State::Queued { .. } => at("queued", 0, "Paid. Choosing a server"),
         State::Placing { .. } => at("placing", 5, "Starting a server of your own"),

@@ -1,1 +1,0 @@
-import{n as e,t}from"./node-Cn1a9D9d.js";import{o as n}from"./Connect-CM4omdGx.js";function r(r){return r instanceof e?{kind:`refused`,trouble:n(r)}:r instanceof t?{kind:`no-answer`}:{kind:`odd`}}export{r as t};
