@@ -55,6 +55,19 @@ test("two attendees keep the six promises by touch alone @phone", async ({ page,
   await alice.hasDone("receive");
   await bruno.hasDone("offer");
 
+  // Ask the whole room, until somebody has paid.
+  await bruno.invoice(7000, "Cake");
+  await touch(bruno.button("Show it to the room"));
+  for (const neighbour of [carol, alice]) {
+    await neighbour.tab("Home");
+    await touch(neighbour.button(/Pay$/));
+    await expect(neighbour.asks.filter({ hasText: "Cake" })).toContainText("7,000 sat");
+  }
+  await touch(alice.asks.filter({ hasText: "Cake" }));
+  await touch(alice.pay);
+  await expect(alice.paid).toContainText("7,000 sat to Bruno");
+  await expect(carol.asks).toHaveCount(0);
+
   // Pay a neighbour by name. Somebody taps twice, and pays once.
   await alice.tab("Home");
   await touch(alice.button(/Pay$/));
@@ -160,6 +173,28 @@ test("two attendees keep the six promises by touch alone @phone", async ({ page,
   await bruno.hasDone("force");
   await expect(alice.page.getByText("6 of 9 accomplished")).toBeVisible();
   await expect(bruno.page.getByText("9 of 9 accomplished")).toBeVisible();
+});
+
+test("the room sees who asks for what @phone", async ({ page, context, stage }) => {
+  const [first = "", second = ""] = await cards(page, stage);
+  const alice = await Attendee.open(context, first);
+  const bruno = await Attendee.open(context, second);
+  await touch(alice.button(/Pay$/));
+  await bruno.invoice(21_000, "Coffee");
+  await touch(bruno.button("Show it to the room"));
+  await expect(bruno.page.getByText("The others in the room find it under Pay.")).toBeVisible();
+  await expect(alice.asks).toHaveText(/Bruno.*21,000 sat.*Coffee/s);
+  await fits(alice.page);
+  await accessible(alice.page);
+  await accessible(bruno.page);
+  await bruno.offer("Tips");
+  await touch(bruno.button("Show it to the room"));
+  await expect(alice.asks).toHaveCount(2);
+  await touch(bruno.button("No longer show it to the room"));
+  await expect(alice.asks).toHaveCount(1);
+  // It leads to where it is paid.
+  await touch(alice.asks);
+  await expect(alice.pay).toHaveText("Pay 21,000 sat");
 });
 
 test("every part of the wallet fits and is accessible @phone", async ({ page, context, stage }) => {

@@ -95,6 +95,11 @@ export class Attendee {
     await touch(this.button("Continue"));
   }
 
+  /** What the others ask the room for. */
+  get asks(): Locator {
+    return this.page.getByTestId("asks").getByRole("button");
+  }
+
   get pay(): Locator {
     return this.button(/^Pay [\d,]+ sat$/);
   }

@@ -103,6 +103,7 @@ export const wallet = (f: Format) => ({
   },
 
   pay: {
+    asks: 'Who asks for what',
     title: 'Pay',
     how: 'Whom or what do you want to pay?',
     scan: 'Scan a code',
@@ -174,6 +175,10 @@ export const wallet = (f: Format) => ({
   },
 
   receive: {
+    showToRoom: 'Show it to the room',
+    hideFromRoom: 'No longer show it to the room',
+    roomSees: 'The others in the room find it under Pay.',
+    notShared: 'The room could not be told. Try again.',
     title: 'Receive',
     once: 'Invoice',
     onceHint: 'paid once',

@@ -105,6 +105,7 @@ export const wallet = (f: Format): Texts['wallet'] => ({
   },
 
   pay: {
+    asks: 'Quién pide qué',
     title: 'Pagar',
     how: '¿A quién o qué quieres pagar?',
     scan: 'Escanear un código',
@@ -178,6 +179,10 @@ export const wallet = (f: Format): Texts['wallet'] => ({
   },
 
   receive: {
+    showToRoom: 'Mostrarla a la sala',
+    hideFromRoom: 'Dejar de mostrarla a la sala',
+    roomSees: 'Los demás de la sala la encuentran en Pagar.',
+    notShared: 'No se pudo avisar a la sala. Inténtalo de nuevo.',
     title: 'Recibir',
     once: 'Factura',
     onceHint: 'se paga una vez',
