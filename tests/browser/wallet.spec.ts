@@ -187,7 +187,7 @@ test("the room sees who asks for what @phone", async ({ page, context, stage }) 
   await fits(alice.page);
   await accessible(alice.page);
   await accessible(bruno.page);
-  await bruno.offer("Tips");
+  await bruno.invoice(5000, "Cake");
   await touch(bruno.button("Show it to the room"));
   await expect(alice.asks).toHaveCount(2);
   await touch(bruno.button("No longer show it to the room"));

@@ -1,0 +1,1 @@
+import{n as e,t}from"./node-Cn1a9D9d.js";import{c as n}from"./Connect-DGaoBLci.js";function r(r){return r instanceof e?{kind:`refused`,trouble:n(r)}:r instanceof t?{kind:`no-answer`}:{kind:`odd`}}export{r as t};

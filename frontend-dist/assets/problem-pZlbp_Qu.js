@@ -1,1 +1,0 @@
-import{n as e,t}from"./node-Cn1a9D9d.js";import{c as n}from"./Connect-2YMni0rw.js";function r(r){return r instanceof e?{kind:`refused`,trouble:n(r)}:r instanceof t?{kind:`no-answer`}:{kind:`odd`}}export{r as t};

@@ -1,1 +1,0 @@
-import"./disclose-version-d50q6PUf.js";import{r as e,t}from"./index.svelte-BPEp7DY8.js";var n=e(`wallet`);function r(e){return t.sat(e)}function i(e){return t.whole(e)}function a(e){return t.soon(e)}export{i,a as n,n as r,r as t};

@@ -1,0 +1,1 @@
+import"./disclose-version-d50q6PUf.js";import{r as e,t}from"./index.svelte-Cc2A80wf.js";var n=e(`wallet`);function r(e){return t.sat(e)}function i(e){return t.whole(e)}function a(e){return t.soon(e)}export{i,a as n,n as r,r as t};
