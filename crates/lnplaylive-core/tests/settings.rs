@@ -105,6 +105,10 @@ fn a_wrong_setting_is_refused_by_its_name() {
         (with("cert_file = \"token\""), "remotes[0].cert_file"),
         (with("server_fingerprint = \"12\""), "remotes[0].server_fingerprint"),
         (with("ports = { first = 20000, last = 20010 }"), "remotes[0].ports"),
+        (
+            with("ports = { first = 10000, last = 11000 }"),
+            "remotes[0].ports: browsers do not connect to port 10080",
+        ),
         (with("image_file = \"token\"\nimage_rootfs_file = \"token\""), "remotes[0].image_file"),
         (with("image_rootfs_file = \"token\""), "remotes[0].image_metadata_file"),
         (with("image_file = \"missing\""), "remotes[0].image_file: cannot read missing"),
@@ -121,6 +125,9 @@ fn a_wrong_setting_is_refused_by_its_name() {
         assert!(error.starts_with("settings: "), "{error}");
         assert!(error.contains(expected), "`{error}` does not name `{expected}`");
     }
+    // Where the gateway leads to them, no browser sees the ports.
+    let gateway = "public_url_template = \"wss://shop.example/e/{environment}/{node}\"";
+    load(&with(&format!("ports = {{ first = 10000, last = 11000 }}\n{gateway}")), &[]).expect("settings");
     let error = load("", &[("LNPLAYLIVE_SHOP__MAX_HOURS", "many")]).expect_err("not a number");
     assert!(error.contains("shop.max_hours"), "{error}");
     let error = Settings::load(Some(Path::new("/nonexistent/lnplaylive.toml"))).expect_err("no file");

@@ -217,6 +217,12 @@ impl Remote {
     }
 }
 
+/// Ports from 1024 on that browsers do not connect to: the "bad ports" of the Fetch standard, section 2.9.
+const BAD_PORTS: [u16; 19] = [
+    1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679,
+    6697, 10080,
+];
+
 /// A host as it is written in a URL, with an IPv6 address in brackets.
 pub fn url_host(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
@@ -318,6 +324,16 @@ impl Remote {
         let room = u32::from(self.ports.last - self.ports.first) + 1;
         if room < MAX_NODES + 1 {
             return Err(wrong(key("ports"), format!("at least {} ports are needed", MAX_NODES + 1)));
+        }
+        let PortRange { first, last } = self.ports;
+        let refused = BAD_PORTS.iter().find(|port| (first..=last).contains(port));
+        if let Some(port) = refused
+            && self.public_url_template(self.host()).contains("{port}")
+        {
+            let text = format!(
+                "browsers do not connect to port {port}; choose ports without it, or a public_url_template that leads to the gateway"
+            );
+            return Err(wrong(key("ports"), text));
         }
         expand_url_template(&self.public_url_template(self.host()), "environment", 0, 20000)
             .map_err(|e| wrong(key("public_url_template"), e.to_string()))?;
