@@ -43,6 +43,11 @@ pub enum EntryState {
     },
     /// It is being removed.
     Leaving,
+    /// It was removed, or an order has it. A report that was asked for before may still have it.
+    Gone {
+        /// Since when.
+        since: Instant,
+    },
 }
 
 impl Entry {
@@ -135,7 +140,7 @@ impl Pool {
     /// How many there are, by remote and number of nodes.
     pub fn counts(&self) -> BTreeMap<(String, u32), Counts> {
         let mut counts = BTreeMap::<_, Counts>::new();
-        for entry in lock(&self.entries).iter().filter(|entry| !matches!(entry.state, EntryState::Leaving)) {
+        for entry in lock(&self.entries).iter().filter(|entry| entry.is_making() || entry.is_ready()) {
             let of = counts.entry((entry.site.remote.clone(), entry.node_count())).or_default();
             *(if entry.is_ready() { &mut of.ready } else { &mut of.being_made }) += 1;
         }
@@ -160,7 +165,12 @@ impl Pool {
     /// What the prepared ones take on the remotes: all of them, or those only that an order need not find ready.
     pub fn placed(&self, with_ready: bool) -> Vec<Placed> {
         let entries = lock(&self.entries);
-        entries.iter().filter(|entry| with_ready || !entry.is_ready()).map(Entry::placed).collect()
+        let takes_room = |entry: &&Entry| match entry.state {
+            EntryState::Making { .. } | EntryState::Leaving => true,
+            EntryState::Ready { .. } => with_ready,
+            EntryState::Gone { .. } => false,
+        };
+        entries.iter().filter(takes_room).map(Entry::placed).collect()
     }
 
     /// The projects of those that are ready.
@@ -206,7 +216,7 @@ impl Pool {
         let mut entries = lock(&self.entries);
         let mut away = Vec::new();
         for entry in entries.iter_mut().filter(|entry| projects.contains(&entry.site.project)) {
-            if !matches!(entry.state, EntryState::Leaving) {
+            if entry.is_making() || entry.is_ready() {
                 entry.state = EntryState::Leaving;
                 away.push(entry.clone());
             }
@@ -214,18 +224,21 @@ impl Pool {
         away
     }
 
-    /// Forgets one that is not there any more.
-    pub fn forget(&self, project: ProjectName) {
-        lock(&self.entries).retain(|entry| entry.site.project != project);
+    /// Notes that one is not there any more.
+    pub fn note_gone(&self, project: ProjectName) {
+        let since = Instant::now();
+        for entry in lock(&self.entries).iter_mut().filter(|entry| entry.site.project == project) {
+            entry.state = EntryState::Gone { since };
+        }
     }
 
-    /// Forgets those of a remote that were ready by `asked`, the time of its answer, and are not in the answer: somebody has
-    /// removed them.
+    /// Forgets those of a remote that were gone by `asked`, the time of its answer, or ready by then and are not in the answer:
+    /// somebody has removed them.
     pub fn forget_missed(&self, remote: &str, asked: Instant, is_there: impl Fn(ProjectName) -> bool) {
         lock(&self.entries).retain(|entry| match entry.state {
-            EntryState::Ready { since, .. } if entry.site.remote == remote && since < asked => {
-                is_there(entry.site.project)
-            }
+            _ if entry.site.remote != remote => true,
+            EntryState::Ready { since, .. } if since < asked => is_there(entry.site.project),
+            EntryState::Gone { since } => since >= asked,
             _ => true,
         });
     }
@@ -385,7 +398,9 @@ mod tests {
         assert_eq!(pool.send_away(&[first, second]).len(), 1, "the one that is still there");
         assert!(pool.send_away(&[second]).is_empty() && take().is_none());
         assert_eq!(pool.placed(true).len(), 1, "its ports are in use until it is gone");
-        pool.forget(second);
-        assert!(pool.placed(true).is_empty());
+        pool.note_gone(second);
+        assert!(pool.placed(true).is_empty() && pool.has(second), "an older report may have it");
+        pool.forget_missed("a", Instant::now() + std::time::Duration::from_secs(1), |_| true);
+        assert!(!pool.has(second));
     }
 }

@@ -83,6 +83,8 @@ impl Preparing {
     }
 
     /// Removes what is prepared and nobody's: of an earlier run, over, or no longer wanted.
+    ///
+    /// Nothing here may lead to another poll: a remote whose answers do not follow would be asked without pause.
     async fn tidy(self: &Arc<Self>) {
         let choosing = self.availability.choosing().await;
         let orders = self.recorded();
@@ -271,9 +273,7 @@ impl Preparing {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        self.pool.forget(*project);
-        // There may be room again.
-        self.availability.poll_now();
+        self.pool.note_gone(*project);
     }
 }
 
