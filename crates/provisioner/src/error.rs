@@ -251,11 +251,20 @@ impl Error {
         if placement.prepared.is_none() || self.severity() != Severity::Remote {
             return self;
         }
+        Self::prepared_because(placement, "a step failed", self)
+    }
+
+    /// A prepared environment that cannot be used, and why.
+    pub(crate) fn prepared_because(
+        placement: &Placement,
+        what: &str,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self::Prepared {
             remote: placement.remote.clone(),
             project: placement.project.to_string(),
-            what: "what was tried failed".to_owned(),
-            source: Some(self.into()),
+            what: what.to_owned(),
+            source: Some(why.into()),
         }
     }
 

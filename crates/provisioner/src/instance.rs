@@ -200,7 +200,11 @@ pub(crate) async fn grow(client: &Client, limits: Limits<'_>, placement: &Placem
         return Ok(());
     }
     let grown = client.merge_instance(&project, &name, &config, &devices, GROW_TIMEOUT).await;
-    grown.map_err(|error| Error::from(error).of_placement(placement))
+    grown.map_err(|error| match error.kind() {
+        // The server says no, and would again: storage pools differ in what they allow while an instance runs.
+        ErrorKind::Rejected { .. } => Error::prepared_because(placement, "it cannot be enlarged", error),
+        _ => Error::from(error).of_placement(placement),
+    })
 }
 
 fn memory_limit(size: Size) -> (String, String) {
