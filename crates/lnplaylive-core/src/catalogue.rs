@@ -28,13 +28,8 @@ pub struct Product {
     /// Price of one node for one hour, in millisatoshi.
     pub msat_per_node_hour: u64,
     /// Environments of this size that are kept prepared for its next buyers, on all remotes together. Default: none.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default)]
     pub prepared: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_none(prepared: &u32) -> bool {
-    *prepared == 0
 }
 
 /// A catalogue that nothing can be sold from.
