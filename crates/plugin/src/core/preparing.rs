@@ -14,7 +14,7 @@ use lnplaylive_core::order::{Leftover, Placement};
 use lnplaylive_core::settings::InstanceType;
 use lnplaylive_core::{Order, OrderId, ProjectName, State, prepared};
 use provisioner::{
-    Avoid, Candidate, Choice, Environment, PREPARED_HOURS, Placed, Size, choose, has_room_instead, keys,
+    Avoid, Candidate, Choice, Environment, Load, PREPARED_HOURS, Placed, Size, choose, has_room_instead, keys,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -92,7 +92,7 @@ impl Preparing {
         self.availability.with_states(|states| {
             for (remote, state) in states {
                 let Some(answer) = &state.last else { continue };
-                let there: Vec<_> = answer.load().into_iter().flat_map(|load| load.prepared()).collect();
+                let there: Vec<_> = answer.load().into_iter().flat_map(Load::prepared).collect();
                 let is_there = |project| there.iter().any(|one| one.project == project);
                 self.pool.forget_missed(remote, answer.asked(), is_there);
                 let unknown =
@@ -237,13 +237,11 @@ impl Preparing {
         let entry = pool.take(order.terms.node_count, owed, self.clock.now(), can_have)?;
         let start = availability.clocks.start_of_hours(&entry.site.remote).ok();
         let end = start.map(|start| prepared::end_when_taken(owed, allowance, start));
-        match end.and_then(|end| entry.placement(end)) {
-            Some(placement) => Some((entry, placement)),
-            None => {
-                pool.add(entry);
-                None
-            }
-        }
+        let Some(placement) = end.and_then(|end| entry.placement(end)) else {
+            pool.add(entry);
+            return None;
+        };
+        Some((entry, placement))
     }
 
     /// Gives these up for an order that waits for their room. Returns once they are gone, or cannot be removed for now.
