@@ -154,6 +154,12 @@ impl Placement {
         }
     }
 
+    /// A sentence for the history.
+    fn what(&self) -> String {
+        let prepared = if self.prepared.is_some() { ", which was prepared" } else { "" };
+        format!("placed on {} in {}{prepared}", self.site(), self.project)
+    }
+
     /// The remote and its member, if it has one, for messages.
     pub fn site(&self) -> String {
         match &self.member {
@@ -200,6 +206,18 @@ pub struct Attempts {
     /// True once a prepared environment was at fault. The order takes over no other: it is provisioned as if there were none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prepared_failed: bool,
+}
+
+impl Attempts {
+    /// None yet.
+    fn none(now: Timestamp) -> Self {
+        Self { failed: 0, remote_faults: BTreeMap::new(), faults: 0, not_before: now, prepared_failed: false }
+    }
+
+    /// True unless the placement would take over a prepared environment after one that was at fault.
+    fn allow(&self, placement: &Placement) -> bool {
+        !self.prepared_failed || placement.prepared.is_none()
+    }
 }
 
 /// The way to an environment that was handed over, for probes of its health and for its removal.
@@ -643,13 +661,7 @@ impl Order {
     /// Moves to the next state; returns a sentence for the history if anything has changed.
     fn step(&mut self, event: Event, now: Timestamp, policy: &Policy) -> Result<Option<String>, Refused> {
         let refused = Refused { action: event.action(), state: self.state.name() };
-        let fresh = Attempts {
-            failed: 0,
-            remote_faults: BTreeMap::new(),
-            faults: 0,
-            not_before: now,
-            prepared_failed: false,
-        };
+        let fresh = Attempts::none(now);
         let (state, what) = match (self.state.clone(), event) {
             (State::Created, Event::Paid) => {
                 (State::Queued { paid_at: now, attempts: fresh }, "paid".to_owned())
@@ -658,15 +670,10 @@ impl Order {
 
             (State::Queued { paid_at, attempts }, Event::Placed(placement)) => {
                 // The name of a project that is still to be removed must not be used again.
-                if self.taken().contains(&placement.project)
-                    || (attempts.prepared_failed && placement.prepared.is_some())
-                {
+                if self.taken().contains(&placement.project) || !attempts.allow(&placement) {
                     return Err(refused);
                 }
-                let mut what = format!("placed on {} in {}", placement.site(), placement.project);
-                if placement.prepared.is_some() {
-                    what += ", which was prepared";
-                }
+                let what = placement.what();
                 let attempts = Attempts { faults: 0, not_before: now, ..attempts };
                 (State::Placing { paid_at, attempts, placement }, what)
             }
