@@ -61,14 +61,12 @@ pub(crate) async fn lnplay_up(
     // Holds the key, so it goes when we do, and is needed until the session is closed.
     let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
     let keys = Arc::new(keys);
-    let boot_time = Duration::from_secs(remote.boot_timeout_secs.into());
-    let session = match placement.prepared {
-        None => target.connect(&keys, boot_time).await?,
-        Some(_) => {
-            let connected = target.connect(&keys, boot_time.min(PREPARED_TIMEOUT)).await;
-            connected.map_err(|error| error.of_placement(placement))?
-        }
-    };
+    let mut boot_time = Duration::from_secs(remote.boot_timeout_secs.into());
+    if placement.prepared.is_some() {
+        boot_time = boot_time.min(PREPARED_TIMEOUT);
+    }
+    let connected = target.connect(&keys, boot_time).await;
+    let session = connected.map_err(|error| error.of_placement(placement))?;
     let result = match timeout(UP_TIMEOUT, run(&target, &session, spec, progress)).await {
         Ok(result) => result,
         Err(_) => Err(Error::lnplay(placement, format!("no end after {} s", UP_TIMEOUT.as_secs()))),
