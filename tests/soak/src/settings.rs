@@ -98,7 +98,7 @@ impl Settings {
             Some(other) => bail!("SOAK_SERVER is {other:?}, neither lxd nor incus"),
         };
         // A real server here holds few.
-        let usual = if matches!(servers, Servers::Simulated(_)) { 1 } else { 0 };
+        let usual = u32::from(matches!(servers, Servers::Simulated(_)));
         let prepared = number(&mut text, "SOAK_PREPARED")?.unwrap_or(usual);
         given.retain(|(name, _)| name != "SOAK_SEED");
         let time = Duration::from_secs_f64(minutes * 60.0);

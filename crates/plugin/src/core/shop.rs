@@ -111,18 +111,7 @@ impl Shop {
         let (request_work, to_work) = mpsc::unbounded_channel();
         let orders =
             Arc::new(order_book(settings, store, Arc::clone(&invoices), Arc::clone(&clock), request_work));
-        let availability = Arc::new(Availability::new(
-            Arc::clone(&remotes),
-            Arc::clone(&clock),
-            Arc::clone(&orders),
-            settings.remotes.clone(),
-            Duration::from_secs(settings.provisioning.survey_secs.into()),
-            settings.breaker_limits(),
-            HoldLimits {
-                orders: settings.shop.max_unpaid_orders,
-                contested_after: SignedDuration::from_secs(settings.shop.contested_hold_secs.into()),
-            },
-        ));
+        let availability = Arc::new(availability(settings, &remotes, &clock, &orders));
         let routes = Arc::new(RoutesPublisher::new(
             route_file,
             Arc::clone(&clock),
@@ -218,6 +207,27 @@ impl Shop {
         };
         Ok((shop, background))
     }
+}
+
+/// The room on the remotes.
+fn availability(
+    settings: &Settings,
+    remotes: &Arc<dyn Remotes>,
+    clock: &Arc<dyn Clock>,
+    orders: &Arc<OrderBook>,
+) -> Availability {
+    Availability::new(
+        Arc::clone(remotes),
+        Arc::clone(clock),
+        Arc::clone(orders),
+        settings.remotes.clone(),
+        Duration::from_secs(settings.provisioning.survey_secs.into()),
+        settings.breaker_limits(),
+        HoldLimits {
+            orders: settings.shop.max_unpaid_orders,
+            contested_after: SignedDuration::from_secs(settings.shop.contested_hold_secs.into()),
+        },
+    )
 }
 
 /// The orders of the shop, whose changes are counted for the operator's monitoring.

@@ -50,6 +50,14 @@ fn handover(world: &World, id: OrderId) -> Handover {
     }
 }
 
+/// Waits until an order is closed, and checks that it did not have to wait for anything but its own deployment, which takes 20 s.
+async fn closed_soon(world: &World, shop: &Shop, id: OrderId) {
+    let begin = shop.clock.now();
+    world.closed(id).await;
+    let took = shop.clock.now().duration_since(begin);
+    assert!(took < SignedDuration::from_secs(25), "{took}");
+}
+
 /// Orders an hour of two nodes and pays.
 async fn buy_two_nodes(world: &World, shop: &Shop) -> OrderId {
     let wish = Wish { selection: Selection::NodeCount(2), ..wish() };
@@ -134,7 +142,7 @@ fn what_was_prepared_for_others_is_given_up_for_an_order_that_finds_no_room() {
             "there was room beside it"
         );
         let second = buy_two_nodes(&world, &shop).await;
-        world.closed(second).await;
+        closed_soon(&world, &shop, second).await;
         assert_eq!((prepared(&world).len(), world.count("remote.give_up")), (0, 1));
         assert_eq!(world.stored(second).expect("a record").state.name(), "provisioned");
         sleep(Duration::from_secs(600)).await;
@@ -154,7 +162,7 @@ fn a_replacement_finds_the_room_of_what_was_prepared() {
         let old = handover(&world, id);
         assert_eq!(prepared(&world), [project]);
         shop.operator.replace(id, false).await.expect("replaced");
-        world.closed(id).await;
+        closed_soon(&world, &shop, id).await;
         assert_ne!(handover(&world, id).project, old.project);
         assert_eq!(prepared(&world), []);
     });
@@ -229,7 +237,10 @@ fn one_that_is_gone_from_its_remote_is_made_again() {
         let [project] = filled(&world, &shop, 1).await[..] else { panic!("one") };
         sleep(Duration::from_secs(30)).await;
         world.data().projects.clear();
+        let begin = shop.clock.now();
         until("another", || prepared(&world).iter().any(|other| *other != project)).await;
+        let took = shop.clock.now().duration_since(begin);
+        assert!(took < SignedDuration::from_secs(60), "at the next poll, not when it is renewed: {took}");
         assert_eq!(shop.pool.ready().len(), 1);
     });
 }
@@ -277,6 +288,11 @@ fn a_restart_keeps_what_an_order_takes_over_and_removes_the_rest() {
             (order.id, order.state.placement().expect("it is placed").project)
         };
         world.run_whole(async |shop| {
+            // Whatever the plugin tidies up before the order gets its turn.
+            let hold = world.hold("remote.bring_up");
+            hold.reached().await;
+            sleep(Duration::from_secs(60)).await;
+            hold.release();
             world.closed(id).await;
             filled(&world, &shop, 2).await;
         });
