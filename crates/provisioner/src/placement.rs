@@ -471,7 +471,9 @@ mod tests {
         assert_eq!(room(&report, &Claims { placed: taken, ..Claims::default() }), 1);
         let mut another_shops = report;
         let load = another_shops.load.as_mut().expect("it has reported");
-        load.environments.iter_mut().for_each(|environment| environment.is_own = false);
+        for environment in &mut load.environments {
+            environment.is_own = false;
+        }
         assert_eq!(room(&another_shops, &Claims::default()), 0, "those are not ours to give up");
     }
 

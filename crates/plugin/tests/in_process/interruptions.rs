@@ -52,8 +52,7 @@ impl Fate {
         let world = World::new();
         let (well, failures) = match self {
             Self::Delivered | Self::Replaced | Self::RemovedAndReplaced | Self::Prepared => (0, 0),
-            Self::WronglyPrepared => (0, 1),
-            Self::SecondAttempt => (0, 1),
+            Self::SecondAttempt | Self::WronglyPrepared => (0, 1),
             Self::Failed => (0, 2),
             Self::NotReplaced | Self::RemovedAndNotReplaced => (1, 2),
         };
@@ -72,8 +71,9 @@ impl Fate {
     /// Whether the operator replaces it, and whether what it had is removed first.
     fn replaced(self) -> Option<bool> {
         match self {
-            Self::Delivered | Self::SecondAttempt | Self::Failed => None,
-            Self::Prepared | Self::WronglyPrepared => None,
+            Self::Delivered | Self::SecondAttempt | Self::Failed | Self::Prepared | Self::WronglyPrepared => {
+                None
+            }
             Self::Replaced | Self::NotReplaced => Some(false),
             Self::RemovedAndReplaced | Self::RemovedAndNotReplaced => Some(true),
         }
