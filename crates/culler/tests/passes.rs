@@ -65,6 +65,19 @@ async fn two_thousand_live_projects_cost_five_calls_at_most() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_and_nobody_has_taken_over_goes_at_its_end() {
+    let sim = Sim::start().await;
+    let culler = Culler::of(&sim, "").await;
+    let (over, lives) = (Project::prepared(-HOUR), Project::prepared(HOUR));
+    for project in [&over, &lives] {
+        project.make_running(&sim.client).await;
+    }
+    assert_eq!(culler.run(&["--json"]).await.expect_status(0).counts(), [3, 1, 1, 0, 1, 0]);
+    sim.client.project(&lives.name).await.expect("it is kept");
+    sim.client.project(&over.name).await.expect_err("it is gone");
+}
+
+#[tokio::test]
 async fn a_whole_pass_leaves_metrics() {
     let sim = Sim::start().await;
     let culler = Culler::of(&sim, QUICK).await;

@@ -27,6 +27,9 @@ pub struct Product {
     pub node_count: u32,
     /// Price of one node for one hour, in millisatoshi.
     pub msat_per_node_hour: u64,
+    /// Environments of this size that are kept prepared for its next buyers, on all remotes together. Default: none.
+    #[serde(default)]
+    pub prepared: u32,
 }
 
 /// A catalogue that nothing can be sold from.
@@ -117,6 +120,9 @@ pub struct Catalogue {
     max_hours: u32,
 }
 
+/// Most environments of one product that are kept prepared. Each runs all the time.
+const MAX_PREPARED: u32 = 100;
+
 /// Bitcoin's total supply in millisatoshi: no price can be more.
 const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1000;
 
@@ -141,6 +147,9 @@ impl Catalogue {
             let most = u64::from(product.node_count) * u64::from(max_hours);
             if product.msat_per_node_hour == 0 || product.msat_per_node_hour > MAX_MSAT / most {
                 return Err(wrong("msat_per_node_hour must be positive and less than all bitcoin".into()));
+            }
+            if product.prepared > MAX_PREPARED {
+                return Err(wrong(format!("prepared must be from 0 to {MAX_PREPARED}")));
             }
         }
         for (at, product) in products.iter().enumerate() {
@@ -220,6 +229,7 @@ pub fn default_products() -> Vec<Product> {
             sku: Sku(sku.into()),
             node_count,
             msat_per_node_hour,
+            prepared: 0,
         })
         .into()
 }
@@ -252,7 +262,7 @@ mod tests {
     }
 
     fn product(sku: &str, node_count: u32, msat_per_node_hour: u64) -> Product {
-        Product { sku: Sku(sku.into()), node_count, msat_per_node_hour }
+        Product { sku: Sku(sku.into()), node_count, msat_per_node_hour, prepared: 0 }
     }
 
     #[test]
@@ -303,6 +313,8 @@ mod tests {
         assert_eq!(refused(vec![]), CatalogueError::Empty);
         let duplicate = vec![product("A", 8, 1), product("B", 8, 1), product("A", 16, 1)];
         assert_eq!(refused(duplicate), CatalogueError::DuplicateSku(Sku("A".into())));
+        let many = Product { prepared: 101, ..product("A", 8, 1) };
+        assert!(matches!(refused(vec![many]), CatalogueError::Product { .. }));
         for wrong in [product("A", 0, 1), product("A", 65, 1), product("", 8, 1), product("A", 8, 0)] {
             assert!(matches!(refused(vec![wrong]), CatalogueError::Product { .. }));
         }

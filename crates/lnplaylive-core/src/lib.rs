@@ -22,6 +22,7 @@ pub mod ids;
 pub mod images;
 pub mod order;
 pub mod ports;
+pub mod prepared;
 pub mod products_file;
 pub mod progress;
 pub mod readiness;

@@ -103,6 +103,16 @@ pub struct Access {
     pub client_key: KeyPair,
 }
 
+/// A prepared environment that a placement takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The id that it was prepared under. The project's name has it, and the project belongs to it until it is taken over.
+    pub id: OrderId,
+    /// The end that the project is to have from then on, as a name would say that was made for the order.
+    pub expires: Timestamp,
+}
+
 /// The place of an order's environment, decided before anything is made there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,9 +131,17 @@ pub struct Placement {
     pub address: Option<Ipv4Addr>,
     /// Its keys.
     pub access: Access,
+    /// The prepared environment that it takes over; `None` of one that is made for the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Prepared>,
 }
 
 impl Placement {
+    /// The end of the environment as long as it is not handed over.
+    pub fn expires(&self) -> Timestamp {
+        self.prepared.map_or(self.project.expires(), |taken| taken.expires.max(self.project.expires()))
+    }
+
     /// The leftover that it becomes when it is abandoned.
     pub fn leftover(&self) -> Leftover {
         Leftover {
@@ -132,7 +150,14 @@ impl Placement {
             project: self.project,
             ports: self.ports,
             address: self.address,
+            prepared: self.prepared.map(|taken| taken.id),
         }
+    }
+
+    /// A sentence for the history.
+    fn what(&self) -> String {
+        let prepared = if self.prepared.is_some() { ", which was prepared" } else { "" };
+        format!("placed on {} in {}{prepared}", self.site(), self.project)
     }
 
     /// The remote and its member, if it has one, for messages.
@@ -160,6 +185,9 @@ pub struct Leftover {
     /// A virtual machine's static address, in use until the project is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// The id that the project was prepared under, to which it may still belong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<OrderId>,
 }
 
 /// Failures so far of an order that is to be provisioned.
@@ -175,6 +203,21 @@ pub struct Attempts {
     pub faults: u32,
     /// Time of the next attempt, at the earliest.
     pub not_before: Timestamp,
+    /// True once a prepared environment was at fault. The order takes over no other: it is provisioned as if there were none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prepared_failed: bool,
+}
+
+impl Attempts {
+    /// None yet.
+    fn none(now: Timestamp) -> Self {
+        Self { failed: 0, remote_faults: BTreeMap::new(), faults: 0, not_before: now, prepared_failed: false }
+    }
+
+    /// True unless the placement would take over a prepared environment after one that was at fault.
+    fn allow(&self, placement: &Placement) -> bool {
+        !self.prepared_failed || placement.prepared.is_none()
+    }
 }
 
 /// The way to an environment that was handed over, for probes of its health and for its removal.
@@ -228,6 +271,7 @@ impl Handover {
             project: self.project,
             ports: *ports,
             address: *address,
+            prepared: None,
         })
     }
 }
@@ -617,7 +661,7 @@ impl Order {
     /// Moves to the next state; returns a sentence for the history if anything has changed.
     fn step(&mut self, event: Event, now: Timestamp, policy: &Policy) -> Result<Option<String>, Refused> {
         let refused = Refused { action: event.action(), state: self.state.name() };
-        let fresh = Attempts { failed: 0, remote_faults: BTreeMap::new(), faults: 0, not_before: now };
+        let fresh = Attempts::none(now);
         let (state, what) = match (self.state.clone(), event) {
             (State::Created, Event::Paid) => {
                 (State::Queued { paid_at: now, attempts: fresh }, "paid".to_owned())
@@ -626,10 +670,10 @@ impl Order {
 
             (State::Queued { paid_at, attempts }, Event::Placed(placement)) => {
                 // The name of a project that is still to be removed must not be used again.
-                if self.taken().contains(&placement.project) {
+                if self.taken().contains(&placement.project) || !attempts.allow(&placement) {
                     return Err(refused);
                 }
-                let what = format!("placed on {} in {}", placement.site(), placement.project);
+                let what = placement.what();
                 let attempts = Attempts { faults: 0, not_before: now, ..attempts };
                 (State::Placing { paid_at, attempts, placement }, what)
             }
@@ -737,7 +781,7 @@ impl Order {
         connection_strings: Vec<ConnectionString>,
         now: Timestamp,
     ) -> (Handover, String) {
-        let Placement { remote, member, project, ports, address, access } = placement;
+        let Placement { remote, member, project, ports, address, access, prepared: _ } = placement;
         let Access { host_key, client_key } = access;
         let (client_key, host_key) = (client_key.private, host_key.public);
         let expires_at = expires_at.max(project.expires());
@@ -818,6 +862,12 @@ impl Order {
         // The placement is abandoned, with whatever there may be of it on the remote.
         self.leftovers.push(placement.leftover());
         attempts.faults = 0;
+        if severity == Severity::Final && placement.prepared.is_some() {
+            // It says nothing about one that is made for the order, which need not wait.
+            attempts.prepared_failed = true;
+            attempts.not_before = now;
+            return (State::Queued { paid_at, attempts }, reason);
+        }
         if severity == Severity::Remote {
             *attempts.remote_faults.entry(placement.remote).or_default() += 1;
         } else {

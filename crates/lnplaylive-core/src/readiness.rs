@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn hours_are_those_that_can_be_paid() {
-        let product = Product { sku: Sku("A".into()), node_count: 8, msat_per_node_hour: 100 };
+        let product = Product { sku: Sku("A".into()), node_count: 8, msat_per_node_hour: 100, prepared: 0 };
         let shop = Catalogue::new(vec![product.clone()], 2, 10).expect("a catalogue");
         for (limit_msat, hours) in
             [(None, 10), (Some(1_599), 0), (Some(1_600), 2), (Some(7_999), 9), (Some(u64::MAX), 10)]

@@ -18,7 +18,8 @@ use crate::ports::PortBlock;
 
 /// The prefix of all our keys.
 pub const KEYS: &str = "user.lnplaylive.";
-/// The id of the order that the project belongs to. It is the buyer's key to the order: not for logs.
+/// The id of the order that the project belongs to. It is the buyer's key to the order: not for logs. While an environment is
+/// prepared, an id of its own, which is no order's.
 pub const KEY_ORDER: &str = "user.lnplaylive.order";
 /// The end of the environment, in unix seconds; the later of this and the name counts.
 pub const KEY_EXPIRES: &str = "user.lnplaylive.expires";
@@ -29,7 +30,7 @@ pub const KEY_PORTS: &str = "user.lnplaylive.ports";
 pub const KEY_MEMBER: &str = "user.lnplaylive.member";
 /// The static IPv4 address of the environment's virtual machine. Absent for a container.
 pub const KEY_ADDRESS: &str = "user.lnplaylive.address";
-/// `placing` until the hand-over, then `provisioned`.
+/// `placing` until the hand-over, then `provisioned`; `prepared` while no order has taken it over.
 pub const KEY_STATE: &str = "user.lnplaylive.state";
 /// When the project was created, in unix seconds. Absent on projects that are older than this key.
 pub const KEY_CREATED: &str = "user.lnplaylive.created";
@@ -37,17 +38,22 @@ pub const KEY_CREATED: &str = "user.lnplaylive.created";
 pub const KEY_REMOVING: &str = "user.lnplaylive.removing";
 /// The id of the shop that made the project. Absent on projects that are older than this key.
 pub const KEY_SHOP: &str = "user.lnplaylive.shop";
+/// The id that the environment was prepared under, which its name has. Absent unless an order has taken it over.
+pub const KEY_PREPARED: &str = "user.lnplaylive.prepared";
 
 /// The prefix of all our names.
 const NAMES: &str = "lnplaylive-";
 const PLACING: &str = "placing";
 const PROVISIONED: &str = "provisioned";
+const PREPARED: &str = "prepared";
 /// The longest name of a cluster member, in bytes. Servers use their host names.
 const MAX_MEMBER: usize = 255;
 
 /// A stage in the life of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Made before anybody has bought it, for the next order of its size.
+    Prepared,
     /// Being made, or left half made by a crash.
     Placing,
     /// Handed over to its buyer.
@@ -58,6 +64,7 @@ impl Stage {
     /// The value of [`KEY_STATE`].
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Prepared => PREPARED,
             Self::Placing => PLACING,
             Self::Provisioned => PROVISIONED,
         }
@@ -69,8 +76,10 @@ impl Stage {
 pub struct ProjectTags {
     /// The project's name.
     pub project: ProjectName,
-    /// The order that it belongs to.
+    /// The order that it belongs to; while it is [`Stage::Prepared`], its own id.
     pub order: OrderId,
+    /// The id that it was prepared under, if the order has taken it over.
+    pub prepared: Option<OrderId>,
     /// The end of the environment: the later of name and key.
     pub expires: Timestamp,
     /// Its ports on the remote.
@@ -110,14 +119,17 @@ pub enum TagError {
     /// The order's id cannot be read.
     #[error("the key {KEY_ORDER} is not the id of an order")]
     Order,
-    /// Name and key disagree about the order.
+    /// Name and keys disagree about the order.
     #[error("the key {KEY_ORDER} and the name belong to different orders")]
     OtherOrder,
+    /// The id that it was prepared under cannot be read.
+    #[error("the key {KEY_PREPARED} is not an id")]
+    Prepared,
     /// A time cannot be read.
     #[error("the key {0} is not a time in unix seconds")]
     Time(&'static str),
     /// The stage is unknown.
-    #[error("the key {KEY_STATE} is neither {PLACING} nor {PROVISIONED}")]
+    #[error("the key {KEY_STATE} is none of {PREPARED}, {PLACING} and {PROVISIONED}")]
     Stage,
     /// The ports cannot be read.
     #[error("the key {KEY_PORTS} is not of the form <first port>-<number of ports>")]
@@ -134,21 +146,24 @@ pub enum TagError {
 }
 
 impl ProjectTags {
-    /// The tags of a project that `shop` creates at `now` for an order's placement.
+    /// The tags of a project that `shop` creates at `now` for a placement: `owner` is the order, or the id of an environment that
+    /// is prepared.
     pub fn of_placement(
-        order: OrderId,
+        owner: OrderId,
         placement: &Placement,
+        stage: Stage,
         shop: Option<&ShopId>,
         now: Timestamp,
     ) -> Self {
         Self {
             project: placement.project,
-            order,
+            order: owner,
+            prepared: None,
             expires: placement.project.expires(),
             ports: placement.ports,
             member: placement.member.clone(),
             address: placement.address,
-            stage: Stage::Placing,
+            stage,
             created: Some(now),
             removing: None,
             shop: shop.cloned(),
@@ -174,13 +189,16 @@ impl ProjectTags {
         let given = |key: &'static str| config.get(key).map(String::as_str);
         let required = |key: &'static str| given(key).ok_or(TagError::Missing(key));
         let order: OrderId = required(KEY_ORDER)?.parse().map_err(|_| TagError::Order)?;
-        if order.short() != project.order_short() {
+        let prepared = given(KEY_PREPARED).map(|text| text.parse().map_err(|_| TagError::Prepared));
+        let prepared: Option<OrderId> = prepared.transpose()?;
+        if !prepared.iter().chain([&order]).any(|id| id.short() == project.order_short()) {
             return Err(TagError::OtherOrder);
         }
         let time = |key: &'static str, text: &str| unix_time(text).ok_or(TagError::Time(key));
         let optional_time = |key| given(key).map(|text| time(key, text)).transpose();
         let expires = time(KEY_EXPIRES, required(KEY_EXPIRES)?)?.max(project.expires());
         let stage = match required(KEY_STATE)? {
+            PREPARED => Stage::Prepared,
             PLACING => Stage::Placing,
             PROVISIONED => Stage::Provisioned,
             _ => return Err(TagError::Stage),
@@ -191,6 +209,7 @@ impl ProjectTags {
         Ok(Self {
             project,
             order,
+            prepared,
             expires,
             ports,
             member,
@@ -213,6 +232,7 @@ impl ProjectTags {
             (KEY_STATE, self.stage.as_str().to_owned()),
         ];
         let optional = [
+            (KEY_PREPARED, self.prepared.map(|id| id.to_string())),
             (KEY_MEMBER, self.member.clone()),
             (KEY_ADDRESS, self.address.map(|address| address.to_string())),
             (KEY_CREATED, self.created.map(time)),

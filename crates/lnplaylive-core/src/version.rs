@@ -27,7 +27,7 @@ pub trait Versioned: Serialize + DeserializeOwned {
 
 impl Versioned for Order {
     const NAME: &'static str = "order record";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 }
 
 impl Versioned for EnvironmentSpec {

@@ -146,6 +146,7 @@ proptest! {
         let tags = ProjectTags {
             project: ProjectName::new(expires, order).expect("a name"),
             order,
+            prepared: None,
             expires,
             ports: PortBlock::for_nodes(first, nodes).expect("in range"),
             member: Some("member-1".into()),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::culling::{PLACING_LIMIT, Reason, Verdict, judge};
 use lnplaylive_core::tags::{
-    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_REMOVING, KEY_SHOP,
-    KEY_STATE, Stage, TagError,
+    KEY_ADDRESS, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PORTS, KEY_PREPARED, KEY_REMOVING,
+    KEY_SHOP, KEY_STATE, Stage, TagError,
 };
 use lnplaylive_core::{OrderId, PortBlock, ProjectName, ProjectTags, ShopId};
 use proptest::prelude::*;
@@ -36,6 +36,7 @@ fn project(name_expires: i64, key_expires: i64, stage: Stage, created: Option<i6
     let tags = ProjectTags {
         project: ProjectName::new(at(name_expires), order()).expect("a name"),
         order: order(),
+        prepared: None,
         expires: at(key_expires),
         ports: PortBlock { first: 20000, count: 9 },
         member: None,
@@ -96,6 +97,33 @@ fn what_a_crash_has_left_goes_a_day_after_it_was_begun() {
     assert_eq!(left(Stage::Placing, Some(NOW + day)), keep, "made in the future");
     assert_eq!(left(Stage::Placing, None), keep, "nothing tells when");
     assert_eq!(left(Stage::Provisioned, Some(NOW - 99 * day)), keep, "handed over");
+}
+
+#[test]
+fn what_was_prepared_goes_at_its_end_whoever_has_it_by_then() {
+    let grace = GRACE.as_secs();
+    let prepared = |end| project(end, end, Stage::Prepared, Some(NOW - 99 * HOUR));
+    assert_eq!(verdict(&prepared(NOW)), Verdict::Keep { expires: at(NOW) }, "however old it is");
+    let (name, config) = prepared(NOW - grace);
+    let end = at(NOW - grace);
+    assert_eq!(verdict(&(name.clone(), config.clone())), Verdict::Remove(Reason::Expired { at: end }));
+
+    // An order has taken it over: the name is not the order's, and its end counts no longer.
+    let mut taken = config;
+    let buyer = OrderId::from_uuid(Uuid::from_u128(1 << 96));
+    taken.insert(KEY_PREPARED.into(), order().to_string());
+    taken.insert(KEY_ORDER.into(), buyer.to_string());
+    taken.insert(KEY_STATE.into(), Stage::Placing.as_str().into());
+    taken.insert(KEY_EXPIRES.into(), (NOW + HOUR).to_string());
+    taken.insert(KEY_CREATED.into(), NOW.to_string());
+    assert_eq!(verdict(&(name.clone(), taken.clone())), Verdict::Keep { expires: at(NOW + HOUR) });
+    let read = ProjectTags::read(&name, &taken).expect("ours");
+    assert_eq!((read.order, read.prepared), (buyer, Some(order())));
+    // A name that belongs to neither is nobody's to remove.
+    taken.insert(KEY_PREPARED.into(), buyer.to_string());
+    assert_eq!(tag_error(&name, &taken), TagError::OtherOrder);
+    taken.insert(KEY_PREPARED.into(), "lnplaylive-1".into());
+    assert_eq!(tag_error(&name, &taken), TagError::Prepared);
 }
 
 #[test]
@@ -224,6 +252,7 @@ fn tags_round_trip() {
     let full = ProjectTags {
         project,
         order: order(),
+        prepared: None,
         expires: at(NOW + HOUR),
         ports: PortBlock { first: 65_000, count: 65 },
         member: Some("node-2.example".into()),
@@ -241,7 +270,9 @@ fn tags_round_trip() {
         shop: None,
         ..full.clone()
     };
-    for tags in [full, least] {
+    let prepared = ProjectTags { stage: Stage::Prepared, ..least.clone() };
+    let taken_over = ProjectTags { order: OrderId::random(), prepared: Some(order()), ..full.clone() };
+    for tags in [full, least, prepared, taken_over] {
         assert_eq!(ProjectTags::read(&project.to_string(), &tags.to_config()), Ok(tags));
     }
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Catalogue, Selection};
 use lnplaylive_core::changes::{self, Change};
 use lnplaylive_core::customisation::{Customisation, Title};
-use lnplaylive_core::order::{Access, Handover, KeyPair, Placement, PortBlock, Severity};
+use lnplaylive_core::order::{Access, Handover, KeyPair, Placement, PortBlock, Prepared, Severity};
 use lnplaylive_core::{
     ChannelSetup, CoinDistribution, ConnectionString, Event, NodeAccess, Order, OrderId, Policy, ProjectName,
     Secret, State, Work,
@@ -33,6 +33,18 @@ fn placement(order: &Order, second: i64) -> Placement {
         project: ProjectName::new(at(second), order.id).expect("a name"),
         ports: PortBlock { first: 20000, count: 9 },
         access: Access { host_key: pair("of the host"), client_key: pair("of the shop") },
+        prepared: None,
+    }
+}
+
+/// The same, in a project that was prepared.
+fn prepared(order: &Order, second: i64) -> Placement {
+    let id = OrderId::from_uuid(Uuid::from_u128(0xabcd_0000 << 96));
+    let project = ProjectName::new(at(second), id).expect("a name");
+    Placement {
+        project,
+        prepared: Some(Prepared { id, expires: at(second + 7200) }),
+        ..placement(order, second)
     }
 }
 
@@ -290,6 +302,28 @@ fn a_remotes_faults_do_not_count_against_the_order() {
     let attempts = order.state.attempts().expect("it is queued");
     assert_eq!(attempts.failed, 0);
     assert_eq!(attempts.remote_faults.values().sum::<u32>(), 50);
+}
+
+#[test]
+fn a_prepared_environment_that_does_not_work_costs_the_order_neither_an_attempt_nor_time() {
+    let policy = Policy { max_attempts: 1, ..Policy::default() };
+    let paid = order().apply(Event::Paid, at(1), &policy).expect("paid");
+    let placement = prepared(&paid, 3600);
+    let placed = paid.apply(Event::Placed(placement.clone()), at(2), &policy).expect("placed");
+    assert_eq!(placement.expires(), at(3600 + 7200), "the end that was decided for the order");
+    let failed = Event::StepFailed { severity: Severity::Final, reason: "it is gone".into() };
+    let queued = placed.apply(failed.clone(), at(3), &policy).expect("recorded");
+    assert_eq!(queued.work(), Work::Place(at(3)), "at once");
+    let [leftover] = &queued.leftovers[..] else { panic!("{:?}", queued.leftovers) };
+    assert_eq!(leftover.prepared, placement.prepared.map(|taken| taken.id), "it may still have its own id");
+    assert!(queued.state.attempts().is_some_and(|attempts| attempts.failed == 0));
+
+    let other = Placement { project: prepared(&paid, 3601).project, ..placement };
+    queued.apply(Event::Placed(other), at(4), &policy).expect_err("no other is taken over");
+    let own = self::placement(&queued, 9000);
+    let placed = queued.apply(Event::Placed(own), at(4), &policy).expect("one of its own is made");
+    let over = placed.apply(failed, at(5), &policy).expect("recorded");
+    assert_eq!(over.state.name(), "failed", "which counts");
 }
 
 #[test]

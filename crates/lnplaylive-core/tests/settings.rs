@@ -68,6 +68,22 @@ fn full_access_can_be_sold_on_virtual_machines() {
 }
 
 #[test]
+fn environments_are_prepared_where_there_are_containers() {
+    let product = |prepared: u32| {
+        format!("[[products]]\nsku = \"A\"\nnode_count = 8\nmsat_per_node_hour = 1\nprepared = {prepared}\n")
+    };
+    let containers = REMOTE.to_owned() + "instance_type = \"container\"\n";
+    let settings = load(&(product(2) + &containers), &[]).expect("valid");
+    assert_eq!(settings.products[0].prepared, 2);
+    load(&product(2), &[]).expect("the remotes may come from elsewhere");
+    load(&(product(0) + REMOTE), &[]).expect("nothing is prepared");
+    let error = load(&(product(1) + REMOTE), &[]).expect_err("virtual machines only");
+    assert!(error.contains("products.prepared"), "{error}");
+    let error = load(&(product(101) + &containers), &[]).expect_err("too many");
+    assert!(error.contains("prepared must be from 0 to 100"), "{error}");
+}
+
+#[test]
 fn other_programs_settings_are_left_to_them() {
     let toml =
         "[frontend]\nlisten = \"nonsense\"\n[frontend.limits]\nanything = 1\n[culler]\ngrace_mins = -1";

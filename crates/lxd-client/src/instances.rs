@@ -294,17 +294,18 @@ impl Client {
         self.set_state("stop", project, name, body, within).await
     }
 
-    /// Adds devices to an instance, or replaces those with the same names; other devices stay. A running instance gets them at once,
-    /// as far as their types allow.
-    pub async fn merge_instance_devices(
+    /// Adds keys and devices to an instance, or replaces those with the same names; the others stay. A running instance gets them at
+    /// once, as far as keys and types of devices allow.
+    pub async fn merge_instance(
         &self,
         project: &str,
         name: &str,
+        config: &ConfigMap,
         devices: &DeviceMap,
         within: Duration,
     ) -> Result<()> {
-        let action = format!("change devices of instance {name} in project {project}");
-        let body = json!({"devices": devices});
+        let action = format!("change instance {name} in project {project}");
+        let body = json!({"config": config, "devices": devices});
         // Unlike a PUT of the configuration, a PATCH is complete when it is answered.
         let call = Call::patch(&["instances", name], body, action).project(project).timeout(within);
         self.transport.send(call).await.map(drop)

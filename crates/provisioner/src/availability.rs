@@ -3,6 +3,7 @@
 //!
 //! What was paid for comes first, then what somebody has an invoice for, then who comes now. Whoever finds no place
 //! keeps later ones off the remotes that it waits for, so that small orders cannot keep a large one waiting for ever.
+//! The room of environments that are prepared is free: orders take them over, or they are given up.
 
 use std::net::Ipv4Addr;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use lnplaylive_core::order::PortBlock;
 
 use crate::Size;
+use crate::load::Environment;
 use crate::placement::Candidate;
 use crate::space::{Fit, Reserved, Space};
 
@@ -96,19 +98,20 @@ impl<'a> Room<'a> {
         let mut room = Self { spaces: Vec::new(), leases: Vec::new(), waiting: Vec::new() };
         for Candidate { settings, report } in candidates {
             let Ok(load) = &report.load else { continue };
-            let reported = |ports| load.ports().any(|other| other == ports);
+            // One that an order takes over is reported as prepared for a moment longer.
+            let reported = |ports| load.sold().any(|other| other.ports == ports);
             let placed = claims.placed.iter().filter(|p| p.remote == settings.name && !reported(p.ports));
             let at = room.spaces.len();
-            let space = Space::new(settings, load, placed.clone().map(Placed::reserved));
+            let is_sold = |e: &Environment| !e.is_prepared();
+            let space = Space::new(settings, load, is_sold, placed.clone().map(Placed::reserved));
             let lease = |until: Timestamp, member: &Option<String>, ports, address, hours| {
                 let machine = space.machine(member.as_deref());
                 Lease { until, space: at, machine, ports, address, hours }
             };
             room.leases
                 .extend(placed.filter_map(|p| Some(lease(p.until?, &p.member, p.ports, p.address, p.hours))));
-            let environments = load.environments.iter();
             room.leases
-                .extend(environments.map(|e| lease(e.expires_at, &e.member, e.ports, e.address, e.hours)));
+                .extend(load.sold().map(|e| lease(e.expires_at, &e.member, e.ports, e.address, e.hours)));
             room.spaces.push(space);
         }
         let paid = claims.paid.iter().map(|&size| Claim { size, until: None });
@@ -213,10 +216,11 @@ impl<'a> Room<'a> {
 #[cfg(test)]
 mod tests {
     use lnplaylive_core::settings;
+    use lnplaylive_core::tags::Stage;
     use lnplaylive_core::{OrderId, ProjectName};
 
     use super::*;
-    use crate::load::{Environment, Load, Machine, Member, Memory, RemoteReport};
+    use crate::load::{Load, Machine, Member, Memory, RemoteReport};
 
     /// An hour of so many nodes.
     fn hour(node_count: u32) -> Size {
@@ -244,7 +248,7 @@ mod tests {
                 hours: 1,
                 ports: PortBlock { first: 20000 + 9 * n, count: 9 },
                 address: None,
-                provisioned: true,
+                stage: Stage::Provisioned,
                 member: None,
                 moved_from: None,
                 host: None,

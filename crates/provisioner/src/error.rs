@@ -175,6 +175,18 @@ pub enum Error {
         /// The project's name.
         project: String,
     },
+    /// A prepared environment that an order is to take over is not there any more, or does not work.
+    #[error("remote {remote:?}: the prepared environment in {project} cannot be used: {what}")]
+    Prepared {
+        /// The remote's name.
+        remote: String,
+        /// The project's name.
+        project: String,
+        /// What is wrong with it.
+        what: String,
+        /// Why, if more is known.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// SSH to an instance.
     #[error("remote {remote:?}: instance in {project}: SSH to {address}: {what}")]
     Ssh {
@@ -224,6 +236,38 @@ impl Error {
         }
     }
 
+    /// A prepared environment that cannot be used.
+    pub(crate) fn prepared(placement: &Placement, what: impl Into<String>) -> Self {
+        Self::Prepared {
+            remote: placement.remote.clone(),
+            project: placement.project.to_string(),
+            what: what.into(),
+            source: None,
+        }
+    }
+
+    /// The error of a placement whose instance was prepared: that the remote as a whole is at fault does not follow.
+    pub(crate) fn of_placement(self, placement: &Placement) -> Self {
+        if placement.prepared.is_none() || self.severity() != Severity::Remote {
+            return self;
+        }
+        Self::prepared_because(placement, "a step failed", self)
+    }
+
+    /// A prepared environment that cannot be used, and why.
+    pub(crate) fn prepared_because(
+        placement: &Placement,
+        what: &str,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Prepared {
+            remote: placement.remote.clone(),
+            project: placement.project.to_string(),
+            what: what.to_owned(),
+            source: Some(why.into()),
+        }
+    }
+
     /// Tells whether the same step may work later, whether another placement may, or whether the remote has to be mended
     /// first. A broken image shows in SSH and in `lnplay up`, so their final failures are taken for the remote's.
     pub fn severity(&self) -> Severity {
@@ -251,6 +295,7 @@ impl Error {
             | Self::PortTaken { .. }
             | Self::AddressTaken { .. }
             | Self::NotOurs { .. }
+            | Self::Prepared { .. }
             | Self::BeingRemoved { .. } => Severity::Final,
         }
     }

@@ -44,6 +44,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that changing proxies may take; they are rules of a packet filter or small processes.
 const RELOCATE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest that changing the limits of an instance that runs may take; its disk may have to grow.
+const GROW_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Open files of each process in a container, sockets included. A node may have 4096.
 const OPEN_FILES: u32 = 16_384;
 
@@ -69,6 +72,16 @@ pub(crate) struct Plan<'a> {
     pub(crate) size: Size,
     /// The host at which the instance's ports are reached.
     pub(crate) host: &'a str,
+}
+
+/// What decides the limits of an instance that grow with its hours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    pub(crate) profiles: &'a Profiles,
+    pub(crate) kind: settings::InstanceType,
+    /// The size of the image as a file, in bytes.
+    pub(crate) image_size: u64,
+    pub(crate) size: Size,
 }
 
 /// Makes the instance, or finds that it was made before.
@@ -169,6 +182,35 @@ pub(crate) async fn start(client: &Client, placement: &Placement) -> Result<(), 
     Err(error.into())
 }
 
+/// Gives an instance that was prepared these limits. Fails if it does not run.
+pub(crate) async fn grow(client: &Client, limits: Limits<'_>, placement: &Placement) -> Result<(), Error> {
+    let Limits { profiles, kind, image_size, size } = limits;
+    let (project, name) = (placement.project.to_string(), name(placement.project));
+    let Some(instance) = client.instance(&project, &name).await.found()? else {
+        return Err(Error::prepared(placement, "its instance is gone"));
+    };
+    if instance.status != Status::Running {
+        return Err(Error::prepared(placement, format!("its instance is {:?}", instance.status)));
+    }
+    let mut config: ConfigMap = [memory_limit(size)].into();
+    config.retain(|key, value| instance.config.get(key) != Some(value));
+    let mut devices = root(profiles, size.disk_limit(kind, image_size));
+    devices.retain(|name, device| instance.devices.get(name) != Some(device));
+    if config.is_empty() && devices.is_empty() {
+        return Ok(());
+    }
+    let grown = client.merge_instance(&project, &name, &config, &devices, GROW_TIMEOUT).await;
+    grown.map_err(|error| match error.kind() {
+        // The server says no, and would again: storage pools differ in what they allow while an instance runs.
+        ErrorKind::Rejected { .. } => Error::prepared_because(placement, "it cannot be enlarged", error),
+        _ => Error::from(error).of_placement(placement),
+    })
+}
+
+fn memory_limit(size: Size) -> (String, String) {
+    ("limits.memory".to_owned(), format!("{}MiB", size.memory_limit_mib()))
+}
+
 /// Lets the proxies of an environment's instance listen on `listen`, an address of the server that a cluster has moved it to.
 /// Nothing is sent where they do.
 pub(crate) async fn relocate(client: &Client, project: ProjectName, listen: IpAddr) -> Result<(), Error> {
@@ -176,7 +218,8 @@ pub(crate) async fn relocate(client: &Client, project: ProjectName, listen: IpAd
     let moved = relocated(&instance.devices, listen);
     if !moved.is_empty() {
         let project = project.to_string();
-        client.merge_instance_devices(&project, &instance.name, &moved, RELOCATE_TIMEOUT).await?;
+        let no_config = ConfigMap::new();
+        client.merge_instance(&project, &instance.name, &no_config, &moved, RELOCATE_TIMEOUT).await?;
     }
     Ok(())
 }
@@ -199,7 +242,8 @@ fn config(kind: InstanceType, server: &str, size: Size, placement: &Placement) -
     let mut set = |key: &str, value: String| drop(config.insert(key.to_owned(), value));
     set("user.user-data", cloud_init::user_data(&placement.access));
     set("limits.cpu", size.cpu_limit().to_string());
-    set("limits.memory", format!("{}MiB", size.memory_limit_mib()));
+    let (key, memory) = memory_limit(size);
+    set(&key, memory);
     // Nothing of ours asks the server anything from within.
     set(if server == "incus" { "security.guestapi" } else { "security.devlxd" }, "false".into());
     if placement.member.is_some() {

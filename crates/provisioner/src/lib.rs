@@ -18,6 +18,7 @@ mod load;
 mod members;
 mod old_images;
 mod placement;
+mod prepare;
 mod probe;
 mod profiles;
 mod project;
@@ -40,6 +41,7 @@ use lnplaylive_core::environment::{EnvironmentSpec, NodeAccess, Ports};
 use lnplaylive_core::order::{Leftover, Order, Placement};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::settings::{self, InstanceType};
+use lnplaylive_core::tags::Stage;
 use lnplaylive_core::{ConnectionString, Customisation, OrderId, ProjectName, Settings};
 use lxd_client::Client;
 
@@ -49,7 +51,8 @@ pub use desk::DeskError;
 pub use error::Error;
 pub use instance::name as instance_name;
 pub use load::{Environment, Load, Machine, Malformed, Member, Memory, RemoteReport, Storage};
-pub use placement::{Avoid, Candidate, Choice, NoRoom, choose};
+pub use placement::{Avoid, Candidate, Choice, NoRoom, choose, has_room_instead, to_give_up};
+pub use prepare::PREPARED_HOURS;
 pub use project::Removal;
 pub use projects::{Listing, Projects, Seen};
 pub use size::Size;
@@ -160,39 +163,25 @@ impl Provisioner {
             .ok_or_else(|| Error::NoSuchRemote { remote: name.to_owned() })
     }
 
-    /// Makes the project and the instance of a placement and starts it, or finishes that. Fails as soon as the
-    /// placement's member no longer runs instances.
+    /// Makes the project and the instance of a placement and starts it, or takes over what was prepared; or finishes that. Fails
+    /// as soon as the placement's member no longer runs instances.
     pub async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), Error> {
         let remote = self.remote(&placement.remote)?;
         let client = &remote.client().await?;
+        let size = Size::from(&order.terms);
+        let instance = async {
+            match placement.prepared {
+                Some(prepared) => {
+                    project::take_over(client, order.id, placement, prepared).await?;
+                    remote.grow_instance(client, size, placement).await
+                }
+                None => make_instance(remote, client, order.id, Stage::Placing, size, placement).await,
+            }
+        };
         tokio::select! {
-            result = self.make_instance(remote, client, order, placement) => result,
+            result = instance => result,
             lost = remote.watch_member(client, placement.member.as_deref()) => Err(lost),
         }
-    }
-
-    async fn make_instance(
-        &self,
-        remote: &Remote,
-        client: &Client,
-        order: &Order,
-        placement: &Placement,
-    ) -> Result<(), Error> {
-        // First, so that nothing is made where there is no image.
-        let alias = remote.image.bring(client, &remote.settings).await?;
-        project::create(client, remote.shop.as_ref(), order.id, placement).await?;
-        let size = Size::from(&order.terms);
-        let host = &remote.host(client, placement.member.as_deref(), placement.project).await?;
-        match remote.create_instance(size, &alias, placement, host).await {
-            // Perhaps the image that was there before.
-            Err(Error::Lxd(error)) if error.is_not_found() => {
-                remote.image.is_gone();
-                let alias = remote.image.bring(client, &remote.settings).await?;
-                remote.create_instance(size, &alias, placement, host).await?;
-            }
-            other => other?,
-        }
-        instance::start(client, placement).await
     }
 
     /// Brings the network in the instance up, or finishes that, and returns its connection strings. Fails as soon as
@@ -259,7 +248,7 @@ impl Provisioner {
     pub async fn follow_moves(&self, reports: &[RemoteReport]) {
         for RemoteReport { name, load } in reports {
             let environments = load.as_ref().map(|load| load.environments.as_slice()).unwrap_or_default();
-            for environment in environments.iter().filter(|one| one.is_own && one.provisioned) {
+            for environment in environments.iter().filter(|one| one.is_own && one.is_provisioned()) {
                 let Environment { project, member, moved_from, host, .. } = environment;
                 let (Some(from), Some(member), Some(host)) = (moved_from, member, host) else { continue };
                 match self.follow(name, *project, member, host).await {
@@ -327,4 +316,29 @@ impl Provisioner {
             result = project::remove(&client, order, leftover) => result,
         }
     }
+}
+
+/// Makes the project and the instance of a placement and starts it. `owner` is the order, or the id of what is prepared.
+async fn make_instance(
+    remote: &Remote,
+    client: &Client,
+    owner: OrderId,
+    stage: Stage,
+    size: Size,
+    placement: &Placement,
+) -> Result<(), Error> {
+    // First, so that nothing is made where there is no image.
+    let alias = remote.image.bring(client, &remote.settings).await?;
+    project::create(client, remote.shop.as_ref(), owner, stage, placement).await?;
+    let host = &remote.host(client, placement.member.as_deref(), placement.project).await?;
+    match remote.create_instance(size, &alias, placement, host).await {
+        // Perhaps the image that was there before.
+        Err(Error::Lxd(error)) if error.is_not_found() => {
+            remote.image.is_gone();
+            let alias = remote.image.bring(client, &remote.settings).await?;
+            remote.create_instance(size, &alias, placement, host).await?;
+        }
+        other => other?,
+    }
+    instance::start(client, placement).await
 }

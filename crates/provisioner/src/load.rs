@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::OrderId;
 use lnplaylive_core::PortBlock;
 use lnplaylive_core::ProjectName;
-use lnplaylive_core::tags::TagError;
+use lnplaylive_core::tags::{Stage, TagError};
 
 /// A remote's load, or the reason why it is not known.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct RemoteReport {
 /// The load of a remote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// All environments on it, those that are being made and those of other shops included.
+    /// All environments on it, those that are being made, prepared ones and those of other shops included.
     pub environments: Vec<Environment>,
     /// Projects that look like ours and whose tags cannot be read.
     pub malformed: Vec<Malformed>,
@@ -42,7 +42,17 @@ impl Load {
 
     /// Of these, the ports of environments that are being made: they do not use all of their memory yet.
     pub fn coming(&self) -> impl Iterator<Item = PortBlock> {
-        self.environments.iter().filter(|e| !e.provisioned).map(|e| e.ports)
+        self.environments.iter().filter(|e| e.stage == Stage::Placing).map(|e| e.ports)
+    }
+
+    /// The environments that this shop has prepared and no order has taken over.
+    pub fn prepared(&self) -> impl Iterator<Item = &Environment> {
+        self.environments.iter().filter(|e| e.is_prepared())
+    }
+
+    /// All others: they keep their room until their ends.
+    pub fn sold(&self) -> impl Iterator<Item = &Environment> {
+        self.environments.iter().filter(|e| !e.is_prepared())
     }
 
     /// The machines of members that take environments.
@@ -75,7 +85,7 @@ pub struct Malformed {
 pub struct Environment {
     /// The project that it is in.
     pub project: ProjectName,
-    /// The order that it belongs to. Not for logs: whoever has the id can see the order.
+    /// The order that it belongs to. Not for logs: whoever has the id can see the order. Of a prepared one an id that is no order's.
     pub order: OrderId,
     /// True if this shop made it. Those of other shops on the same remote take room, and are left to them.
     pub is_own: bool,
@@ -87,14 +97,26 @@ pub struct Environment {
     pub ports: PortBlock,
     /// Its virtual machine's static address; `None` for a container.
     pub address: Option<Ipv4Addr>,
-    /// True once it was handed over.
-    pub provisioned: bool,
+    /// Its stage.
+    pub stage: Stage,
     /// The member that it is on now; `None` on a single server, or if that is not known.
     pub member: Option<String>,
     /// The member that its ports were last opened on, if the cluster has moved it since.
     pub moved_from: Option<String>,
     /// The host at which its ports are reached, without brackets; `None` if its member is not known.
     pub host: Option<String>,
+}
+
+impl Environment {
+    /// True once it was handed over.
+    pub fn is_provisioned(&self) -> bool {
+        self.stage == Stage::Provisioned
+    }
+
+    /// True if this shop has prepared it and no order has taken it over. Orders may have its room.
+    pub fn is_prepared(&self) -> bool {
+        self.is_own && self.stage == Stage::Prepared
+    }
 }
 
 /// A server that environments can be put on.

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use lnplaylive_core::order::PortBlock;
-use lnplaylive_core::settings;
+use lnplaylive_core::{ProjectName, settings};
 use thiserror::Error;
 
 use crate::Size;
 use crate::availability::Placed;
-use crate::load::RemoteReport;
+use crate::load::{Environment, RemoteReport};
 use crate::space::{Rank, Space};
 
 /// A remote that could take an environment.
@@ -59,13 +59,25 @@ pub fn choose(
     avoid: &[Avoid<'_>],
     failed: u32,
 ) -> Result<Choice, NoRoom> {
+    choose_among(candidates, size, reserved, avoid, failed, |_| true)
+}
+
+/// As [`choose`], where only those environments on the remotes are there that `counts`.
+fn choose_among(
+    candidates: &[Candidate<'_>],
+    size: Size,
+    reserved: &[Placed],
+    avoid: &[Avoid<'_>],
+    failed: u32,
+    counts: impl Fn(&Environment) -> bool,
+) -> Result<Choice, NoRoom> {
     let mut reasons = Vec::new();
     let mut best: Option<((Distance, Rank), Choice)> = None;
     for Candidate { settings, report } in candidates {
         let name = settings.name.as_str();
         let on_it = reserved.iter().filter(|placed| placed.remote == name);
         let fits = report.load.as_ref().map_err(Clone::clone).and_then(|load| {
-            let space = Space::new(settings, load, on_it.map(Placed::reserved));
+            let space = Space::new(settings, load, &counts, on_it.map(Placed::reserved));
             let fits = space.fits(size, failed)?;
             Ok((space, fits))
         });
@@ -95,6 +107,45 @@ pub fn choose(
     best.map(|(_, choice)| choice).ok_or_else(|| NoRoom(reasons.join("; ")))
 }
 
+/// The prepared environments to give up, so that [`choose`] finds room that it does not find now: on the remote that would take the
+/// order without any of `prepared`, those that end first, and no more than needed. None if that does not help.
+pub fn to_give_up(
+    candidates: &[Candidate<'_>],
+    size: Size,
+    reserved: &[Placed],
+    failed: u32,
+    prepared: &[ProjectName],
+) -> Vec<ProjectName> {
+    let without = |candidates: &[Candidate<'_>], given_up: &[ProjectName]| {
+        choose_among(candidates, size, reserved, &[], failed, |e| !given_up.contains(&e.project))
+    };
+    let Ok(choice) = without(candidates, prepared) else { return Vec::new() };
+    let only: Vec<_> =
+        candidates.iter().copied().filter(|candidate| candidate.settings.name == choice.remote).collect();
+    let load = only.iter().filter_map(|candidate| candidate.report.load.as_ref().ok());
+    let mut there: Vec<_> = load.flat_map(|load| &load.environments).map(|e| e.project).collect();
+    there.retain(|project| prepared.contains(project));
+    there.sort();
+    let enough = (1..there.len()).find(|count| without(&only, &there[..*count]).is_ok());
+    there.truncate(enough.unwrap_or(there.len()));
+    there
+}
+
+/// True if a member of a remote (`None`: a single server) has room for an environment of that size in the place of one that is
+/// prepared there. None of those that are prepared there takes any.
+pub fn has_room_instead(
+    candidate: Candidate<'_>,
+    member: Option<&str>,
+    size: Size,
+    reserved: &[Placed],
+) -> bool {
+    let Candidate { settings, report } = candidate;
+    let Ok(load) = &report.load else { return false };
+    let on_it = reserved.iter().filter(|placed| placed.remote == settings.name);
+    let space = Space::new(settings, load, |e| !e.is_prepared(), on_it.map(Placed::reserved));
+    space.fits(size, 0).is_ok_and(|fits| fits.iter().any(|(fit, _)| space.member(fit.machine) == member))
+}
+
 /// How close a machine is to where something went wrong; the farthest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Distance {
@@ -114,11 +165,12 @@ impl Distance {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use lnplaylive_core::{OrderId, ProjectName};
+    use lnplaylive_core::OrderId;
+    use lnplaylive_core::tags::Stage;
 
     use super::*;
     use crate::availability::{Claims, Room};
-    use crate::load::{Environment, Load, Machine, Member, Memory};
+    use crate::load::{Load, Machine, Member, Memory};
 
     fn remotes(names: &[&str]) -> Vec<settings::Remote> {
         names
@@ -151,7 +203,7 @@ mod tests {
             hours: 1,
             ports,
             address: None,
-            provisioned,
+            stage: if provisioned { Stage::Provisioned } else { Stage::Placing },
             member: None,
             moved_from: None,
             host: None,
@@ -373,6 +425,74 @@ mod tests {
         let full = Some(crate::load::Storage { total: 10 << 30, used: 10 << 30, image: 0 });
         load.members[0].machine.as_mut().expect("online").storage = full;
         assert_eq!(pick_member(&report, 8, &[], &[]).expect("room").member.as_deref(), Some("m2"));
+    }
+
+    /// A remote with room for three, and these environments in it: prepared or not.
+    fn with_prepared(name: &str, prepared: &[bool]) -> (RemoteReport, Vec<ProjectName>) {
+        let mut report = report(name, u16::try_from(prepared.len()).expect("few"));
+        let load = report.load.as_mut().expect("it has reported");
+        for (environment, prepared) in load.environments.iter_mut().zip(prepared) {
+            environment.stage = if *prepared { Stage::Prepared } else { Stage::Provisioned };
+        }
+        let projects = load.prepared().map(|e| e.project).collect();
+        (report, projects)
+    }
+
+    #[test]
+    fn prepared_ones_are_given_up_where_that_makes_room_and_no_more_than_needed() {
+        let settings = remotes(&["a"]).remove(0);
+        let (report, prepared) = with_prepared("a", &[true, true, true]);
+        let candidates = [Candidate { settings: &settings, report: &report }];
+        choose(&candidates, nodes(8), &[], &[], 0).expect_err("they take room until they are gone");
+        assert_eq!(to_give_up(&candidates, nodes(8), &[], 0, &prepared), prepared[..1], "the first to end");
+        let larger = to_give_up(&candidates, nodes(64), &[], 0, &prepared);
+        assert_eq!(larger, prepared[..1], "the ports behind them are free");
+        let after = placed("a", None, PortBlock { first: 20027, count: 73 });
+        let all = to_give_up(&candidates, nodes(16), std::slice::from_ref(&after), 0, &prepared);
+        assert_eq!(all, prepared[..2], "17 ports in a row");
+        assert_eq!(to_give_up(&candidates, nodes(64), &[after], 0, &prepared), [], "it does not help");
+        assert_eq!(to_give_up(&candidates, nodes(8), &[], 0, &[]), [], "none may be given up");
+
+        let (sold, none) = with_prepared("a", &[false, false, false]);
+        let candidates = [Candidate { settings: &settings, report: &sold }];
+        assert_eq!(to_give_up(&candidates, nodes(8), &[], 0, &none), []);
+    }
+
+    #[test]
+    fn the_room_of_prepared_ones_is_offered() {
+        let settings = remotes(&["a"]).remove(0);
+        let room = |report: &RemoteReport, claims: &Claims| {
+            Room::new(&[Candidate { settings: &settings, report }], claims).count(nodes(8))
+        };
+        let (report, _) = with_prepared("a", &[true, false, true]);
+        assert_eq!(room(&report, &Claims::default()), 2, "as if they were not there");
+        // An order takes the first one over, and the report is older.
+        let taken = vec![placed("a", None, PortBlock { first: 20000, count: 9 })];
+        assert_eq!(room(&report, &Claims { placed: taken, ..Claims::default() }), 1);
+        let mut another_shops = report;
+        let load = another_shops.load.as_mut().expect("it has reported");
+        for environment in &mut load.environments {
+            environment.is_own = false;
+        }
+        assert_eq!(room(&another_shops, &Claims::default()), 0, "those are not ours to give up");
+    }
+
+    #[test]
+    fn an_order_that_is_larger_than_what_was_prepared_needs_room() {
+        let settings = remotes(&["a"]).remove(0);
+        let (mut report, _) = with_prepared("a", &[true, true, true]);
+        let has_room = |report: &RemoteReport, hours, reserved: &[Placed]| {
+            let candidate = Candidate { settings: &settings, report };
+            has_room_instead(candidate, None, Size { node_count: 8, hours }, reserved)
+        };
+        assert!(has_room(&report, 504, &[]));
+        let others = [20027, 20036, 20045].map(|first| placed("a", None, PortBlock { first, count: 9 }));
+        assert!(!has_room(&report, 1, &others), "the room was sold meanwhile");
+        let load = report.load.as_mut().expect("it has reported");
+        machine(load).memory = Memory { total: 2 << 30, used: 0 };
+        assert!(has_room(&report, 1, &[]) && !has_room(&report, 504, &[]), "weeks take more memory");
+        report.load = Err("down".into());
+        assert!(!has_room(&report, 1, &[]));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lnplaylive_core::order::{Leftover, Placement, Severity};
+use lnplaylive_core::order::{Leftover, Placement, Prepared, Severity};
 use lnplaylive_core::tags::{
-    self, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_REMOVING, KEY_STATE, NotOurs, ProjectTags, Stage,
+    self, KEY_CREATED, KEY_EXPIRES, KEY_MEMBER, KEY_ORDER, KEY_PREPARED, KEY_REMOVING, KEY_STATE, NotOurs,
+    ProjectTags, Stage,
 };
 use lnplaylive_core::{OrderId, ProjectName, ShopId};
 use lxd_client::{Client, Collection, ConfigMap, Content, Found, Project, Stop};
@@ -50,14 +51,15 @@ pub(crate) fn sort(projects: &[Project], shop: Option<&ShopId>) -> (Vec<Environm
 
 fn environment(tags: ProjectTags, shop: Option<&ShopId>) -> Environment {
     Environment {
-        is_own: tags.is_of(shop),
+        // What is prepared is given up at any time, so only where it says whose it is.
+        is_own: tags.is_of(shop) && (tags.shop.is_some() || tags.stage != Stage::Prepared),
         project: tags.project,
         order: tags.order,
         expires_at: tags.expires,
         hours: tags.created.map_or(MAX_HOURS, |created| hours_between(created, tags.expires)),
         ports: tags.ports,
         address: tags.address,
-        provisioned: tags.stage == Stage::Provisioned,
+        stage: tags.stage,
         member: tags.member,
         moved_from: None,
         host: None,
@@ -78,10 +80,11 @@ fn belongs_to(project: &Project, order: OrderId) -> bool {
 pub(crate) async fn create(
     client: &Client,
     shop: Option<&ShopId>,
-    order: OrderId,
+    owner: OrderId,
+    stage: Stage,
     placement: &Placement,
 ) -> Result<(), Error> {
-    let mut config = ProjectTags::of_placement(order, placement, shop, Timestamp::now()).to_config();
+    let mut config = ProjectTags::of_placement(owner, placement, stage, shop, Timestamp::now()).to_config();
     // Images and profiles are the default project's: nothing to copy, nothing to clean up.
     for feature in ["features.images", "features.profiles"] {
         config.insert(feature.to_owned(), "false".to_owned());
@@ -91,7 +94,7 @@ pub(crate) async fn create(
         Ok(()) => Ok(()),
         Err(error) if error.is_conflict() => {
             let project = client.project(&name).await?;
-            if belongs_to(&project, order) { Ok(()) } else { Err(not_ours(client, &name)) }
+            if belongs_to(&project, owner) { Ok(()) } else { Err(not_ours(client, &name)) }
         }
         Err(error) => Err(error.into()),
     }
@@ -99,6 +102,47 @@ pub(crate) async fn create(
 
 fn not_ours(client: &Client, project: &str) -> Error {
     Error::NotOurs { remote: client.name().to_owned(), object: format!("project {project}") }
+}
+
+/// Makes a prepared project the order's, in one write; nothing where that was done before. What it was before counts no longer:
+/// it ends as decided for the order, and whoever removes what was prepared finds another id.
+pub(crate) async fn take_over(
+    client: &Client,
+    order: OrderId,
+    placement: &Placement,
+    prepared: Prepared,
+) -> Result<(), Error> {
+    let name = placement.project.to_string();
+    let mut tries = 1;
+    loop {
+        let Some(mut project) = client.project(&name).await.found()? else {
+            return Err(Error::prepared(placement, "it is gone"));
+        };
+        if project.config.contains_key(KEY_REMOVING) {
+            return Err(Error::BeingRemoved { remote: client.name().to_owned(), project: name });
+        }
+        if belongs_to(&project, order) {
+            return Ok(());
+        }
+        let is_prepared =
+            project.config.get(KEY_STATE).is_some_and(|stage| stage == Stage::Prepared.as_str());
+        if !(is_prepared && belongs_to(&project, prepared.id)) {
+            return Err(not_ours(client, &name));
+        }
+        for (key, value) in [
+            (KEY_ORDER, order.to_string()),
+            (KEY_PREPARED, prepared.id.to_string()),
+            (KEY_STATE, Stage::Placing.as_str().to_owned()),
+            (KEY_CREATED, Timestamp::now().as_second().to_string()),
+            (KEY_EXPIRES, placement.expires().as_second().to_string()),
+        ] {
+            project.config.insert(key.to_owned(), value);
+        }
+        match client.update_project(&project).await {
+            Err(error) if error.is_conflict() && tries < CHANGE_TRIES => tries += 1,
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Writes what changes at the hand-over; nothing where that was written before.
@@ -169,15 +213,28 @@ async fn update(
     }
 }
 
-/// Removes the project and all that is in it, if it is this order's.
+/// Removes the project and all that is in it, if it is this order's, or that of what the order was about to take over.
 pub(crate) async fn remove(client: &Client, order: OrderId, leftover: &Leftover) -> Result<(), Error> {
     let name = leftover.project.to_string();
     let Some(project) = client.project(&name).await.found()? else { return Ok(()) };
-    if !belongs_to(&project, order) {
+    if !leftover.prepared.iter().chain([&order]).any(|id| belongs_to(&project, *id)) {
         tracing::warn!("{}; left alone", not_ours(client, &name));
         return Ok(());
     }
     empty_and_delete(client, &project, STOP_TIMEOUT, DELETE_TIMEOUT).await
+}
+
+/// Removes a project that is prepared under this id, unless an order has taken it over.
+pub(crate) async fn remove_prepared(
+    client: &Client,
+    id: OrderId,
+    project: ProjectName,
+) -> Result<Removal, Error> {
+    remove_if(client, &project.to_string(), DELETE_TIMEOUT, |project| {
+        let tags = ProjectTags::read(&project.name, &project.config);
+        tags.is_ok_and(|tags| tags.order == id && tags.stage == Stage::Prepared)
+    })
+    .await
 }
 
 /// The successful outcomes of [`remove_if`].

@@ -16,7 +16,7 @@ use url::Url;
 use crate::check::{self, Facts, Findings};
 use crate::digest::Digests;
 use crate::image::Image;
-use crate::instance::{self, Plan};
+use crate::instance::{self, Limits, Plan};
 use crate::load::{Load, Malformed, RemoteReport};
 use crate::members::{self, Members};
 use crate::old_images::OldImages;
@@ -247,6 +247,23 @@ impl Remote {
             InstanceType::VirtualMachine => None,
         };
         instance::create(&client, plan, placement).await
+    }
+
+    /// Lets the instance of a placement that was prepared use as much as one of this size. Fails if it does not run.
+    pub(crate) async fn grow_instance(
+        &self,
+        client: &Client,
+        size: Size,
+        placement: &Placement,
+    ) -> Result<(), Error> {
+        let facts = self.facts(client).await?;
+        let limits = Limits {
+            profiles: &facts.profiles,
+            kind: self.settings.instance_type,
+            image_size: facts.image_size,
+            size,
+        };
+        instance::grow(client, limits, placement).await
     }
 
     /// The network that virtual machines are on; containers are on none.

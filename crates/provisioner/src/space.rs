@@ -8,7 +8,7 @@ use lnplaylive_core::ports::FreePorts;
 use lnplaylive_core::settings::{self, InstanceType};
 
 use crate::Size;
-use crate::load::{Load, Machine, Memory, Storage};
+use crate::load::{Environment, Load, Machine, Memory, Storage};
 use crate::size::CPU_OVERCOMMIT;
 
 /// The load of a machine, less is better: memory or processors in percent, whichever is scarcer, then its
@@ -204,10 +204,11 @@ impl MachineSpace {
 }
 
 impl<'a> Space<'a> {
-    /// The room that there is on a remote of that load, less what is `reserved`.
+    /// The room that there is on a remote of that load, with the environments on it that `counts`, less what is `reserved`.
     pub(crate) fn new<'r>(
         settings: &'a settings::Remote,
         load: &Load,
+        counts: impl Fn(&Environment) -> bool,
         reserved: impl IntoIterator<Item = Reserved<'r>>,
     ) -> Self {
         let (mut machines, mut closed) = (Vec::new(), Vec::new());
@@ -222,18 +223,19 @@ impl<'a> Space<'a> {
             settings,
             ports: FreePorts::new(settings.ports),
             addresses: addresses(settings),
-            environments: u32::try_from(load.environments.len()).unwrap_or(u32::MAX),
+            environments: 0,
             machines,
             closed,
         };
         let mut seen = Vec::new();
-        for environment in &load.environments {
+        for environment in load.environments.iter().filter(|environment| counts(environment)) {
             let ports = environment.ports;
             seen.push(ports);
+            space.environments = space.environments.saturating_add(1);
             space.occupy(ports, environment.address);
             let (member, size) = (environment.member.as_deref(), size(ports, environment.hours));
             // What is being made counts in full: when its memory will be taken is not known.
-            if environment.provisioned {
+            if environment.is_provisioned() {
                 space.on_member(member).for_each(|machine| machine.count(settings, size));
             } else {
                 space.promise(member, size);

@@ -26,6 +26,8 @@ use crate::{Error, cloud_init};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lifetime of an unused connection: the end of those that could not be closed, because we were killed.
 const IDLE_SECS: NonZeroUsize = NonZeroUsize::new(30).expect("not 0");
+/// All tries to connect to an instance that was prepared, and has let us in before.
+const PREPARED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// All of `lnplay up`: 64 nodes take 20 s on two processors. `lnplay` itself gives up after 300 s.
@@ -59,13 +61,31 @@ pub(crate) async fn lnplay_up(
     // Holds the key, so it goes when we do, and is needed until the session is closed.
     let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
     let keys = Arc::new(keys);
-    let session = target.connect(&keys).await?;
+    let mut boot_time = Duration::from_secs(remote.boot_timeout_secs.into());
+    if placement.prepared.is_some() {
+        boot_time = boot_time.min(PREPARED_TIMEOUT);
+    }
+    let connected = target.connect(&keys, boot_time).await;
+    let session = connected.map_err(|error| error.of_placement(placement))?;
     let result = match timeout(UP_TIMEOUT, run(&target, &session, spec, progress)).await {
         Ok(result) => result,
         Err(_) => Err(Error::lnplay(placement, format!("no end after {} s", UP_TIMEOUT.as_secs()))),
     };
     close(session).await;
     result
+}
+
+/// Returns once the placement's instance, whose ports are reached at `host`, lets us in.
+pub(crate) async fn wait_for(
+    remote: &settings::Remote,
+    host: &str,
+    placement: &Placement,
+) -> Result<(), Error> {
+    let target = Target::of_placement(remote, host, placement);
+    let keys = target.write_keys().map_err(|e| target.error("cannot keep its keys", Severity::Passing, e))?;
+    let boot_time = Duration::from_secs(remote.boot_timeout_secs.into());
+    close(target.connect(&Arc::new(keys), boot_time).await?).await;
+    Ok(())
 }
 
 /// Asks `lnplay status` in an environment whose ports are reached at `host`: one attempt.
@@ -308,9 +328,8 @@ impl<'a> Target<'a> {
         result
     }
 
-    /// Connects as soon as the instance lets us.
-    async fn connect(&self, keys: &Arc<TempDir>) -> Result<Session, Error> {
-        let boot_time = Duration::from_secs(self.remote.boot_timeout_secs.into());
+    /// Connects as soon as the instance lets us, which has `boot_time` for that.
+    async fn connect(&self, keys: &Arc<TempDir>, boot_time: Duration) -> Result<Session, Error> {
         let builder = self.builder(keys, CONNECT_TIMEOUT.min(boot_time));
         let deadline = Instant::now() + boot_time;
         let mut last = None;

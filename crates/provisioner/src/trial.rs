@@ -98,6 +98,7 @@ impl Provisioner {
             ports: choice.ports,
             address: choice.address,
             access: keys::generate(),
+            prepared: None,
         })
     }
 

@@ -256,6 +256,7 @@ async fn make(client: &Client, order: &Order, ports: PortBlock) {
     let tags = ProjectTags {
         project: handover.project,
         order: order.id,
+        prepared: None,
         expires: handover.expires_at,
         ports,
         member: None,

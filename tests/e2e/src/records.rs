@@ -118,6 +118,7 @@ pub fn delivered_at(at: Timestamp, ports: PortBlock) -> Order {
         project: ProjectName::new(ends, order.id).expect("a name"),
         ports,
         access: Access { host_key: pair(), client_key: pair() },
+        prepared: None,
     };
     let link = format!(
         "http://localhost:3000/connect#address=02{}@192.0.2.1:20001&type=direct&value=ws:&rune={}&name=Alice&color=df2020",

@@ -13,12 +13,13 @@ use lnplaylive_core::order::{Leftover, PortBlock};
 use lnplaylive_core::{OrderId, ProjectName, Settings};
 use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Stop};
 use provisioner::{Provisioner, instance_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::lxd::{Kind, Server, image, unavailable};
 use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step, on_both_servers};
 
 on_both_servers!(
     eight_nodes_and_down_again,
+    eight_nodes_that_were_prepared,
     walls_inside_the_instance,
     the_demo_buys_on_it,
     a_server_that_dies_loses_its_order_to_the_other,
@@ -104,6 +105,50 @@ async fn the_demo_buys_on_it(kind: Kind) {
     dial(&strings(&report["status"])).await;
 }
 
+/// An order of days takes over what was prepared for an hour: its instance runs on, and has the limits of the days.
+async fn eight_nodes_that_were_prepared(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "eight_nodes_that_were_prepared").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let settings = "[[products]]\nsku = \"A\"\nnode_count = 8\nmsat_per_node_hour = 1000\nprepared = 1\n\
+                    [provisioning]\nsurvey_secs = 1\n";
+    let shop = shop(&servers[0], settings.into(), dir.path()).await;
+    let ready = async || {
+        testbed::until("one is prepared", LONG, async || {
+            let answer = shop.host.node.call("lnplayops-remotes", json!({})).await.unwrap_or_default();
+            let ready = answer["prepared"][0]["ready"] == 1;
+            Ok(if ready { Step::Done(()) } else { Step::NotYet(answer["prepared"].to_string()) })
+        })
+        .await
+        .expect("it is made");
+    };
+    ready().await;
+    let [prepared] = projects(&servers[0]).await[..] else { panic!("one project") };
+    let limits = async || {
+        let name = instance_name(prepared);
+        let instance = servers[0].client().instance(&prepared.to_string(), &name).await.expect("there");
+        let size = instance.devices.values().find_map(|device| device.get("size").cloned());
+        (instance.config["limits.memory"].clone(), size)
+    };
+    let before = limits().await;
+    let order = shop.buy(8, 504).await.expect("paid");
+    let paid = Instant::now();
+    let status = shop.follow(text(&order, "invoice_id"), LONG, |_| ()).await.expect("it ends");
+    let took = paid.elapsed();
+    assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+    dial(&strings(&status)).await;
+    figure(&format!(
+        "{}: paid to connection strings, 8 nodes that were prepared: {:.2} s",
+        kind.name(),
+        took.as_secs_f32()
+    ));
+    let after = limits().await;
+    assert_ne!(before, after);
+    assert!(projects(&servers[0]).await.contains(&prepared), "it is the same");
+    // The next one is prepared, and both go.
+    ready().await;
+    assert_eq!(projects(&servers[0]).await.len(), 2);
+}
+
 async fn eight_nodes_and_down_again(kind: Kind) {
     let Some(servers) = servers(kind, 1, "eight_nodes_and_down_again").await else { return };
     let dir = testbed::Workdir::new("cl").expect("a directory");
@@ -164,6 +209,7 @@ async fn eight_nodes_and_down_again(kind: Kind) {
         project: *project,
         ports: PortBlock { first, count: 9 },
         address: None,
+        prepared: None,
     };
     // As the shop has them, and nothing from this process's environment.
     let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));

@@ -16,7 +16,7 @@ use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use lnplaylive_core::order::{Leftover, PortBlock};
 use lnplaylive_core::{ConnectionString, OrderId, ProjectName, Settings};
-use lxd_client::{InstanceType, Stop};
+use lxd_client::{ConfigMap, InstanceType, Stop};
 use provisioner::{Provisioner, instance_name};
 use serde_json::json;
 use testbed::lxd::{Kind, Server, emulation, image, no_machines};
@@ -135,7 +135,7 @@ async fn bought_rebooted_and_taken_down(kind: Kind) {
         }
         assert_eq!(devices.len(), 2, "{own:?}");
         client
-            .merge_instance_devices(&project.name, &instance_name, &devices, EMULATED)
+            .merge_instance(&project.name, &instance_name, &ConfigMap::new(), &devices, EMULATED)
             .await
             .expect("changed");
     };
@@ -172,8 +172,14 @@ async fn bought_rebooted_and_taken_down(kind: Kind) {
     let provisioner = Provisioner::new(&settings, &state).expect("a provisioner");
     // SSH, then the node.
     let ports = PortBlock { first: strings[0].endpoint.port - 1, count: 2 };
-    let leftover =
-        Leftover { remote: "remote".into(), member: None, project: name, ports, address: Some(first) };
+    let leftover = Leftover {
+        remote: "remote".into(),
+        member: None,
+        project: name,
+        ports,
+        address: Some(first),
+        prepared: None,
+    };
     let order: OrderId = id.parse().expect("an order's id");
     provisioner.take_down(order, &leftover).await.expect("taken down");
     let projects = client.projects().await.expect("a list");

@@ -188,7 +188,8 @@ impl Books {
                 }
             };
             let at = format!("{} on {}", project.name, project.remote);
-            // Trials are made for orders that nobody has made; the culler removes those that a crash has left.
+            // Trials are made for orders that nobody has made, and so is what is prepared; the culler removes those that a crash
+            // has left.
             let Some(order) = records.get(&tags.order) else {
                 if self.ledger.contains_key(&tags.order.to_string()) {
                     errors.push(format!("{at} belongs to an order without a record"));
@@ -240,7 +241,13 @@ impl Books {
     pub fn trials(&self) -> usize {
         let records = self.records();
         let tags = self.projects.iter().filter_map(|project| project.tags().ok().flatten());
-        tags.filter(|tags| !records.contains_key(&tags.order)).count()
+        tags.filter(|tags| !records.contains_key(&tags.order) && tags.stage != Stage::Prepared).count()
+    }
+
+    /// Projects that are prepared for orders to come and have not ended.
+    pub fn prepared(&self) -> usize {
+        let tags = self.projects.iter().filter_map(|project| project.tags().ok().flatten());
+        tags.filter(|tags| tags.stage == Stage::Prepared && tags.expires > self.now).count()
     }
 }
 

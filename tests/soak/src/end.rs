@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::SignedDuration;
+use lnplaylive_core::tags::Stage;
 use lnplaylive_core::{ConnectionString, State};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::books::Books;
+use crate::books::{Books, Project};
 use crate::culling;
 use crate::survey::Survey;
 use crate::tally::Group;
@@ -71,6 +72,7 @@ pub async fn audit(world: &World, survey: &Survey) -> anyhow::Result<()> {
         }
     }
     secrets(world, survey, &books)?;
+    prepared(world).await?;
     if world.remotes.is_empty() {
         return Ok(());
     }
@@ -83,12 +85,35 @@ pub async fn audit(world: &World, survey: &Survey) -> anyhow::Result<()> {
     }
     world.advance(EVERYTHING.as_secs())?;
     clean_pass(world).await?;
+    // What is prepared is renewed for ever.
+    let lives = |project: &Project| {
+        let tags = project.tags().ok().flatten();
+        tags.is_some_and(|tags| tags.stage == Stage::Prepared && tags.expires > world.now())
+    };
     let left = world.projects().await?.into_iter();
-    let left: Vec<_> = left.filter(|p| p.name != "default").map(|p| p.name).collect();
+    let left: Vec<_> = left.filter(|p| p.name != "default" && !lives(p)).map(|p| p.name).collect();
     if !left.is_empty() {
         world.findings.add(format!("left on the remotes after everything has ended: {}", left.join(", ")));
     }
     Ok(())
+}
+
+/// No more are prepared than there are to be. One that is given up takes a moment to go.
+async fn prepared(world: &World) -> anyhow::Result<()> {
+    let most = 2 * world.settings.prepared as usize;
+    let began = Instant::now();
+    loop {
+        let count = world.books().await?.prepared();
+        if count <= most {
+            world.tally.add(Group::Checks, "environments prepared at the end", count as u64);
+            return Ok(());
+        }
+        if began.elapsed() > REST_TIMEOUT {
+            world.findings.add(format!("{count} environments are prepared, and {most} are wanted"));
+            return Ok(());
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// A pass without faults, after which nothing that is due is left.

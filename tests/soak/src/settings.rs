@@ -52,6 +52,8 @@ pub struct Settings {
     pub environments: Environments,
     /// The remotes.
     pub servers: Servers,
+    /// Environments that are kept prepared of each of the two smaller products.
+    pub prepared: u32,
     /// The variables that were set, to repeat the run.
     given: Vec<(String, String)>,
 }
@@ -95,9 +97,12 @@ impl Settings {
             }
             Some(other) => bail!("SOAK_SERVER is {other:?}, neither lxd nor incus"),
         };
+        // A real server here holds few.
+        let usual = u32::from(matches!(servers, Servers::Simulated(_)));
+        let prepared = number(&mut text, "SOAK_PREPARED")?.unwrap_or(usual);
         given.retain(|(name, _)| name != "SOAK_SEED");
         let time = Duration::from_secs_f64(minutes * 60.0);
-        Ok(Self { seed, time, orders, buyers, lightning, environments, servers, given })
+        Ok(Self { seed, time, orders, buyers, lightning, environments, servers, prepared, given })
     }
 
     /// The command that repeats the run.

@@ -31,17 +31,19 @@ const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time-out of a call to a node.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The shop's settings: small products, and little patience, so that every limit is reached.
+/// The shop's settings: small products, and little patience, so that every limit is reached. `PREPARED` is a number.
 const SHOP: &str = r#"
 [[products]]
 sku = "T"
 node_count = 1
 msat_per_node_hour = 1000
+prepared = PREPARED
 
 [[products]]
 sku = "U"
 node_count = 2
 msat_per_node_hour = 1000
+prepared = PREPARED
 
 [[products]]
 sku = "V"
@@ -113,6 +115,7 @@ impl World {
         let calls = if remotes.is_empty() { 20 } else { 3 };
         let routes = workdir.join("routes.json");
         let shop = SHOP.replace("[shop]\n", &format!("[shop]\nroutes_file = \"{}\"\n", routes.display()));
+        let shop = shop.replace("PREPARED", &settings.prepared.to_string());
         let toml = format!(
             "state_dir = \"{}\"\n{shop}call_timeout_secs = {calls}\n\
              [culler]\ngrace_mins = 1\ncall_timeout_secs = {calls}\noperation_timeout_secs = 20\n{tables}",

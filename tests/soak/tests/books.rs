@@ -27,6 +27,7 @@ fn placement(order: OrderId, first_port: u16) -> Placement {
         ports: PortBlock { first: first_port, count: 2 },
         address: None,
         access: Access { host_key: pair(), client_key: pair() },
+        prepared: None,
     }
 }
 
@@ -57,7 +58,7 @@ fn delivered(id: OrderId) -> Order {
 
 fn project(id: OrderId, first_port: u16) -> Project {
     let placement = placement(id, first_port);
-    let mut tags = ProjectTags::of_placement(id, &placement, None, at(2));
+    let mut tags = ProjectTags::of_placement(id, &placement, Stage::Placing, None, at(2));
     (tags.stage, tags.expires) = (Stage::Provisioned, at(3610));
     Project {
         remote: "sim-0".into(),

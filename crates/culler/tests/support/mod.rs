@@ -50,6 +50,7 @@ impl Project {
         let tags = ProjectTags {
             project,
             order,
+            prepared: None,
             expires: end,
             ports: PortBlock { first: 20000, count: 9 },
             member: None,
@@ -71,6 +72,11 @@ impl Project {
         Self::ending(ahead)
             .with(KEY_STATE, Stage::Placing.as_str())
             .with(KEY_CREATED, &now(created).to_string())
+    }
+
+    /// One that is prepared for orders to come.
+    pub(crate) fn prepared(ahead: i64) -> Self {
+        Self::ending(ahead).with(KEY_STATE, Stage::Prepared.as_str())
     }
 
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {

@@ -273,6 +273,15 @@ impl Settings {
             );
             return Err(wrong("shop.full_node_access", why));
         }
+        let is_prepared = self.products.iter().any(|product| product.prepared > 0);
+        if is_prepared
+            && !self.remotes.is_empty()
+            && !self.remotes.iter().any(|remote| shares_a_kernel(&remote))
+        {
+            let why =
+                "prepared environments are containers, and no remote has the instance_type \"container\"";
+            return Err(wrong("products.prepared", why));
+        }
         let p = &self.provisioning;
         range("provisioning.concurrency", p.concurrency, 1..=256)?;
         range("provisioning.max_attempts", p.max_attempts, 1..=100)?;

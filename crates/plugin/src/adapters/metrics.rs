@@ -141,6 +141,14 @@ fn encode(sample: &Sample, mut encoder: DescriptorEncoder) -> fmt::Result {
 
     encode_remotes(sample, e)?;
 
+    let wanted = sample.prepared_wanted.iter();
+    let wanted = wanted.map(|(nodes, wanted)| ([("nodes", nodes.to_string())], u64::from(*wanted)));
+    gauges(e, "prepared_wanted", "Environments that are to be prepared", wanted)?;
+    let ready = sample.prepared_ready.iter().map(|((remote, nodes), ready)| {
+        ([("remote", remote.clone()), ("nodes", nodes.to_string())], u64::from(*ready))
+    });
+    gauges(e, "prepared_ready", "Environments that are prepared for orders to come", ready)?;
+
     let node = |value: fn(&NodeSample) -> u64| sample.node.as_ref().map(value);
     gauge(e, "node_synchronised", "1 if the node is synchronised", node(|n| n.synchronised.into()))?;
     gauge(e, "node_open", "1 if orders can be paid", node(|n| n.open.into()))?;

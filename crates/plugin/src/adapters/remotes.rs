@@ -43,6 +43,24 @@ impl Remotes for Provisioner {
         async move { self.bring_up(order, placement).await.map_err(|e| remote_error(&e)) }.boxed()
     }
 
+    fn prepare<'a>(
+        &'a self,
+        id: OrderId,
+        node_count: u32,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.prepare(id, node_count, placement).await.map_err(|e| remote_error(&e)) }.boxed()
+    }
+
+    fn give_up<'a>(
+        &'a self,
+        remote: &'a str,
+        id: OrderId,
+        project: ProjectName,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move { self.give_up(remote, id, project).await.map(drop).map_err(|e| remote_error(&e)) }.boxed()
+    }
+
     fn deploy<'a>(
         &'a self,
         order: &'a Order,

@@ -20,7 +20,7 @@ use lnplaylive_core::breaker::{Circuit, Limits};
 use lnplaylive_core::holds::{HeldBy, Need};
 use lnplaylive_core::{Breaker, Order, OrderId, State, settings};
 use provisioner::{Candidate, Claims, Environment, Load, Placed, RemoteReport, Room, Size};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::clocks::Clocks;
@@ -59,6 +59,11 @@ pub struct PollAnswer {
 }
 
 impl PollAnswer {
+    /// Time of the question.
+    pub fn asked(&self) -> Instant {
+        self.asked
+    }
+
     /// Time since the question.
     pub fn age(&self) -> Duration {
         self.asked.elapsed()
@@ -146,6 +151,9 @@ pub struct Availability {
     hold_limits: HoldLimits,
     polled: watch::Sender<bool>,
     poll_now: Notify,
+    /// Locked from choosing a place until the choice is recorded, so that no two get the same ports, or the same environment that
+    /// was prepared.
+    choosing: AsyncMutex<()>,
     /// The remotes' clocks, compared at each poll.
     pub clocks: Clocks,
 }
@@ -176,6 +184,7 @@ impl Availability {
             hold_limits,
             polled: watch::Sender::new(false),
             poll_now: Notify::new(),
+            choosing: AsyncMutex::default(),
         }
     }
 
@@ -271,6 +280,25 @@ impl Availability {
             }
         }
         (reports, self.placed_since_polled())
+    }
+
+    /// The last answers that are still valid, and the environments that were handed over since then. Nothing is asked.
+    pub fn last_reports(&self) -> (Vec<RemoteReport>, Vec<Placed>) {
+        // Locked throughout, as above.
+        let states = lock(&self.states);
+        let last = states.values().filter_map(|state| state.last.as_ref());
+        let valid = last.filter(|answer| answer.age() < self.valid_for());
+        (valid.map(|answer| answer.report.clone()).collect(), self.placed_since_polled())
+    }
+
+    /// Waits for the right to choose a place. To be held until the choice is recorded.
+    pub async fn choosing(&self) -> AsyncMutexGuard<'_, ()> {
+        self.choosing.lock().await
+    }
+
+    /// Changes with each poll.
+    pub fn polled(&self) -> watch::Receiver<bool> {
+        self.polled.subscribe()
     }
 
     /// Environments that were handed over since their remotes were last polled.

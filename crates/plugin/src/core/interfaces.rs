@@ -232,11 +232,27 @@ pub trait Remotes: Debug + Send + Sync {
     /// Opens the ports of environments that a cluster has moved on the member that they are on now.
     fn follow_moves<'a>(&'a self, reports: &'a [RemoteReport]) -> BoxFuture<'a, ()>;
 
-    /// Makes the project and the instance of a placement, and starts the instance.
+    /// Makes the project and the instance of a placement, and starts the instance; or takes over what was prepared.
     fn bring_up<'a>(
         &'a self,
         order: &'a Order,
         placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Makes an environment of so many nodes for an order to come, under an id of its own.
+    fn prepare<'a>(
+        &'a self,
+        id: OrderId,
+        node_count: u32,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// Removes what was prepared under this id, unless an order has taken it over; succeeds if it is not there.
+    fn give_up<'a>(
+        &'a self,
+        remote: &'a str,
+        id: OrderId,
+        project: ProjectName,
     ) -> BoxFuture<'a, Result<(), RemoteError>>;
 
     /// Brings up the network in the instance.

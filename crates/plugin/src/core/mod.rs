@@ -15,6 +15,7 @@
 //! expired_orders                   orders that expired unpaid, for a while
 //! order_book                       all open orders; closing and reopening
 //! availability                     the remotes' answers, and what is reserved on them
+//! pool                             the environments that are prepared for orders to come
 //! pace                             the clock of rate limits
 //! admission                        who may order
 //! node_watch                       whether the node can be paid
@@ -24,6 +25,7 @@
 //! probes                           the health of environments that were handed over
 //! archive                          orders that have ended
 //! clean_up                         removes what abandoned placements have left
+//! preparing                        keeps the pool as it should be
 //! worker                           takes a paid order through its steps
 //! sales, operator, status_watch,
 //! desk                             the callers' actions
@@ -48,6 +50,8 @@ pub mod operator;
 pub mod order_book;
 pub mod order_handle;
 pub mod pace;
+pub mod pool;
+pub mod preparing;
 pub mod probes;
 pub mod products;
 pub mod recording;

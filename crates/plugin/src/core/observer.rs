@@ -22,6 +22,7 @@ use super::interfaces::{Clock, NodeError};
 use super::node_watch::{NodeState, NodeWatch};
 use super::order_book::OrderBook;
 use super::order_handle::lock;
+use super::pool::Pool;
 use super::probes::{Probes, Watched};
 use super::sales::Sales;
 use super::tally::{Owed, Tally};
@@ -50,6 +51,10 @@ pub struct Sample {
     pub environments: Environments,
     /// The remotes in the settings, by name.
     pub remotes: BTreeMap<String, RemoteSample>,
+    /// How many environments are to be prepared, by the numbers of nodes that are sold.
+    pub prepared_wanted: BTreeMap<u32, u32>,
+    /// How many are ready, by remote and number of nodes.
+    pub prepared_ready: BTreeMap<(String, u32), u32>,
     /// The room that is left; `None` until it was looked at.
     pub room: Option<Left>,
     /// The node, as of its last answer; `None` until it has answered.
@@ -146,7 +151,7 @@ pub struct RemoteSample {
 /// The load of a remote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadSample {
-    /// Environments on it, those that are being made and those of other shops included.
+    /// Environments on it, those that are being made and those of other shops included; without those that are prepared.
     pub environments: u64,
     /// Nodes in these.
     pub nodes: u64,
@@ -176,8 +181,8 @@ impl RemoteSample {
             load: last.and_then(PollAnswer::load).map(|load| {
                 let memory = load.memory();
                 LoadSample {
-                    environments: load.environments.len() as u64,
-                    nodes: load.ports().map(|ports| u64::from(ports.node_count())).sum(),
+                    environments: load.sold().count() as u64,
+                    nodes: load.sold().map(|one| u64::from(one.ports.node_count())).sum(),
                     memory_total: memory.total,
                     memory_used: memory.used,
                     members: load.machines().count() as u64,
@@ -204,6 +209,7 @@ pub struct Observer {
     probes: Arc<Probes>,
     sales: Arc<Sales>,
     node: Arc<NodeWatch>,
+    pool: Arc<Pool>,
     clock: Arc<dyn Clock>,
     started: Instant,
     room: Mutex<Option<Left>>,
@@ -217,10 +223,11 @@ impl Observer {
         probes: Arc<Probes>,
         sales: Arc<Sales>,
         node: Arc<NodeWatch>,
+        pool: Arc<Pool>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (started, room) = (Instant::now(), Mutex::default());
-        Self { orders, availability, probes, sales, node, clock, started, room }
+        Self { orders, availability, probes, sales, node, pool, clock, started, room }
     }
 
     /// The counts since the start.
@@ -286,9 +293,24 @@ impl Observer {
             damaged: self.orders.damaged().len(),
             environments,
             remotes: self.remotes(),
+            prepared_wanted: self.sizes().map(|nodes| (nodes, self.pool.wanted_of(nodes))).collect(),
+            prepared_ready: self.prepared_ready(),
             room: lock(&self.room).clone(),
             node: NodeSample::new(&self.node.state()),
         }
+    }
+
+    /// The numbers of nodes that are sold.
+    fn sizes(&self) -> impl Iterator<Item = u32> {
+        self.sales.catalogue().products().iter().map(|product| product.node_count)
+    }
+
+    fn prepared_ready(&self) -> BTreeMap<(String, u32), u32> {
+        let counts = self.pool.counts();
+        let remotes = self.availability.remote_names();
+        let keys = remotes.flat_map(|remote| self.sizes().map(|nodes| (remote.to_owned(), nodes)));
+        let ready = |key| (counts.get(&key).copied().unwrap_or_default().ready, key);
+        keys.map(ready).map(|(ready, key)| (key, ready)).collect()
     }
 
     fn remotes(&self) -> BTreeMap<String, RemoteSample> {

@@ -214,6 +214,7 @@ impl Operator {
             project: handover.project,
             ports: environment.ports,
             address: environment.address,
+            prepared: None,
         })
     }
 

@@ -253,7 +253,7 @@ impl OrderBook {
                 member: p.member.clone(),
                 ports: p.ports,
                 address: p.address,
-                until: Some(p.project.expires()),
+                until: Some(p.expires()),
                 hours: order.terms.hours,
             }));
             let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());

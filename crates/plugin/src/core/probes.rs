@@ -167,7 +167,8 @@ impl Probes {
         for (remote, state) in self.availability.remote_states() {
             let Some(load) = state.last.as_ref().and_then(PollAnswer::load) else { continue };
             there.extend(load.environments.iter().map(|environment| environment.project));
-            let living = load.environments.iter().filter(|e| e.is_own && e.provisioned && e.expires_at > now);
+            let living =
+                load.environments.iter().filter(|e| e.is_own && e.is_provisioned() && e.expires_at > now);
             let mut known = lock(&self.known);
             for ended in load.environments.iter().filter(|environment| environment.expires_at <= now) {
                 known.remove(&ended.project);

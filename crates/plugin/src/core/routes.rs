@@ -99,7 +99,7 @@ fn table(known: &Known, before: Option<&RouteTable>, now: Timestamp) -> RouteTab
         }
     }
     for environment in own() {
-        let live = environment.provisioned && environment.expires_at > now;
+        let live = environment.is_provisioned() && environment.expires_at > now;
         if let Some(host) = environment.host.as_deref().filter(|_| live)
             && let Some((project, route)) = route(host, environment)
         {
@@ -120,6 +120,7 @@ fn route(host: &str, environment: &Environment) -> Option<(ProjectName, Route)> 
 mod tests {
     use lnplaylive_core::OrderId;
     use lnplaylive_core::PortBlock;
+    use lnplaylive_core::tags::Stage;
 
     use super::*;
 
@@ -137,7 +138,7 @@ mod tests {
             hours: 1,
             ports: PortBlock { first, count: 3 },
             address: None,
-            provisioned: true,
+            stage: Stage::Provisioned,
             moved_from: None,
             member: None,
             host: Some(host.to_owned()),
@@ -159,7 +160,7 @@ mod tests {
     fn leads_to_what_was_handed_over_and_lives() {
         let (lives, six) = (environment("192.0.2.1", 20000, 10), environment("2001:db8::1", 20010, 20));
         let ended = environment("192.0.2.1", 20020, 5);
-        let made = Environment { provisioned: false, ..environment("192.0.2.1", 20030, 10) };
+        let made = Environment { stage: Stage::Placing, ..environment("192.0.2.1", 20030, 10) };
         let extended = Environment { expires_at: at(100), ..environment("192.0.2.1", 20040, 1) };
         let another_shops = Environment { is_own: false, ..environment("192.0.2.1", 20050, 10) };
         let table = table(&known(&[&lives, &six, &ended, &made, &extended, &another_shops]), None, at(5));

@@ -22,13 +22,15 @@ use super::observer::Observer;
 use super::operator::Operator;
 use super::order_book::OrderBook;
 use super::order_handle::{OrderHandle, Recorder};
+use super::pool::Pool;
+use super::preparing::Preparing;
 use super::probes::Probes;
 use super::products::ProductsPublisher;
 use super::routes::RoutesPublisher;
 use super::sales::{Sales, Sources};
 use super::status_watch::StatusWatch;
 use super::tally::Tally;
-use super::worker::Workers;
+use super::worker::{Parts, Workers};
 
 /// Pause between two sweeps. A sweep costs nothing unless an invoice has expired.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
@@ -65,6 +67,8 @@ pub struct Shop {
     pub availability: Arc<Availability>,
     /// The health of environments that were handed over.
     pub probes: Arc<Probes>,
+    /// What is prepared for orders to come.
+    pub pool: Arc<Pool>,
     /// What the operator's monitoring sees.
     pub observer: Observer,
     /// Whether the node can be paid.
@@ -90,6 +94,7 @@ pub struct Background {
     availability: Arc<Availability>,
     node: Arc<NodeWatch>,
     workers: Arc<Workers>,
+    preparing: Arc<Preparing>,
     routes: Arc<RoutesPublisher>,
     products: ProductsPublisher,
     probes: Arc<Probes>,
@@ -106,18 +111,7 @@ impl Shop {
         let (request_work, to_work) = mpsc::unbounded_channel();
         let orders =
             Arc::new(order_book(settings, store, Arc::clone(&invoices), Arc::clone(&clock), request_work));
-        let availability = Arc::new(Availability::new(
-            Arc::clone(&remotes),
-            Arc::clone(&clock),
-            Arc::clone(&orders),
-            settings.remotes.clone(),
-            Duration::from_secs(settings.provisioning.survey_secs.into()),
-            settings.breaker_limits(),
-            HoldLimits {
-                orders: settings.shop.max_unpaid_orders,
-                contested_after: SignedDuration::from_secs(settings.shop.contested_hold_secs.into()),
-            },
-        ));
+        let availability = Arc::new(availability(settings, &remotes, &clock, &orders));
         let routes = Arc::new(RoutesPublisher::new(
             route_file,
             Arc::clone(&clock),
@@ -146,19 +140,32 @@ impl Shop {
             Arc::clone(&clock),
             settings.provisioning.probes_per_min,
         ));
+        let pool = Arc::new(Pool::new(&settings.products));
+        let preparing = Arc::new(Preparing::new(
+            Arc::clone(&orders),
+            Arc::clone(&availability),
+            Arc::clone(&remotes),
+            Arc::clone(&clock),
+            Arc::clone(&pool),
+        ));
         let background = Background {
             orders: Arc::clone(&orders),
             availability: Arc::clone(&availability),
             node: Arc::clone(&node),
             workers: Arc::new(Workers::new(
-                Arc::clone(&orders),
-                Arc::clone(&availability),
-                Arc::clone(&routes),
-                Arc::clone(&probes),
+                Parts {
+                    orders: Arc::clone(&orders),
+                    availability: Arc::clone(&availability),
+                    routes: Arc::clone(&routes),
+                    probes: Arc::clone(&probes),
+                    pool: Arc::clone(&pool),
+                    preparing: Arc::clone(&preparing),
+                },
                 Arc::clone(&remotes),
                 Arc::clone(&clock),
                 settings.provisioning.clone(),
             )),
+            preparing,
             routes,
             products: ProductsPublisher::new(products, Arc::clone(&clock), Arc::clone(&sales)),
             probes: Arc::clone(&probes),
@@ -176,6 +183,7 @@ impl Shop {
             Arc::clone(&probes),
             Arc::clone(&sales),
             Arc::clone(&node),
+            Arc::clone(&pool),
             Arc::clone(&clock),
         );
         let shop = Self {
@@ -194,10 +202,32 @@ impl Shop {
             orders,
             availability,
             probes,
+            pool,
             clock,
         };
         Ok((shop, background))
     }
+}
+
+/// The room on the remotes.
+fn availability(
+    settings: &Settings,
+    remotes: &Arc<dyn Remotes>,
+    clock: &Arc<dyn Clock>,
+    orders: &Arc<OrderBook>,
+) -> Availability {
+    Availability::new(
+        Arc::clone(remotes),
+        Arc::clone(clock),
+        Arc::clone(orders),
+        settings.remotes.clone(),
+        Duration::from_secs(settings.provisioning.survey_secs.into()),
+        settings.breaker_limits(),
+        HoldLimits {
+            orders: settings.shop.max_unpaid_orders,
+            contested_after: SignedDuration::from_secs(settings.shop.contested_hold_secs.into()),
+        },
+    )
 }
 
 /// The orders of the shop, whose changes are counted for the operator's monitoring.
@@ -228,6 +258,7 @@ impl Background {
             availability,
             node,
             workers,
+            preparing,
             routes,
             products,
             probes,
@@ -237,6 +268,7 @@ impl Background {
         } = self;
         tokio::join!(
             workers.run(to_work),
+            preparing.run(),
             poll(&availability, &routes, &*remotes),
             sweep(&orders, &availability),
             node.run(),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::order::{Leftover, Placement, Severity};
 use lnplaylive_core::settings::Provisioning;
+use lnplaylive_core::tags::Stage;
 use lnplaylive_core::{Event, Order, ProjectName, Work, expiry};
-use provisioner::{Avoid, Deployed, Environment, Size, choose, keys};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use provisioner::{Avoid, Deployed, Environment, Size, choose, keys, to_give_up};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::availability::Availability;
@@ -20,6 +21,8 @@ use super::clean_up::CleanUp;
 use super::interfaces::{Clock, RemoteError, Remotes};
 use super::order_book::{OrderBook, START_TIMEOUT};
 use super::order_handle::{ApplyError, OrderHandle, lock};
+use super::pool::Pool;
+use super::preparing::Preparing;
 use super::probes::Probes;
 use super::reminder::Reminder;
 use super::routes::RoutesPublisher;
@@ -35,6 +38,8 @@ pub struct Workers {
     availability: Arc<Availability>,
     routes: Arc<RoutesPublisher>,
     probes: Arc<Probes>,
+    pool: Arc<Pool>,
+    preparing: Arc<Preparing>,
     remotes: Arc<dyn Remotes>,
     clock: Arc<dyn Clock>,
     settings: Provisioning,
@@ -42,21 +47,34 @@ pub struct Workers {
     /// For each remote, one permit for each step that may run there at the same time. A remote whose steps hang holds no
     /// other's.
     slots: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
-    /// Locked from choosing a remote until the choice is recorded, so that no two orders choose the same ports.
-    choosing: Mutex<()>,
+}
+
+/// What the workers have in common with the rest of the shop.
+#[derive(Debug)]
+pub struct Parts {
+    /// All open orders.
+    pub orders: Arc<OrderBook>,
+    /// Room on the remotes.
+    pub availability: Arc<Availability>,
+    /// The gateway's route table.
+    pub routes: Arc<RoutesPublisher>,
+    /// The health of environments that were handed over.
+    pub probes: Arc<Probes>,
+    /// What is prepared for orders.
+    pub pool: Arc<Pool>,
+    /// Keeps the pool as it should be.
+    pub preparing: Arc<Preparing>,
 }
 
 impl Workers {
     /// Workers for paid orders; `settings` says how many steps run at a time and how long to wait after failures.
     pub fn new(
-        orders: Arc<OrderBook>,
-        availability: Arc<Availability>,
-        routes: Arc<RoutesPublisher>,
-        probes: Arc<Probes>,
+        parts: Parts,
         remotes: Arc<dyn Remotes>,
         clock: Arc<dyn Clock>,
         settings: Provisioning,
     ) -> Self {
+        let Parts { orders, availability, routes, probes, pool, preparing } = parts;
         let first_pause = Duration::from_millis(settings.backoff_ms.into());
         let clean_up =
             CleanUp::new(Arc::clone(&orders), Arc::clone(&availability), Arc::clone(&remotes), first_pause);
@@ -65,12 +83,13 @@ impl Workers {
             availability,
             routes,
             probes,
+            pool,
+            preparing,
             remotes,
             clock,
             settings,
             clean_up,
             slots: std::sync::Mutex::default(),
-            choosing: Mutex::new(()),
         }
     }
 
@@ -113,6 +132,24 @@ impl Workers {
         }
         handle.release();
     }
+}
+
+/// What came of choosing a remote.
+enum Chosen {
+    /// It is recorded, or that there is none; or neither can be.
+    Recorded(Result<(), ApplyError>),
+    /// There is room once these are given up, which are prepared for others.
+    GiveUp(Vec<ProjectName>),
+}
+
+/// Where something went wrong before with an order, or where the environment is that is replaced.
+fn avoided<'a>(order: &'a Order, failed_site: Option<&'a Leftover>) -> Vec<Avoid<'a>> {
+    let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());
+    let avoid = failed_site.into_iter().chain(&order.leftovers).chain(replaced);
+    let mut avoid: Vec<_> = avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
+    let broken = order.state.attempts().into_iter().flat_map(|attempts| attempts.remote_faults.keys());
+    avoid.extend(broken.map(|remote| Avoid { remote, member: None }));
+    avoid
 }
 
 struct Worker {
@@ -223,13 +260,49 @@ impl Worker {
         self.shared.orders.apply(&self.handle, event).await
     }
 
-    /// Chooses a remote and records the choice.
+    /// Takes over what was prepared, or chooses a remote, and records the choice. Where there is no room, what was prepared for
+    /// others is given up first.
     async fn place(&self) -> Result<(), ApplyError> {
-        let Workers { orders, availability, choosing, .. } = &*self.shared;
+        loop {
+            if let Some(result) = self.take_over().await {
+                return result;
+            }
+            match self.choose().await {
+                Chosen::Recorded(result) => return result,
+                // Each is given up once, so this comes to an end.
+                Chosen::GiveUp(prepared) => self.shared.preparing.give_up(&prepared).await,
+            }
+        }
+    }
+
+    /// Takes over what was prepared for such an order, and records that; `None` if there is nothing.
+    async fn take_over(&self) -> Option<Result<(), ApplyError>> {
+        let Workers { availability, preparing, pool, .. } = &*self.shared;
+        if !self.handle.with_order(|order| preparing.may_have_for(order)) {
+            return None;
+        }
+        let _choosing = availability.choosing().await;
+        let order = self.handle.order();
+        let failed_site = lock(&self.failed_site).clone();
+        let (entry, placement) =
+            preparing.take(&order, self.allowance(), &avoided(&order, failed_site.as_ref()))?;
+        let (project, site) = (placement.project, placement.site());
+        tracing::info!("order {}: takes over {project} on {site}, which was prepared", self.handle);
+        let result = self.apply(Event::Placed(placement)).await;
+        if result.is_err() {
+            // The operator has changed the order meanwhile.
+            pool.add(entry);
+        }
+        Some(result)
+    }
+
+    /// Chooses a remote and records the choice.
+    async fn choose(&self) -> Chosen {
+        let Workers { orders, availability, pool, .. } = &*self.shared;
         // Ports that were reserved before the remotes were asked, or are when the choice is made.
         let mut reserved = orders.placed();
         let reports = availability.poll_remotes().await;
-        let choosing = choosing.lock().await;
+        let _choosing = availability.choosing().await;
         reserved.extend(orders.placed());
         // After the open orders: one that is handed over meanwhile is here or there.
         let (reports, handed_over) = availability.newest(reports);
@@ -237,16 +310,20 @@ impl Worker {
         let reports = availability.usable(reports);
         let order = self.handle.order();
         let failed_site = lock(&self.failed_site).clone();
-        let replaced = order.replaces.iter().filter_map(|replaced| replaced.leftover.as_ref());
-        let avoid = failed_site.iter().chain(&order.leftovers).chain(replaced);
-        let mut avoid: Vec<_> =
-            avoid.map(|l| Avoid { remote: &l.remote, member: l.member.as_deref() }).collect();
-        let attempts = order.state.attempts();
-        let broken = attempts.into_iter().flat_map(|attempts| attempts.remote_faults.keys());
-        avoid.extend(broken.map(|remote| Avoid { remote, member: None }));
-        let failed = attempts.map_or(0, |attempts| attempts.failed);
+        let avoid = avoided(&order, failed_site.as_ref());
+        let failed = order.state.attempts().map_or(0, |attempts| attempts.failed);
         let candidates = availability.candidates(&reports);
-        let choice = choose(&candidates, Size::from(&order.terms), &reserved, &avoid, failed);
+        let (size, placed) = (Size::from(&order.terms), reserved.len());
+        reserved.extend(pool.placed(true));
+        let choice = choose(&candidates, size, &reserved, &avoid, failed);
+        if choice.is_err() {
+            reserved.truncate(placed);
+            reserved.extend(pool.placed(false));
+            let prepared = to_give_up(&candidates, size, &reserved, failed, &pool.ready());
+            if !prepared.is_empty() {
+                return Chosen::GiveUp(prepared);
+            }
+        }
         let choice = choice.map_err(|no_room| no_room.to_string()).and_then(|choice| {
             let now =
                 availability.clocks.start_of_hours(&choice.remote).map_err(|wrong| wrong.to_string())?;
@@ -261,6 +338,7 @@ impl Worker {
                     address: choice.address,
                     ports: choice.ports,
                     access: keys::generate(),
+                    prepared: None,
                 };
                 tracing::info!(
                     "order {}: placed on {} in {}",
@@ -278,16 +356,18 @@ impl Worker {
                 Event::NotPlaced { reason }
             }
         };
-        let result = self.apply(event).await;
-        drop(choosing);
-        result
+        Chosen::Recorded(self.apply(event).await)
+    }
+
+    /// The time that provisioning may take.
+    fn allowance(&self) -> SignedDuration {
+        SignedDuration::from_mins(self.shared.settings.allowance_mins.into())
     }
 
     /// Name of a new project for the order, which differs from every project that may still be on a remote.
     fn project_name(&self, order: &Order, now: Timestamp) -> ProjectName {
-        let allowance = SignedDuration::from_mins(self.shared.settings.allowance_mins.into());
         let (owed, taken) = (order.owed_time(), order.taken());
-        expiry::project_name(order.id, owed, allowance, &taken, now)
+        expiry::project_name(order.id, owed, self.allowance(), &taken, now)
     }
 
     async fn bring_up(&self, order: &Order, placement: &Placement) -> Result<(), ApplyError> {
@@ -302,7 +382,10 @@ impl Worker {
             Ok(handed_over) => {
                 tracing::info!("order {}: provisioned on {}", self.handle, placement.remote);
                 self.shared.availability.note_works(&placement.remote);
-                self.apply(handed_over).await
+                let result = self.apply(handed_over).await;
+                // The remote has time for the successor of what was taken over.
+                self.shared.pool.wake();
+                result
             }
             Err(error) => self.step_failed(order, placement, error).await,
         }
@@ -331,7 +414,7 @@ impl Worker {
             hours: order.terms.hours,
             ports: placement.ports,
             address: placement.address,
-            provisioned: true,
+            stage: Stage::Provisioned,
             moved_from: None,
             member: placement.member.clone(),
             host: Some(host),

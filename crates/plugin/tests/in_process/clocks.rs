@@ -33,6 +33,7 @@ fn verdict(world: &World, id: OrderId, now: Timestamp) -> Verdict {
     let tags = ProjectTags {
         project: *name,
         order: id,
+        prepared: None,
         expires: project.expires_at.max(name.expires()),
         ports: project.ports,
         member: None,

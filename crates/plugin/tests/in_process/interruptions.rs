@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lnplaylive_core::OrderId;
 use lnplaylive_plugin::core::{Shop, ShopError};
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::world::{Fault, World, order, pay, until};
@@ -28,9 +29,15 @@ enum Fate {
     NotReplaced,
     /// The same, and the old environment is removed first.
     RemovedAndNotReplaced,
+    /// It takes over an environment that was prepared.
+    Prepared,
+    /// It does, and that one does not work.
+    WronglyPrepared,
 }
 
-const FATES: [Fate; 7] = [
+const FATES: [Fate; 9] = [
+    Fate::Prepared,
+    Fate::WronglyPrepared,
     Fate::Delivered,
     Fate::SecondAttempt,
     Fate::Failed,
@@ -44,19 +51,29 @@ impl Fate {
     fn world(self) -> Arc<World> {
         let world = World::new();
         let (well, failures) = match self {
-            Self::Delivered | Self::Replaced | Self::RemovedAndReplaced => (0, 0),
-            Self::SecondAttempt => (0, 1),
+            Self::Delivered | Self::Replaced | Self::RemovedAndReplaced | Self::Prepared => (0, 0),
+            Self::SecondAttempt | Self::WronglyPrepared => (0, 1),
             Self::Failed => (0, 2),
             Self::NotReplaced | Self::RemovedAndNotReplaced => (1, 2),
         };
         world.fail_times("remote.deploy", well, failures, Fault::Final);
+        if self.is_prepared() {
+            world.set("/products/0/prepared", json!(1));
+        }
         world
+    }
+
+    /// Whether there is a prepared environment.
+    fn is_prepared(self) -> bool {
+        matches!(self, Self::Prepared | Self::WronglyPrepared)
     }
 
     /// Whether the operator replaces it, and whether what it had is removed first.
     fn replaced(self) -> Option<bool> {
         match self {
-            Self::Delivered | Self::SecondAttempt | Self::Failed => None,
+            Self::Delivered | Self::SecondAttempt | Self::Failed | Self::Prepared | Self::WronglyPrepared => {
+                None
+            }
             Self::Replaced | Self::NotReplaced => Some(false),
             Self::RemovedAndReplaced | Self::RemovedAndNotReplaced => Some(true),
         }
@@ -77,6 +94,9 @@ impl Fate {
 
     /// Orders, pays and waits until there is nothing left to do.
     async fn take(self, world: &World, shop: &Shop) {
+        if self.is_prepared() {
+            until("one is prepared", || shop.pool.has_ready(1)).await;
+        }
         // What cannot be ordered because of a fault is ordered again.
         let mut made = order(shop).await;
         while made.is_err() {
@@ -118,7 +138,13 @@ fn a_crash_at_any_call_loses_nothing() {
                 let call = world.data().calls.get(nth).cloned();
                 // A call after which nothing ends: it went on in the background.
                 assert!(whole.is_none() || call.is_some(), "{fate:?} {nth}");
-                world.run_whole(async |_| world.settled().await);
+                world.run_whole(async |shop| {
+                    world.settled().await;
+                    if fate.is_prepared() {
+                        let as_many = || world.prepared() == 1 && shop.pool.ready().len() == 1;
+                        until("one is prepared, and no other", as_many).await;
+                    }
+                });
                 world.check_books();
             }
         }
@@ -188,6 +214,9 @@ impl Action {
 fn interleave(fate: Fate, actions: &[Action], nth: usize, fault: Option<Fault>) {
     let world = fate.world();
     world.run_whole(async |shop| {
+        if fate.is_prepared() {
+            until("one is prepared", || shop.pool.has_ready(1)).await;
+        }
         let id = order(&shop).await.expect("an order");
         let hold = world.hold_nth(nth);
         let order = async {
@@ -262,6 +291,12 @@ const ON_REPLACEMENT: &[&[Action]] = &[
 #[test]
 fn the_operator_may_come_at_any_call_of_an_order_that_is_delivered() {
     interleave_all(Fate::Delivered, ACTIONS, &[None]);
+}
+
+#[test]
+fn the_operator_may_come_at_any_call_of_an_order_that_takes_over_what_was_prepared() {
+    interleave_all(Fate::Prepared, ACTIONS, &[None]);
+    interleave_all(Fate::WronglyPrepared, &ACTIONS[..5], &[None]);
 }
 
 #[test]

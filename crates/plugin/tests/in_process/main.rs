@@ -13,6 +13,7 @@ mod metrics;
 mod node_watch;
 mod operator;
 mod payments;
+mod prepared;
 mod probes;
 mod provisioning;
 mod rationing;

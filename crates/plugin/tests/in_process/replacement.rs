@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::culling::{Verdict, judge};
 use lnplaylive_core::order::Handover;
-use lnplaylive_core::tags::Stage;
 use lnplaylive_core::{OrderId, ProjectName, ProjectTags, State};
 use lnplaylive_plugin::core::{Shop, ShopError};
 use serde_json::json;
@@ -213,12 +212,13 @@ fn the_culler_removes_neither_early_and_misses_none() {
             let tags = ProjectTags {
                 project: handover.project,
                 order: id,
+                prepared: None,
                 expires: project.expires_at,
                 ports: project.ports,
                 member: None,
                 address: None,
                 shop: None,
-                stage: if project.handed_over { Stage::Provisioned } else { Stage::Placing },
+                stage: project.stage,
                 created: None,
                 removing: None,
             };

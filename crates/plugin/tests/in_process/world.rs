@@ -12,9 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::Selection;
 use lnplaylive_core::desk::{self, Did, NodeState, NodeView, Overview, RequestId, fingerprint};
 use lnplaylive_core::health::Answer;
-use lnplaylive_core::order::{Handover, Leftover, Placement, Severity};
+use lnplaylive_core::order::{Handover, Leftover, Placement, Prepared, Severity};
 use lnplaylive_core::progress::Progress;
 use lnplaylive_core::readiness::{Chain, Channel, InvoiceWarning, NodeReport, SyncState};
+use lnplaylive_core::tags::Stage;
 use lnplaylive_core::{
     ConnectionString, Customisation, Order, OrderId, PortBlock, ProjectName, RouteTable, Secret, Settings,
     State, TicketKey,
@@ -105,10 +106,11 @@ struct Invoice {
 /// A project on a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Project {
+    /// The order, or the id that it is prepared under.
     pub(crate) order: OrderId,
     pub(crate) ports: PortBlock,
     pub(crate) runs: bool,
-    pub(crate) handed_over: bool,
+    pub(crate) stage: Stage,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -446,6 +448,11 @@ impl World {
         self.data().projects.values().filter(|p| p.order == id).count()
     }
 
+    /// Number of projects on all remotes that are prepared.
+    pub(crate) fn prepared(&self) -> usize {
+        self.data().projects.values().filter(|project| project.stage == Stage::Prepared).count()
+    }
+
     /// Checks the books once nothing is left to do: an order that was paid was delivered once, or is owed or refunded
     /// once; one that was not paid is gone. Nothing is on a remote without an owner.
     pub(crate) fn check_books(&self) {
@@ -460,7 +467,7 @@ impl World {
             match &order.state {
                 State::Provisioned { handover, .. } => {
                     let [project] = handed_over[..] else { panic!("one project: {handed_over:?}") };
-                    assert!(project.handed_over && project.runs, "{project:?}");
+                    assert!(project.stage == Stage::Provisioned && project.runs, "{project:?}");
                     let strings = if closed.is_some() { order.terms.node_count } else { 0 };
                     assert_eq!(handover.connection_strings.len(), strings as usize);
                     assert!(project.expires_at >= handover.expires_at, "the remote keeps what was promised");
@@ -484,7 +491,7 @@ impl World {
         for id in data.closed.keys().chain(data.archive.keys()) {
             assert!(data.invoices.contains_key(&id.to_string()), "a record without an invoice");
         }
-        for project in data.projects.values() {
+        for project in data.projects.values().filter(|project| project.stage != Stage::Prepared) {
             let owned = data.closed.contains_key(&project.order) || data.archive.contains_key(&project.order);
             assert!(owned, "nobody's project: {project:?}");
         }
@@ -813,6 +820,19 @@ impl OrderStore for World {
     }
 }
 
+/// Makes a prepared project an order's, if it is there and nobody else's.
+fn take_over(project: Option<&mut Project>, order: OrderId, prepared: Prepared) -> Result<(), RemoteError> {
+    let error = |reason: &str| RemoteError { severity: Severity::Final, reason: reason.to_owned() };
+    let project = project.ok_or_else(|| error("it is gone"))?;
+    if project.order != order {
+        if project.order != prepared.id || project.stage != Stage::Prepared {
+            return Err(error("it is another's"));
+        }
+        (project.order, project.stage, project.expires_at) = (order, Stage::Placing, prepared.expires);
+    }
+    if project.runs { Ok(()) } else { Err(error("it does not run")) }
+}
+
 /// A connection string for each node of a placement.
 fn strings(placement: &Placement) -> Vec<ConnectionString> {
     let string = |port| {
@@ -849,7 +869,7 @@ impl Remotes for World {
                         hours: 1,
                         ports: p.ports,
                         address: None,
-                        provisioned: p.handed_over,
+                        stage: p.stage,
                         member: None,
                         moved_from: None,
                         host: Some("192.0.2.1".into()),
@@ -888,14 +908,50 @@ impl Remotes for World {
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         self.step("remote.bring_up", move |data| {
             let key = (placement.remote.clone(), placement.project);
+            if let Some(prepared) = placement.prepared {
+                return take_over(data.projects.get_mut(&key), order.id, prepared);
+            }
             let project = data.projects.entry(key).or_insert_with(|| Project {
                 order: order.id,
                 ports: placement.ports,
                 runs: false,
-                handed_over: false,
+                stage: Stage::Placing,
                 expires_at: placement.project.expires(),
             });
             project.runs = true;
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        id: OrderId,
+        node_count: u32,
+        placement: &'a Placement,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        assert_eq!(placement.ports.node_count(), node_count);
+        self.step("remote.prepare", move |data| {
+            let (ports, expires_at) = (placement.ports, placement.project.expires());
+            let project = Project { order: id, ports, runs: true, stage: Stage::Prepared, expires_at };
+            data.projects.insert((placement.remote.clone(), placement.project), project);
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn give_up<'a>(
+        &'a self,
+        remote: &'a str,
+        id: OrderId,
+        project: ProjectName,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.step("remote.give_up", move |data| {
+            let key = (remote.to_owned(), project);
+            let is_prepared = |project: &Project| project.order == id && project.stage == Stage::Prepared;
+            if data.projects.get(&key).is_some_and(is_prepared) {
+                data.projects.remove(&key);
+            }
             Ok(())
         })
         .boxed()
@@ -942,8 +998,8 @@ impl Remotes for World {
             let key = (placement.remote.clone(), placement.project);
             let project = data.projects.get_mut(&key).expect("a deployed project");
             assert_eq!(project.order, order);
-            project.handed_over = true;
-            project.expires_at = project.expires_at.max(expires_at);
+            project.stage = Stage::Provisioned;
+            project.expires_at = expires_at.max(placement.project.expires());
             Ok(())
         })
         .boxed()
@@ -1018,7 +1074,11 @@ impl Remotes for World {
             });
             assert_ne!(held, Some(leftover.project), "what the buyer has is not removed");
             let gone = data.projects.remove(&(leftover.remote.clone(), leftover.project));
-            assert!(gone.is_none_or(|project| project.order == order), "another order's project");
+            let owners = [Some(order), leftover.prepared];
+            assert!(
+                gone.is_none_or(|project| owners.contains(&Some(project.order))),
+                "another order's project"
+            );
             Ok(())
         })
         .boxed()

@@ -270,6 +270,7 @@ pub(crate) fn placement(order: &Order, remote: &str, ports: PortBlock) -> Placem
         project: ProjectName::new(expires, order.id).expect("a name"),
         ports,
         access: keys::generate(),
+        prepared: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The operator's methods, `lnplayops-…`, which the public rune does not reach. `docs/operator.md` has every field.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,11 @@ use super::params::Params;
 use super::view;
 use crate::core::interfaces::DamagedRecord;
 use crate::core::operator::{Cancelled, Listing, Places};
+use crate::core::pool::{Counts, Pool};
 use crate::core::{Shop, Snapshot};
+
+/// Numbers of prepared environments, by remote and number of nodes.
+type PreparedCounts = BTreeMap<(String, u32), Counts>;
 
 /// Orders that are listed if the caller sets no limit. A thousand make about a megabyte.
 const DEFAULT_LIMIT: i64 = 1000;
@@ -193,6 +198,7 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
     let reports = shop.availability.poll_remotes().await;
     let states = shop.availability.remote_states();
     let breakers = shop.availability.breakers();
+    let counts = shop.pool.counts();
     let remotes: Vec<_> = reports
         .into_iter()
         .map(|report| {
@@ -211,8 +217,9 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
                 "breaker": breaker.circuit,
                 "faults_in_a_row": breaker.faults,
                 "last_fault": last_fault.map(|(at, reason)| json!({ "at": at, "reason": reason })),
-                "environments": load.map(|l| l.environments.len()),
+                "environments": load.map(|l| l.sold().count()),
                 "being_made": load.map(|l| l.coming().count()),
+                "prepared": prepared_on(&counts, &report.name),
                 "memory_total_bytes": load.map(|l| l.memory().total),
                 "memory_used_bytes": load.map(|l| l.memory().used),
                 "cpus": load.map(|l| l.machines().map(|machine| machine.cpus).sum::<u64>()),
@@ -222,7 +229,34 @@ pub(super) async fn remotes(shop: &Arc<Shop>, params: Value) -> Answer {
             })
         })
         .collect();
-    Ok(json!({ "remotes": remotes }))
+    Ok(json!({ "remotes": remotes, "prepared": prepared(&shop.pool, &counts) }))
+}
+
+/// What is prepared, of each number of nodes that any is to be prepared of.
+fn prepared(pool: &Pool, counts: &PreparedCounts) -> Vec<Value> {
+    let of = |(node_count, wanted): (&u32, &u32)| {
+        let sum = sum(counts.iter().filter(|((_, nodes), _)| nodes == node_count));
+        json!({
+            "node_count": node_count,
+            "wanted": wanted,
+            "ready": sum.ready,
+            "being_made": sum.being_made,
+        })
+    };
+    pool.wanted().iter().map(of).collect()
+}
+
+/// What is prepared on a remote.
+fn prepared_on(counts: &PreparedCounts, remote: &str) -> Value {
+    let sum = sum(counts.iter().filter(|((on, _), _)| on == remote));
+    json!({ "ready": sum.ready, "being_made": sum.being_made })
+}
+
+fn sum<'a>(counts: impl Iterator<Item = (&'a (String, u32), &'a Counts)>) -> Counts {
+    counts.fold(Counts::default(), |sum, (_, counts)| Counts {
+        ready: sum.ready + counts.ready,
+        being_made: sum.being_made + counts.being_made,
+    })
 }
 
 /// Possible problems, and why a single server takes no environments. Members of a cluster have their own reasons.
@@ -235,7 +269,7 @@ fn warnings(load: &Load) -> Vec<String> {
 
 /// The members of a cluster, each with its resources or the reason why it takes no environments.
 fn members(load: &Load) -> Vec<Value> {
-    let environments = |name: &Option<String>| load.environments.iter().filter(|e| e.member == *name).count();
+    let environments = |name: &Option<String>| load.sold().filter(|e| e.member == *name).count();
     let member = |member: &Member| {
         let machine = member.machine.as_ref().ok();
         json!({

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lnplaylive_core::health::Condition;
-use lnplaylive_core::order::{Handover, Replaced};
+use lnplaylive_core::order::{Handover, Placement, Replaced};
 use lnplaylive_core::progress::{Progress, Step};
 use lnplaylive_core::readiness::{NodeReport, Standing};
 use lnplaylive_core::{Catalogue, ChannelSetup, CoinDistribution, Health, Order, State};
@@ -161,7 +161,7 @@ fn deployment(shown: &Snapshot, now: Timestamp, contact: Option<&str>) -> Value 
         State::Created => return "not_deployed".into(),
         State::Queued { .. } => ("queued", None, &nothing),
         State::Placing { placement, .. } | State::Deploying { placement, .. } => {
-            ("starting_deployment", Some(placement.project.expires()), &nothing)
+            ("starting_deployment", Some(placement.expires()), &nothing)
         }
         State::Provisioned { handover, .. } if handover.expires_at <= now => {
             ("expired", Some(handover.expires_at), &nothing)
@@ -264,7 +264,7 @@ pub(super) fn operator_summary(shown: &Snapshot, now: Timestamp) -> Value {
     };
     let expires_at = match state {
         State::Provisioned { handover, .. } => Some(handover.expires_at),
-        _ => project.map(|p| p.expires()),
+        _ => state.placement().map(Placement::expires),
     };
     let leftovers: Vec<_> =
         leftovers.iter().map(|l| json!({ "remote": l.remote, "project": l.project })).collect();
