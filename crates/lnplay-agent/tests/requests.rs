@@ -112,7 +112,8 @@ fn a_node_that_spoils_its_file_hides_only_its_own_requests(daemons: &Daemons) {
             &|| nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("a pipe"),
             &|| fs::write(&file, vec![b' '; 64 << 20]).expect("written"),
             &|| {
-                fs::write(&file, r#"[{"request":"<script>"},{"request":"lnbc1mainnet"},7]"#).expect("written")
+                fs::write(&file, r#"[{"request":"<script>"},{"request":"lnbc1mainnet"},7]"#)
+                    .expect("written");
             },
             &|| fs::write(&file, b"\xff\xfe").expect("written"),
         ];

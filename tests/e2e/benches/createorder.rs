@@ -21,7 +21,7 @@ use testbed::{Binary, Daemons, Flavor, Remotes, Shop, ShopConfig, Workdir};
 const ORDERS: usize = 20;
 /// Twenty environments are up in two seconds, in which there are a hundred calls, and the 99th percentile of those is the second worst. So
 /// they are provisioned so many times.
-const ROUNDS: usize = 4;
+const ROUNDS: u32 = 4;
 /// Pairs of calls while nothing else goes on.
 const IDLE_PAIRS: usize = 200;
 /// The bar for the 99th percentile of an order while others are provisioned.
@@ -51,7 +51,7 @@ async fn main() {
 
     println!(
         "{flavor} daemons; {ORDERS} environments of 8 nodes provisioned in {:.1} s, {ROUNDS} times",
-        took.as_secs_f32() / ROUNDS as f32
+        (took / ROUNDS).as_secs_f32()
     );
     println!("| what | calls | p50 ms | p99 ms | max ms |");
     println!("|---|---|---|---|---|");
