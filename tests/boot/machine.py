@@ -99,8 +99,8 @@ class Machine:
             f",hostfwd=tcp:127.0.0.1:{self.ports[name]}-:{inside}" for name, inside in self.listening.items()
         )
         service = f",guestfwd=tcp:169.254.169.254:80-cmd:{HERE / 'imds.py'} {self.metadata}" if metadata else ""
-        # Not a thread for each processor: a kernel that patches its own code while another processor runs it then panics at times
-        # ("Oops: int3"), since that processor still runs what was translated before.
+        # Not a thread for each processor: a kernel that patches its own code while another processor runs it panics
+        # at times ("Oops: int3"): that processor still runs what was translated before.
         accelerator = "-accel tcg,thread=single -cpu max"
         if os.environ.get("BOOT_ACCELERATOR") == "kvm":
             accelerator = "-accel kvm -cpu host"
