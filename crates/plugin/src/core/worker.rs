@@ -289,8 +289,10 @@ impl Worker {
         let (project, site) = (placement.project, placement.site());
         tracing::info!("order {}: takes over {project} on {site}, which was prepared", self.handle);
         let result = self.apply(Event::Placed(placement)).await;
-        if result.is_err() {
-            // The operator has changed the order meanwhile.
+        // The operator may have changed the order meanwhile. Where the first write was not answered, it may be recorded and the second
+        // one refused.
+        let is_recorded = |order: &Order| order.state.placement().is_some_and(|at| at.project == project);
+        if result.is_err() && !self.handle.with_order(is_recorded) {
             pool.add(entry);
         }
         Some(result)

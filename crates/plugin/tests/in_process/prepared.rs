@@ -127,6 +127,25 @@ fn two_orders_at_once_do_not_get_the_same() {
     world.check_books();
 }
 
+/// The order has it, although the write that says so seemed to fail.
+#[test]
+fn one_that_an_order_has_recorded_is_not_offered_again() {
+    let world = world(1, 10);
+    world.run_whole(async |shop| {
+        filled(&world, &shop, 1).await;
+        let id = order(&shop).await.expect("an order");
+        // The first write is the payment's.
+        world.fail_times("store.replace", 1, 1, Fault::AnswerLost);
+        let hold = world.hold("remote.bring_up");
+        pay(&world, &shop, id).await;
+        hold.reached().await;
+        assert!(shop.pool.ready().is_empty());
+        hold.release();
+        world.closed(id).await;
+    });
+    world.check_books();
+}
+
 #[test]
 fn what_was_prepared_for_others_is_given_up_for_an_order_that_finds_no_room() {
     let world = world(1, 2);
