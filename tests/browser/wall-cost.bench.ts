@@ -8,6 +8,7 @@ import { order, pay } from "./shop.ts";
 
 const nodes = Number(process.env.NODES ?? 64);
 const seconds = Number(process.env.SECONDS ?? 50);
+const settle = Number(process.env.SETTLE ?? 150);
 /** Clock ticks a second, of /proc/PID/stat: always 100 on Linux. */
 const TICKS = 100;
 
@@ -43,11 +44,11 @@ test("what the wall costs", async ({ page, stage }) => {
   const address = page.url();
   await page.goto("about:blank");
   // The blocks that follow the opening of the channels: 24, at one each five seconds.
-  await new Promise((resolve) => setTimeout(resolve, 150_000));
+  await new Promise((resolve) => setTimeout(resolve, settle * 1000));
   const without = await share();
   const from = performance.now();
   await page.goto(`${address}/wall`);
-  await page.getByTestId("wall-nodes").locator("[data-presence=here]").nth(nodes - 1).waitFor();
+  await page.getByTestId("wall-nodes").locator("[data-presence=here]").nth(nodes - 1).waitFor({ state: "attached" });
   const shown = (performance.now() - from) / 1000;
   await new Promise((resolve) => setTimeout(resolve, 20_000));
   const withWall = await share();
