@@ -4,8 +4,6 @@
 //! file, which the plugins of all nodes read. A node that was taken over can write anything into its own file: the supervisor takes
 //! only what looks like a request, and not more than [`MAX_OWN`]. Whether it is one, a wallet sees when it decodes it.
 
-use std::io;
-
 use lnplaylive_core::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -138,26 +136,6 @@ fn is_label(label: &str) -> bool {
     label.len() <= MAX_LABEL
 }
 
-/// Reads a regular file of at most `limit` bytes; empty if there is none. Neither follows a link nor waits for a pipe: the
-/// file may be that of somebody who means harm.
-pub fn read_file(path: &std::path::Path, limit: u64) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let invalid = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    if !file.metadata()?.is_file() {
-        return invalid("it is not a regular file");
-    }
-    let mut out = Vec::new();
-    file.take(limit + 1).read_to_end(&mut out)?;
-    if out.len() as u64 > limit { invalid("it is too large") } else { Ok(out) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,20 +202,5 @@ mod tests {
         let nodes = (0..64).map(|_| (id.clone(), Shared::read(&file)));
         let room = serde_json::to_vec(&Room::of(nodes)).expect("JSON");
         assert!(room.len() as u64 <= MAX_ROOM_FILE, "{}", room.len());
-    }
-
-    #[test]
-    fn only_a_regular_file_of_the_allowed_size_is_read() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| dir.path().join(name);
-        assert_eq!(read_file(&path("missing"), 10).expect("nothing"), b"");
-        std::fs::write(path("file"), "0123456789").expect("written");
-        assert_eq!(read_file(&path("file"), 10).expect("it fits"), b"0123456789");
-        assert!(read_file(&path("file"), 9).is_err());
-        std::os::unix::fs::symlink(path("file"), path("link")).expect("linked");
-        assert!(read_file(&path("link"), 10).is_err());
-        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        assert!(read_file(&path("pipe"), 10).is_err(), "and nobody waits for a writer");
-        assert!(read_file(dir.path(), 10).is_err());
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -22,12 +22,32 @@ const MAX_DIR: usize = 107 - "/nodes/00/regtest/lightning-rpc".len();
 
 /// Reads at most [`MAX_SIZE`] bytes; more is an error.
 pub fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    read_at_most(MAX_SIZE, from)
+}
+
+/// Reads at most `limit` bytes; more is an error.
+pub fn read_at_most(limit: u64, from: impl Read) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    from.take(MAX_SIZE + 1).read_to_end(&mut out)?;
-    if out.len() as u64 > MAX_SIZE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {MAX_SIZE} bytes")));
+    from.take(limit + 1).read_to_end(&mut out)?;
+    if out.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {limit} bytes")));
     }
     Ok(out)
+}
+
+/// Reads a regular file of at most `limit` bytes; empty if there is none. Neither follows a link nor waits for a pipe: the
+/// file may be that of somebody who means harm.
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = match fs::File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
+    }
+    read_at_most(limit, file)
 }
 
 /// An environment's state directory.
@@ -233,4 +253,24 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> 
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
     };
     read(path)?.map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_the_allowed_size_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        assert_eq!(read_regular(&path("missing"), 10).expect("nothing"), b"");
+        std::fs::write(path("file"), "0123456789").expect("written");
+        assert_eq!(read_regular(&path("file"), 10).expect("it fits"), b"0123456789");
+        assert!(read_regular(&path("file"), 9).is_err());
+        std::os::unix::fs::symlink(path("file"), path("link")).expect("linked");
+        assert!(read_regular(&path("link"), 10).is_err());
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(read_regular(&path("pipe"), 10).is_err(), "and nobody waits for a writer");
+        assert!(read_regular(dir.path(), 10).is_err());
+    }
 }

@@ -19,7 +19,7 @@ use bitcoin::Amount;
 use serde_json::{Value, json};
 
 use super::bitcoin_rpc::{Answer, BitcoinRpc, Error};
-use super::{refusal, result};
+use super::{INVALID_PARAMS, method, refusal, result};
 
 /// The retry time unless `bitcoin-retry-timeout` is given, in seconds; that of `bcli`.
 const DEFAULT_RETRY: u64 = 60;
@@ -59,9 +59,6 @@ const DEFAULT_FEE_RATE: u64 = 1000;
 /// The largest fee rate that lightningd reads.
 const MAX_FEE_RATE: u64 = u32::MAX as u64;
 
-/// lightningd's code for wrong parameters.
-const INVALID_PARAMS: i32 = -32602;
-
 /// lightningd's code for a backend that failed (`BCLI_ERROR`).
 const BACKEND_ERROR: i32 = 500;
 
@@ -69,7 +66,6 @@ const NO_BLOCK: &str = r#"{"blockhash":null,"block":null}"#;
 
 /// The methods, for lightningd's manifest.
 pub(super) fn methods() -> Vec<Value> {
-    let method = |name: &str, usage: &str, description: &str| json!({"name": name, "usage": usage, "description": description});
     vec![
         method("getchaininfo", "[last_height]", "Ask bitcoind for its chain and height"),
         method("estimatefees", "", "Ask bitcoind for fee estimates"),

@@ -10,6 +10,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::GENERAL_ERROR;
+
 /// The method.
 pub const METHOD: &str = "waitnextblock";
 
@@ -18,9 +20,6 @@ pub const REQUEST_FILE: &str = "block-request";
 
 /// The most calls that wait at a time.
 const MAX_WAITING: usize = 64;
-
-/// lightningd's general error code.
-const GENERAL_ERROR: i32 = -1;
 
 /// The requests of one node.
 #[derive(Default)]
@@ -61,11 +60,7 @@ impl BlockRequests {
 
 /// What lightningd is told about the method.
 pub(super) fn method() -> Value {
-    json!({
-        "name": METHOD,
-        "usage": "",
-        "description": "Ask for a block and wait until it is mined",
-    })
+    super::method(METHOD, "", "Ask for a block and wait until it is mined")
 }
 
 fn request(path: &Path) -> io::Result<()> {

@@ -104,6 +104,17 @@ fn send(output: &mut impl Write, messages: &[String]) -> io::Result<()> {
     Ok(())
 }
 
+/// lightningd's general error code.
+const GENERAL_ERROR: i32 = -1;
+
+/// lightningd's code for wrong parameters.
+const INVALID_PARAMS: i32 = -32602;
+
+/// A method, as lightningd's manifest describes it.
+fn method(name: &str, usage: &str, description: &str) -> Value {
+    json!({"name": name, "usage": usage, "description": description})
+}
+
 /// An answer with `result`, which is JSON.
 fn result(id: &Value, result: impl std::fmt::Display) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)

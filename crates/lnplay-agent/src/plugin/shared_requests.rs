@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::requests::{MAX_OWN_FILE, MAX_ROOM_FILE, OWN_FILE, Room, Shared, read_file};
+use super::{GENERAL_ERROR, INVALID_PARAMS, method, refusal, result};
+use crate::requests::{MAX_OWN_FILE, MAX_ROOM_FILE, OWN_FILE, Room, Shared};
+use crate::state::read_regular;
 
 /// The option that names the file with the requests of all nodes.
 pub const FILE_OPTION: &str = "lnplay-requests-file";
@@ -14,11 +16,6 @@ pub const FILE_OPTION: &str = "lnplay-requests-file";
 const SHARE: &str = "shareinvoice";
 const UNSHARE: &str = "unshareinvoice";
 const LIST: &str = "listsharedinvoices";
-
-/// lightningd's general error code.
-const GENERAL_ERROR: i32 = -1;
-/// lightningd's code for wrong parameters.
-const INVALID_PARAMS: i32 = -32602;
 
 /// The requests of one node, and the way to those of all.
 #[derive(Default)]
@@ -48,14 +45,14 @@ impl SharedRequests {
                 if was_there { Ok(()) } else { Err("it is not shared".to_owned()) }
             }),
             (SHARE | UNSHARE, None) => {
-                return Some(super::refusal(id, INVALID_PARAMS, "missing required parameter: invoice"));
+                return Some(refusal(id, INVALID_PARAMS, "missing required parameter: invoice"));
             }
             (LIST, _) => self.list(),
             _ => return None,
         };
         Some(match done {
-            Ok(answer) => super::result(id, answer),
-            Err(message) => super::refusal(id, GENERAL_ERROR, &message),
+            Ok(answer) => result(id, answer),
+            Err(message) => refusal(id, GENERAL_ERROR, &message),
         })
     }
 
@@ -71,7 +68,7 @@ impl SharedRequests {
     }
 
     fn read(&self) -> io::Result<Shared> {
-        Ok(Shared::read(&read_file(&self.own, MAX_OWN_FILE)?))
+        Ok(Shared::read(&read_regular(&self.own, MAX_OWN_FILE)?))
     }
 
     fn write(&self, shared: &Shared) -> io::Result<()> {
@@ -87,7 +84,7 @@ impl SharedRequests {
     }
 
     fn list(&self) -> Result<Value, String> {
-        let file = read_file(&self.room, MAX_ROOM_FILE);
+        let file = read_regular(&self.room, MAX_ROOM_FILE);
         let file = file.map_err(|error| format!("cannot read {}: {error}", self.room.display()))?;
         // Until the supervisor has collected them there are none.
         let room: Room = if file.is_empty() {
@@ -101,7 +98,6 @@ impl SharedRequests {
 
 /// The methods, for lightningd's manifest.
 pub(super) fn methods() -> Vec<Value> {
-    let method = |name: &str, usage: &str, description: &str| json!({"name": name, "usage": usage, "description": description});
     vec![
         method(SHARE, "invoice [label]", "Show an invoice or an offer to everybody in the room"),
         method(UNSHARE, "invoice", "No longer show an invoice or an offer to the room"),

@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::node;
-use crate::requests::{MAX_OWN_FILE, MAX_ROOM_FILE, Room, Shared, read_file};
+use crate::requests::{MAX_OWN_FILE, MAX_ROOM_FILE, Room, Shared};
+use crate::state::read_regular;
 
 use super::environment::Environment;
 
@@ -32,7 +33,7 @@ pub(super) async fn run(environment: &Environment) -> Infallible {
                 ids.insert(node.index, identity.node_id.clone());
                 Some(identity.node_id)
             })?;
-            let file = read_file(&node.own_requests(), MAX_OWN_FILE).ok()?;
+            let file = read_regular(&node.own_requests(), MAX_OWN_FILE).ok()?;
             Some((id, Shared::read(&file)))
         });
         let room = Room::of(all);
@@ -54,6 +55,6 @@ pub(super) async fn run(environment: &Environment) -> Infallible {
 
 /// The list in the file: empty while there is none, `None` if it cannot be read.
 fn stored(path: &Path) -> Option<Room> {
-    let file = read_file(path, MAX_ROOM_FILE).ok()?;
+    let file = read_regular(path, MAX_ROOM_FILE).ok()?;
     if file.is_empty() { Some(Room::default()) } else { serde_json::from_slice(&file).ok() }
 }
