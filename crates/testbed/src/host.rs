@@ -1,7 +1,7 @@
 //! The two parties of a sale: a bitcoind, the host's node with our plugin, and a customer with a channel to it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::Amount;
@@ -42,13 +42,21 @@ pub struct HostConfig {
     program: Option<PathBuf>,
     settings: Option<PathBuf>,
     node: NodeConfig,
+    customer_dir: Option<PathBuf>,
 }
 
 impl HostConfig {
     /// A host without our plugin.
     pub fn new(daemons: Daemons) -> Self {
         let node = NodeConfig { name: "host".into(), ..NodeConfig::default() };
-        Self { daemons, plugin: PluginRun::Absent, program: None, settings: None, node }
+        Self { daemons, plugin: PluginRun::Absent, program: None, settings: None, node, customer_dir: None }
+    }
+
+    /// Keeps the customer's node in this directory, instead of one beside the host's node. The caller removes it.
+    #[must_use]
+    pub fn customer_dir(mut self, dir: PathBuf) -> Self {
+        self.customer_dir = Some(dir);
+        self
     }
 
     /// Adds our plugin, and its settings file if there is one (`lnplaylive-config`).
@@ -100,7 +108,7 @@ pub struct Host {
 impl Host {
     /// Starts everything and returns when the customer can pay.
     pub async fn start(config: HostConfig) -> Result<Self> {
-        let HostConfig { daemons, plugin: run, program, settings, mut node } = config;
+        let HostConfig { daemons, plugin: run, program, settings, mut node, customer_dir } = config;
         let program = || program.map_or_else(|| Binary::Plugin.path(), Ok);
         let mut workdir = Workdir::new("lnplaylive")?;
         let (plugin, shim) = match run {
@@ -115,7 +123,8 @@ impl Host {
         if let (Some(_), Some(settings)) = (&plugin, &settings) {
             node.options.push(format!("lnplaylive-config={}", settings.display()));
         }
-        let brought_up = bring_up(&daemons, node, &workdir).await;
+        let customer_dir = customer_dir.unwrap_or_else(|| workdir.join("customer"));
+        let brought_up = bring_up(&daemons, node, &customer_dir, &workdir).await;
         let (bitcoind, node, customer) =
             brought_up.inspect_err(|_| workdir.keep("starting the host failed"))?;
         Ok(Self { customer, node, bitcoind, shim, plugin, settings, workdir })
@@ -177,16 +186,17 @@ impl Host {
 async fn bring_up(
     daemons: &Daemons,
     host: NodeConfig,
+    customer_dir: &Path,
     workdir: &Workdir,
 ) -> Result<(Bitcoind, Lightningd, Lightningd)> {
     tracing::info!(flavor = %daemons.flavor(), "starting bitcoind");
     let mut bitcoind = Bitcoind::start(daemons, &workdir.join("bitcoind")).await?;
     tracing::info!("starting the nodes of the host and the customer");
-    let (host_dir, customer_dir) = (workdir.join("host"), workdir.join("customer"));
+    let host_dir = workdir.join("host");
     let customer = NodeConfig { name: "customer".into(), ..NodeConfig::default() };
     let (host, customer) = try_join!(
         Lightningd::start(daemons, &bitcoind, &host_dir, host),
-        Lightningd::start(daemons, &bitcoind, &customer_dir, customer),
+        Lightningd::start(daemons, &bitcoind, customer_dir, customer),
     )?;
     tracing::info!("opening the channel between them");
     open_channel(&mut bitcoind, &customer, &host).await?;

@@ -87,6 +87,8 @@ pub struct ShopConfig {
     pub remote_settings: String,
     /// Rations orders by tickets, as a shop on the internet does. Orders of [`Shop::order`] have none.
     pub tickets: bool,
+    /// Directory of the customer's node, which the caller removes. Default: one beside the shop's.
+    pub customer_dir: Option<PathBuf>,
 }
 
 impl ShopConfig {
@@ -99,6 +101,7 @@ impl ShopConfig {
             settings: String::new(),
             remote_settings: String::new(),
             tickets: false,
+            customer_dir: None,
         }
     }
 }
@@ -182,6 +185,9 @@ impl Shop {
             let key = workdir.join(TICKET_KEY);
             write(&key, &format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()))?;
             host = host.env("LNPLAYLIVE_SHOP__TICKET_KEY_FILE", key);
+        }
+        if let Some(dir) = config.customer_dir {
+            host = host.customer_dir(dir);
         }
         let host = Host::start(host).await?;
         if config.plugin != PluginRun::Absent {

@@ -70,6 +70,9 @@ enum Command {
         /// Exit after this many seconds
         #[arg(long = "for", value_name = "SECONDS")]
         seconds: Option<u64>,
+        /// Let an instance's start or stop take this much longer, as on a real server
+        #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+        start_delay: u64,
         /// Serve the web shop's pages as well, for attendees' links; the line then has `pages`, their URL
         #[arg(long, value_name = "ADDRESS:PORT")]
         pages: Option<SocketAddr>,
@@ -160,7 +163,14 @@ pub(crate) enum Plan {
         after: After,
     },
     /// Run only a simulated LXD server, with an optional time limit.
-    Remote { listen: SocketAddr, lightning: Lightning, time: Option<Duration>, pages: Option<Pages> },
+    Remote {
+        listen: SocketAddr,
+        lightning: Lightning,
+        time: Option<Duration>,
+        /// Time that an instance's start or stop takes in addition.
+        start_delay: Duration,
+        pages: Option<Pages>,
+    },
 }
 
 /// The web shop's pages, and the address that serves them.
@@ -208,11 +218,13 @@ impl Plan {
 
 impl Args {
     fn plan(self) -> Result<Plan, (ErrorKind, String)> {
-        if let Some(Command::Remote { listen, lightning, seconds, pages, frontend_dist: dist }) = self.command
+        if let Some(Command::Remote { listen, lightning, seconds, start_delay, pages, frontend_dist: dist }) =
+            self.command
         {
             let time = seconds.map(Duration::from_secs);
             let pages = pages.map(|listen| Pages { listen, dist });
-            return Ok(Plan::Remote { listen, lightning: lightning.lightning, time, pages });
+            let (lightning, start_delay) = (lightning.lightning, Duration::from_millis(start_delay));
+            return Ok(Plan::Remote { listen, lightning, time, start_delay, pages });
         }
         let remotes = match (self.remote, self.remote_token_file) {
             (RemoteArg::Simulated, None) => Remotes::Simulated(1),

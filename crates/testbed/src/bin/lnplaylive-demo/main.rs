@@ -20,6 +20,7 @@ use lnplaylive_core::Terms;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shop_server::Site;
+use sim_lxd::Fault;
 use testbed::{Binary, Flavor, RemoteKind, Remotes, Shop, ShopConfig, Workdir, simulated_remote};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -63,8 +64,8 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
             Plan::Once { business, terms, json, after } => {
                 once(business, &terms, json, after, start, &mut signals).await
             }
-            Plan::Remote { listen, lightning, time, pages } => {
-                remote(listen, lightning, time, pages, &mut signals).await
+            Plan::Remote { listen, lightning, time, start_delay, pages } => {
+                remote(listen, lightning, time, start_delay, pages, &mut signals).await
             }
         }
     })
@@ -301,12 +302,16 @@ async fn remote(
     listen: SocketAddr,
     lightning: Lightning,
     time: Option<Duration>,
+    start_delay: Duration,
     pages: Option<Pages>,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
     let daemons = lightning.daemons()?;
     let workdir = Workdir::new("lxd")?;
     let remote = simulated_remote(&daemons, workdir.join("r"), listen).await?;
+    if !start_delay.is_zero() {
+        remote.faults().on("PUT", "/1.0/instances/*/state", usize::MAX, Fault::Delay(start_delay));
+    }
     let mut about = json!({"url": remote.url(), "token": remote.token("lnplaylive")});
     let mut served = None;
     if let Some(Pages { listen, dist }) = pages
