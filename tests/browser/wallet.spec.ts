@@ -3,7 +3,7 @@
 import { accessible, expect, fits, test } from "./fixtures.ts";
 import { links, order, pay, ready } from "./shop.ts";
 import { Attendee, touch } from "./wallet.ts";
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 import type { Stage } from "./stage.ts";
 
 test.use({ hasTouch: true });
@@ -311,6 +311,24 @@ test("says since when the node is away, and shows what it knew", async ({ page, 
   await alice.page.goto(`${stage.url}/connect`);
   await touch(alice.page.getByRole("link", { name: "Alice" }));
   await expect(alice.page.getByTestId("node-name")).toHaveText("Alice");
+});
+
+test("goes on by itself when its node was off and is on again", async ({ page, context, stage }) => {
+  const [card = ""] = await cards(page, stage);
+  const id = new URL(page.url()).pathname.split("/").at(-1);
+  const desk = (action: string): Promise<any> =>
+    stage.ask({ do: "call", method: "lnplaylive-desk", params: { invoice_id: id, action, node: 0 } });
+  const alice = await Attendee.open(context, card);
+  const tab = await Attendee.open(context, card);
+  await desk("switch_off");
+  const away = (of: Attendee): Locator => of.page.getByText(/^No answer from the node since/);
+  for (const one of [alice, tab]) await expect(away(one)).toBeVisible({ timeout: 60_000 });
+  await desk("switch_on");
+  for (const one of [alice, tab]) await expect(away(one)).toBeHidden({ timeout: 60_000 });
+  // Nothing was reloaded, and the node is the same.
+  await expect(alice.page.getByTestId("on-chain")).toHaveText("100,000,000 sat");
+  expect(await alice.invoice(21_000, "Cake")).toMatch(/^lnbcrt/);
+  await expect(tab.page.getByTestId("node-name")).toHaveText("Alice");
 });
 
 test("no page loads much before it can be used", async ({ page, context, stage }) => {

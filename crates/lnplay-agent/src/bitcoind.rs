@@ -168,6 +168,9 @@ impl Bitcoind {
                 // The chain is small, and most of the instance's memory is for the nodes.
                 "-dbcache=16",
                 "-maxmempool=32",
+                // Its caches of checked signatures are filled with zeros at the start: by default 32 MiB, for a few transactions a
+                // block here.
+                "-maxsigcachesize=1",
                 // The nodes' calls come in bursts, at every block.
                 "-rpcworkqueue=256",
             ]

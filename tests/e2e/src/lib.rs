@@ -1,6 +1,7 @@
 //! Common parts of the end-to-end tests.
 
 pub mod attack;
+pub mod desk;
 pub mod front;
 pub mod records;
 pub mod timing;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e::desk::holder_acts;
 use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_ask, try_dial};
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
@@ -23,6 +24,7 @@ on_both_servers!(
     walls_inside_the_instance,
     the_demo_buys_on_it,
     a_server_that_dies_loses_its_order_to_the_other,
+    the_desk_acts_on_its_nodes,
     ten_environments_at_once,
     nothing_is_left_when_its_starter_is_killed,
 );
@@ -394,6 +396,25 @@ async fn a_server_that_dies_loses_its_order_to_the_other(kind: Kind) {
     dial(&strings).await;
     assert!(strings.iter().all(|s| s.endpoint.host == survivor.address().to_string()), "{strings:?}");
     assert_eq!(projects(survivor).await.len(), 1);
+}
+
+/// The desk's actions go over SSH to `lnplay` in the container, whose nodes run as users of their own.
+async fn the_desk_acts_on_its_nodes(kind: Kind) {
+    let Some(servers) = servers(kind, 1, "the_desk_acts_on_its_nodes").await else { return };
+    let dir = testbed::Workdir::new("cl").expect("a directory");
+    let product = "[[products]]\nsku = \"U\"\nnode_count = 2\nmsat_per_node_hour = 1000\n";
+    let shop =
+        shop(&servers[0], format!("{SMALL}survey_secs = 1\nprobes_per_min = 60\n{product}"), dir.path())
+            .await;
+    let (order, other) = (shop.buy(2, 1).await.expect("paid"), shop.buy(2, 1).await.expect("paid"));
+    let (id, other) = (text(&order, "invoice_id"), text(&other, "invoice_id"));
+    let mut statuses = Vec::new();
+    for id in [id, other] {
+        let status = shop.follow(id, LONG, |_| ()).await.expect("it ends");
+        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
+        statuses.push(status);
+    }
+    holder_acts(&shop, (id, &statuses[0]), (other, &statuses[1])).await;
 }
 
 async fn ten_environments_at_once(kind: Kind) {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Component;
 
 use jiff::Timestamp;
+use lnplay_agent::requests::{MAX_OWN_FILE, Shared};
 use lnplaylive_core::desk::{self, Action, Answer};
 use lnplaylive_core::environment::MAX_NODES;
 use lnplaylive_core::order::Policy;
@@ -139,6 +140,18 @@ pub(crate) fn desk_action(input: &[u8]) {
 /// What `lnplay desk` answers over SSH.
 pub(crate) fn desk_answer(input: &[u8]) {
     round_trip::<Answer>(input);
+}
+
+/// A file with a node's payment requests, which the node's owner may have written. What is taken from it is bounded, and is written so that it is
+/// read as the same again; a new request fits in always.
+pub(crate) fn shared_requests(input: &[u8]) {
+    let mut shared = Shared::read(input);
+    let file = shared.to_file();
+    assert!(file.len() as u64 <= MAX_OWN_FILE, "{} bytes", file.len());
+    assert_eq!(Shared::read(&file), shared);
+    shared.add("lnbcrt1new", Some("new")).expect("a request");
+    assert_eq!(Shared::read(&shared.to_file()), shared);
+    assert!(shared.paid("new") && !shared.remove("lnbcrt1new"));
 }
 
 /// A ticket. Only the two of the seeds are accepted, and they are written as the same.

@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "progress_line", run: documents::progress_line, fast: true },
     Target { name: "desk_action", run: documents::desk_action, fast: true },
     Target { name: "desk_answer", run: documents::desk_answer, fast: true },
+    Target { name: "shared_requests", run: documents::shared_requests, fast: true },
     Target { name: "ticket", run: documents::ticket, fast: true },
     Target { name: "user_data", run: documents::user_data, fast: true },
     Target { name: "method_call", run: methods::method_call, fast: true },

@@ -174,6 +174,6 @@ macro_rules! targets {
 }
 
 targets! {
-    order_record environment_spec connection_string project_tags route_table progress_line desk_action desk_answer ticket user_data method_call cards_request
-    http_request websocket_bytes remote_answer
+    order_record environment_spec connection_string project_tags route_table progress_line desk_action desk_answer shared_requests
+    ticket user_data method_call cards_request http_request websocket_bytes remote_answer
 }

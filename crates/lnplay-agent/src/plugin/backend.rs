@@ -33,14 +33,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// The interval between two looks for a block that is waited for.
 const POLL: Duration = Duration::from_millis(250);
 
-/// A request for a block that does not come is answered after this time.
-const HOLD: Duration = Duration::from_secs(30);
+/// A request for a block that does not come is answered after this time. lightningd keeps each request and answer in its log in memory.
+const HOLD: Duration = Duration::from_secs(300);
 
 /// The most requests that are held at a time. lightningd makes one; others are the node's owner's.
 const MAX_HELD: usize = 16;
 
 /// The interval between two fee estimates. On regtest they hardly ever change; by default lightningd asks each 30 s.
-const FEES_INTERVAL: Duration = Duration::from_secs(60);
+const FEES_INTERVAL: Duration = Duration::from_secs(300);
 
 /// lightningd starts only once these requests for fee estimates are answered.
 const FEES_AT_ONCE: u32 = 2;

@@ -47,6 +47,7 @@ const IGNORED: &[&str] = &[
     "loglevel",
     "maxconnections",
     "maxmempool",
+    "maxsigcachesize",
     "minrelaytxfee",
     "par",
     "peerblockfilters",
