@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
 import { defineConfig } from "@playwright/test";
 
 // Stops Chromium from contacting other hosts, and lets it run as root and without a GPU.
@@ -11,11 +13,18 @@ const args = [
   "--disable-sync",
 ];
 
+/** True if the shop runs this real daemon. */
+function isReal(daemon: string): boolean {
+  const named = process.env[daemon.toUpperCase()];
+  const isIn = (dir: string): boolean => existsSync(path.join(dir, daemon));
+  return named !== undefined || (process.env.PATH ?? "").split(path.delimiter).some(isIn);
+}
+
 export default defineConfig({
   testDir: ".",
   outputDir: "../../target/browser/results",
-  // Each worker runs its own shop: bitcoind, two nodes, and the environments.
-  workers: 1,
+  // Each worker runs its own shop: bitcoind, two nodes, and the environments. Two cores bear one with real daemons.
+  workers: isReal("lightningd") && isReal("bitcoind") ? 1 : 2,
   // On a busy machine real daemons fail occasionally; such a test is reported as flaky.
   retries: 1,
   timeout: 120_000,

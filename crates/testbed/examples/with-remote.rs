@@ -4,7 +4,8 @@
 //! command finds the server in `LXD_URL` and `LXD_TOKEN_FILE`, or `INCUS_URL` and `INCUS_TOKEN_FILE`, where the file contains an
 //! unused enrolment token, and in `REMOTE_URL` and `REMOTE_TOKEN_FILE`. For a cluster that is its first member. With
 //! `TESTBED_TEST_IMAGE` the server has the image `lnplay`. With `TESTBED_VM_EMULATION` a single server also runs virtual machines,
-//! with static addresses from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. For example:
+//! with static addresses from `REMOTE_FIRST_ADDRESS` to `REMOTE_LAST_ADDRESS`. The server's files are below `TESTBED_SERVER_DIR`, else
+//! in memory if there is enough. For example:
 //!
 //! ```sh
 //! cargo run -p testbed --example with-remote -- incus sh -c \

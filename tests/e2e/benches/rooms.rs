@@ -9,6 +9,9 @@
 //!     cargo bench -p e2e --bench rooms -- real
 //! ```
 //!
+//! Instances are on the disk then, with `TESTBED_SERVER_DIR=DIR` for `with-remote`: files in memory (`/dev/shm`) are not counted as memory
+//! that environments take, and yet fill it.
+//!
 //! `ROOMS` (default 60) and `ROOMS_MEMORY_GB` (default 16) say when to stop, `ROOMS_BLOCKS` (default 10,080) how many blocks a week
 //! has. The environments are made without asking whether there is room for their limits, which is what the shop sells by.
 
@@ -282,7 +285,7 @@ async fn week(provisioner: &Provisioner, room: &Room, blocks: u32) -> Result<u32
 
 /// What this machine has in use.
 struct Machine {
-    /// Bytes of memory that could still be used.
+    /// Bytes of memory that could still be used, but for files in memory.
     available: u64,
     processes: usize,
     /// Time that the processors have worked, and all time.
@@ -310,7 +313,7 @@ impl Machine {
             .collect();
         let (total, waiting) = (times.iter().sum::<u64>(), times.iter().skip(3).take(2).sum::<u64>());
         Self {
-            available: field(&memory, "MemAvailable:") * 1024,
+            available: (field(&memory, "MemAvailable:") + field(&memory, "Shmem:")) * 1024,
             processes: all.filter(|entry| is_process(&entry.file_name())).count(),
             worked: (total - waiting, total),
         }

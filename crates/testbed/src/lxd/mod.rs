@@ -338,15 +338,22 @@ async fn upload(client: &Client, image: &Path) -> Result<()> {
     upload.await.map_err(|e| Error::Unusable(format!("giving {} its image: {e}", client.name())))
 }
 
-/// Creates the directory in memory if there is enough: each instance is a copy of the image, and disks vary in speed.
+/// Names the directory for the files of servers, instances included.
+const DIR_VARIABLE: &str = "TESTBED_SERVER_DIR";
+
+/// Creates the directory where [`DIR_VARIABLE`] says, else in memory if there is enough: each instance is a copy of the image, and disks
+/// vary in speed.
 fn make_dir(prefix: &str) -> Result<PathBuf> {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available =
         memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
     let available = available.and_then(|kb| kb.trim().parse::<u64>().ok()).unwrap_or(0) << 10;
     let shm = Path::new("/dev/shm");
-    let base =
-        if available > MEMORY_FOR_POOL && shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+    let base = match std::env::var_os(DIR_VARIABLE) {
+        Some(named) => named.into(),
+        None if available > MEMORY_FOR_POOL && shm.is_dir() => shm.to_owned(),
+        None => std::env::temp_dir(),
+    };
     let dir = tempfile::Builder::new()
         .prefix(prefix)
         .rand_bytes(8)
