@@ -334,6 +334,19 @@ mod tests {
         assert_eq!(room(&RemoteReport { name: "a".into(), load: Err("down".into()) }, 8), 0);
     }
 
+    #[test]
+    fn processors_are_sold_sixty_times() {
+        let mut remotes = remotes(&["a"]);
+        (remotes[0].max_environments, remotes[0].ports.last) = (None, 29_999);
+        let report = with("a", |load| {
+            let machine = machine(load);
+            (machine.memory, machine.cpus) = (Memory { total: 1 << 40, used: 0 }, 2);
+        });
+        let candidate = Candidate { settings: &remotes[0], report: &report };
+        // Eight nodes may use two processors.
+        assert_eq!(Room::new(&[candidate], &Claims::default()).count(nodes(8)), 60);
+    }
+
     /// A cluster whose members have this much of 16 GiB in use, and environments on members by name.
     fn cluster(used: &[(&str, u64)], environments: &[(u16, &str, bool)]) -> RemoteReport {
         let members = used.iter().map(|(name, gib)| {

@@ -35,8 +35,9 @@ const MACHINE_DISK: u64 = 10 * GIB;
 /// Room for a node that has run wild, up to its own limit in `lnplay`: it must not fill the others' disk.
 const SPARE_DISK: u64 = 512 * MIB;
 
-/// The sum of processor limits that are admitted for each processor. Eight nodes that idle take a sixth of one and may use two.
-pub(crate) const CPU_OVERCOMMIT: u64 = 12;
+/// The sum of processor limits that are admitted for each processor. Eight nodes that idle take a fortieth of one, with the system in
+/// their container, and may use two: so many environments that idle leave a quarter of the processors free.
+pub(crate) const CPU_OVERCOMMIT: u64 = 60;
 
 /// The size of an environment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
