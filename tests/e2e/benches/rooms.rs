@@ -70,7 +70,7 @@ async fn main() {
     let provisioner = Arc::new(provisioner_of(&shop));
     let remote = provisioner.survey().await.first().expect("one remote").name.clone();
 
-    let (before, began) = (Machine::now(), Instant::now());
+    let (before, started) = (Machine::now(), Instant::now());
     let make = async |index: usize| make(&provisioner, &remote, index).await;
     let mut all = vec![make(0).await.expect("the first one")];
     let first = [alive(&all).await, pay(&all).await];
@@ -88,7 +88,7 @@ async fn main() {
         }
         let now = Machine::now();
         if all.len() % 10 == 0 {
-            println!("{} in {:.0} s: {}", all.len(), began.elapsed().as_secs_f64(), now.since(&before));
+            println!("{} in {:.0} s: {}", all.len(), started.elapsed().as_secs_f64(), now.since(&before));
         }
         if before.available.saturating_sub(now.available) >= memory_gb as u64 * 1_000_000_000 {
             println!("no more after {}: they take {memory_gb} GB", all.len());
@@ -135,13 +135,13 @@ async fn main() {
     }
     println!("\nin use of the most there can be: {}", limits());
 
-    let begin = Instant::now();
+    let asked = Instant::now();
     match week(&provisioner, &all[0], u32::try_from(blocks).expect("a number of blocks")).await {
         Ok(mined) => {
             let after = Machine::now();
             println!(
                 "\n{mined} blocks in one of them, in {:.0} s; it has {:.0} MB more",
-                begin.elapsed().as_secs_f64(),
+                asked.elapsed().as_secs_f64(),
                 after.memory(&full)
             );
             let answers = alive(&all).await;
@@ -194,10 +194,10 @@ async fn make(provisioner: &Provisioner, remote: &str, index: usize) -> Result<R
         access: keys::generate(),
         prepared: None,
     };
-    let begin = Instant::now();
+    let asked = Instant::now();
     provisioner.bring_up(&order, &placement).await.map_err(|error| error.chain())?;
     let deployed = provisioner.deploy(&order, &placement, |_| ()).await.map_err(|error| error.chain())?;
-    Ok(Room { placement, strings: deployed.connection_strings, took: begin.elapsed() })
+    Ok(Room { placement, strings: deployed.connection_strings, took: asked.elapsed() })
 }
 
 /// How long answers took, and how many did not come within [`ALIVE`].
@@ -208,8 +208,8 @@ struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, what: &str, begin: Instant, answer: Result<Value, String>) {
-        let took = begin.elapsed();
+    fn add(&mut self, what: &str, asked: Instant, answer: Result<Value, String>) {
+        let took = asked.elapsed();
         self.times.push(took);
         match answer {
             Ok(_) if took <= ALIVE => {}
@@ -232,8 +232,8 @@ async fn call(string: &ConnectionString, method: &str, params: Value) -> Result<
 async fn alive(rooms: &[Room]) -> Answers {
     let mut answers = Answers::default();
     for string in rooms.iter().flat_map(|room| &room.strings) {
-        let begin = Instant::now();
-        answers.add("getinfo", begin, call(string, "getinfo", json!({})).await);
+        let asked = Instant::now();
+        answers.add("getinfo", asked, call(string, "getinfo", json!({})).await);
     }
     answers
 }
@@ -244,13 +244,13 @@ async fn pay(rooms: &[Room]) -> Answers {
     for room in rooms {
         let label = format!("room-{}", Timestamp::now().as_nanosecond());
         let params = json!({"amount_msat": MSAT, "label": label, "description": "room"});
-        let begin = Instant::now();
+        let asked = Instant::now();
         let invoice = call(&room.strings[1], "invoice", params).await;
         let paid = match invoice {
             Ok(invoice) => call(&room.strings[0], "xpay", json!({"invstring": invoice["bolt11"]})).await,
             Err(error) => Err(error),
         };
-        answers.add("payment", begin, paid);
+        answers.add("payment", asked, paid);
     }
     answers
 }

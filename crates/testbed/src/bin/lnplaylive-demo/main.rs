@@ -62,7 +62,7 @@ fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         match plan {
             Plan::Serve(business) => serve(business, start, &mut signals).await,
             Plan::Once { business, terms, json, after } => {
-                once(business, &terms, json, after, start, &mut signals).await
+                Box::pin(once(business, &terms, json, after, start, &mut signals)).await
             }
             Plan::Remote { listen, lightning, time, start_delay, pages } => {
                 remote(listen, lightning, time, start_delay, pages, &mut signals).await
