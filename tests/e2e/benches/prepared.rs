@@ -10,13 +10,12 @@
 //!
 //! Without a server in `REMOTE_URL` and `REMOTE_TOKEN_FILE` it runs on a simulated one, where nothing boots.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use e2e::timing::{flavor, ms, percentile};
+use e2e::timing::{flavor, ms, percentile, remotes};
 use e2e::{LONG, text};
 use serde_json::{Value, json};
-use testbed::{Daemons, Remotes, Shop, ShopConfig, Step, until};
+use testbed::{Daemons, Shop, ShopConfig, Step, until};
 
 /// Orders of each kind.
 const ORDERS: usize = 5;
@@ -34,12 +33,8 @@ fn settings(prepared: u32) -> String {
 #[tokio::main]
 async fn main() {
     let flavor = flavor();
-    let remotes = match (std::env::var("REMOTE_URL"), std::env::var_os("REMOTE_TOKEN_FILE")) {
-        (Ok(url), Some(token_file)) => Remotes::Existing { url, token_file: PathBuf::from(token_file) },
-        _ => Remotes::Simulated(1),
-    };
     let daemons = Daemons::of(flavor).expect("the daemons");
-    let config = ShopConfig { settings: settings(0), remotes, ..ShopConfig::new(daemons) };
+    let config = ShopConfig { settings: settings(0), remotes: remotes(), ..ShopConfig::new(daemons) };
     let shop = Shop::start(config).await.expect("a shop");
     // The server unpacks the image for the first one.
     bought(&shop, "first").await;

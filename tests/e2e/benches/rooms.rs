@@ -15,25 +15,22 @@
 //! `ROOMS` (default 60) and `ROOMS_MEMORY_GB` (default 16) say when to stop, `ROOMS_BLOCKS` (default 10,080) how many blocks a week
 //! has. The environments are made without asking whether there is room for their limits, which is what the shop sells by.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::timing::{flavor, ms, percentile};
-use figment::Figment;
-use figment::providers::{Format as _, Toml};
+use e2e::provisioner_of;
+use e2e::timing::{flavor, ms, percentile, remotes};
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use lnplaylive_core::catalogue::{Sku, Terms};
 use lnplaylive_core::desk::{Action, MAX_BLOCKS};
 use lnplaylive_core::order::{Handover, Placement, Policy, Site};
 use lnplaylive_core::{
-    ChannelSetup, ConnectionString, Customisation, Event, Order, OrderId, PortBlock, ProjectName, Settings,
+    ChannelSetup, ConnectionString, Customisation, Event, Order, OrderId, PortBlock, ProjectName,
 };
 use provisioner::{Provisioner, keys};
 use serde_json::{Value, json};
 use sim_lightning::commando::Client;
-use testbed::{Daemons, Remotes, Shop, ShopConfig};
+use testbed::{Daemons, Shop, ShopConfig};
 
 const NODES: u32 = 8;
 /// SSH and the nodes.
@@ -60,14 +57,11 @@ async fn main() {
     let (rooms, memory_gb, blocks) =
         (variable("ROOMS", 60), variable("ROOMS_MEMORY_GB", 16), variable("ROOMS_BLOCKS", 10_080));
     let flavor = flavor();
-    let remotes = match (std::env::var("REMOTE_URL"), std::env::var_os("REMOTE_TOKEN_FILE")) {
-        (Ok(url), Some(token_file)) => Remotes::Existing { url, token_file: PathBuf::from(token_file) },
-        _ => Remotes::Simulated(1),
-    };
     let daemons = Daemons::of(flavor).expect("the daemons");
     // It enrols, and brings the image.
-    let shop = Shop::start(ShopConfig { remotes, ..ShopConfig::new(daemons) }).await.expect("a shop");
-    let provisioner = Arc::new(provisioner_of(&shop));
+    let shop =
+        Shop::start(ShopConfig { remotes: remotes(), ..ShopConfig::new(daemons) }).await.expect("a shop");
+    let provisioner = provisioner_of(&shop);
     let remote = provisioner.survey().await.first().expect("one remote").name.clone();
 
     let (before, started) = (Machine::now(), Instant::now());
@@ -169,13 +163,6 @@ fn processors() -> usize {
 #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
 fn count(rooms: &[Room]) -> f64 {
     rooms.len() as f64
-}
-
-/// The shop's own way to its remote.
-fn provisioner_of(shop: &Shop) -> Provisioner {
-    let file = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
-    let settings: Settings = Figment::from(file).extract().expect("the shop's");
-    Provisioner::new(&settings, &shop.host.node.dir().join("regtest/lnplaylive")).expect("a provisioner")
 }
 
 async fn make(provisioner: &Provisioner, remote: &str, index: usize) -> Result<Room, String> {

@@ -62,13 +62,16 @@ async fn coins(string: &ConnectionString) -> u64 {
 }
 
 /// The holder of an order acts on its nodes, with the public rune and each action of the desk, and the nodes show it. `order` and `other`
-/// are two orders of two nodes with the statuses of their environments, of a shop that probes those every few seconds.
+/// are two orders of two nodes with their connection strings, of a shop that probes those every few seconds.
 ///
 /// # Panics
 ///
 /// If anything is not as the desk says.
-pub async fn holder_acts(shop: &Shop, (id, status): (&str, &Value), (other, others): (&str, &Value)) {
-    let (before, others) = (strings(status), strings(others));
+pub async fn holder_acts(
+    shop: &Shop,
+    (id, before): (&str, &[ConnectionString]),
+    (other, others): (&str, &[ConnectionString]),
+) {
     let names: Vec<_> = before.iter().map(|string| string.name.as_deref().expect("a name")).collect();
     let visitor = Visitor::of(shop).await;
 

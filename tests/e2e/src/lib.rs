@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
-use lnplaylive_core::ConnectionString;
+use figment::Figment;
+use figment::providers::{Format as _, Toml};
+use lnplaylive_core::{ConnectionString, Settings};
+use provisioner::Provisioner;
 use serde_json::{Value, json};
 use sim_lightning::commando::{self, Client};
 use sim_lxd::SimRemote;
@@ -50,6 +53,15 @@ pub fn figure(text: &str) {
         // One write, so that lines of tests running at the same time do not mix.
         (&file).write_all(format!("{text}\n").as_bytes()).expect("there is room");
     }
+}
+
+/// A shop's own way to its remotes, with its settings, keys and id.
+pub fn provisioner_of(shop: &Shop) -> Provisioner {
+    // As the shop has them, and nothing from this process's environment.
+    let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
+    let settings: Settings = Figment::from(settings).extract().expect("the shop's");
+    let state = shop.host.node.dir().join("regtest/lnplaylive");
+    Provisioner::new(&settings, &state).expect("a provisioner")
 }
 
 /// Calls a method of the shop's node, which must not refuse.

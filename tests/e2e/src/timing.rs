@@ -1,9 +1,10 @@
 //! Statistics for benches.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::{Daemons, Flavor, Shop};
+use testbed::{Daemons, Flavor, Remotes, Shop};
 
 /// The longest that a start may take.
 const START_TIME: Duration = Duration::from_secs(60);
@@ -16,6 +17,14 @@ pub fn flavor() -> Flavor {
         Some("simulated") => Flavor::Simulated,
         None => Daemons::auto().expect("daemons").flavor(),
         Some(other) => panic!("`{other}` is neither real nor simulated"),
+    }
+}
+
+/// The server in `REMOTE_URL` and `REMOTE_TOKEN_FILE`, as testbed's `with-remote` names it; without those a simulated one.
+pub fn remotes() -> Remotes {
+    match (std::env::var("REMOTE_URL"), std::env::var_os("REMOTE_TOKEN_FILE")) {
+        (Ok(url), Some(token_file)) => Remotes::Existing { url, token_file: PathBuf::from(token_file) },
+        _ => Remotes::Simulated(1),
     }
 }
 

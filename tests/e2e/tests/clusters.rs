@@ -7,13 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::desk::holder_acts;
-use e2e::{LONG, dial, figure, follow_and_dial, strings, text, try_ask, try_dial};
-use figment::Figment;
-use figment::providers::{Format as _, Toml};
+use e2e::{LONG, dial, figure, follow_and_dial, provisioner_of, strings, text, try_ask, try_dial};
 use lnplaylive_core::order::{Leftover, PortBlock};
-use lnplaylive_core::{OrderId, ProjectName, Settings};
+use lnplaylive_core::{OrderId, ProjectName};
 use lxd_client::{ConfigMap, DeviceMap, ImageSource, InstanceSpec, InstanceType, Stop};
-use provisioner::{Provisioner, instance_name};
+use provisioner::instance_name;
 use serde_json::{Value, json};
 use testbed::lxd::{Kind, Server, image, unavailable};
 use testbed::{Binary, Daemons, RemoteKind, Remotes, Shop, ShopConfig, Step, on_both_servers};
@@ -215,11 +213,7 @@ async fn eight_nodes_and_down_again(kind: Kind) {
         address: None,
         prepared: None,
     };
-    // As the shop has them, and nothing from this process's environment.
-    let settings = Toml::file_exact(shop.workdir().join("lnplaylive.toml"));
-    let settings: Settings = Figment::from(settings).extract().expect("the shop's");
-    let state = shop.host.node.dir().join("regtest/lnplaylive");
-    let provisioner = Provisioner::new(&settings, &state).expect("a provisioner");
+    let provisioner = provisioner_of(&shop);
     let order: OrderId = id.parse().expect("an order's id");
     provisioner.take_down(order, &leftover).await.expect("taken down");
     assert_eq!(projects(&servers[0]).await, []);
@@ -409,14 +403,10 @@ async fn the_desk_acts_on_its_nodes(kind: Kind) {
         shop(&servers[0], format!("{SMALL}survey_secs = 1\nprobes_per_min = 60\n{product}"), dir.path())
             .await;
     let (order, other) = (shop.buy(2, 1).await.expect("paid"), shop.buy(2, 1).await.expect("paid"));
-    let (id, other) = (text(&order, "invoice_id"), text(&other, "invoice_id"));
-    let mut statuses = Vec::new();
-    for id in [id, other] {
-        let status = shop.follow(id, LONG, |_| ()).await.expect("it ends");
-        assert_eq!(status["deployment_details"]["status"], "provisioned", "{status}");
-        statuses.push(status);
-    }
-    holder_acts(&shop, (id, &statuses[0]), (other, &statuses[1])).await;
+    let orders = [order, other];
+    let nodes = follow_and_dial(&shop, &orders).await;
+    let [id, other] = orders.each_ref().map(|order| text(order, "invoice_id"));
+    holder_acts(&shop, (id, &nodes[0]), (other, &nodes[1])).await;
 }
 
 async fn ten_environments_at_once(kind: Kind) {

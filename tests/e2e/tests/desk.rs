@@ -21,8 +21,9 @@ async fn the_holder_of_an_order_acts_on_its_nodes(flavor: Flavor) {
     let Some(shop) = shop(flavor, test, PluginRun::Direct).await else { return };
     let (order, other) = (shop.buy(2, 1).await.expect("paid"), shop.buy(2, 1).await.expect("paid"));
     let (id, other) = (text(&order, "invoice_id"), text(&other, "invoice_id"));
-    let (status, others) = (provisioned_once(&shop, id).await, provisioned_once(&shop, other).await);
-    holder_acts(&shop, (id, &status), (other, &others)).await;
+    let (nodes, others) =
+        (strings(&provisioned_once(&shop, id).await), strings(&provisioned_once(&shop, other).await));
+    holder_acts(&shop, (id, &nodes), (other, &others)).await;
 }
 
 async fn a_plugin_killed_at_a_new_card_converges(flavor: Flavor) {
